@@ -1,0 +1,1 @@
+"""The command line; its modules import torch only inside the commands."""

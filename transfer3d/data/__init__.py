@@ -1,0 +1,1 @@
+"""Videos on disk -> batches of clips."""

@@ -1,0 +1,1 @@
+"""Test protocols and metrics."""

@@ -1,0 +1,49 @@
+"""Files that are either whole or not there: written beside, flushed, renamed."""
+
+import hashlib
+import os
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def atomic_path(final: Path) -> Iterator[Path]:
+    """Yields a temporary path beside `final`; on success it is flushed to disk and renamed to `final`.
+
+    On an error the temporary file is removed and `final` is as it was before.
+    """
+    final.parent.mkdir(parents=True, exist_ok=True)
+    # The suffix stays: writers such as PyAV and matplotlib choose their format by it.
+    partial = final.with_name(f".partial-{uuid.uuid4().hex[:8]}-{final.name}")
+    try:
+        yield partial
+        with partial.open("rb+") as file:
+            os.fsync(file.fileno())
+        partial.replace(final)
+        fsync_folder(final.parent)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+
+
+def fsync_folder(folder: Path) -> None:
+    """Makes a rename in `folder` survive a power cut."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def write_text(final: Path, text: str) -> None:
+    """Writes UTF-8 text atomically."""
+    with atomic_path(final) as partial:
+        partial.write_text(text, encoding="utf-8")
+
+
+def sha256_file(path: Path) -> str:
+    """Returns the hex digest of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,1 @@
+"""Inflation of 2D networks into 3D students: rules, account, proof."""

@@ -1,0 +1,66 @@
+"""Words and shapes that everything here agrees on.
+
+One alphabet for tensor axes, used as suffixes (`clips_BCTHW`) and in docstrings:
+
+    B  clips in a batch          T  frames            K  classes
+    U  action units of a video   H  pixel rows        D  embedding size
+    C  channels                  W  pixel columns     N  B * U * T frames
+
+Kernels and strides are written in the order (T, H, W), in 4D in the order (U, T, H, W).
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, Self
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+Triple = tuple[int, int, int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClipSpec:
+    """What a student wants to see: the facts that its input must be made by.
+
+    Attributes:
+        frames: T, frames of one clip (of one action unit, for the video-level families).
+        stride: distance of neighbouring frames, in frames of the source video.
+        size: H and W of the input, pixels.
+        crop: what a frame is resized to before size x size is cut out: a short side, or exactly (H, W).
+        units: U, action units of one video; 1 for clip-level families.
+        mean: per channel, on a 0..1 scale.
+        std: per channel, on a 0..1 scale.
+    """
+
+    frames: int
+    stride: int = 1
+    size: int
+    crop: int | tuple[int, int]
+    units: int = 1
+    mean: tuple[float, ...] = IMAGENET_MEAN
+    std: tuple[float, ...] = IMAGENET_STD
+
+    def __post_init__(self) -> None:
+        for name in ("frames", "stride", "size", "units"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"clip {name}={getattr(self, name)}: need at least 1")
+        if min(self.crop) < self.size if isinstance(self.crop, tuple) else self.crop < self.size:
+            raise ValueError(f"clip crop={self.crop} is smaller than size={self.size}")
+        if len(self.mean) != len(self.std):
+            raise ValueError(f"clip mean has {len(self.mean)} channels, std has {len(self.std)}")
+
+    @property
+    def window(self) -> int:
+        """Source frames that one clip (one unit) spans."""
+        return (self.frames - 1) * self.stride + 1
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the JSON form, the `transfer3d.clip` of a checkpoint."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, facts: dict[str, Any]) -> Self:
+        """Builds a spec from its JSON form, where tuples are lists."""
+        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in facts.items()})

@@ -1,0 +1,1 @@
+"""Students: one family per file, a registry of their names, their checkpoints."""

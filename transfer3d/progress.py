@@ -1,0 +1,68 @@
+"""Progress of long work: a rich bar with an ETA on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+T = TypeVar("T")
+
+PLAIN_EVERY_S = 10.0
+
+
+class Meter:
+    """One running task; `update` advances it and sets the text behind the bar."""
+
+    def __init__(self, console: Console, title: str, total: int, bar: Progress | None) -> None:
+        self._console, self._title, self._total, self._bar = console, title, total, bar
+        self._task = bar.add_task(title, total=total, note="") if bar else None
+        self._done, self._started, self._printed = 0, time.monotonic(), time.monotonic()
+
+    def update(self, advance: int = 1, note: str = "") -> None:
+        """Advances by `advance`; on a plain console prints a line every ten seconds and at the end."""
+        self._done += advance
+        if self._bar is not None and self._task is not None:
+            self._bar.update(self._task, completed=self._done, note=note)
+            return
+        now = time.monotonic()
+        if now - self._printed < PLAIN_EVERY_S and self._done < self._total:
+            return
+        self._printed = now
+        left = (now - self._started) / max(self._done, 1) * max(self._total - self._done, 0)
+        eta = f", {left:.0f} s left" if self._done < self._total else f", {now - self._started:.0f} s"
+        line = f"{self._title}: {self._done}/{self._total}{eta} {note}".rstrip()
+        self._console.print(line, highlight=False)
+
+
+@contextmanager
+def progress(title: str, total: int, *, console: Console, quiet: bool = False) -> Iterator[Meter]:
+    """Shows the progress of `total` steps; `quiet` (every process but the main one) shows nothing."""
+    if quiet:
+        yield Meter(Console(quiet=True), title, total, None)
+    elif console.is_terminal:
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}"),
+        )
+        with Progress(*columns, console=console) as bar:
+            yield Meter(console, title, total, bar)
+    else:
+        yield Meter(console, title, total, None)
+
+
+def track(
+    items: Iterable[T], title: str, total: int, *, console: Console, quiet: bool = False
+) -> Iterator[T]:
+    """Yields `items` under a progress display."""
+    with progress(title, total, console=console, quiet=quiet) as meter:
+        for item in items:
+            yield item
+            meter.update()

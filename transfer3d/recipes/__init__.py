@@ -1,0 +1,1 @@
+"""Recipes: TOML in, one checked and frozen description of a run out."""

@@ -1,0 +1,1 @@
+"""Runs: a recipe becomes data, student, objective and trainer."""

@@ -1,0 +1,1 @@
+"""Supervision transfer from a frozen image model to a video student."""
