@@ -1,0 +1,24 @@
+"""`transfer3d env`."""
+
+from transfer3d.cli import options
+from transfer3d.cli.output import out, print_json
+
+
+def env(json: options.Json = False) -> None:
+    """Show versions, devices, decoder and known-bad combinations.
+
+    Example: `transfer3d env --json`
+    """
+    from transfer3d.run.environment import describe
+
+    facts = describe()
+    if json:
+        print_json(facts)
+        return
+    for section, values in facts.items():
+        if isinstance(values, dict):
+            out().print(f"[bold]{section}[/bold]")
+            for name, value in values.items():
+                out().print(f"  {name:<18} {value}")
+    for warning in facts["warnings"]:
+        out().print(f"[bold red]warning[/bold red] {warning}")

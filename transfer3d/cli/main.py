@@ -1,0 +1,101 @@
+"""`transfer3d`: the command line. Every command is one function in a module of this folder.
+
+Errors that a user can cause end with one line and the exit code of their class (see `transfer3d.errors`);
+anything else is a bug and ends with 1. `--debug` shows the traceback of either.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from transfer3d import __version__
+from transfer3d.cli import correspond, demo, env, evaluate, finetune, inflate, models, predict, recipe, synth
+from transfer3d.errors import Transfer3dError
+
+
+class Commands(TyperGroup):
+    """Turns exceptions into one line and an exit code."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Runs the command."""
+        try:
+            return super().invoke(ctx)
+        except Transfer3dError as error:
+            _say(f"error[{error.code}] {error}", debug=ctx.params.get("debug", False))
+            raise typer.Exit(error.exit_code) from None
+        except BrokenPipeError:
+            # Whoever read our output has seen enough, as in `transfer3d models | head -1`.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise typer.Exit(0) from None
+        except (typer.Exit, typer.Abort, KeyboardInterrupt):
+            raise
+        except Exception as error:
+            if _is_click_error(error):
+                raise
+            what = f"{type(error).__name__}: {error}"
+            _say(f"bug: {what}. Run again with `transfer3d --debug ...` and report the traceback.",
+                 debug=ctx.params.get("debug", False))  # fmt: skip
+            raise typer.Exit(1) from None
+
+
+def _is_click_error(error: Exception) -> bool:
+    """Whether it is a wrong command line: typer prints those itself, with exit code 2."""
+    return hasattr(error, "format_message")
+
+
+def _say(line: str, *, debug: bool) -> None:
+    if debug:
+        traceback.print_exc()
+    typer.echo(f"transfer3d: {line}", err=True)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+app = typer.Typer(
+    name="transfer3d",
+    cls=Commands,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+@app.callback()
+def transfer3d(
+    debug: Annotated[bool, typer.Option(help="Show tracebacks.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Turns image models into video models: inflate, correspond, finetune.
+
+    Start with `transfer3d demo`: everything end to end, in minutes, on a built-in dataset.
+    """
+
+
+app.command()(models.models)
+app.command()(inflate.inflate)
+app.command()(correspond.correspond)
+app.command()(finetune.finetune)
+app.command()(evaluate.evaluate)
+app.command()(predict.predict)
+app.command()(synth.synth)
+app.command()(demo.demo)
+app.command()(env.env)
+app.add_typer(recipe.app, name="recipe")
+
+
+def main() -> None:
+    """Runs the command line of this process."""
+    app()

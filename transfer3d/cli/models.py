@@ -1,0 +1,56 @@
+"""`transfer3d models`."""
+
+from typing import Annotated
+
+import typer
+
+from transfer3d.cli import options
+from transfer3d.cli.output import out, print_json
+
+
+def models(
+    pattern: Annotated[str, typer.Argument(help="Names to list, with * and ?.")] = "*",
+    json: options.Json = False,
+) -> None:
+    """List the students: parameters, GMAC, clip, paper.
+
+    Example: `transfer3d models 't3d*'`
+    """
+    from rich.table import Table
+
+    from transfer3d.errors import UsageError, did_you_mean
+    from transfer3d.models.measure import measure
+    from transfer3d.models.registry import entry, list_models
+
+    names = list_models(pattern)
+    if not names:
+        hint = did_you_mean(pattern, list_models())
+        raise UsageError(
+            "E204", f"no student is called '{pattern}'{hint}. `transfer3d models` lists them all."
+        )
+    rows = []
+    for name in names:
+        found, cost = entry(name), measure(name)
+        clip = found.clip
+        frames = f"{clip.units}x{clip.frames}" if clip.units > 1 else str(clip.frames)
+        rows.append(
+            {
+                "name": name,
+                "aliases": list(found.aliases),
+                "parameters": cost.parameters,
+                "gmac": round(cost.gmac, 3),
+                "clip": f"{frames}x{clip.size}x{clip.size}@{clip.stride}",
+                "num_classes": cost.num_classes,
+                "source": found.source,
+                "paper": found.paper,
+            }
+        )
+    if json:
+        print_json(rows)
+        return
+    table = Table("student", "aliases", "parameters", "GMAC", "clip", "from (timm)", "paper", box=None)
+    for row in rows:
+        cells = (row["name"], ", ".join(row["aliases"]), f"{row['parameters']:,}", f"{row['gmac']:.3f}")
+        table.add_row(*cells, row["clip"], row["source"] or "", row["paper"])
+    out().print(table)
+    out().print("clip = frames x pixels @ stride; parameters with the head; GMAC of one clip.")

@@ -1,0 +1,42 @@
+"""Options that several commands share."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Data = Annotated[
+    str | None,
+    typer.Option(
+        help="Shard folder, videos in class folders, a flat folder of videos (unlabelled), or what `synth` "
+        "wrote. Without it: the built-in moving digits."
+    ),
+]
+Weights = Annotated[
+    str,
+    typer.Option(
+        metavar="timm|FILE|none",
+        help="Weights of the image model: `timm` = pretrained from the hub, a file, or `none` = random.",
+    ),
+]
+Out = Annotated[
+    Path | None, typer.Option("-o", "--out", help="Run folder. Default: runs/<command>-<student>-<n>.")
+]
+RecipeName = Annotated[
+    str | None,
+    typer.Option("--recipe", help="Recipe: a built-in name (`transfer3d recipe ls`) or a TOML file."),
+]
+Set = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="KEY=VALUE", help="Change a key of the recipe, e.g. `max_steps=100`. Repeatable."
+    ),
+]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on with an unfinished run (name it with -o).")]
+Seed = Annotated[int | None, typer.Option(help="Seed of everything random.")]
+Precision = Annotated[
+    str | None,
+    typer.Option(metavar="auto|bf16|fp32", help="auto: bf16 where the machine computes it in hardware."),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Workers = Annotated[int | None, typer.Option(min=0, help="Decoding processes for each training process.")]

@@ -1,0 +1,24 @@
+"""How commands print: facts to stdout, progress and errors to stderr."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import typer
+from rich.console import Console
+
+
+def out() -> Console:
+    """Returns the console of facts."""
+    return Console(highlight=False, soft_wrap=True)
+
+
+def progress_console() -> Console:
+    """Returns the console of progress."""
+    return Console(stderr=True, highlight=False)
+
+
+def print_json(facts: Any) -> None:
+    """Prints facts as indented JSON."""
+    typer.echo(json.dumps(facts, indent=2))

@@ -1,0 +1,55 @@
+"""`transfer3d recipe ls|show|validate`."""
+
+from typing import Annotated
+
+import typer
+
+from transfer3d.cli import options
+from transfer3d.cli.output import out, print_json
+
+app = typer.Typer(
+    no_args_is_help=True, help="The recipes: list, show, validate.", rich_markup_mode="markdown"
+)
+
+
+@app.command()
+def ls(json: options.Json = False) -> None:
+    """List the built-in recipes.
+
+    Example: `transfer3d recipe ls`
+    """
+    from transfer3d.recipes.load import list_recipes
+
+    names = list_recipes()
+    if json:
+        print_json(names)
+    else:
+        out().print("\n".join(names))
+
+
+@app.command()
+def show(
+    name: Annotated[str, typer.Argument(help="Built-in name or TOML file.")], set_: options.Set = None
+) -> None:
+    """Print a recipe as it resolves, parents and --set included.
+
+    Example: `transfer3d recipe show demo/correspond --set max_steps=100`
+    """
+    from transfer3d.recipes.load import dump, load_recipe
+
+    typer.echo(dump(load_recipe(name, set_ or ())), nl=False)
+
+
+@app.command()
+def validate(name: Annotated[str, typer.Argument(help="Built-in name or TOML file.")]) -> None:
+    """Check a recipe: every key, and that its student can be built.
+
+    Example: `transfer3d recipe validate my.toml`
+    """
+    from transfer3d.models.measure import measure
+    from transfer3d.recipes.load import load_recipe
+
+    recipe = load_recipe(name)
+    if recipe.student:
+        measure(recipe.student)
+    out().print(f"{name}: a valid recipe for `transfer3d {recipe.task}`")

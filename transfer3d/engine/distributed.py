@@ -1,0 +1,63 @@
+"""What the processes of one run do together. `accelerate launch` starts them; nothing here asks how many."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list, gather_object
+
+from transfer3d.errors import Transfer3dError
+
+Result = TypeVar("Result")
+
+
+def make_accelerator(precision: str) -> Accelerator:
+    """Builds the one accelerator of a run.
+
+    Args:
+        precision: "bf16" or "fp32".
+    """
+    torch.backends.cudnn.benchmark = True
+    return Accelerator(mixed_precision="bf16" if precision == "bf16" else "no")
+
+
+def bf16_is_fast() -> bool:
+    """Whether this machine computes bf16 in hardware (a GPU since Ampere, AVX-512 BF16, AMX)."""
+    if torch.cuda.is_available():
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    capabilities = torch.backends.cpu.get_cpu_capability()
+    return capabilities.startswith("AVX512") and torch.cpu._is_avx512_bf16_supported()
+
+
+def on_main(accelerator: Accelerator, work: Callable[[], Result]) -> Result:
+    """Runs `work` on the main process; every process gets its result, or raises its error.
+
+    So a refused folder ends all processes at once, instead of leaving the others in a barrier.
+    """
+    if accelerator.num_processes == 1:
+        return work()
+    outcome: list[Any] = [None, None]
+    if accelerator.is_main_process:
+        try:
+            outcome[0] = work()
+        except Transfer3dError as error:
+            outcome[1] = error
+    broadcast_object_list(outcome)
+    if outcome[1] is not None:
+        raise outcome[1]
+    return outcome[0]
+
+
+def gather_list(accelerator: Accelerator, items: list[Any]) -> list[Any]:
+    """Returns the items of all processes, in the order of their ranks."""
+    return gather_object(items) if accelerator.num_processes > 1 else items
+
+
+def any_process(accelerator: Accelerator, flag: bool) -> bool:
+    """Whether `flag` is set in any process."""
+    if accelerator.num_processes == 1:
+        return flag
+    return bool(accelerator.reduce(torch.tensor(float(flag), device=accelerator.device)) > 0)

@@ -1,0 +1,167 @@
+"""A run folder: one run at a time, and checkpoints that are whole or not there.
+
+    recipe.toml  metrics.jsonl  checkpoints/step-N/  model.safetensors  best.safetensors
+
+A checkpoint is a folder of one safetensors file and one JSON file; `MANIFEST.json`, with their sizes and
+digests, is written last, and the folder gets its name only then.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+import socket
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from transfer3d.errors import SetupError, UsageError, WeightsError
+from transfer3d.files import fsync_folder, sha256_file, write_text
+
+TENSORS, STATE, MANIFEST = "state.safetensors", "state.json", "MANIFEST.json"
+
+
+class RunFolder:
+    """The files of one run; holding the object holds the lock.
+
+    Args:
+        path: the folder; made if it is not there.
+        resume: go on with an unfinished run; without it a folder that holds one is refused.
+
+    Raises:
+        SetupError: another process works in the folder, or it cannot be written.
+        UsageError: the folder holds a run and `resume` is off.
+    """
+
+    def __init__(self, path: Path, *, resume: bool) -> None:
+        self.path, self.checkpoints = path, path / "checkpoints"
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            self._lock = (path / ".lock").open("a+")
+        except OSError as error:
+            raise SetupError(
+                "E541", f"run folder {path} cannot be written: {error.strerror}. Choose another with -o."
+            ) from None
+        self._take_lock()
+        if not resume and (path / "recipe.toml").exists():
+            finished = "a finished" if self.finished else "an unfinished"
+            self.close()
+            raise UsageError(
+                "E211",
+                f"run folder {path} holds {finished} run. Go on with --resume, or choose another with -o.",
+            )
+
+    def _take_lock(self) -> None:
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._lock.seek(0)
+            holder = self._lock.read().strip() or "another process"
+            raise SetupError(
+                "E540",
+                f"run folder {self.path} is in use by {holder}. Wait for it, or choose another with -o.",
+            ) from None
+        self._lock.truncate(0)
+        self._lock.write(f"pid {os.getpid()} on {socket.gethostname()} since {time.strftime('%F %T')}")
+        self._lock.flush()
+
+    def close(self) -> None:
+        """Gives the lock back."""
+        self._lock.close()
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run in this folder came to its end."""
+        return (self.path / "finished.json").exists()
+
+    def finish(self, facts: Mapping[str, Any]) -> None:
+        """Marks the run as done."""
+        write_text(self.path / "finished.json", json.dumps(facts, indent=2))
+
+    def log(self, row: Mapping[str, Any]) -> None:
+        """Appends one line to metrics.jsonl."""
+        with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+
+    def forget_after(self, step: int) -> None:
+        """Drops the log of steps that the resumed run will do again."""
+        log = self.path / "metrics.jsonl"
+        if log.exists():
+            lines = [line for line in log.read_text(encoding="utf-8").splitlines() if line.endswith("}")]
+            kept = [line for line in lines if json.loads(line)["step"] <= step]
+            write_text(log, "".join(line + "\n" for line in kept))
+
+    def save_checkpoint(
+        self, step: int, tensors: Mapping[str, Tensor], state: Mapping[str, Any], *, keep: int
+    ) -> None:
+        """Writes `checkpoints/step-N` and then removes all but the newest `keep`.
+
+        Raises:
+            SetupError: the disk is full; earlier checkpoints are as they were.
+        """
+        partial, final = self.checkpoints / f".partial-{step}", self.checkpoints / f"step-{step}"
+        try:
+            shutil.rmtree(partial, ignore_errors=True)
+            partial.mkdir(parents=True)
+            save_file(dict(tensors), partial / TENSORS)
+            write_text(partial / STATE, json.dumps(dict(state)))
+            with (partial / TENSORS).open("rb") as file:
+                os.fsync(file.fileno())
+            files = {
+                name: {"bytes": (partial / name).stat().st_size, "sha256": sha256_file(partial / name)}
+                for name in (TENSORS, STATE)
+            }
+            write_text(partial / MANIFEST, json.dumps({"step": step, "files": files}))
+            shutil.rmtree(final, ignore_errors=True)
+            partial.rename(final)
+            fsync_folder(self.checkpoints)
+        except OSError as error:
+            shutil.rmtree(partial, ignore_errors=True)
+            raise SetupError(
+                "E530", f"checkpoint of step {step} in {self.path} cannot be written: {error}. "
+                "Make room and go on with --resume."
+            ) from None  # fmt: skip
+        for old in sorted(self.checkpoints.glob("step-*"), key=_step_of)[:-keep]:
+            shutil.rmtree(old)
+
+    def load_checkpoint(self) -> tuple[dict[str, Tensor], dict[str, Any], list[str]] | None:
+        """Returns tensors, state and the names of damaged checkpoints that were passed over.
+
+        The newest checkpoint whose sizes and digests hold is taken; none at all gives None.
+
+        Raises:
+            WeightsError: there are checkpoints, and none of them is whole.
+        """
+        damaged: list[str] = []
+        for folder in sorted(self.checkpoints.glob("step-*"), key=_step_of, reverse=True):
+            if _is_whole(folder):
+                state = json.loads((folder / STATE).read_text(encoding="utf-8"))
+                return load_file(folder / TENSORS), state, damaged
+            damaged.append(folder.name)
+        if damaged:
+            raise WeightsError(
+                "E410", f"no checkpoint in {self.checkpoints} is whole ({', '.join(damaged)} damaged). "
+                "Start again in another folder with -o."
+            )  # fmt: skip
+        return None
+
+
+def _step_of(folder: Path) -> int:
+    return int(folder.name.removeprefix("step-"))
+
+
+def _is_whole(folder: Path) -> bool:
+    try:
+        files = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["files"]
+        return all(
+            (folder / name).stat().st_size == facts["bytes"] and sha256_file(folder / name) == facts["sha256"]
+            for name, facts in files.items()
+        )
+    except (OSError, ValueError, KeyError):
+        return False

@@ -1,0 +1,37 @@
+"""The state of a run as tensors and JSON: no pickle is written or read."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+
+def pack_state(trainable: nn.Module, optimizer: Optimizer) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Splits weights and optimiser state into tensors by name and a JSON-able rest."""
+    tensors = {f"model.{name}": tensor.contiguous() for name, tensor in trainable.state_dict().items()}
+    state = optimizer.state_dict()
+    scalars: dict[str, dict[str, Any]] = {}
+    for number, slots in state["state"].items():
+        for slot, value in slots.items():
+            if isinstance(value, Tensor):
+                tensors[f"optimizer.{number}.{slot}"] = value.contiguous()
+            else:
+                scalars.setdefault(str(number), {})[slot] = value
+    return tensors, {"optimizer": {"param_groups": state["param_groups"], "scalars": scalars}}
+
+
+def unpack_state(
+    tensors: dict[str, Tensor], state: dict[str, Any], trainable: nn.Module, optimizer: Optimizer
+) -> None:
+    """Puts back what `pack_state` took apart."""
+    weights = {n.removeprefix("model."): t for n, t in tensors.items() if n.startswith("model.")}
+    trainable.load_state_dict(weights, strict=True)
+    packed = state["optimizer"]
+    slots: dict[int, dict[str, Any]] = {int(n): dict(values) for n, values in packed["scalars"].items()}
+    for name, tensor in tensors.items():
+        if name.startswith("optimizer."):
+            _, number, slot = name.split(".", 2)
+            slots.setdefault(int(number), {})[slot] = tensor
+    optimizer.load_state_dict({"state": slots, "param_groups": packed["param_groups"]})

@@ -1,0 +1,136 @@
+"""Recipes from TOML files: found by name, extended, overridden, checked. No code runs in one."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+from pydantic import BaseModel, ValidationError
+
+from transfer3d.errors import UsageError, did_you_mean
+from transfer3d.recipes.schema import Recipe
+
+
+def recipe_folder() -> Path:
+    """Returns the recipes of the installed package, or of the source checkout."""
+    packed = Path(__file__).parents[1] / "_recipes"
+    return packed if packed.is_dir() else Path(__file__).parents[2] / "recipes"
+
+
+def list_recipes() -> list[str]:
+    """Returns the names of all built-in recipes, `<folder>/<file>` without the suffix."""
+    root = recipe_folder()
+    return sorted(path.relative_to(root).with_suffix("").as_posix() for path in root.rglob("*.toml"))
+
+
+def load_recipe(name: str | Path, overrides: Sequence[str] = (), **defaults: Any) -> Recipe:
+    """Loads a recipe, its parents first, then `overrides`.
+
+    Args:
+        name: a built-in name, or a path that ends in .toml.
+        overrides: `key=value` or `table.key=value`, the value as TOML writes it (a bare word is a string).
+        defaults: values for keys that recipe and overrides leave open (None = left open).
+
+    Raises:
+        UsageError: no such recipe, bad TOML, an unknown key or a value of the wrong type.
+    """
+    values = _read_with_parents(name, ())
+    for key, value in defaults.items():
+        if value is not None:
+            values.setdefault(key, value)
+    for override in overrides:
+        _set(values, override)
+    return validate(values, str(name))
+
+
+def validate(values: Mapping[str, Any], where: str) -> Recipe:
+    """Checks values against the schema; an error names every wrong key, its value and the nearest name."""
+    try:
+        return Recipe.model_validate(values)
+    except ValidationError as error:
+        raise UsageError("E201", f"recipe {where}: {'; '.join(_sentences(error))}.") from None
+
+
+def dump(recipe: Recipe) -> str:
+    """Returns the resolved recipe as TOML."""
+    return tomli_w.dumps(_without_none(recipe.model_dump(mode="json")))
+
+
+def _without_none(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_none(item) for key, item in value.items() if item is not None}
+    return value
+
+
+def _read_with_parents(name: str | Path, seen: tuple[Path, ...]) -> dict[str, Any]:
+    path = _find(name)
+    if path in seen:
+        raise UsageError("E202", f"recipe {path} extends itself. Break the circle of `extends`.")
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError("E202", f"recipe {path} is not TOML: {error}. Mend the file.") from None
+    parent = values.pop("extends", None)
+    return values if parent is None else _merge(_read_with_parents(parent, (*seen, path)), values)
+
+
+def _find(name: str | Path) -> Path:
+    path = Path(name) if str(name).endswith(".toml") else recipe_folder() / f"{name}.toml"
+    if path.is_file():
+        return path
+    hint = did_you_mean(str(name), list_recipes())
+    raise UsageError("E202", f"no recipe '{name}'{hint}. `transfer3d recipe ls` lists them.")
+
+
+def _merge(base: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in changes.items():
+        old = merged.get(key)
+        merged[key] = _merge(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
+    return merged
+
+
+def _set(values: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals or not key:
+        raise UsageError(
+            "E203", f"--set {override}: not of the form key=value. Write e.g. --set max_steps=100."
+        )
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text
+    *tables, last = key.strip().split(".")
+    for table in tables:
+        inner = values.setdefault(table, {})
+        if not isinstance(inner, dict):
+            raise UsageError(
+                "E203", f"--set {override}: '{table}' is a value, not a table. Leave '.{last}' off."
+            )
+        values[table] = values = dict(inner)
+    values[last] = value
+
+
+def _sentences(error: ValidationError) -> Iterator[str]:
+    for problem in error.errors():
+        path = [str(part) for part in problem["loc"]]
+        key = ".".join(path)
+        if problem["type"] == "extra_forbidden":
+            yield f"unknown key '{key}'{did_you_mean(path[-1], _keys(path[:-1]))}"
+        elif problem["type"] == "missing":
+            yield f"key '{key}' is missing"
+        else:
+            yield f"{key} = {problem['input']!r}: {problem['msg'][0].lower() + problem['msg'][1:]}"
+
+
+def _keys(tables: Sequence[str]) -> list[str]:
+    model: type[BaseModel] = Recipe
+    for table in tables:
+        inner = model.model_fields[table].annotation
+        if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
+            return []
+        model = inner
+    return list(model.model_fields)

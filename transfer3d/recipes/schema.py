@@ -1,0 +1,70 @@
+"""What a recipe may say. Every key has a type; an unknown one is an error."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from transfer3d.data.augment import AugmentConfig
+from transfer3d.engine.optim import OptimizerConfig, ScheduleConfig
+from transfer3d.layout import ClipSpec
+from transfer3d.transfer.correspondence import CorrespondenceConfig
+
+
+class ClipConfig(BaseModel):
+    """Changes to the student's own clip; what is not given stays as the student's registry entry says."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    frames: int | None = Field(None, ge=1)
+    stride: int | None = Field(None, ge=1)
+    size: int | None = Field(None, ge=1)
+    crop: int | tuple[int, int] | None = None
+    units: int | None = Field(None, ge=1)
+
+    def apply(self, spec: ClipSpec) -> ClipSpec:
+        """Returns `spec` with these changes; a new size without a crop takes crop = size."""
+        changes = {name: value for name, value in self.model_dump().items() if value is not None}
+        if "size" in changes and "crop" not in changes:
+            changes["crop"] = changes["size"]
+        return ClipSpec.from_dict({**spec.to_dict(), **changes})
+
+
+class Recipe(BaseModel):
+    """One training run. `extends` names the recipe whose values these change."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    task: Literal["correspond", "finetune"]
+    source: str = ""
+    """Paper, section and table that the numbers come from."""
+    student: str | None = None
+    """Name in the registry, or a checkpoint file."""
+    student_args: dict[str, Any] = {}
+    """Keyword arguments of the student's builder."""
+    teacher: str | None = None
+    """timm model name; for correspond."""
+    data: str | None = None
+    seed: int = 0
+    precision: Literal["auto", "bf16", "fp32"] = "auto"
+    """auto: bf16 where the machine computes it in hardware."""
+    batch_size: int | Literal["auto"] = "auto"
+    """Clips in one optimiser step, all processes together; auto: the largest power of two that fits."""
+    epochs: float | None = Field(None, gt=0)
+    max_steps: int | None = Field(None, ge=1)
+    """Optimiser steps; with `epochs`, whichever ends first."""
+    lr: float = Field(gt=0)
+    workers: int = Field(1, ge=0)
+    """Processes that decode, for each training process."""
+    log_every: int = Field(20, ge=1)
+    save_every: int = Field(500, ge=1)
+    validate_every: int | None = Field(None, ge=1)
+    max_bad_fraction: float = Field(0.01, ge=0, le=1)
+    """Share of clips that may fail to decode before the run stops."""
+    label_smoothing: float = Field(0.0, ge=0, lt=1)
+    clip: ClipConfig = ClipConfig()
+    augment: AugmentConfig = AugmentConfig()
+    optimizer: OptimizerConfig = OptimizerConfig()
+    schedule: ScheduleConfig = ScheduleConfig()
+    correspondence: CorrespondenceConfig = CorrespondenceConfig()

@@ -1,0 +1,54 @@
+"""What a training objective gets and gives."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class LossReport:
+    """What one forward pass of an objective found.
+
+    Attributes:
+        total: scalar, already weighted; the only thing that backward() sees.
+        parts: detached scalars by name, for the log: unweighted losses and accuracies (0..1).
+    """
+
+    total: Tensor
+    parts: dict[str, Tensor]
+
+
+class ClipBatch(Protocol):
+    """What an objective reads of a batch; `data.pipeline.Batch` is one."""
+
+    @property
+    def clips_u8(self) -> Tensor:
+        """Pixels, uint8, B C T H W or B U C T H W."""
+        ...
+
+    @property
+    def labels_B(self) -> Tensor:
+        """Class numbers, int64; -1 where there is none."""
+        ...
+
+    @property
+    def sources(self) -> Sequence[str]:
+        """The source video of each clip."""
+        ...
+
+
+class Objective(Protocol):
+    """A task: what learns, and how its loss comes about.
+
+    `trainable` is all that the optimiser, DDP and checkpoints see; a teacher stays outside of it.
+    """
+
+    trainable: nn.Module
+
+    def loss(self, trainable: nn.Module, batch: ClipBatch) -> LossReport:
+        """Returns the loss of one batch on the device; `trainable` is the module as DDP wrapped it."""
+        ...
