@@ -1,0 +1,262 @@
+"""Video files to frames: PyAV, by seek, only the wanted frames converted, one FFmpeg thread.
+
+A frame is addressed by its number in presentation order, exactly. Packets are read once without decoding
+(1 to 3 ms for a ten-second clip); their sorted presentation times are the table from number to time. So
+there is no need for a frame count in the header, a constant rate or a monotonic decoding order. While
+decoding, each frame's time is held against the table; where a file's times turn out wrong (some AVI files
+with B-frames) the clip is decoded again from the start and its frames are counted.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from bisect import bisect_right
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import av
+import numpy as np
+from av.container import InputContainer
+from av.sidedata.sidedata import Type as SideData
+from av.stream import Disposition
+from av.video.frame import VideoFrame
+from av.video.reformatter import Interpolation, VideoReformatter
+from av.video.stream import VideoStream
+from numpy.typing import NDArray
+
+from transfer3d.errors import DataError
+
+Source = Path | bytes
+Frames = NDArray[np.uint8]
+
+# What a file may be, by its content, whatever its name: playlists and the like, which open further files or
+# addresses, are not on the list. Pictures larger than 8K are refused before memory is taken for them.
+FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,avi,matroska,webm,mpeg,mpegts,asf,flv,ogg"
+MAX_PIXELS = 7680 * 4320
+EARLY_S = 0.5
+FAULTS = (av.FFmpegError, OSError, UnicodeDecodeError, MemoryError, ValueError)
+
+
+class BadVideo(DataError):  # noqa: N818 - the error's code names the fault, its class the thing
+    """A video that cannot be decoded; `code` is E301 damaged, E302 no frames or E304 no video stream."""
+
+
+@dataclass(frozen=True)
+class VideoFacts:
+    """What a video is.
+
+    Attributes:
+        frames: number of frames.
+        fps: mean rate, frames per second.
+        height: pixels, as shown (after rotation).
+        width: pixels, as shown.
+        duration: seconds.
+    """
+
+    frames: int
+    fps: float
+    height: int
+    width: int
+    duration: float
+
+
+class Video:
+    """An open video: take it for one clip, as a context manager, and let it go.
+
+    Raises `BadVideo` for whatever is wrong with the file, and nothing else.
+
+    Args:
+        source: a path, or the file's bytes.
+        name: what messages call it.
+
+    Attributes:
+        frames: number of frames.
+    """
+
+    def __init__(self, source: Source, *, name: str = "") -> None:
+        self._source = source
+        self._name = name or (str(source) if isinstance(source, Path) else "video")
+        self._reformatter = VideoReformatter()
+        with _faults(self._name):
+            self._container = _open(source)
+            try:
+                self._stream = _video_stream(self._container, self._name)
+                self._read_table()
+            except BaseException:
+                self._container.close()
+                raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._container.close()
+
+    def facts(self) -> VideoFacts:
+        """Decodes the first frame and returns what the video is."""
+        height, width = self.read(np.zeros(1, np.int64)).shape[1:3]
+        fps = float(self._stream.average_rate or self._stream.base_rate or 0)
+        if self._timed and self.frames > 1:
+            fps = (self.frames - 1) / float((self._times[-1] - self._times[0]) * self._time_base)
+        return VideoFacts(self.frames, fps, height, width, self.frames / fps if fps else 0.0)
+
+    def read(self, indices: NDArray[np.int64], *, short_side: int | None = None) -> Frames:
+        """Decodes frames by number.
+
+        Args:
+            indices: [N], in any order, repeats allowed.
+            short_side: frames with a longer short side are scaled down to it, in the decoder.
+
+        Returns:
+            RGB, [N, H, W, 3] uint8, upright.
+        """
+        wanted, place = np.unique(indices, return_inverse=True)
+        if wanted[0] < 0 or wanted[-1] >= self.frames:
+            raise IndexError(f"{self._name}: frames {wanted[0]} to {wanted[-1]} of {self.frames}")
+        with _faults(self._name):
+            found = self._by_seek(wanted.tolist()) if self._timed else None
+            found = found or self._by_counting(wanted.tolist())
+            height, width = _scaled(found[0].height, found[0].width, short_side)
+            return np.stack([self._pixels(frame, height, width) for frame in found])[place]
+
+    def _read_table(self) -> None:
+        """Reads all packets, decodes none: the table of presentation times, and the frames to seek to."""
+        packets, last_s = [], 0.0
+        for packet in self._container.demux():
+            if packet.size and packet.pts is not None:
+                last_s = max(last_s, float((packet.pts + (packet.duration or 0)) * packet.time_base))
+            if packet.size and packet.stream_index == self._stream.index and not packet.is_discard:
+                packets.append(packet)
+        if not packets:
+            raise BadVideo("E302", f"{self._name}: no frames in it")
+        self.frames = len(packets)
+        if packets[-1].is_corrupt or self._ends_early(last_s):
+            raise BadVideo("E301", f"{self._name}: truncated after {self.frames} frames")
+        self._time_base = packets[0].time_base
+        self._times = sorted(p.pts for p in packets if p.pts is not None)
+        self._timed = len(set(self._times)) == self.frames
+        number = {time: i for i, time in enumerate(self._times)}
+        # Demuxers search by decoding or by presentation time: the earlier of the two is safe with both.
+        self._keys = sorted(
+            (number[p.pts], p.pts if p.dts is None else min(p.pts, p.dts))
+            for p in packets
+            if p.is_keyframe and p.pts is not None
+        )
+
+    def _ends_early(self, last_s: float) -> bool:
+        """Whether the file is shorter than it says; `last_s` is the end of its last packet, seconds."""
+        size = len(self._source) if isinstance(self._source, bytes) else self._source.stat().st_size
+        if max((entry.pos + entry.size for entry in self._stream.index_entries), default=0) > size:
+            return True
+        # Matroska keeps no sizes.
+        length_s = (self._container.duration or 0) / av.time_base
+        return "matroska" in self._container.format.name and last_s < length_s - EARLY_S
+
+    def _by_seek(self, wanted: list[int]) -> list[VideoFrame] | None:
+        """Returns the wanted frames, or None where the file's times turn out wrong."""
+        found: list[VideoFrame] = []
+        stream: Iterator[VideoFrame] = iter(())
+        at: int | None = None  # number of the frame decoded last
+        for target in wanted:
+            nearest = bisect_right(self._keys, (target, self._times[-1])) - 1
+            key, seek_to = self._keys[nearest] if nearest >= 0 else (0, self._times[0])
+            if at is None or key > at + 1:
+                try:
+                    self._container.seek(seek_to, stream=self._stream, backward=True)
+                except av.FFmpegError:
+                    return None
+                stream, at = self._container.decode(self._stream), None
+            while at != target:
+                frame = next(stream, None)
+                if frame is None or frame.pts is None:
+                    return None
+                # A seek may land earlier; and pictures shown before an open group's key frame are not whole.
+                if at is None and frame.pts < self._times[key]:
+                    continue
+                at = key if at is None else at + 1
+                if frame.pts != self._times[at]:
+                    return None
+                if at == target:
+                    found.append(frame)
+        return found
+
+    def _by_counting(self, wanted: list[int]) -> list[VideoFrame]:
+        """Returns the wanted frames of a decode from the start."""
+        found: list[VideoFrame] = []
+        with _open(self._source) as container:
+            for number, frame in enumerate(container.decode(_video_stream(container, self._name))):
+                if number == wanted[len(found)]:
+                    found.append(frame)
+                if len(found) == len(wanted):
+                    return found
+        missing = wanted[len(found)]
+        raise BadVideo("E301", f"{self._name}: frame {missing} of {self.frames} does not decode")
+
+    def _pixels(self, frame: VideoFrame, height: int, width: int) -> Frames:
+        """Converts one frame to RGB [H, W, 3], scaled and upright."""
+        if frame.is_corrupt:
+            raise BadVideo("E301", f"{self._name}: a damaged frame")
+        picture = self._reformatter.reformat(
+            frame,
+            width,
+            height,
+            format="rgb24",
+            interpolation=Interpolation.BILINEAR,
+            src_color_range=frame.color_range,
+            threads=1,
+        )
+        matrix = frame.side_data.get(SideData.DISPLAYMATRIX)
+        pixels = picture.to_ndarray()
+        return pixels if matrix is None else _upright(pixels, np.frombuffer(matrix, np.int32))
+
+
+def _open(source: Source) -> InputContainer:
+    if not (len(source) if isinstance(source, bytes) else source.stat().st_size):
+        raise av.InvalidDataError(0, "empty file")
+    # An absolute path is never taken for a protocol ("concat:..."), whatever the file is called.
+    file = io.BytesIO(source) if isinstance(source, bytes) else os.path.abspath(source)
+    options = {"format_whitelist": FORMATS, "max_pixels": str(MAX_PIXELS)}
+    return av.open(file, metadata_errors="replace", container_options=options)
+
+
+def _video_stream(container: InputContainer, name: str) -> VideoStream:
+    """Returns the first moving video stream (a cover picture is none), set to one thread."""
+    moving = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
+    if not moving:
+        kinds = ", ".join(sorted({s.type for s in container.streams})) or "none"
+        raise BadVideo("E304", f"{name}: no video stream (streams: {kinds})")
+    codec = moving[0].codec_context
+    codec.thread_type, codec.thread_count = "NONE", 1
+    codec.options = {"max_pixels": str(MAX_PIXELS)}
+    return moving[0]
+
+
+def _scaled(height: int, width: int, short_side: int | None) -> tuple[int, int]:
+    """Returns height and width with the short side brought down to `short_side`."""
+    short = min(height, width)
+    if short_side is None or short <= short_side:
+        return height, width
+    return max(round(height * short_side / short), 1), max(round(width * short_side / short), 1)
+
+
+def _upright(pixels: Frames, matrix: NDArray[np.int32]) -> Frames:
+    """Applies a display matrix of quarter turns and mirrors: x' = a x + c y, y' = b x + d y."""
+    a, b, _, c, d = matrix[:5].tolist()
+    if abs(a) >= abs(b):
+        return np.ascontiguousarray(pixels[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1])
+    turned = pixels.swapaxes(0, 1)
+    return np.ascontiguousarray(turned[:: -1 if b < 0 else 1, :: -1 if c < 0 else 1])
+
+
+@contextmanager
+def _faults(name: str) -> Iterator[None]:
+    """Turns what the libraries raise for a bad file into `BadVideo`."""
+    try:
+        yield
+    except FAULTS as error:
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        raise BadVideo("E301", f"{name}: does not decode ({reason})") from error
