@@ -1,3 +1,34 @@
 """transfer3d turns image models into video models: inflation, correspondence, fine-tuning."""
 
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from transfer3d.inflate.inflation import inflate as inflate
+    from transfer3d.models.checkpoint import load as load
+    from transfer3d.models.checkpoint import save as save
+    from transfer3d.models.registry import create_model as create_model
+    from transfer3d.models.registry import list_models as list_models
+
 __version__ = "0.1.0"
+
+# `import transfer3d` must stay free of torch: the command line's --help waits for it.
+_HOMES = {
+    "create_model": "transfer3d.models.registry",
+    "list_models": "transfer3d.models.registry",
+    "load": "transfer3d.models.checkpoint",
+    "save": "transfer3d.models.checkpoint",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Imports a public function on its first use."""
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'transfer3d' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    return sorted((*globals(), *_HOMES))

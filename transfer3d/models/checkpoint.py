@@ -1,0 +1,257 @@
+"""The portable checkpoint: one safetensors file that says what it is.
+
+Its keys are the student's own `state_dict`; its metadata are strings: `format=pt` and `transfer3d.version`,
+`.model`, `.model_args`, `.num_classes`, `.class_names`, `.clip`, `.provenance`. Nothing in it is ever executed, and
+its header is checked against the network that it names before a tensor is read.
+"""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from transfer3d import __version__
+from transfer3d.errors import SetupError, UsageError, WeightsError
+from transfer3d.files import atomic_path
+from transfer3d.layout import ClipSpec
+from transfer3d.models.registry import create_model, entry, families
+from transfer3d.models.student import VideoStudent
+
+PREFIX = "transfer3d."
+MAX_HEADER_BYTES = 10_000_000
+LENGTH_BYTES = 8
+NAMED_AT_MOST = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckpointFacts:
+    """What a checkpoint says about itself, read without its tensors.
+
+    Attributes:
+        version: of transfer3d, when it was written.
+        model: `VideoStudent.model_name`.
+        model_args: `VideoStudent.model_args`.
+        num_classes: K.
+        class_names: in the order of the logits; None when they are not known.
+        clip: what the network wants to see.
+        provenance: whence it came: teacher, source weights, recipe, data, metrics, proof.
+        shapes: of every tensor.
+    """
+
+    version: str
+    model: str
+    model_args: dict[str, Any]
+    num_classes: int
+    class_names: list[str] | None
+    clip: ClipSpec
+    provenance: dict[str, Any]
+    shapes: dict[str, tuple[int, ...]] = field(repr=False)
+
+
+def save(
+    student: VideoStudent,
+    path: str | Path,
+    *,
+    class_names: Sequence[str] | None = None,
+    provenance: Mapping[str, Any] | None = None,
+) -> None:
+    """Writes a student as one safetensors file, atomically.
+
+    Args:
+        student: on any device, in any dtype.
+        path: of the file.
+        class_names: in the order of the logits.
+        provenance: JSON-able facts about whence it came.
+
+    Raises:
+        UsageError: there are not as many class names as classes.
+        SetupError: the file cannot be written.
+    """
+    if class_names is not None and len(class_names) != student.num_classes:
+        raise UsageError(
+            "class_names",
+            f"{len(class_names)} class names for {student.num_classes} classes: give one for each.",
+        )
+    metadata = {
+        "format": "pt",
+        f"{PREFIX}version": __version__,
+        f"{PREFIX}model": student.model_name,
+        f"{PREFIX}model_args": _to_json(student.model_args),
+        f"{PREFIX}num_classes": str(student.num_classes),
+        f"{PREFIX}class_names": _to_json(None if class_names is None else list(class_names)),
+        f"{PREFIX}clip": _to_json(student.clip.to_dict()),
+        f"{PREFIX}provenance": _to_json(dict(provenance or {})),
+    }
+    # channels_last weights are stored in the plain order: a file must not depend on how it was trained.
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in student.state_dict().items()}
+    try:
+        with atomic_path(Path(path)) as partial:
+            save_file(tensors, partial, metadata=metadata)
+    except (OSError, SafetensorError) as error:
+        raise SetupError(
+            "cannot_write", f"{path}: cannot be written ({error}): choose another place."
+        ) from error
+
+
+def read_metadata(path: str | Path) -> CheckpointFacts:
+    """Reads what a checkpoint says about itself.
+
+    Raises:
+        WeightsError: there is no such file, it is damaged, or transfer3d did not write it.
+    """
+    path = Path(path)
+    header = _read_header(path)
+    strings = header.get("__metadata__", {})
+    if f"{PREFIX}model" not in strings:
+        raise WeightsError(
+            "not_a_student",
+            f"{path}: safetensors, but no transfer3d checkpoint: `transfer3d import` reads others.",
+        )
+    try:
+        return CheckpointFacts(
+            version=strings[f"{PREFIX}version"],
+            model=strings[f"{PREFIX}model"],
+            model_args=dict(json.loads(strings[f"{PREFIX}model_args"])),
+            num_classes=int(strings[f"{PREFIX}num_classes"]),
+            class_names=json.loads(strings[f"{PREFIX}class_names"]),
+            clip=ClipSpec.from_dict(json.loads(strings[f"{PREFIX}clip"])),
+            provenance=dict(json.loads(strings[f"{PREFIX}provenance"])),
+            shapes={name: tuple(row["shape"]) for name, row in header.items() if name != "__metadata__"},
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise WeightsError(
+            "bad_metadata", f"{path}: its metadata do not describe a student ({error}): write it again."
+        ) from error
+
+
+def load(path: str | Path) -> VideoStudent:
+    """Builds the student that a checkpoint describes and fills it, in eval mode on the CPU.
+
+    Args:
+        path: a file written by `save`.
+
+    Raises:
+        WeightsError: the file is missing, damaged, or not the network that it says it is.
+    """
+    return _load(Path(path), read_metadata(path))
+
+
+def load_into_named(
+    path: Path,
+    name: str,
+    *,
+    num_classes: int | None,
+    clip: ClipSpec | None,
+    model_args: Mapping[str, Any],
+) -> VideoStudent:
+    """What `create_model(name, weights=path)` does; see there."""
+    facts = read_metadata(path)
+    wanted = name if name in families() else entry(name).name
+    if facts.model != wanted:
+        raise WeightsError(
+            "other_model", f"{path}: holds {facts.model}, not {wanted}: name that, or another file."
+        )
+    if num_classes not in (None, facts.num_classes):
+        raise WeightsError(
+            "other_classes",
+            f"{path}: has {facts.num_classes} classes, not {num_classes}: load it, then `reset_classifier`.",
+        )
+    return _load(path, facts, clip=clip, model_args=model_args)
+
+
+def _load(
+    path: Path,
+    facts: CheckpointFacts,
+    *,
+    clip: ClipSpec | None = None,
+    model_args: Mapping[str, Any] | None = None,
+) -> VideoStudent:
+    try:
+        with torch.device("meta"):  # sizes are compared before any memory is taken
+            student = create_model(
+                facts.model,
+                num_classes=facts.num_classes,
+                clip=clip or facts.clip,
+                **{**facts.model_args, **(model_args or {})},
+            )
+    except (UsageError, TypeError) as error:
+        raise WeightsError("unknown_model", f"{path}: its network cannot be built: {error}") from error
+    _compare(path, student, facts)
+    try:
+        tensors = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise WeightsError("damaged", f"{path}: damaged ({error}): copy or write it again.") from error
+    odd = [
+        name for name, tensor in tensors.items() if tensor.is_floating_point() and not tensor.isfinite().all()
+    ]
+    if odd:
+        warnings.warn(f"{path}: NaN or infinite values in {_some(odd)}", stacklevel=3)
+    student.to_empty(device="cpu")
+    student.load_state_dict(tensors, strict=True)
+    return student.eval()
+
+
+def _compare(path: Path, student: VideoStudent, facts: CheckpointFacts) -> None:
+    """Raises WeightsError unless the file holds exactly the student's tensors."""
+    wanted = {name: tuple(tensor.shape) for name, tensor in student.state_dict().items()}
+    differences = {
+        "missing": [name for name in wanted if name not in facts.shapes],
+        "unexpected": [name for name in facts.shapes if name not in wanted],
+        "of another shape": [n for n, shape in wanted.items() if facts.shapes.get(n, shape) != shape],
+    }
+    found = [f"{len(names)} {what} ({_some(names)})" for what, names in differences.items() if names]
+    if found:
+        raise WeightsError(
+            "other_tensors",
+            f"{path}: not a {facts.model} with {facts.num_classes} classes: tensors {'; '.join(found)}.",
+        )
+
+
+def _read_header(path: Path) -> dict[str, Any]:
+    """Reads and checks a safetensors header: the library takes duplicate names and headers of any size."""
+    if not path.is_file():
+        what = "a folder" if path.is_dir() else "no such file"
+        raise WeightsError("no_file", f"{path}: {what}: give the path of a .safetensors file.")
+    try:
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(LENGTH_BYTES), "little")
+            size = path.stat().st_size
+            if size < LENGTH_BYTES or not 0 < length <= min(MAX_HEADER_BYTES, size - LENGTH_BYTES):
+                raise ValueError(f"{size} bytes cannot hold a header of {length}")
+            header = json.loads(file.read(length), object_pairs_hook=_without_duplicates)
+        if not isinstance(header, dict) or not isinstance(header.get("__metadata__", {}), dict):
+            raise ValueError("its header is no table")
+        rows = [row for name, row in header.items() if name != "__metadata__"]
+        end = max((int(row["data_offsets"][1]) for row in rows), default=0)
+        if LENGTH_BYTES + length + end != size:
+            raise ValueError(f"its header speaks of {LENGTH_BYTES + length + end} bytes, it has {size}")
+    except (OSError, ValueError, KeyError, TypeError, IndexError, RecursionError) as error:
+        raise WeightsError(
+            "damaged", f"{path}: no safetensors file, or damaged ({error}): write it again."
+        ) from error
+    return header
+
+
+def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    table = dict(pairs)
+    if len(table) < len(pairs):
+        raise ValueError("a name stands twice in its header")
+    return table
+
+
+def _to_json(value: Any) -> str:
+    return json.dumps(value, sort_keys=True)
+
+
+def _some(names: Sequence[str]) -> str:
+    """Returns the first few names, and how many follow."""
+    more = f" and {len(names) - NAMED_AT_MOST} more" if len(names) > NAMED_AT_MOST else ""
+    return ", ".join(names[:NAMED_AT_MOST]) + more

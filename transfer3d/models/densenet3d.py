@@ -1,0 +1,72 @@
+"""DenseNet3D: a DenseNet whose every kernel and pool has a temporal side.
+
+Paper: Diba et al., "Temporal 3D ConvNets: New Architecture and Transfer Learning for Video Classification",
+arXiv:1711.08200, section 3.1 and table 1.
+
+Differs from the paper's text: the stem's max pool strides 2 in space (table 1 prints 1, its sizes need 2).
+"""
+
+from __future__ import annotations
+
+from torch import nn
+
+from transfer3d.layout import ClipSpec
+from transfer3d.models.registry import TINY_CLIP, StudentEntry, register_family, register_student
+from transfer3d.models.trunks.densenet3d import (
+    DENSENET121,
+    DENSENET161,
+    DENSENET169,
+    DENSENET201,
+    TEST_DENSENET,
+    DenseNet3d,
+    DenseNetSpec,
+)
+from transfer3d.nn.temporal_transition import Transition
+
+CLIP = ClipSpec(frames=32, stride=2, size=224, crop=256)
+"""Section 4.4: 32 frames at stride 2, 224x224."""
+
+
+@register_family("densenet3d", paper="T3D, arXiv:1711.08200", spec_type=DenseNetSpec, clip=CLIP)
+def densenet3d(spec: DenseNetSpec, *, in_chans: int = 3, stem_pool_t: int = 1) -> DenseNet3d:
+    """Builds a DenseNet3D trunk.
+
+    Args:
+        spec: the 2D shape.
+        in_chans: channels of a frame.
+        stem_pool_t: temporal stride of the stem's pool; the release has 2.
+    """
+
+    def transition(index: int, in_channels: int, out_channels: int) -> nn.Module:
+        return Transition(in_channels, out_channels)
+
+    return DenseNet3d(spec, transition, stem_pool_t=stem_pool_t, in_chans=in_chans)
+
+
+for _trunk, _spec, _aliases in (
+    ("densenet121", DENSENET121, ("densenet3d121",)),
+    ("densenet161", DENSENET161, ("densenet3d161",)),
+    ("densenet169", DENSENET169, ("densenet3d169",)),
+    ("densenet201", DENSENET201, ("densenet3d201",)),
+):
+    register_student(
+        StudentEntry(
+            name=f"densenet3d_{_trunk}",
+            family="densenet3d",
+            trunk=_trunk,
+            spec=_spec,
+            clip=CLIP,
+            source=_trunk,
+            aliases=_aliases,
+        )
+    )
+register_student(
+    StudentEntry(
+        name="densenet3d_tiny",
+        family="densenet3d",
+        trunk="test_densenet",
+        spec=TEST_DENSENET,
+        clip=TINY_CLIP,
+        source="test_densenet",
+    )
+)

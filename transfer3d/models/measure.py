@@ -1,0 +1,53 @@
+"""How large a student is and what a forward pass costs, counted on the `meta` device: nothing is computed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from transfer3d.models.registry import create_model
+from transfer3d.models.student import VideoStudent
+
+FLOPS_PER_GMAC = 2e9
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cost:
+    """Attributes: parameters (all, head included) and GMAC of one forward pass, batch 1, at `clip`'s size."""
+
+    parameters: int
+    gmac: float
+
+
+def count_parameters(student: torch.nn.Module) -> int:
+    """Returns the number of parameters, head included."""
+    return sum(parameter.numel() for parameter in student.parameters())
+
+
+def count_gmac(student: VideoStudent, shape: tuple[int, ...] | None = None) -> float:
+    """Returns 1e9 multiply-accumulates of the convolutions and linear layers of one forward pass.
+
+    Args:
+        student: on the `meta` device.
+        shape: of the input, batch included; by default batch 1 of the student's own clip.
+    """
+    clip = student.clip
+    units = (clip.units,) if clip.units > 1 else ()
+    own = (1, *units, len(clip.mean), clip.frames, clip.size, clip.size)
+    clips = torch.empty(shape or own, device="meta")
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        student.eval()(clips)
+    return counter.get_total_flops() / FLOPS_PER_GMAC
+
+
+def measure(name: str, *, num_classes: int | None = None) -> Cost:
+    """Measures a registered student at its own clip.
+
+    Raises:
+        UsageError: no such student.
+    """
+    with torch.device("meta"):
+        student = create_model(name, num_classes=num_classes)
+    return Cost(parameters=count_parameters(student), gmac=count_gmac(student))

@@ -1,0 +1,114 @@
+"""The DenseNet that DenseNet3D and T3D are built on.
+
+Papers: Diba et al., arXiv:1711.08200, table 1 (3D); Huang et al., arXiv:1608.06993 (2D).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from transfer3d.models.trunks.spec import TrunkSpec
+from transfer3d.nn.convolution import ConvNorm, conv3d
+
+
+@dataclass(frozen=True, kw_only=True)
+class DenseNetSpec(TrunkSpec):
+    """The shape of a 2D DenseNet-BC with compression 0.5.
+
+    Attributes:
+        depths: layers of each dense block.
+        growth_rate: channels that a layer adds; the stem has twice as many.
+        bn_size: the 1x1 of a layer has bn_size * growth_rate channels.
+    """
+
+    depths: tuple[int, ...]
+    growth_rate: int = 32
+    bn_size: int = 4
+
+    @property
+    def num_features(self) -> int:
+        """Channels behind the last dense block."""
+        channels = 2 * self.growth_rate
+        for index, depth in enumerate(self.depths):
+            channels += depth * self.growth_rate
+            channels //= 2 if index < len(self.depths) - 1 else 1
+        return channels
+
+
+DENSENET121 = DenseNetSpec(depths=(6, 12, 24, 16))
+DENSENET161 = DenseNetSpec(depths=(6, 12, 36, 24), growth_rate=48)
+DENSENET169 = DenseNetSpec(depths=(6, 12, 32, 32))
+DENSENET201 = DenseNetSpec(depths=(6, 12, 48, 32))
+TEST_DENSENET = DenseNetSpec(depths=(3, 3, 3, 3), growth_rate=16)
+
+TransitionMaker = Callable[[int, int, int], nn.Module]
+"""(index from 0, input channels, output channels) to the module between two dense blocks."""
+
+
+class DenseLayer(nn.Module):
+    """BatchNorm, ReLU, 1x1x1, BatchNorm, ReLU, 3x3x3; its input is everything before it in the block."""
+
+    def __init__(self, in_channels: int, spec: DenseNetSpec) -> None:
+        super().__init__()
+        inner = spec.bn_size * spec.growth_rate
+        self.norm1 = nn.BatchNorm3d(in_channels)
+        self.conv1 = conv3d(in_channels, inner, (1, 1, 1))
+        self.norm2 = nn.BatchNorm3d(inner)
+        self.conv2 = conv3d(inner, spec.growth_rate, (3, 3, 3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`B C T H W` to `B growth_rate T H W`."""
+        x = self.conv1(F.relu(self.norm1(x), inplace=True))
+        return self.conv2(F.relu(self.norm2(x), inplace=True))
+
+
+class DenseBlock(nn.ModuleList):
+    """Layers that each see all features before them."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`B C T H W` to `B C + layers * growth_rate T H W`."""
+        features = [x]
+        for layer in self:
+            features.append(layer(torch.cat(features, 1)))
+        return torch.cat(features, 1)
+
+
+class DenseNet3d(nn.Module):
+    """Stem, dense blocks with transitions between them, BatchNorm, ReLU.
+
+    Args:
+        spec: the 2D shape.
+        transition: makes what stands between two blocks.
+        stem_pool_t: temporal stride of the stem's pool: 1 fits the sizes of table 1, the release has 2.
+        in_chans: channels of a frame.
+    """
+
+    def __init__(
+        self, spec: DenseNetSpec, transition: TransitionMaker, *, stem_pool_t: int = 1, in_chans: int = 3
+    ) -> None:
+        super().__init__()
+        self.num_features = spec.num_features
+        channels = 2 * spec.growth_rate
+        self.stem = ConvNorm(in_chans, channels, (3, 7, 7), stride=(2, 2, 2))
+        self.stem_pool = nn.MaxPool3d(3, (stem_pool_t, 2, 2), 1)
+        self.blocks, self.transitions = nn.ModuleList(), nn.ModuleList()
+        for index, depth in enumerate(spec.depths):
+            layers = (DenseLayer(channels + n * spec.growth_rate, spec) for n in range(depth))
+            self.blocks.append(DenseBlock(layers))
+            channels += depth * spec.growth_rate
+            if index < len(spec.depths) - 1:
+                self.transitions.append(transition(index, channels, channels // 2))
+                channels //= 2
+        self.norm = nn.BatchNorm3d(channels)
+
+    def forward(self, clips: Tensor) -> Tensor:
+        """`B C T H W` to feature maps `B D T/16 H/32 W/32` (T/32 with the release's stem)."""
+        x = self.blocks[0](self.stem_pool(self.stem(clips)))
+        for transition, block in zip(self.transitions, list(self.blocks)[1:], strict=True):
+            x = block(transition(x))
+        return F.relu(self.norm(x))

@@ -1,0 +1,306 @@
+"""The ResNet that P3D, I3D-S, R3D, V4D and F4D are built on: a 2D shape, and a plan of what happens in time.
+
+`ResNetSpec` is the 2D part, and says what a timm resnet says. `TimePlan` is a family: it chooses the temporal
+depth and stride of every convolution, may put another unit in a convolution's place, and may append modules
+after the stem, after any block and after any stage. The base class treats every frame alone.
+
+Papers: He et al., arXiv:1512.03385 (shape); Xie et al., arXiv:1611.05431 (groups); He et al.,
+arXiv:1812.01187 (deep stem, average-pooled shortcut); Hu et al., arXiv:1709.01507 (squeeze-and-excitation).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from torch import Tensor, nn
+
+from transfer3d.layout import Triple
+from transfer3d.models.trunks.spec import TrunkSpec
+from transfer3d.nn.convolution import ConvNorm
+from transfer3d.nn.residual import Residual, Shortcut, SqueezeExcite
+
+BlockKind = Literal["basic", "bottleneck"]
+EXPANSION: dict[BlockKind, int] = {"basic": 1, "bottleneck": 4}
+FIRST_STAGE = 2  # the papers count res2, res3, res4, res5
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResNetSpec(TrunkSpec):
+    """The shape of a 2D ResNet, stage by stage.
+
+    Attributes:
+        depths: blocks of each stage.
+        kinds: block kind of each stage; timm's `test_resnet` mixes them.
+        widths: base channels of each stage; a stage's output has `EXPANSION[kind]` times as many.
+        stem: output channels of the stem's convolutions: one 7x7, or (deep) three 3x3.
+        avg_down: shortcuts are average-pooled instead of strided.
+        cardinality: groups of a bottleneck's 3x3.
+        base_width: inner channels of a bottleneck are widths * base_width / 64 * cardinality.
+        squeeze: squeeze-and-excitation ratio (timm: 1/16); 0 for none.
+    """
+
+    depths: tuple[int, ...]
+    kinds: tuple[BlockKind, ...]
+    widths: tuple[int, ...] = (64, 128, 256, 512)
+    stem: tuple[int, ...] = (64,)
+    avg_down: bool = False
+    cardinality: int = 1
+    base_width: int = 64
+    squeeze: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not len(self.depths) == len(self.kinds) == len(self.widths):
+            raise ValueError(
+                f"depths {self.depths}, kinds {self.kinds}, widths {self.widths}: lengths differ"
+            )
+        if unknown := set(self.kinds) - set(get_args(BlockKind)):
+            raise ValueError(f"block kinds {sorted(unknown)}: known are {get_args(BlockKind)}")
+        if len(self.stem) not in (1, 3):
+            raise ValueError(f"stem {self.stem}: one convolution or three")
+
+    @property
+    def num_features(self) -> int:
+        """Channels of the last stage."""
+        return self.widths[-1] * EXPANSION[self.kinds[-1]]
+
+
+RESNET18 = ResNetSpec(depths=(2, 2, 2, 2), kinds=("basic",) * 4)
+RESNET34 = ResNetSpec(depths=(3, 4, 6, 3), kinds=("basic",) * 4)
+RESNET50 = ResNetSpec(depths=(3, 4, 6, 3), kinds=("bottleneck",) * 4)
+RESNET101 = ResNetSpec(depths=(3, 4, 23, 3), kinds=("bottleneck",) * 4)
+RESNET152 = ResNetSpec(depths=(3, 8, 36, 3), kinds=("bottleneck",) * 4)
+TEST_RESNET = ResNetSpec(
+    depths=(1, 1, 1, 1),
+    kinds=("basic", "basic", "bottleneck", "basic"),
+    widths=(32, 48, 48, 96),
+    stem=(16, 16, 32),
+    avg_down=True,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BlockSite:
+    """Where a block stands, and its size.
+
+    Attributes:
+        stage: 2..5, as in res2..res5.
+        index: position in its stage, from 0.
+        number: position in the whole net, from 0.
+        last: whether it ends its stage.
+        kind: basic or bottleneck.
+        in_channels: of its input.
+        inner_channels: of its 3x3.
+        out_channels: of its output.
+        stride: in space.
+    """
+
+    stage: int
+    index: int
+    number: int
+    last: bool
+    kind: BlockKind
+    in_channels: int
+    inner_channels: int
+    out_channels: int
+    stride: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class UnitSite:
+    """One convolution of a block, as the 2D net has it.
+
+    Attributes:
+        block: the block that it is in.
+        index: position in the block, from 0.
+        in_channels: of its input.
+        out_channels: of its output.
+        kernel: 1 or 3, in space.
+        strided: whether the block's stride is applied here.
+        groups: of the convolution.
+        act: whether a ReLU follows (the last one's stands behind the sum).
+    """
+
+    block: BlockSite
+    index: int
+    in_channels: int
+    out_channels: int
+    kernel: int
+    strided: bool
+    groups: int
+    act: bool
+
+
+class TimePlan:
+    """What a family does in time. This one does nothing: every frame is seen alone."""
+
+    stride_in: Literal["reduce", "spatial"] = "spatial"
+    """Where a striding bottleneck strides: in its first 1x1 (the original ResNet) or in its 3x3 (timm)."""
+
+    def stem_depth(self, index: int) -> int:
+        """Temporal depth of the stem's convolution `index`."""
+        return 1
+
+    def stem_pool(self) -> nn.Module:
+        """What follows the stem: in 2D a 3x3 max pool of stride 2."""
+        return nn.MaxPool3d((1, 3, 3), (1, 2, 2), (0, 1, 1))
+
+    def stride(self, site: BlockSite) -> int:
+        """Temporal stride of a block."""
+        return 1
+
+    def depth(self, site: UnitSite) -> int:
+        """Temporal depth of a convolution."""
+        return 1
+
+    def unit(self, site: UnitSite, stride: Triple) -> nn.Module:
+        """Makes the unit for a convolution of a block."""
+        return ConvNorm(
+            site.in_channels,
+            site.out_channels,
+            (self.depth(site), site.kernel, site.kernel),
+            stride=stride,
+            groups=site.groups,
+            act=site.act,
+        )
+
+    def after_stem(self, channels: int) -> nn.Module | None:
+        """A module behind the stem's pool, called with (x, units)."""
+        return None
+
+    def after_block(self, site: BlockSite) -> nn.Module | None:
+        """A module behind a block, called with (x, units)."""
+        return None
+
+    def after_stage(self, stage: int) -> nn.Module | None:
+        """A pool behind a stage (2..5), called with (x)."""
+        return None
+
+
+def block_sites(spec: ResNetSpec) -> Iterator[BlockSite]:
+    """Yields every block of a net in order."""
+    in_channels, number = spec.stem[-1], 0
+    for stage, (depth, kind, width) in enumerate(zip(spec.depths, spec.kinds, spec.widths, strict=True)):
+        bottleneck = kind == "bottleneck"
+        for index in range(depth):
+            site = BlockSite(
+                stage=stage + FIRST_STAGE,
+                index=index,
+                number=number,
+                last=index == depth - 1,
+                kind=kind,
+                in_channels=in_channels,
+                inner_channels=width * spec.base_width // 64 * spec.cardinality if bottleneck else width,
+                out_channels=width * EXPANSION[kind],
+                stride=2 if stage > 0 and index == 0 else 1,
+            )
+            yield site
+            in_channels, number = site.out_channels, number + 1
+
+
+def _unit_sites(site: BlockSite, groups: int, stride_in: str) -> list[UnitSite]:
+    """Lists the convolutions of a block."""
+    inner, out = site.inner_channels, site.out_channels
+    if site.kind == "basic":
+        shape = ((site.in_channels, inner, 3, 1), (inner, out, 3, 1))
+        strided = 0
+    else:
+        shape = ((site.in_channels, inner, 1, 1), (inner, inner, 3, groups), (inner, out, 1, 1))
+        strided = 0 if stride_in == "reduce" else 1
+    return [
+        UnitSite(
+            block=site,
+            index=index,
+            in_channels=in_channels,
+            out_channels=out_channels,
+            kernel=kernel,
+            strided=index == strided,
+            groups=unit_groups,
+            act=index < len(shape) - 1,
+        )
+        for index, (in_channels, out_channels, kernel, unit_groups) in enumerate(shape)
+    ]
+
+
+def squeezed_channels(channels: int, ratio: float) -> int:
+    """Inner channels of squeeze-and-excitation: the nearest multiple of 8, at least 8 (timm's rule)."""
+    return max(8, int(channels * ratio + 4) // 8 * 8)
+
+
+def _block(site: BlockSite, spec: ResNetSpec, plan: TimePlan) -> Residual:
+    stride = (plan.stride(site), site.stride, site.stride)
+    units = [
+        plan.unit(unit, stride if unit.strided else (1, 1, 1))
+        for unit in _unit_sites(site, spec.cardinality, plan.stride_in)
+    ]
+    changes_size = max(stride) > 1 or site.in_channels != site.out_channels
+    out = site.out_channels
+    return Residual(
+        units,
+        Shortcut(site.in_channels, out, stride, average=spec.avg_down) if changes_size else None,
+        SqueezeExcite(out, squeezed_channels(out, spec.squeeze)) if spec.squeeze else None,
+    )
+
+
+class ResNet3d(nn.Module):
+    """Stem, res2..res5, and what a family's plan appends.
+
+    Args:
+        spec: the 2D shape.
+        plan: what happens in time.
+        in_chans: channels of a frame.
+    """
+
+    def __init__(self, spec: ResNetSpec, plan: TimePlan, *, in_chans: int = 3) -> None:
+        super().__init__()
+        self.num_features = spec.num_features
+        size = 7 if len(spec.stem) == 1 else 3
+        self.stem = nn.Sequential(
+            *(
+                ConvNorm(
+                    before,
+                    channels,
+                    (plan.stem_depth(index), size, size),
+                    stride=(1, 2, 2) if index == 0 else (1, 1, 1),
+                )
+                for index, (before, channels) in enumerate(
+                    zip((in_chans, *spec.stem), spec.stem, strict=False)
+                )
+            )
+        )
+        self.stem_pool = plan.stem_pool()
+        self.pools = nn.ModuleDict()
+        self.extras = nn.ModuleDict()
+        self._order = ["stem", "stem_pool"]
+        self._append(self.extras, "stem_extra", plan.after_stem(spec.stem[-1]))
+        stages: dict[str, list[Residual]] = {}
+        for site in block_sites(spec):
+            stage = f"res{site.stage}"
+            stages.setdefault(stage, []).append(_block(site, spec, plan))
+            self._order.append(f"{stage}.{site.index}")
+            self._append(self.extras, f"{stage}_{site.index}", plan.after_block(site))
+            if site.last:
+                self._append(self.pools, f"{stage}_pool", plan.after_stage(site.stage))
+        for stage, blocks in stages.items():
+            self.add_module(stage, nn.Sequential(*blocks))
+
+    def _append(self, modules: nn.ModuleDict, name: str, module: nn.Module | None) -> None:
+        if module is not None:
+            modules[name] = module
+            self._order.append(name)
+
+    def steps(self) -> list[tuple[str, nn.Module]]:
+        """The net as a list of named modules in the order of execution; extras are called with (x, units)."""
+        named = {**dict(self.extras.items()), **dict(self.pools.items())}
+        return [(name, named[name] if name in named else self.get_submodule(name)) for name in self._order]
+
+    def run(self, x: Tensor, steps: list[tuple[str, nn.Module]], units: int = 1) -> Tensor:
+        """Runs some of `steps()` on `x`; `units` units of each video lie one after the other in the batch."""
+        for name, step in steps:
+            x = step(x, units) if name in self.extras else step(x)
+        return x
+
+    def forward(self, clips: Tensor, units: int = 1) -> Tensor:
+        """`B C T H W` (or B*U, for `units` > 1) to feature maps `B D T' H/32 W/32`."""
+        return self.run(clips, self.steps(), units)

@@ -1,0 +1,69 @@
+"""Pseudo-3D units: a 1x3x3 spatial convolution S joined with a 3x1x1 temporal one T.
+
+Paper: Qiu, Yao, Mei, "Learning Spatio-Temporal Representation with Pseudo-3D Residual Networks", ICCV 2017,
+section 3.2, equations (3) to (5) and figure 2.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from transfer3d.layout import Triple
+from transfer3d.nn.convolution import ConvNorm
+
+Wiring = Literal["release", "port"]
+
+
+class Pseudo3d(nn.Module):
+    """A: ReLU(T(S(x))). B: ReLU(S(x) + T(x)). C: ReLU(c_scale * (S(x) + T(S(x)))).
+
+    S ends in a ReLU, T in its BatchNorm: so in the authors' release. `wiring="port"`, the widely used PyTorch
+    port, also applies a ReLU to T before the sum of B and C. The release weighs both terms of C by 0.5.
+
+    Args:
+        in_channels: of S (and of T in B).
+        out_channels: of both.
+        kind: A, B or C.
+        stride: of S, in space. T of B has it too; T of A and C follows S and has none.
+        groups: of both convolutions.
+        wiring: where T's ReLU stands.
+        c_scale: weight of both terms of C.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        kind: str,
+        stride: Triple = (1, 1, 1),
+        groups: int = 1,
+        wiring: Wiring = "release",
+        c_scale: float = 1.0,
+    ) -> None:
+        super().__init__()
+        self.kind = kind
+        self.c_scale = c_scale
+        beside = kind == "B"
+        self.spatial = ConvNorm(in_channels, out_channels, (1, 3, 3), stride=stride, groups=groups)
+        self.temporal = ConvNorm(
+            in_channels if beside else out_channels,
+            out_channels,
+            (3, 1, 1),
+            stride=stride if beside else (1, 1, 1),
+            groups=groups,
+            act=wiring == "port",
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`B C T H W` to `B C' T H' W'`."""
+        spatial = self.spatial(x)
+        if self.kind == "A":
+            return F.relu(self.temporal(spatial))
+        if self.kind == "B":
+            return F.relu(spatial + self.temporal(x))
+        joined = F.relu(spatial + self.temporal(spatial))
+        return joined if self.c_scale == 1 else joined * self.c_scale
