@@ -1,7 +1,7 @@
 """The portable checkpoint: one safetensors file that says what it is.
 
 Its keys are the student's own `state_dict`; its metadata are strings: `format=pt` and `transfer3d.version`,
-`.model`, `.model_args`, `.num_classes`, `.class_names`, `.clip`, `.provenance`. Nothing in it is ever executed, and
+`.model`, `.model_args`, `.num_classes`, `.class_names`, `.clip`, `.provenance`. Nothing in it is ever run, and
 its header is checked against the network that it names before a tensor is read.
 """
 
@@ -22,13 +22,11 @@ from transfer3d import __version__
 from transfer3d.errors import SetupError, UsageError, WeightsError
 from transfer3d.files import atomic_path
 from transfer3d.layout import ClipSpec
+from transfer3d.models.header import differences, read_header, some
 from transfer3d.models.registry import create_model, entry, families
 from transfer3d.models.student import VideoStudent
 
 PREFIX = "transfer3d."
-MAX_HEADER_BYTES = 10_000_000
-LENGTH_BYTES = 8
-NAMED_AT_MOST = 5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,8 +106,7 @@ def read_metadata(path: str | Path) -> CheckpointFacts:
         WeightsError: there is no such file, it is damaged, or transfer3d did not write it.
     """
     path = Path(path)
-    header = _read_header(path)
-    strings = header.get("__metadata__", {})
+    strings, shapes = read_header(path)
     if f"{PREFIX}model" not in strings:
         raise WeightsError(
             "not_a_student",
@@ -124,7 +121,7 @@ def read_metadata(path: str | Path) -> CheckpointFacts:
             class_names=json.loads(strings[f"{PREFIX}class_names"]),
             clip=ClipSpec.from_dict(json.loads(strings[f"{PREFIX}clip"])),
             provenance=dict(json.loads(strings[f"{PREFIX}provenance"])),
-            shapes={name: tuple(row["shape"]) for name, row in header.items() if name != "__metadata__"},
+            shapes=shapes,
         )
     except (KeyError, TypeError, ValueError) as error:
         raise WeightsError(
@@ -184,7 +181,11 @@ def _load(
             )
     except (UsageError, TypeError) as error:
         raise WeightsError("unknown_model", f"{path}: its network cannot be built: {error}") from error
-    _compare(path, student, facts)
+    wanted = {name: tuple(tensor.shape) for name, tensor in student.state_dict().items()}
+    if found := differences(wanted, facts.shapes):
+        raise WeightsError(
+            "other_tensors", f"{path}: no {facts.model} with {facts.num_classes} classes: tensors {found}."
+        )
     try:
         tensors = load_file(path)
     except (OSError, SafetensorError) as error:
@@ -193,65 +194,11 @@ def _load(
         name for name, tensor in tensors.items() if tensor.is_floating_point() and not tensor.isfinite().all()
     ]
     if odd:
-        warnings.warn(f"{path}: NaN or infinite values in {_some(odd)}", stacklevel=3)
+        warnings.warn(f"{path}: NaN or infinite values in {some(odd)}", stacklevel=3)
     student.to_empty(device="cpu")
     student.load_state_dict(tensors, strict=True)
     return student.eval()
 
 
-def _compare(path: Path, student: VideoStudent, facts: CheckpointFacts) -> None:
-    """Raises WeightsError unless the file holds exactly the student's tensors."""
-    wanted = {name: tuple(tensor.shape) for name, tensor in student.state_dict().items()}
-    differences = {
-        "missing": [name for name in wanted if name not in facts.shapes],
-        "unexpected": [name for name in facts.shapes if name not in wanted],
-        "of another shape": [n for n, shape in wanted.items() if facts.shapes.get(n, shape) != shape],
-    }
-    found = [f"{len(names)} {what} ({_some(names)})" for what, names in differences.items() if names]
-    if found:
-        raise WeightsError(
-            "other_tensors",
-            f"{path}: not a {facts.model} with {facts.num_classes} classes: tensors {'; '.join(found)}.",
-        )
-
-
-def _read_header(path: Path) -> dict[str, Any]:
-    """Reads and checks a safetensors header: the library takes duplicate names and headers of any size."""
-    if not path.is_file():
-        what = "a folder" if path.is_dir() else "no such file"
-        raise WeightsError("no_file", f"{path}: {what}: give the path of a .safetensors file.")
-    try:
-        with path.open("rb") as file:
-            length = int.from_bytes(file.read(LENGTH_BYTES), "little")
-            size = path.stat().st_size
-            if size < LENGTH_BYTES or not 0 < length <= min(MAX_HEADER_BYTES, size - LENGTH_BYTES):
-                raise ValueError(f"{size} bytes cannot hold a header of {length}")
-            header = json.loads(file.read(length), object_pairs_hook=_without_duplicates)
-        if not isinstance(header, dict) or not isinstance(header.get("__metadata__", {}), dict):
-            raise ValueError("its header is no table")
-        rows = [row for name, row in header.items() if name != "__metadata__"]
-        end = max((int(row["data_offsets"][1]) for row in rows), default=0)
-        if LENGTH_BYTES + length + end != size:
-            raise ValueError(f"its header speaks of {LENGTH_BYTES + length + end} bytes, it has {size}")
-    except (OSError, ValueError, KeyError, TypeError, IndexError, RecursionError) as error:
-        raise WeightsError(
-            "damaged", f"{path}: no safetensors file, or damaged ({error}): write it again."
-        ) from error
-    return header
-
-
-def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    table = dict(pairs)
-    if len(table) < len(pairs):
-        raise ValueError("a name stands twice in its header")
-    return table
-
-
 def _to_json(value: Any) -> str:
     return json.dumps(value, sort_keys=True)
-
-
-def _some(names: Sequence[str]) -> str:
-    """Returns the first few names, and how many follow."""
-    more = f" and {len(names) - NAMED_AT_MOST} more" if len(names) > NAMED_AT_MOST else ""
-    return ", ".join(names[:NAMED_AT_MOST]) + more

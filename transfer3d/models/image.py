@@ -1,0 +1,198 @@
+"""The image side: timm models with weights from the hub, from a file, or none; and what they expect."""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import timm
+import torch
+from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url, try_to_load_from_cache
+from huggingface_hub.errors import EntryNotFoundError
+from safetensors import SafetensorError
+from timm.models import get_pretrained_cfg, load_state_dict
+from torch import Tensor, nn
+
+from transfer3d.errors import SetupError, UsageError, WeightsError, did_you_mean
+from transfer3d.models import tiny_densenet  # noqa: F401 - registers it
+from transfer3d.models.header import differences, read_header
+
+HUB_FILES = ("model.safetensors", "pytorch_model.bin")
+HUB_TIMEOUT_S = 5.0
+REMEDIES = "give `--weights FILE` (a file of its weights) or `--weights none` (random weights)"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageFacts:
+    """What an image model expects and gives.
+
+    Attributes:
+        name: timm's architecture name.
+        mean: per input channel, on a 0..1 scale.
+        std: per input channel, on a 0..1 scale.
+        size: H and W that it was trained on.
+        num_features: D, size of its pooled feature.
+    """
+
+    name: str
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    size: int
+    num_features: int
+
+
+def create_image_model(
+    name: str,
+    weights: str = "timm",
+    num_classes: int | None = None,
+    in_chans: int = 3,
+    seed: int = 0,
+) -> nn.Module:
+    """Builds a timm model in eval mode.
+
+    Args:
+        name: timm's, with or without a tag (`resnet50`, `resnet50.a1_in1k`).
+        weights: "timm" (the hub's, or its cache's), "none" (random), or a file: safetensors, or a PyTorch
+            checkpoint that holds nothing but weights.
+        num_classes: K; by default that of the weights. Another number brings a new head.
+        in_chans: channels of the input; timm adapts pretrained weights.
+        seed: of all values that are random.
+
+    Raises:
+        UsageError: timm has no such model.
+        WeightsError: timm has no weights for it, or the file does not fit.
+        SetupError: the hub cannot be reached and its cache does not hold the weights.
+    """
+    architecture = name.split(".")[0]
+    if not timm.is_model(architecture):
+        near = did_you_mean(architecture, timm.list_models())
+        raise UsageError("unknown_image_model", f"timm has no model '{name}'{near}.")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        if weights == "none":
+            classes: dict[str, Any] = {} if num_classes is None else {"num_classes": num_classes}
+            return timm.create_model(name, in_chans=in_chans, **classes).eval()
+        path = _hub_file(name) if weights == "timm" else Path(weights)
+        model = _filled(name, path, in_chans)
+        if num_classes not in (None, model.num_classes):
+            cast(Any, model).reset_classifier(num_classes)
+        return model.eval()
+
+
+def image_facts(model: nn.Module) -> ImageFacts:
+    """Returns what a timm model expects and gives.
+
+    Raises:
+        UsageError: the model does not carry timm's `pretrained_cfg` with mean and standard deviation.
+    """
+    cfg = getattr(model, "pretrained_cfg", None) or {}
+    missing = [key for key in ("architecture", "mean", "std", "input_size") if not cfg.get(key)]
+    if missing:
+        raise UsageError(
+            "no_image_facts", f"{type(model).__name__} lacks {missing}: build it with timm.create_model."
+        )
+    channels = getattr(model, "in_chans", 3)
+    return ImageFacts(
+        name=cfg["architecture"],
+        mean=_per_channel(cfg["mean"], channels),
+        std=_per_channel(cfg["std"], channels),
+        size=cfg["input_size"][-1],
+        num_features=int(getattr(model, "head_hidden_size", 0) or cast(Any, model).num_features),
+    )
+
+
+def weights_digest(model: nn.Module) -> str:
+    """Returns the sha256 over names, types, shapes and bytes of all parameters and buffers, in hex."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        flat: Tensor = tensor.detach().cpu().contiguous().flatten()
+        digest.update(flat.view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _per_channel(values: Sequence[float], channels: int) -> tuple[float, ...]:
+    """RGB facts as they are; for other inputs (flow, depth) their average for every channel."""
+    if len(values) == channels:
+        return tuple(values)
+    return (sum(values) / len(values),) * channels
+
+
+def _hub_file(name: str) -> Path:
+    """Returns the path of a model's weights in the hub's cache, downloaded if need be.
+
+    timm's own download tries for most of a minute to reach a hub that is not there, and names no model.
+    """
+    cfg = get_pretrained_cfg(name)
+    if cfg is None or not cfg.hf_hub_id:
+        raise WeightsError("no_pretrained", f"timm has no pretrained weights for '{name}': {REMEDIES}.")
+    repository, _, revision = cfg.hf_hub_id.partition("@")
+    files = (cfg.hf_hub_filename,) if cfg.hf_hub_filename else HUB_FILES
+    for filename in files:
+        cached = try_to_load_from_cache(repository, filename, revision=revision or None)
+        if isinstance(cached, str):
+            return Path(cached)
+    try:
+        for filename in files:
+            try:
+                url = hf_hub_url(repository, filename, revision=revision or None)
+                get_hf_file_metadata(url, timeout=HUB_TIMEOUT_S)
+            except EntryNotFoundError:
+                continue
+            return Path(hf_hub_download(repository, filename, revision=revision or None))
+    except Exception as error:  # the hub's client changes its HTTP library, and with it these types
+        raise SetupError(
+            "hub",
+            f"the weights of '{name}' ({repository}) are not cached, and the hub does not give them "
+            f"({type(error).__name__}): {REMEDIES}.",
+        ) from error
+    raise SetupError("hub", f"the hub's {repository} holds none of {', '.join(files)}: {REMEDIES}.")
+
+
+def _filled(name: str, path: Path, in_chans: int) -> nn.Module:
+    """Builds a model with the head that its file has, and fills it strictly."""
+    state = _read_state(path)
+    cfg = get_pretrained_cfg(name)
+    classifier = (cfg.classifier if cfg else None) or "fc"
+    head = state.get(f"{classifier if isinstance(classifier, str) else classifier[0]}.weight")
+    classes = 0 if head is None else head.shape[0] - int((cfg and cfg.label_offset) or 0)
+    overlay = {"state_dict": state, "num_classes": classes}
+    try:
+        model = timm.create_model(
+            name, pretrained=True, num_classes=classes, in_chans=in_chans, pretrained_cfg_overlay=overlay
+        )
+    except (RuntimeError, KeyError, ValueError) as error:
+        with torch.device("meta"):
+            empty = timm.create_model(name, num_classes=classes, in_chans=in_chans)
+        wanted = {key: tuple(tensor.shape) for key, tensor in empty.state_dict().items()}
+        found = differences(wanted, {key: tuple(tensor.shape) for key, tensor in state.items()}) or str(error)
+        raise WeightsError("other_tensors", f"{path}: no weights of {name}: tensors {found}.") from error
+    cast(Any, model).pretrained_cfg.pop("state_dict", None)
+    return model
+
+
+def _read_state(path: Path) -> dict[str, Tensor]:
+    if path.suffix == ".safetensors":
+        read_header(path)
+    elif not path.is_file():
+        what = "is a folder" if path.is_dir() else "does not exist"
+        raise WeightsError("no_file", f"{path}: {what}: give the path of a weights file.")
+    try:
+        state = load_state_dict(str(path), weights_only=True)
+        return {name: tensor for name, tensor in state.items() if isinstance(tensor, Tensor)}
+    except (
+        OSError,
+        RuntimeError,
+        SafetensorError,
+        pickle.UnpicklingError,
+        ValueError,
+        AttributeError,
+    ) as error:
+        reason = str(error).split(". ")[0].splitlines()[0] if str(error) else type(error).__name__
+        raise WeightsError(
+            "damaged", f"{path}: no readable weights ({reason}): give another file."
+        ) from error
