@@ -63,4 +63,5 @@ class ClipSpec:
     @classmethod
     def from_dict(cls, facts: dict[str, Any]) -> Self:
         """Builds a spec from its JSON form, where tuples are lists."""
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in facts.items()})
+        made: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in facts.items()}
+        return cls(**made)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import psutil
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
@@ -124,12 +124,7 @@ def free_memory(device: torch.device) -> int:
     """Returns the free bytes of a device; for the CPU those that can be had without swapping."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
-    try:
-        with open("/proc/meminfo", encoding="ascii") as file:
-            fields = dict(line.split(":", 1) for line in file)
-        return int(fields["MemAvailable"].split()[0]) * 1024
-    except (OSError, KeyError):
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+    return psutil.virtual_memory().available
 
 
 def readable_bytes(count: int) -> str:

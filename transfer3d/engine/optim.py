@@ -19,10 +19,10 @@ class OptimizerConfig(BaseModel):
 
     name: Literal["sgd", "momentum", "adamw"] = "sgd"
     """sgd is Nesterov's, momentum is plain; both with `momentum`."""
-    momentum: float = Field(0.9, ge=0, lt=1)
-    weight_decay: float = Field(1e-4, ge=0)
+    momentum: float = Field(default=0.9, ge=0, lt=1)
+    weight_decay: float = Field(default=1e-4, ge=0)
     """Not applied to biases and normalisation."""
-    clip_grad_norm: float | None = Field(None, gt=0)
+    clip_grad_norm: float | None = Field(default=None, gt=0)
     """Largest norm of the whole gradient; none = not clipped."""
 
 
@@ -32,11 +32,11 @@ class ScheduleConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: Literal["constant", "cosine", "step"] = "cosine"
-    warmup: float = Field(0.0, ge=0, lt=1)
+    warmup: float = Field(default=0.0, ge=0, lt=1)
     """Share of all steps in which the learning rate rises linearly from 0."""
     milestones: tuple[float, ...] = ()
     """Shares of all steps at which `step` divides the learning rate."""
-    decay: float = Field(0.1, gt=0, lt=1)
+    decay: float = Field(default=0.1, gt=0, lt=1)
     """What `step` multiplies by at a milestone."""
 
 

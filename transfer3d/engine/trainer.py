@@ -18,6 +18,7 @@ from transfer3d.data.pipeline import Batch
 from transfer3d.engine.distributed import any_process, on_main
 from transfer3d.engine.optim import OptimizerConfig, ScheduleConfig, make_optimizer, make_schedule
 from transfer3d.engine.run_folder import RunFolder
+from transfer3d.engine.memory_format import channels_last
 from transfer3d.engine.state import pack_state, unpack_state
 from transfer3d.errors import Interrupted, NonFiniteError, Preempted, Transfer3dError
 from transfer3d.progress import progress
@@ -35,11 +36,11 @@ class TrainerConfig(BaseModel):
     seed: int = 0
     optimizer: OptimizerConfig = OptimizerConfig()
     schedule: ScheduleConfig = ScheduleConfig()
-    log_every: int = Field(20, ge=1)
-    save_every: int = Field(500, ge=1)
-    validate_every: int | None = Field(None, ge=1)
+    log_every: int = Field(default=20, ge=1)
+    save_every: int = Field(default=500, ge=1)
+    validate_every: int | None = Field(default=None, ge=1)
     """Steps between validations; none = only after the last step."""
-    keep_checkpoints: int = Field(2, ge=2)
+    keep_checkpoints: int = Field(default=2, ge=2)
     """At least 2: the last one may be the one that was being written when the lights went out."""
 
 
@@ -74,7 +75,7 @@ class Trainer:
         self.objective, self.batches, self.config = objective, batches, config
         self.accelerator, self.folder, self.publish, self.validate = accelerator, folder, publish, validate
         self.console = console or Console(stderr=True)
-        objective.trainable.to(accelerator.device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+        channels_last(objective.trainable.to(accelerator.device))
         optimizer = make_optimizer(objective.trainable, config.lr, config.optimizer)
         self.schedule = make_schedule(optimizer, config.steps, config.schedule)
         self.wrapped, self.optimizer = accelerator.prepare(objective.trainable, optimizer)

@@ -26,21 +26,18 @@ def list_recipes() -> list[str]:
     return sorted(path.relative_to(root).with_suffix("").as_posix() for path in root.rglob("*.toml"))
 
 
-def load_recipe(name: str | Path, overrides: Sequence[str] = (), **defaults: Any) -> Recipe:
-    """Loads a recipe, its parents first, then `overrides`.
+def load_recipe(name: str | Path, overrides: Sequence[str] = (), **options: Any) -> Recipe:
+    """Loads a recipe: its parents, then the recipe, then `options`, then `overrides`.
 
     Args:
         name: a built-in name, or a path that ends in .toml.
         overrides: `key=value` or `table.key=value`, the value as TOML writes it (a bare word is a string).
-        defaults: values for keys that recipe and overrides leave open (None = left open).
+        options: values of top-level keys.
 
     Raises:
         UsageError: no such recipe, bad TOML, an unknown key or a value of the wrong type.
     """
-    values = _read_with_parents(name, ())
-    for key, value in defaults.items():
-        if value is not None:
-            values.setdefault(key, value)
+    values = {**_read_with_parents(name, ()), **options}
     for override in overrides:
         _set(values, override)
     return validate(values, str(name))

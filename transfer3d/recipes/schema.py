@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from transfer3d.data.augment import AugmentConfig
 from transfer3d.engine.optim import OptimizerConfig, ScheduleConfig
+from transfer3d.errors import UsageError
 from transfer3d.layout import ClipSpec
 from transfer3d.transfer.correspondence import CorrespondenceConfig
 
@@ -17,11 +18,11 @@ class ClipConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    frames: int | None = Field(None, ge=1)
-    stride: int | None = Field(None, ge=1)
-    size: int | None = Field(None, ge=1)
+    frames: int | None = Field(default=None, ge=1)
+    stride: int | None = Field(default=None, ge=1)
+    size: int | None = Field(default=None, ge=1)
     crop: int | tuple[int, int] | None = None
-    units: int | None = Field(None, ge=1)
+    units: int | None = Field(default=None, ge=1)
 
     def apply(self, spec: ClipSpec) -> ClipSpec:
         """Returns `spec` with these changes; a new size without a crop takes crop = size."""
@@ -51,20 +52,36 @@ class Recipe(BaseModel):
     """auto: bf16 where the machine computes it in hardware."""
     batch_size: int | Literal["auto"] = "auto"
     """Clips in one optimiser step, all processes together; auto: the largest power of two that fits."""
-    epochs: float | None = Field(None, gt=0)
-    max_steps: int | None = Field(None, ge=1)
+    epochs: float | None = Field(default=None, gt=0)
+    max_steps: int | None = Field(default=None, ge=1)
     """Optimiser steps; with `epochs`, whichever ends first."""
     lr: float = Field(gt=0)
-    workers: int = Field(1, ge=0)
+    workers: int = Field(default=1, ge=0)
     """Processes that decode, for each training process."""
-    log_every: int = Field(20, ge=1)
-    save_every: int = Field(500, ge=1)
-    validate_every: int | None = Field(None, ge=1)
-    max_bad_fraction: float = Field(0.01, ge=0, le=1)
+    log_every: int = Field(default=20, ge=1)
+    save_every: int = Field(default=500, ge=1)
+    validate_every: int | None = Field(default=None, ge=1)
+    max_bad_fraction: float = Field(default=0.01, ge=0, le=1)
     """Share of clips that may fail to decode before the run stops."""
-    label_smoothing: float = Field(0.0, ge=0, lt=1)
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     clip: ClipConfig = ClipConfig()
     augment: AugmentConfig = AugmentConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
     schedule: ScheduleConfig = ScheduleConfig()
     correspondence: CorrespondenceConfig = CorrespondenceConfig()
+
+    def given(self, key: str) -> str:
+        """Returns the text of a key that a command cannot do without.
+
+        Raises:
+            UsageError: the recipe leaves it open.
+        """
+        value = getattr(self, key)
+        if value is None:
+            raise UsageError("E214", f"the recipe names no {key}. Give it with --{key}, or --set {key}=...")
+        return value
+
+    def expect_task(self, task: str) -> None:
+        """Raises UsageError where the recipe is for another command."""
+        if self.task != task:
+            raise UsageError("E214", f"this recipe is for `transfer3d {self.task}`, not for `{task}`.")

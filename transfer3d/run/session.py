@@ -75,9 +75,7 @@ def open_session(
     """
     if resume and out is None:
         raise UsageError("E212", "--resume needs the run folder. Name it with -o.")
-    precision = recipe.precision
-    if precision == "auto":
-        precision = "bf16" if bf16_is_fast() else "fp32"
+    precision = resolve_precision(recipe.precision)
     accelerator = make_accelerator(precision)
     path = Path(on_main(accelerator, lambda: str(out or _free_folder(Path("runs"), title))))
     held: list[RunFolder] = []
@@ -90,6 +88,19 @@ def open_session(
     folder = held[0] if held else None
     recipe = recipe.model_copy(update={"precision": precision})
     return Session(recipe, path, folder, accelerator, console or Console(stderr=True), finished, resume)
+
+
+def resolve_precision(precision: str) -> str:
+    """Turns "auto" into bf16 where the machine computes it in hardware, into fp32 elsewhere.
+
+    Raises:
+        UsageError: it is none of auto, bf16, fp32.
+    """
+    if precision not in ("auto", "bf16", "fp32"):
+        raise UsageError("E215", f"--precision {precision}: there are auto, bf16 and fp32.")
+    if precision != "auto":
+        return precision
+    return "bf16" if bf16_is_fast() else "fp32"
 
 
 def _free_folder(root: Path, title: str) -> Path:

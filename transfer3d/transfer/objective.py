@@ -42,12 +42,12 @@ class ClipBatch(Protocol):
 
 
 class Objective(Protocol):
-    """A task: what learns, and how its loss comes about.
+    """A task: what learns, and how its loss comes about."""
 
-    `trainable` is all that the optimiser, DDP and checkpoints see; a teacher stays outside of it.
-    """
-
-    trainable: nn.Module
+    @property
+    def trainable(self) -> nn.Module:
+        """All that the optimiser, DDP and checkpoints see; a teacher stays outside of it."""
+        ...
 
     def loss(self, trainable: nn.Module, batch: ClipBatch) -> LossReport:
         """Returns the loss of one batch on the device; `trainable` is the module as DDP wrapped it."""

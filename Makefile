@@ -1,0 +1,46 @@
+# `make demo` and `make test` work in a fresh clone: each makes .venv first, once.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+CLIPS := $(abspath ../shared/clips)
+export TRANSFER3D_CLIPS ?= $(wildcard $(CLIPS))
+
+.PHONY: help demo test test-slow lint format clean
+
+help:
+	@echo "make demo       everything end to end on the built-in dataset -> runs/demo/report.html"
+	@echo "make test       lint and the tests"
+	@echo "make test-slow  the long tests"
+	@echo "make format     ruff's formatter and fixes"
+
+$(READY): pyproject.toml constraints.txt
+	@if command -v uv >/dev/null; then \
+	  uv venv --quiet --allow-existing --python $(PYTHON) $(VENV) && \
+	  VIRTUAL_ENV=$(VENV) uv pip install --quiet -c constraints.txt -e '.[test,lint]'; \
+	else \
+	  $(PYTHON) -m venv $(VENV) && \
+	  $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test,lint]'; \
+	fi
+	@touch $(READY)
+
+demo: $(READY)
+	$(BIN)/transfer3d demo
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+
+test: $(READY) lint
+	$(BIN)/python -m pytest
+
+test-slow: $(READY)
+	$(BIN)/python -m pytest -m slow
+
+format: $(READY)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf $(VENV) runs dist build .pytest_cache .ruff_cache

@@ -1,0 +1,99 @@
+"""The commands that need no training."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+from typer.testing import CliRunner
+
+from transfer3d.cli.main import app
+from transfer3d.run.environment import known_bad
+
+
+@pytest.fixture
+def run():
+    runner = CliRunner()
+    return lambda *arguments: runner.invoke(app, [str(argument) for argument in arguments])
+
+
+def test_every_command_has_a_help_with_an_example(run):
+    names = [command.callback.__name__ for command in app.registered_commands if command.callback]
+    assert {"models", "inflate", "correspond", "finetune", "evaluate", "predict", "synth", "demo"} <= set(
+        names
+    )
+    for name in names:
+        text = run(name, "--help").output
+        assert "Example:" in text, name
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["modells"], 2, "No such command"),
+        (["models", "p3d_resnet5O"], 2, "no student is called 'p3d_resnet5O'"),
+        (["finetune", "p3d_tiny", "--set", "max_step=5"], 2, "did you mean 'max_steps'?"),
+        (["finetune", "p3d_tiny", "--data", "nowhere"], 2, "nowhere"),
+        (["finetune", "p3d_tiny", "--resume"], 2, "--resume needs the run folder"),
+        (["correspond", "--recipe", "demo/finetune", "--teacher", "test_resnet"], 2, "`transfer3d finetune`"),
+        (["correspond", "--weights", "none"], 2, "names no teacher"),
+        (["correspond", "--teacher", "resnet5O", "--weights", "none"], 2, "resnet50"),
+        (["recipe", "show", "demo/corespond"], 2, "did you mean 'demo/correspond'"),
+        (["evaluate", "nothing.safetensors", "--data", "nowhere"], 4, "nothing.safetensors"),
+        (["predict", "nothing.safetensors", "nothing.mp4"], 4, "nothing.safetensors"),
+        (["synth", "out", "--size", "33"], 2, "--size 33"),
+        (["finetune", "p3d_tiny", "--precision", "fp16", "--data", "."], 2, "fp16"),
+    ],
+)
+def test_wrong_input_gets_one_sentence_and_its_exit_code(run, arguments, code, said, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = run(*arguments)
+    assert result.exit_code == code, result.output
+    assert said in result.output
+    assert "Traceback" not in result.output
+    assert not list(tmp_path.rglob("*.safetensors"))
+
+
+def test_models_prints_facts_as_json(run):
+    rows = {row["name"]: row for row in json.loads(run("models", "--json").output)}
+    assert rows["p3d_resnet50"]["aliases"] == ["p3d63"]
+    assert rows["t3d_densenet121"]["source"] == "densenet121"
+    assert all(row["parameters"] <= 1_200_000 for name, row in rows.items() if name.endswith("_tiny"))
+
+
+def test_models_finds_a_student_by_its_papers_name(run):
+    assert "p3d_resnet50" in run("models", "p3d63").output
+
+
+def test_env_names_the_decoder_and_this_torch(run):
+    import torch
+
+    facts = json.loads(run("env", "--json").output)
+    assert facts["versions"]["torch"] == torch.__version__.split("+")[0] or facts["versions"]["torch"]
+    assert facts["decoder"]["decoder"] == "PyAV"
+    assert facts["warnings"] == known_bad(torch.__version__, torch.backends.cudnn.version())
+
+
+@pytest.mark.parametrize(
+    ("torch_version", "cudnn", "bad"),
+    [("2.9.0+cu128", 91002, True), ("2.9.1", 91500, False), ("2.9.0", None, False), ("2.11.0", 91002, False)],
+)
+def test_the_known_bad_combination_is_named(torch_version, cudnn, bad):
+    found = known_bad(torch_version, cudnn)
+    assert bool(found) == bad
+    assert not bad or "9.10.2" in found[0]
+
+
+def test_recipe_commands(run):
+    assert "demo/correspond" in run("recipe", "ls").output.split()
+    shown = run("recipe", "show", "demo/correspond", "--set", "max_steps=3")
+    assert "max_steps = 3" in shown.output
+    assert run("recipe", "validate", "t3d/sec4.4-supervision-transfer").exit_code == 0
+
+
+@pytest.mark.proc
+def test_a_closed_pipe_is_no_error():
+    code = f"{sys.executable} -m transfer3d recipe ls | head -n 0; echo ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "0"
+    assert "Traceback" not in done.stderr

@@ -1,0 +1,120 @@
+"""Run folders: one owner, whole checkpoints."""
+
+import json
+import multiprocessing
+
+import pytest
+import torch
+
+from transfer3d.engine.run_folder import MANIFEST, TENSORS, RunFolder
+from transfer3d.errors import SetupError, UsageError, WeightsError
+
+
+@pytest.fixture
+def folder(tmp_path):
+    run = RunFolder(tmp_path / "run", resume=False)
+    yield run
+    run.close()
+
+
+def save(run, *steps, keep=9):
+    for step in steps:
+        run.save_checkpoint(step, {"x": torch.full((3,), float(step))}, {"step": step}, keep=keep)
+
+
+def names(run):
+    return sorted(path.name for path in run.checkpoints.iterdir())
+
+
+def test_the_newest_checkpoint_comes_back(folder):
+    save(folder, 1, 2, 10)
+    tensors, state, damaged = folder.load_checkpoint()
+    assert (state["step"], tensors["x"].tolist(), damaged) == (10, [10.0] * 3, [])
+
+
+def test_only_the_newest_are_kept(folder):
+    save(folder, 1, 2, 10, 9, keep=2)
+    assert names(folder) == ["step-10", "step-9"]
+
+
+@pytest.mark.parametrize("damage", ["truncate", "flip", "no manifest", "no tensors"])
+def test_a_damaged_checkpoint_is_passed_over_and_named(folder, damage):
+    save(folder, 1, 2)
+    newest = folder.checkpoints / "step-2"
+    if damage == "truncate":
+        (newest / TENSORS).write_bytes((newest / TENSORS).read_bytes()[:-1])
+    elif damage == "flip":
+        data = bytearray((newest / TENSORS).read_bytes())
+        data[-1] ^= 1
+        (newest / TENSORS).write_bytes(bytes(data))
+    else:
+        (newest / (MANIFEST if damage == "no manifest" else TENSORS)).unlink()
+    _, state, damaged = folder.load_checkpoint()
+    assert (state["step"], damaged) == (1, ["step-2"])
+
+
+def test_no_whole_checkpoint_is_an_error_and_none_at_all_is_a_start(folder):
+    assert folder.load_checkpoint() is None
+    save(folder, 1)
+    (folder.checkpoints / "step-1" / MANIFEST).write_text("{")
+    with pytest.raises(WeightsError, match="step-1 damaged"):
+        folder.load_checkpoint()
+
+
+def test_a_failed_write_leaves_the_older_checkpoints(folder, monkeypatch):
+    save(folder, 1)
+    before = (folder.checkpoints / "step-1" / TENSORS).read_bytes()
+
+    def full(*_args, **_kwargs):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("transfer3d.engine.run_folder.save_file", full)
+    with pytest.raises(SetupError, match="step 2 .* No space left"):
+        save(folder, 2)
+    assert names(folder) == ["step-1"]
+    assert (folder.checkpoints / "step-1" / TENSORS).read_bytes() == before
+
+
+def _claim(path, queue):
+    try:
+        RunFolder(path, resume=True)
+    except SetupError as error:
+        queue.put(str(error))
+
+
+@pytest.mark.proc
+def test_a_second_process_is_refused_with_the_holders_pid(folder):
+    context = multiprocessing.get_context("spawn")
+    queue = context.Queue()
+    process = context.Process(target=_claim, args=(folder.path, queue))
+    process.start()
+    message = queue.get(timeout=60)
+    process.join()
+    assert f"in use by pid {__import__('os').getpid()}" in message
+
+
+def test_an_unfinished_run_needs_resume(folder):
+    (folder.path / "recipe.toml").write_text("")
+    folder.close()
+    with pytest.raises(UsageError, match="an unfinished run.*--resume"):
+        RunFolder(folder.path, resume=False)
+    again = RunFolder(folder.path, resume=True)
+    again.finish({})
+    assert again.finished
+    again.close()
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SetupError, match=r"file/run cannot be written"):
+        RunFolder(tmp_path / "file" / "run", resume=False)
+
+
+def test_the_log_forgets_what_will_be_done_again(folder):
+    for step in (1, 2, 3):
+        folder.log({"step": step})
+    with (folder.path / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 4')  # the lights went out here
+    folder.forget_after(2)
+    rows = (folder.path / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(row)["step"] for row in rows] == [1, 2]

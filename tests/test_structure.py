@@ -1,0 +1,141 @@
+"""The house: layers, file lengths, and a help text that loads nothing heavy."""
+
+import ast
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import transfer3d
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "transfer3d"
+LAYERS = (
+    {"errors", "layout", "files", "progress"},
+    {"nn", "data"},
+    {"models"},
+    {"inflate"},
+    {"transfer"},
+    {"engine"},
+    {"evaluate"},
+    {"insight"},
+    {"bench"},
+    {"recipes"},
+    {"run"},
+    {"cli"},
+)
+RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
+NO_DATA = {"transfer", "models", "inflate", "nn"}
+
+
+def imported_rooms(path: Path) -> set[str]:
+    """The first-level parts of transfer3d that a file imports, at any depth of its syntax tree."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    rooms = {name.split(".")[1] for name in names if name.startswith("transfer3d.")}
+    return {room for room in rooms if room in RANK}
+
+
+def violations(room: str, imports: set[str]) -> set[str]:
+    wrong = {other for other in imports if other != room and RANK[other] >= RANK[room]}
+    if room in NO_DATA:
+        wrong |= imports & {"data"}
+    if room == "data":
+        wrong |= imports & {"nn", "models"}
+    return wrong
+
+
+def python_files() -> list[Path]:
+    return sorted(PACKAGE.rglob("*.py"))
+
+
+def test_imports_go_down_only():
+    wrong = {}
+    for path in python_files():
+        room = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+        if room in RANK and (bad := violations(room, imported_rooms(path))):
+            wrong[str(path.relative_to(ROOT))] = bad
+    assert not wrong
+
+
+def test_every_folder_has_a_layer():
+    folders = {path.name for path in PACKAGE.iterdir() if (path / "__init__.py").exists()}
+    assert folders <= set(RANK)
+
+
+def test_the_layer_test_sees_an_upward_import(tmp_path):
+    file = tmp_path / "bad.py"
+    file.write_text("def f():\n    from transfer3d.engine.trainer import Trainer\n")
+    assert imported_rooms(file) == {"engine"}
+    assert violations("models", {"engine"}) == {"engine"}
+    assert violations("data", {"nn"}) == {"nn"}
+    assert violations("transfer", {"data"}) == {"data"}
+    assert not violations("engine", {"data", "transfer", "models"})
+
+
+def test_no_family_imports_another():
+    families = {path.stem for path in (PACKAGE / "models").glob("*.py")} - {
+        "__init__", "registry", "student", "checkpoint", "image", "measure"
+    }  # fmt: skip
+    for family in families:
+        text = (PACKAGE / "models" / f"{family}.py").read_text(encoding="utf-8")
+        others = {other for other in families - {family} if f"transfer3d.models.{other}" in text}
+        assert not others, f"{family} imports {others}"
+
+
+@pytest.mark.parametrize("folder", ["transfer3d", "tests", "tools"])
+def test_no_file_is_longer_than_400_lines(folder):
+    lengths = {p: len(p.read_text(encoding="utf-8").splitlines()) for p in (ROOT / folder).rglob("*.py")}
+    assert lengths
+    assert not {str(path): length for path, length in lengths.items() if length > 400}
+
+
+def test_changelog_is_of_this_version():
+    first = re.search(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert first is not None
+    assert first[1] == transfer3d.__version__
+
+
+HELP = """
+import sys
+sys.argv = ["transfer3d", *{arguments!r}]
+from transfer3d.cli.main import main
+try:
+    main()
+except SystemExit as stop:
+    assert not stop.code, stop.code
+heavy = {{"torch", "timm", "av", "torchvision", "accelerate", "numpy", "pydantic"}} & set(sys.modules)
+assert not heavy, heavy
+"""
+
+
+@pytest.mark.proc
+@pytest.mark.parametrize("arguments", [["--help"], ["inflate", "--help"], ["correspond", "--help"]])
+def test_help_imports_nothing_heavy(arguments):
+    code = HELP.format(arguments=arguments)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "Usage" in done.stdout
+
+
+@pytest.mark.proc
+def test_help_takes_at_most_twice_the_import_of_typer_and_rich():
+    def seconds(code: str) -> float:
+        times = []
+        for _ in range(5):
+            started = time.perf_counter()
+            subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
+            times.append(time.perf_counter() - started)
+        return min(times)
+
+    # rich.markdown and rich.table are what typer's own help pages load.
+    base = seconds("import typer, rich, rich.markdown, rich.table")
+    assert seconds(HELP.format(arguments=["--help"])) <= 2 * base

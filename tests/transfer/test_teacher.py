@@ -1,0 +1,92 @@
+"""A teacher that is frozen by its type."""
+
+import pytest
+import timm
+import torch
+from transfer3d.models.image import create_image_model
+
+from transfer3d.models.registry import create_model, list_models
+from transfer3d.transfer.correspondence import Correspondence
+from transfer3d.transfer.teacher import FrozenTeacher, paired_student
+
+
+class Batch:
+    def __init__(self, count, frames=8):
+        torch.manual_seed(count)
+        self.clips_u8 = torch.randint(0, 256, (count, 3, frames, 32, 32), dtype=torch.uint8)
+        self.labels_B = torch.zeros(count, dtype=torch.long)
+        self.sources = [str(i) for i in range(count)]
+
+
+@pytest.fixture
+def teacher():
+    return FrozenTeacher(create_image_model("test_resnet", "none", seed=3))
+
+
+def test_features_are_the_average_over_frames_of_timms_own(teacher):
+    batch = Batch(2, frames=3)
+    features_BD = teacher(batch.clips_u8)
+    network = teacher.network.eval()
+    cfg = timm.get_pretrained_cfg("test_resnet")
+    assert cfg is not None
+    for clip, found in zip(batch.clips_u8, features_BD, strict=True):
+        each = []
+        for t in range(3):
+            frame = clip[:, t].float() / 255 - torch.tensor(cfg.mean)[:, None, None]
+            frame = frame / torch.tensor(cfg.std)[:, None, None]
+            each.append(network.forward_head(network.forward_features(frame[None]), pre_logits=True)[0])
+        torch.testing.assert_close(found, torch.stack(each).mean(0), rtol=1e-4, atol=1e-5)
+
+
+def test_units_of_a_video_are_averaged_too(teacher):
+    batch = Batch(2, frames=4)
+    units = batch.clips_u8.unflatten(2, (2, 2)).movedim(2, 1)  # B U C T H W
+    torch.testing.assert_close(teacher(units), teacher(batch.clips_u8), rtol=1e-4, atol=1e-5)
+
+
+def test_no_parameter_wants_a_gradient_and_outputs_are_detached(teacher):
+    assert not any(parameter.requires_grad for parameter in teacher.parameters())
+    assert not teacher(Batch(2).clips_u8).requires_grad
+
+
+def test_eval_mode_survives_train(teacher):
+    teacher.train()
+    assert not any(module.training for module in teacher.modules())
+
+
+def test_training_moves_the_student_and_leaves_the_teacher_bit_equal(teacher):
+    before = {name: tensor.clone() for name, tensor in teacher.state_dict().items()}
+    digest = teacher.digest()
+    objective = Correspondence(teacher, create_model("p3d_tiny", num_classes=0))
+    assert not any("teacher" in name for name in objective.trainable.state_dict())
+    weights = [parameter.clone() for parameter in objective.trainable.parameters()]
+    optimizer = torch.optim.SGD(objective.trainable.parameters(), lr=0.1)
+    for _ in range(2):
+        objective.loss(objective.trainable.train(), Batch(4)).total.backward()
+        optimizer.step()
+    assert all(torch.equal(before[name], tensor) for name, tensor in teacher.state_dict().items())
+    assert teacher.digest() == digest
+    moved = [not torch.equal(a, b) for a, b in zip(weights, objective.trainable.parameters(), strict=True)]
+    assert all(moved)
+
+
+def test_the_digest_sees_one_changed_value(teacher):
+    digest = teacher.digest()
+    with torch.no_grad():
+        next(teacher.network.buffers()).view(-1)[0] += 1e-3
+    assert teacher.digest() != digest
+
+
+@pytest.mark.parametrize(
+    ("name", "student"),
+    [
+        ("densenet121", "t3d_densenet121"),
+        ("resnet50", "p3d_resnet50"),
+        ("resnet50.a1_in1k", "p3d_resnet50"),
+        ("test_resnet", "p3d_tiny"),
+        ("test_densenet", "t3d_tiny"),
+        ("vit_small_patch16_224", "p3d_tiny"),
+    ],
+)
+def test_the_paired_student(name, student):
+    assert paired_student(name, list_models()) == student

@@ -1,0 +1,48 @@
+"""`transfer3d correspond`."""
+
+from typing import Annotated
+
+import typer
+
+from transfer3d.cli import options
+from transfer3d.cli.output import progress_console
+
+
+def correspond(
+    teacher: Annotated[str | None, typer.Option(help="timm model that teaches, e.g. densenet121.")] = None,
+    weights: options.Weights = "timm",
+    student: Annotated[
+        str | None,
+        typer.Option(help="Student name or checkpoint file. Default: the one paired with the teacher."),
+    ] = None,
+    data: options.Data = None,
+    out: options.Out = None,
+    recipe: options.RecipeName = None,
+    set_: options.Set = None,
+    resume: options.Resume = False,
+    seed: options.Seed = None,
+    precision: options.Precision = None,
+    workers: options.Workers = None,
+) -> None:
+    """Teach a video student by image-video correspondence: no labels needed.
+
+    Example: `transfer3d correspond --teacher densenet121 --data my_videos/`
+    """
+    from transfer3d.run.commands import resolve
+    from transfer3d.run.correspond import correspond as run
+
+    console = progress_console()
+    resolved = resolve(
+        "correspond",
+        recipe,
+        set_ or (),
+        console,
+        resumed=out if resume else None,
+        teacher=teacher,
+        student=student,
+        data=data,
+        seed=seed,
+        precision=precision,
+        workers=workers,
+    )
+    run(resolved, weights=weights, out=out, resume=resume, console=console)

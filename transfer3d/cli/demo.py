@@ -1,0 +1,26 @@
+"""`transfer3d demo`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from transfer3d.cli.output import out as stdout
+from transfer3d.cli.output import progress_console
+
+
+def demo(
+    out: Annotated[Path, typer.Option("-o", "--out", help="Folder of the demo; replaced.")] = Path(
+        "runs/demo"
+    ),
+    seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
+) -> None:
+    """Everything end to end on the built-in dataset: a teacher, its students, a table, a report.
+
+    Example: `transfer3d demo`
+    """
+    from transfer3d.run.demo import run_demo
+
+    result = run_demo(out, seed=seed, console=progress_console())
+    stdout().print(result.table())
+    stdout().print(f"report: {result.report}")

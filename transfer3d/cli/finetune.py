@@ -1,0 +1,45 @@
+"""`transfer3d finetune`."""
+
+from typing import Annotated
+
+import typer
+
+from transfer3d.cli import options
+from transfer3d.cli.output import progress_console
+
+
+def finetune(
+    student: Annotated[
+        str | None,
+        typer.Argument(metavar="STUDENT|FILE", help="Student name (from scratch) or checkpoint file."),
+    ] = None,
+    data: options.Data = None,
+    out: options.Out = None,
+    recipe: options.RecipeName = None,
+    set_: options.Set = None,
+    resume: options.Resume = False,
+    seed: options.Seed = None,
+    precision: options.Precision = None,
+    workers: options.Workers = None,
+) -> None:
+    """Train a student on labelled videos: from scratch, an inflated file or a correspondence checkpoint.
+
+    Example: `transfer3d finetune p3d_resnet50.safetensors --data my_videos/ --set epochs=30`
+    """
+    from transfer3d.run.commands import resolve
+    from transfer3d.run.finetune import finetune as run
+
+    console = progress_console()
+    resolved = resolve(
+        "finetune",
+        recipe,
+        set_ or (),
+        console,
+        resumed=out if resume else None,
+        student=student,
+        data=data,
+        seed=seed,
+        precision=precision,
+        workers=workers,
+    )
+    run(resolved, out=out, resume=resume, console=console)

@@ -1,0 +1,54 @@
+"""`transfer3d inflate`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from transfer3d.cli import options
+from transfer3d.cli.output import out as stdout
+from transfer3d.cli.output import print_json
+
+
+def inflate(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="timm model, e.g. resnet50.")],
+    to: Annotated[str, typer.Option(help="Family, e.g. p3d, densenet3d, t3d.")],
+    out: Annotated[
+        Path | None,
+        typer.Option("-o", "--out", help="Checkpoint to write. Default: ./<student>.safetensors."),
+    ] = None,
+    weights: options.Weights = "timm",
+    temporal_init: Annotated[
+        str, typer.Option(metavar="center|mean|random", help="How a 2D kernel fills its temporal taps.")
+    ] = "center",
+    num_classes: Annotated[
+        int | None, typer.Option(min=0, help="New head with so many classes; default: the 2D head is kept.")
+    ] = None,
+    in_chans: Annotated[int, typer.Option(min=1, help="Input channels (flow: 2, depth: 1).")] = 3,
+    seed: Annotated[int, typer.Option(help="Seed of what is random.")] = 0,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
+    json: options.Json = False,
+) -> None:
+    """Turn a timm image model into a video student, with an account of every tensor and a proof.
+
+    The proof: on a still clip the student must answer what the image model answers.
+
+    Example: `transfer3d inflate resnet50 --to p3d -o p3d.safetensors`
+    """
+    from transfer3d.run.inflate import inflate_to_file
+
+    done = inflate_to_file(
+        model,
+        to,
+        out,
+        weights=weights,
+        temporal_init=temporal_init,
+        num_classes=num_classes,
+        in_chans=in_chans,
+        seed=seed,
+        force=force,
+    )
+    if json:
+        print_json(done.facts())
+    else:
+        stdout().print(done.text())

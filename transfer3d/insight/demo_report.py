@@ -1,0 +1,162 @@
+"""The demo's page and picture."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from transfer3d.files import atomic_path, write_text
+from transfer3d.insight import figures, page
+
+
+@dataclass(frozen=True)
+class StudentResult:
+    """One way to start a student, and what became of it.
+
+    Attributes:
+        name: shown in tables and legends.
+        start: one line that says where its weights came from.
+        report: of the evaluation on the test split (see `evaluate.metrics.video_metrics`).
+        log: rows of its metrics.jsonl.
+    """
+
+    name: str
+    start: str
+    report: Mapping[str, Any]
+    log: Sequence[Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class DemoFacts:
+    """All that the page shows.
+
+    Attributes:
+        classes: names, `<digit>_<motion>`.
+        students: in the order of the table.
+        correspondence_log: rows of the correspondence run's metrics.jsonl.
+        teacher_accuracy: of the teacher on still digits that it has not seen, 0..1.
+        setting: one line: labels, clips, steps, seed.
+        proof: the inflation's proof in one line.
+        strips: sample clips, uint8 C T H W, with their class.
+    """
+
+    classes: Sequence[str]
+    students: Sequence[StudentResult]
+    correspondence_log: Sequence[Mapping[str, Any]]
+    teacher_accuracy: float
+    setting: str
+    proof: str
+    strips: Sequence[tuple[str, np.ndarray]]
+
+    @property
+    def best(self) -> StudentResult:
+        """The student with the highest test accuracy."""
+        return max(self.students, key=lambda student: student.report["video_top1"])
+
+
+def table_rows(facts: DemoFacts) -> list[tuple[str, str, str, str, str, str]]:
+    """Returns name, top-1, digit, motion, top-5 and start of each student, as text."""
+    rows = []
+    for student in facts.students:
+        digit, motion = part_accuracies(student.report["confusion"], facts.classes)
+        top1, top5 = student.report["video_top1"], student.report["video_top5"]
+        rows.append((student.name, *(f"{100 * x:.1f} %" for x in (top1, digit, motion, top5)), student.start))
+    return rows
+
+
+def part_accuracies(confusion: Sequence[Sequence[int]], classes: Sequence[str]) -> tuple[float, float]:
+    """Returns how often the digit alone and the motion alone were right, from `<digit>_<motion>` classes."""
+    parts = [name.split("_", 1) for name in classes]
+    total = sum(sum(row) for row in confusion)
+    right = [0, 0]
+    for true, row in zip(parts, confusion, strict=True):
+        for guess, count in zip(parts, row, strict=True):
+            for part in (0, 1):
+                right[part] += count * (true[part] == guess[part])
+    return right[0] / total, right[1] / total
+
+
+def curve(log: Sequence[Mapping[str, Any]], split: str, name: str) -> list[tuple[float, float]]:
+    """Returns (step, value) of one metric of a log."""
+    return [(row["step"], row[name]) for row in log if row["split"] == split and name in row]
+
+
+def write_report(facts: DemoFacts, html: Path, picture: Path) -> None:
+    """Writes the self-contained page and the one-picture summary."""
+    chance = 1 / len(facts.classes)
+    accuracies = {student.name: student.report["video_top1"] for student in facts.students}
+    bars = figures.new_figure(7, 0.55 * len(facts.students) + 1.1)
+    figures.draw_bars(bars.subplots(), accuracies, chance=chance, label="test accuracy (top-1), %")
+    loss = figures.new_figure(7, 3.2)
+    training = {student.name: curve(student.log, "train", "loss") for student in facts.students}
+    figures.draw_curves(loss.subplots(), training, label="training loss (cross-entropy)")
+    confusion = figures.new_figure(7.2, 6.6)
+    figures.draw_confusion(confusion.subplots(), facts.best.report["confusion"], facts.classes)
+    header = ("student", "top-1", "digit", "motion", "top-5", "starts from")
+    parts = [
+        page.heading("Result", f"Test videos of drawings that no training video shows. {facts.setting}"),
+        page.table(header, table_rows(facts)),
+        page.svg_figure(figures.to_svg(bars), "Test accuracy by starting point."),
+        page.heading("What the students see", "Sample test clips, time runs to the right."),
+        *(page.png_figure(figures.film_strip(clip), name) for name, clip in facts.strips),
+        page.heading(
+            "Learning by correspondence", "Do these frames and this clip belong together? 50 % is chance."
+        ),
+        page.svg_figure(
+            figures.to_svg(_matching_figure(facts)), "Accuracy of the matching task, without any label."
+        ),
+        page.heading("Fine-tuning", "The same labelled videos, steps and hyper-parameters for all."),
+        page.svg_figure(figures.to_svg(loss), "Training loss of each student."),
+        page.heading(f"Confusion of the best student ({facts.best.name})", "Rows are true classes."),
+        page.svg_figure(figures.to_svg(confusion), "Share of each class's videos by predicted class."),
+        page.heading("Inflation's proof"),
+        page.preformatted(facts.proof),
+    ]
+    note = (
+        f"A small image model learnt still digits ({100 * facts.teacher_accuracy:.1f} % right on new ones) "
+        "and became video students in two ways: by inflation, and as a teacher without labels."
+    )
+    write_text(html, page.page("transfer3d demo", note, parts))
+    with atomic_path(picture) as partial:
+        partial.write_bytes(figures.to_png(_summary(facts, accuracies, chance)))
+
+
+def _matching_figure(facts: DemoFacts) -> Any:
+    figure = figures.new_figure(7, 3.2)
+    _draw_matching(figure.subplots(), facts)
+    return figure
+
+
+def _draw_matching(axes: Any, facts: DemoFacts) -> None:
+    names = {
+        "balanced": "balanced_accuracy",
+        "matched": "matched_accuracy",
+        "mismatched": "mismatched_accuracy",
+    }
+    series = {shown: curve(facts.correspondence_log, "train", name) for shown, name in names.items()}
+    figures.draw_curves(axes, series, label="pairs told right, %", percent=True, line=(0.5, "chance"))
+
+
+def _summary(facts: DemoFacts, accuracies: Mapping[str, float], chance: float) -> Any:
+    """Draws bars, matching curves and film strips in one picture."""
+    from io import BytesIO
+
+    from PIL import Image
+
+    figure = figures.new_figure(10, 5.2)
+    top, bottom = np.ravel(figure.subfigures(2, 1, height_ratios=(3, 2.1)))
+    left, right = top.subplots(1, 2)
+    figures.draw_bars(left, accuracies, chance=chance, label="test accuracy (top-1), %")
+    left.set_title("few labels: where the student starts from", fontsize=10)
+    _draw_matching(right, facts)
+    right.set_title("correspondence: learning without labels", fontsize=10)
+    shown = facts.strips[:4]
+    for axes, (name, clip) in zip(bottom.subplots(2, 2).flat, shown, strict=False):
+        axes.imshow(np.asarray(Image.open(BytesIO(figures.film_strip(clip)))))
+        axes.set_title(name, fontsize=9)
+        axes.axis("off")
+    return figure

@@ -1,0 +1,107 @@
+"""Figures of a report, drawn by matplotlib as SVG text or PNG bytes.
+
+Colours are Okabe and Ito's (2008), which colour-blind readers can tell apart; every line has its own dash.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+DASHES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (1, 1)))
+Series = Mapping[str, Sequence[tuple[float, float]]]
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """Returns an empty figure, sizes in inches, that belongs to no global state."""
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def to_svg(figure: Figure) -> str:
+    """Returns the figure as an `<svg>` element."""
+    buffer = io.StringIO()
+    figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+    text = buffer.getvalue()
+    return text[text.index("<svg") :]
+
+
+def to_png(figure: Figure, dpi: int = 130) -> bytes:
+    """Returns the figure as PNG."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=dpi, metadata={"Software": None})
+    return buffer.getvalue()
+
+
+def draw_bars(axes: Axes, values: Mapping[str, float], *, chance: float, label: str) -> None:
+    """Draws one horizontal bar for each name, values and chance on a 0..1 scale."""
+    names = list(values)
+    shown = [100 * values[name] for name in names]
+    axes.barh(names[::-1], shown[::-1], color=[COLOURS[i % len(COLOURS)] for i in range(len(names))][::-1])
+    for row, value in enumerate(shown[::-1]):
+        axes.text(value + 1, row, f"{value:.1f} %", va="center")
+    axes.axvline(100 * chance, color="#555555", linestyle=":")
+    axes.text(100 * chance, len(names) - 0.45, f" chance {100 * chance:.3g} %", color="#555555", fontsize=8)
+    axes.set_xlim(0, max(100 * chance, *shown) * 1.2 + 5)
+    axes.set_xlabel(label)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def draw_curves(
+    axes: Axes, series: Series, *, label: str, percent: bool = False, line: tuple[float, str] | None = None
+) -> None:
+    """Draws one curve for each name over optimiser steps; `line` is a labelled horizontal one."""
+    factor = 100 if percent else 1
+    for number, (name, points) in enumerate(series.items()):
+        style = {"color": COLOURS[number % len(COLOURS)], "linestyle": DASHES[number % len(DASHES)]}
+        axes.plot([x for x, _ in points], [factor * y for _, y in points], label=name, linewidth=1.8, **style)
+    if line is not None:
+        axes.axhline(factor * line[0], color="#555555", linestyle=":", linewidth=1)
+        axes.text(0, factor * line[0], f" {line[1]}", color="#555555", fontsize=8, va="bottom")
+    axes.set_xlabel("optimiser step")
+    axes.set_ylabel(label)
+    axes.legend(frameon=False, fontsize=8)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def draw_confusion(axes: Axes, confusion: Sequence[Sequence[int]], classes: Sequence[str]) -> None:
+    """Draws a confusion matrix, each row (true class) as shares of its videos."""
+    counts = np.asarray(confusion, dtype=float)
+    shares = 100 * counts / np.maximum(counts.sum(1, keepdims=True), 1)
+    image = axes.imshow(shares, cmap="cividis", vmin=0, vmax=100, interpolation="nearest")
+    size = max(3.0, 8 - 0.12 * len(classes))
+    axes.set_xticks(range(len(classes)), classes, rotation=90, fontsize=size)
+    axes.set_yticks(range(len(classes)), classes, fontsize=size)
+    axes.set_xlabel("predicted class")
+    axes.set_ylabel("true class")
+    figure = axes.get_figure()
+    assert figure is not None
+    figure.colorbar(image, ax=axes, shrink=0.7, label="% of the class's videos")
+
+
+def film_strip(clip_CTHW: np.ndarray, *, frames: int = 8, height: int = 96) -> bytes:
+    """Returns a clip as a PNG strip of evenly chosen frames with thin gaps.
+
+    Args:
+        clip_CTHW: uint8, 3 channels.
+        frames: how many are shown at most.
+        height: pixels of the strip; frames are enlarged without smoothing.
+    """
+    from PIL import Image
+
+    total = clip_CTHW.shape[1]
+    chosen = np.unique(np.linspace(0, total - 1, min(frames, total)).round().astype(int))
+    factor = max(round(height / clip_CTHW.shape[2]), 1)
+    pictures = [clip_CTHW[:, t].transpose(1, 2, 0).repeat(factor, 0).repeat(factor, 1) for t in chosen]
+    gap = np.full((pictures[0].shape[0], 2, 3), 255, dtype=np.uint8)
+    row = [part for picture in pictures for part in (picture, gap)][:-1]
+    buffer = io.BytesIO()
+    Image.fromarray(np.concatenate(row, axis=1)).save(buffer, format="png")
+    return buffer.getvalue()

@@ -1,0 +1,153 @@
+"""The demo: everything end to end on the built-in dataset, by the same functions as the commands."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from transfer3d.data.moving_digits import SynthConfig, synthesise
+from transfer3d.data.pipeline import view_batches
+from transfer3d.data.source import open_videos
+from transfer3d.errors import UsageError
+from transfer3d.files import write_text
+from transfer3d.insight.demo_report import DemoFacts, StudentResult, table_rows, write_report
+from transfer3d.models.checkpoint import read_metadata
+from transfer3d.recipes.load import load_recipe
+from transfer3d.run.correspond import correspond
+from transfer3d.run.evaluate import evaluate_file
+from transfer3d.run.finetune import finetune
+from transfer3d.run.inflate import inflate_to_file
+from transfer3d.run.session import resolve_precision
+from transfer3d.run.teacher import train_teacher
+
+MARKER = "demo.json"
+TEACHER, FAMILY = "test_resnet", "p3d"
+LABELS_PER_CLASS = 8
+STRIPS = 6
+
+
+@dataclass(frozen=True)
+class DemoResult:
+    """What the demo leaves behind."""
+
+    report: Path
+    facts: DemoFacts
+    seconds: float
+
+    def table(self) -> Table:
+        """Returns the result as a table for the terminal."""
+        note = f"test accuracy on drawings never seen; {self.seconds / 60:.1f} minutes in all"
+        table = Table("student", "top-1", "digit", "motion", "top-5", "starts from", title=note, box=None)
+        for row in table_rows(self.facts):
+            table.add_row(*row)
+        return table
+
+
+def run_demo(out: Path, *, seed: int, console: Console) -> DemoResult:
+    """Runs the demo into `out`, which is replaced if an earlier demo wrote it.
+
+    Args:
+        out: folder of data, runs and report.
+        seed: of everything random.
+        console: for progress.
+
+    Raises:
+        UsageError: `out` holds something else.
+    """
+    started = time.monotonic()
+    _claim(out)
+    data, teacher = out / "data", out / "teacher.safetensors"
+    synth = SynthConfig(seed=seed, train=LABELS_PER_CLASS, val=2, test=10, unlabelled=2000)
+    _step(console, 1, "moving digits as H.264 videos")
+    synthesise(data, synth, console)
+    _step(console, 2, f"a small teacher ({TEACHER}) learns still digits")
+    precision = resolve_precision("auto")
+    accuracy = train_teacher(
+        TEACHER, teacher, synth, size=32, steps=600, seed=seed, precision=precision, console=console
+    )
+    console.print(f"teacher: {accuracy:.1%} of new digits right", highlight=False)
+    _step(console, 3, "correspondence: the student learns from the teacher, without labels")
+    shards = str(data / "shards")
+    recipe = load_recipe("demo/tiny-correspond", data=shards, seed=seed)
+    matched = correspond(recipe, weights=str(teacher), out=out / "correspond", console=console)
+    _step(console, 4, "inflation: the teacher itself becomes a student")
+    inflated = inflate_to_file(TEACHER, FAMILY, out / "inflated.safetensors", weights=str(teacher))
+    console.print(inflated.verdict(), highlight=False)
+    starts = {
+        "scratch": ("random weights", None),
+        "correspondence": ("the matching task, no labels", matched / "model.safetensors"),
+        "inflated": ("the teacher's own kernels", out / "inflated.safetensors"),
+    }
+    students = []
+    for number, (name, (start, file)) in enumerate(starts.items(), 5):
+        _step(console, number, f"fine-tuning on {LABELS_PER_CLASS} labelled videos per class: {name}")
+        students.append(_finetune_and_test(name, start, file, shards, out, seed, console))
+    facts = DemoFacts(
+        classes=list(students[0].report["per_class"]),
+        students=students,
+        correspondence_log=_read_log(matched),
+        teacher_accuracy=accuracy,
+        setting=f"{LABELS_PER_CLASS} labelled and {synth.unlabelled} unlabelled training videos "
+        f"({LABELS_PER_CLASS} per class), clips of 8x32x32, seed {seed}.",
+        proof=inflated.verdict(),
+        strips=_sample_clips(shards, out / "inflated.safetensors", seed),
+    )
+    report = out / "report.html"
+    write_report(facts, report, out / "summary.png")
+    return DemoResult(report, facts, time.monotonic() - started)
+
+
+def _claim(out: Path) -> None:
+    if out.exists():
+        if not (out / MARKER).exists() and any(out.iterdir()):
+            raise UsageError("E217", f"{out} is not empty and not an earlier demo. Choose another with -o.")
+        shutil.rmtree(out)
+    write_text(out / MARKER, json.dumps({"started": time.strftime("%F %T")}))
+
+
+def _step(console: Console, number: int, text: str) -> None:
+    console.rule(f"{number}/7 {text}", align="left")
+
+
+def _finetune_and_test(
+    name: str, start: str, file: Path | None, shards: str, out: Path, seed: int, console: Console
+) -> StudentResult:
+    given = {} if file is None else {"student": str(file)}
+    recipe = load_recipe("demo/tiny-finetune", data=shards, seed=seed, **given)
+    run = finetune(recipe, out=out / f"finetune-{name}", console=console)
+    report = evaluate_file(
+        run / "model.safetensors",
+        shards,
+        split="test",
+        clips=1,
+        precision="auto",
+        workers=recipe.workers,
+        out=run / "test.json",
+        console=console,
+    )
+    assert report is not None
+    return StudentResult(name, start, report, _read_log(run))
+
+
+def _read_log(run: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+
+
+def _sample_clips(shards: str, checkpoint: Path, seed: int) -> list[tuple[str, np.ndarray]]:
+    """Returns test clips of different classes with their names, chosen by the seed."""
+    videos = open_videos(shards, split="test", labelled=True)
+    clip = read_metadata(checkpoint).clip
+    chosen = set(np.random.default_rng(seed).choice(len(videos), STRIPS, replace=False).tolist())
+    strips = []
+    for number, batch in enumerate(view_batches(videos, clip, views=1, batch_size=1)):
+        if number in chosen:
+            strips.append((videos.classes[int(batch.labels_B[0])], batch.clips_u8[0, 0].numpy()))
+    return strips

@@ -1,0 +1,109 @@
+"""Supervised training: from scratch, from an inflated file or from a correspondence checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from rich.console import Console
+
+from transfer3d.data.source import VideoSet, open_videos
+from transfer3d.engine.supervised import Supervised
+from transfer3d.errors import DataError, UsageError
+from transfer3d.evaluate.metrics import video_metrics
+from transfer3d.evaluate.protocol import ViewPlan, score_videos
+from transfer3d.recipes.schema import Recipe
+from transfer3d.run.correspond import say_dropped
+from transfer3d.run.session import Session, fit, open_session
+from transfer3d.run.students import build_student, parent_facts
+
+
+def finetune(
+    recipe: Recipe, *, out: Path | None, resume: bool = False, console: Console | None = None
+) -> Path:
+    """Runs the recipe and returns the run folder.
+
+    Args:
+        recipe: task "finetune", with student and data.
+        out: run folder; None = the next free one under `runs`.
+        resume: go on with an unfinished run.
+        console: where to print; None = stderr.
+
+    Raises:
+        UsageError: the recipe is for another task, or names no student or data.
+    """
+    recipe.expect_task("finetune")
+    title = f"finetune-{Path(recipe.given('student')).stem}"
+    session = open_session(recipe, out, title=title, resume=resume, console=console)
+    try:
+        if session.finished:
+            session.say(f"{session.path} holds a finished run: nothing to do")
+        else:
+            _train(session)
+    finally:
+        session.close()
+    return session.path
+
+
+def _train(session: Session) -> Mapping[str, float]:
+    recipe = session.recipe
+    name, data = recipe.given("student"), recipe.given("data")
+    videos = open_videos(data, split="train", labelled=True)
+    validation = open_validation(data, videos)
+    student = build_student(recipe, num_classes=len(videos.classes))
+    held_out = f"{len(validation)} for validation" if validation else "none for validation"
+    session.say(
+        f"finetune: {name} on {len(videos)} labelled videos of {len(videos.classes)} classes "
+        f"({data}), {held_out}"
+    )
+    say_dropped(session, videos)
+    facts = {
+        "made_by": "finetune",
+        "parent": parent_facts(name),
+        "class_names": list(videos.classes),
+    }
+
+    def validate() -> Mapping[str, float]:
+        assert validation is not None
+        scores = score_videos(
+            student,
+            validation,
+            session.accelerator,
+            ViewPlan(clips=1),
+            workers=recipe.workers,
+        )
+        found = video_metrics(scores, validation.classes)
+        return {
+            "video_top1": found["video_top1"],
+            "video_top5": found["video_top5"],
+            "score": found["video_top1"],
+        }
+
+    metrics = fit(
+        session, Supervised(student, recipe.label_smoothing), student, videos, facts=facts,
+        validate=validate if validation else None,
+    )  # fmt: skip
+    shown = f", validation top-1 {metrics['video_top1']:.1%}" if validation else ""
+    session.say(
+        f"training accuracy {metrics['clip_accuracy']:.1%}{shown} -> {session.path / 'model.safetensors'}"
+    )
+    return metrics
+
+
+def open_validation(data: str, train: VideoSet) -> VideoSet | None:
+    """Returns the `val` split of the data, or None where there is none.
+
+    Raises:
+        DataError: its classes are others than the training set's.
+    """
+    try:
+        videos = open_videos(data, split="val", labelled=True)
+    except UsageError:
+        return None
+    if list(videos.classes) != list(train.classes):
+        raise DataError(
+            "E311",
+            f"{data}: the val split has other classes than train "
+            f"({len(videos.classes)} against {len(train.classes)}). Give both the same class folders.",
+        )
+    return videos
