@@ -25,10 +25,12 @@ _HOMES = {
 
 def __getattr__(name: str) -> Any:
     """Imports a public function on its first use."""
+    if name == "inflate":  # the package itself, which is callable
+        return importlib.import_module("transfer3d.inflate")
     if name in _HOMES:
         return getattr(importlib.import_module(_HOMES[name]), name)
     raise AttributeError(f"module 'transfer3d' has no attribute '{name}'")
 
 
 def __dir__() -> list[str]:
-    return sorted((*globals(), *_HOMES))
+    return sorted((*globals(), *_HOMES, "inflate"))

@@ -1,8 +1,8 @@
 """The portable checkpoint: one safetensors file that says what it is.
 
 Its keys are the student's own `state_dict`; its metadata are strings: `format=pt` and `transfer3d.version`,
-`.model`, `.model_args`, `.num_classes`, `.class_names`, `.clip`, `.provenance`. Nothing in it is ever run, and
-its header is checked against the network that it names before a tensor is read.
+`.model`, `.model_args`, `.num_classes`, `.class_names`, `.clip`, `.provenance`. Nothing in it is ever run,
+and its header is checked against the network that it names before a tensor is read.
 """
 
 from __future__ import annotations

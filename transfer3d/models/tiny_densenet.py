@@ -1,4 +1,4 @@
-"""`test_densenet`: for timm's DenseNets what `test_resnet` is for its ResNets. Importing this registers it."""
+"""`test_densenet`: for timm's DenseNets what `test_resnet` is for its ResNets. Importing registers it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ default_cfgs = generate_default_cfgs(
 
 
 @register_model
-def test_densenet(pretrained: bool = False, **kwargs: Any) -> DenseNet:  # noqa: PT028 - timm's signature, no test
+def test_densenet(pretrained: bool = False, **kwargs: Any) -> DenseNet:  # noqa: PT028 - no test
     """Makes the 2D net that the tiny dense students are inflated from; there are no pretrained weights."""
     shape = {"growth_rate": 16, "block_config": (3, 3, 3, 3)}
     return build_model_with_cfg(DenseNet, "test_densenet", pretrained, **{**shape, **kwargs})

@@ -53,6 +53,10 @@ class TemporalTransition(nn.Module):
             )
         )
 
+    def convolutions(self) -> list[nn.Conv3d]:
+        """The three branches, the 1x1x1 first."""
+        return [branch for branch in self.branches if isinstance(branch, nn.Conv3d)]
+
     def forward(self, x: Tensor) -> Tensor:
         """`B C T H W` to `B C' ceil(T/2) H//2 W//2`."""
         x = F.relu(self.norm(x), inplace=True)

@@ -1,0 +1,172 @@
+"""`inflate`: a timm network in, a student of a family out, with the account of every tensor and the proof."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, get_args
+
+from torch import nn
+
+from transfer3d.errors import UsageError, WeightsError, did_you_mean
+from transfer3d.inflate.account import Account, close
+from transfer3d.inflate.proof import PROOF_SIZE, Proof, prove
+from transfer3d.inflate.rules import FRESH, Filler, TemporalInit
+from transfer3d.inflate.source import KNOWN_SOURCES, Source, read_source
+from transfer3d.models.image import image_facts, weights_digest
+from transfer3d.models.registry import (
+    Family,
+    StudentEntry,
+    create_model,
+    entry,
+    families,
+    list_models,
+    name_for,
+)
+from transfer3d.models.student import VideoStudent
+
+RANDOM_KERNELS = r"trunk\..*\.weight"
+HEAD = r"head\..*"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inflated:
+    """What `inflate` gives.
+
+    Attributes:
+        student: in eval mode, on the CPU, in fp32.
+        account: every tensor's way.
+        proof: the still-clip proof.
+        provenance: JSON-able facts for the checkpoint: source, its digest, rule, account, proof.
+    """
+
+    student: VideoStudent
+    account: Account
+    proof: Proof
+    provenance: dict[str, Any]
+
+
+def inflate(
+    image_model: nn.Module,
+    to: str,
+    *,
+    temporal_init: TemporalInit = "center",
+    num_classes: int | None = None,
+    frozen_bn: bool = False,
+    seed: int = 0,
+    proof_size: int = PROOF_SIZE,
+    **model_args: Any,
+) -> Inflated:
+    """Turns a timm network into a video student that gives, on a still clip, the network's own output.
+
+    Args:
+        image_model: a timm ResNet or DenseNet; it is not changed.
+        to: a family (`p3d`), or a student of the same shape (`p3d_resnet50`).
+        temporal_init: how a 2D kernel fills its temporal taps: `center` (the middle one), `mean` (I3D: all
+            alike), `random` (P3D's paper: none).
+        num_classes: K of the student; by default the 2D classifier is kept.
+        frozen_bn: training will freeze BatchNorm: branches that start as zero are so by their kernel.
+        seed: of fresh tensors and of the proof's images.
+        proof_size: H and W of the proof's images.
+        **model_args: of `create_model`; the family's options.
+
+    Raises:
+        UsageError: the network has no form in this family; the message says which have.
+        WeightsError: a tensor is unaccounted for, or the proof fails or has nothing to compare.
+    """
+    if temporal_init not in get_args(TemporalInit):
+        raise UsageError(
+            "temporal_init", f"temporal init '{temporal_init}': one of {get_args(TemporalInit)}."
+        )
+    family, student_entry = _target(to)
+    source = read_source(image_model)
+    _check_fit(source, family, student_entry)
+    student = _empty_student(source, family, image_model, num_classes, seed, model_args)
+    tensors = {name: tensor.detach().cpu().float() for name, tensor in image_model.state_dict().items()}
+    filler = Filler(tensors, source.modules, source.head, temporal_init=temporal_init, frozen_bn=frozen_bn)
+    rows = list(filler.fill(student))
+    fresh = f"{FRESH}|{HEAD}" + (f"|{RANDOM_KERNELS}" if temporal_init == "random" else "")
+    account = close(
+        rows,
+        targets=list(student.state_dict()),
+        sources=list(tensors),
+        fresh=fresh,
+        dropped=rf"{source.head}\..*",
+    )
+    student.eval()
+    same_head = any(row.target == "head.weight" and row.how == "copied" for row in rows)
+    proof = prove(
+        image_model, student, temporal_init=temporal_init, same_head=same_head, size=proof_size, seed=seed
+    )
+    if proof.verdict == "failed":
+        raise WeightsError("proof_failed", f"{source.name} to {family.name}: {proof}")
+    provenance = {
+        "source": source.name,
+        "source_digest": weights_digest(image_model),
+        "temporal_init": temporal_init,
+        "frozen_bn": frozen_bn,
+        "account": account.counts(),
+        "proof": proof.to_dict(),
+    }
+    return Inflated(student=student, account=account, proof=proof, provenance=provenance)
+
+
+def targets_of(source: Source) -> list[str]:
+    """Returns the families that a 2D network can be inflated to."""
+    return sorted(name for name, family in families().items() if isinstance(source.spec, family.spec_type))
+
+
+def _target(to: str) -> tuple[Family, StudentEntry | None]:
+    known = families()
+    if to in known:
+        return known[to], None
+    try:
+        student_entry = entry(to)
+    except UsageError:
+        near = did_you_mean(to, (*known, *list_models()))
+        raise UsageError(
+            "unknown_family", f"no family or student '{to}'{near}: the families are {', '.join(known)}."
+        ) from None
+    return known[student_entry.family], student_entry
+
+
+def _check_fit(source: Source, family: Family, student_entry: StudentEntry | None) -> None:
+    if not isinstance(source.spec, family.spec_type):
+        raise UsageError(
+            "no_inflation",
+            f"{family.name} takes {KNOWN_SOURCES[family.spec_type]}; "
+            f"{source.name} can go to {', '.join(targets_of(source))}.",
+        )
+    if student_entry is not None and student_entry.spec != source.spec:
+        raise UsageError(
+            "no_inflation",
+            f"{student_entry.name} is inflated from {student_entry.source}: "
+            f"{source.name} has another shape; `--to {family.name}` takes it as it is.",
+        )
+
+
+def _empty_student(
+    source: Source,
+    family: Family,
+    image_model: nn.Module,
+    num_classes: int | None,
+    seed: int,
+    model_args: dict[str, Any],
+) -> VideoStudent:
+    """Builds the student, which says in `model_args` what is not the registered one's."""
+    named = name_for(family.name, source.spec)
+    clip = entry(named).clip if named else family.clip
+    facts = image_facts(image_model)
+    args = dict(model_args)
+    if named is None:
+        args["spec"] = source.spec.to_dict()
+    if source.in_chans != 3:
+        args["in_chans"] = source.in_chans
+    if "stride_in" in family.options:
+        args.setdefault("stride_in", "spatial")  # where timm's bottlenecks stride
+    return create_model(
+        named or family.name,
+        num_classes=source.num_classes if num_classes is None else num_classes,
+        clip=replace(clip, mean=facts.mean, std=facts.std),
+        seed=seed,
+        **args,
+    )
