@@ -5,12 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, cast
 
-from timm.layers import (  # pyright: ignore[reportPrivateImportUsage]
-    BatchNormAct2d,
-    DropPath,
-    SelectAdaptivePool2d,
-    SqueezeExcite,
-)
+from timm import layers as timm_layers
 from timm.models import DenseNet, ResNet
 from timm.models.densenet import DenseBlock, DenseLayer, DenseTransition
 from timm.models.resnet import BasicBlock, Bottleneck
@@ -28,11 +23,18 @@ KNOWN_SOURCES = {
 }
 BATCH_NORM_EPS = 1e-5
 
+# timm re-exports its layers without saying so to type checkers
+BatchNormAct2d = timm_layers.BatchNormAct2d  # pyright: ignore[reportPrivateImportUsage]
+SelectAdaptivePool2d = timm_layers.SelectAdaptivePool2d  # pyright: ignore[reportPrivateImportUsage]
+SqueezeExcite = timm_layers.SqueezeExcite  # pyright: ignore[reportPrivateImportUsage]
+Sigmoid = timm_layers.Sigmoid  # pyright: ignore[reportPrivateImportUsage]
+DropPath = timm_layers.DropPath  # pyright: ignore[reportPrivateImportUsage]
+
 KINDS: dict[type[nn.Module], BlockKind] = {BasicBlock: "basic", Bottleneck: "bottleneck"}
 
 UNDERSTOOD: set[type[nn.Module]] = {
     *(ResNet, DenseNet, BasicBlock, Bottleneck, DenseBlock, DenseLayer, DenseTransition, SqueezeExcite),
-    *(nn.Sequential, nn.Conv2d, nn.BatchNorm2d, BatchNormAct2d, nn.Linear, nn.ReLU, nn.Sigmoid),
+    *(nn.Sequential, nn.Conv2d, nn.BatchNorm2d, BatchNormAct2d, nn.Linear, nn.ReLU, nn.Sigmoid, Sigmoid),
     *(nn.MaxPool2d, nn.AvgPool2d, SelectAdaptivePool2d, nn.AdaptiveAvgPool2d, nn.Flatten),
     *(nn.Identity, nn.Dropout, DropPath),
 }
@@ -169,7 +171,15 @@ def read_densenet(model: DenseNet) -> tuple[DenseNetSpec, dict[str, str], str]:
 def _check_layers(name: str, model: nn.Module, known: str) -> None:
     """Raises UsageError where the shape alone does not say that the student will compute the same."""
     odd = {type(module).__name__ for module in model.modules() if type(module) not in UNDERSTOOD}
-    for module in model.modules():
+    for path, module in model.named_modules():
+        if path == "maxpool" and not isinstance(module, nn.MaxPool2d):
+            odd.add("a stem without its max pool")
+        if path.endswith(".aa") and not isinstance(module, nn.Identity):
+            odd.add("anti-aliasing")
+        if isinstance(module, Bottleneck) and module.conv1.out_channels != module.conv2.out_channels:
+            odd.add("narrowed first convolutions")
+        if path == "features.conv1":
+            odd.add("a deep stem")
         if isinstance(module, nn.Conv2d) and max(module.dilation) > 1:
             odd.add("a dilated convolution")
         if isinstance(module, (nn.BatchNorm2d, BatchNormAct2d)) and module.eps != BATCH_NORM_EPS:
