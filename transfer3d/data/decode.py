@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import Self
 
 import av
+import av.error
 import numpy as np
 from av.container import InputContainer
-from av.sidedata.sidedata import Type as SideData
 from av.stream import Disposition
 from av.video.frame import VideoFrame
 from av.video.reformatter import Interpolation, VideoReformatter
@@ -38,7 +38,7 @@ Frames = NDArray[np.uint8]
 FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,avi,matroska,webm,mpeg,mpegts,asf,flv,ogg"
 MAX_PIXELS = 7680 * 4320
 EARLY_S = 0.5
-FAULTS = (av.FFmpegError, OSError, UnicodeDecodeError, MemoryError, ValueError)
+FAULTS = (av.error.FFmpegError, OSError, UnicodeDecodeError, MemoryError, ValueError)
 
 
 class BadVideo(DataError):  # noqa: N818 - the error's code names the fault, its class the thing
@@ -167,7 +167,7 @@ class Video:
             if at is None or key > at + 1:
                 try:
                     self._container.seek(seek_to, stream=self._stream, backward=True)
-                except av.FFmpegError:
+                except av.error.FFmpegError:
                     return None
                 stream, at = self._container.decode(self._stream), None
             while at != target:
@@ -209,18 +209,18 @@ class Video:
             src_color_range=frame.color_range,
             threads=1,
         )
-        matrix = frame.side_data.get(SideData.DISPLAYMATRIX)
-        pixels = picture.to_ndarray()
+        pixels = picture.to_ndarray().astype(np.uint8, copy=False)
+        matrix = frame.side_data.get("DISPLAYMATRIX")
         return pixels if matrix is None else _upright(pixels, np.frombuffer(matrix, np.int32))
 
 
 def _open(source: Source) -> InputContainer:
     if not (len(source) if isinstance(source, bytes) else source.stat().st_size):
-        raise av.InvalidDataError(0, "empty file")
+        raise ValueError("empty file")
     # An absolute path is never taken for a protocol ("concat:..."), whatever the file is called.
     file = io.BytesIO(source) if isinstance(source, bytes) else os.path.abspath(source)
     options = {"format_whitelist": FORMATS, "max_pixels": str(MAX_PIXELS)}
-    return av.open(file, metadata_errors="replace", container_options=options)
+    return av.open(file, "r", metadata_errors="replace", container_options=options)
 
 
 def _video_stream(container: InputContainer, name: str) -> VideoStream:

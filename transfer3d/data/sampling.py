@@ -1,7 +1,7 @@
 """Which frames of a video a clip is made of: pure functions of (frames, length, stride, rng).
 
 All return frame indices, int64, in [0, frames). A clip of `length` frames at `stride` spans a window of
-`(length - 1) * stride + 1` source frames. One policy for short videos everywhere: a video that is shorter than
+`(length - 1) * stride + 1` source frames. One policy for short videos everywhere: a video shorter than
 its window starts at frame 0 and repeats its last frame.
 """
 
@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from transfer3d.layout import ClipSpec
 
@@ -91,7 +91,7 @@ def _room(frames: int, length: int, stride: int) -> int:
     return max(frames - ((length - 1) * stride + 1), 0)
 
 
-def _clips(starts: NDArray | int, frames: int, length: int, stride: int) -> Indices:
+def _clips(starts: ArrayLike, frames: int, length: int, stride: int) -> Indices:
     """Returns [..., T]; indices past the end repeat the last frame."""
     indices = np.asarray(starts, dtype=np.int64)[..., None] + np.arange(length) * stride
     return np.minimum(indices, frames - 1)

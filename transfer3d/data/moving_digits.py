@@ -1,0 +1,243 @@
+"""The built-in dataset: handwritten digits that move, turn and change size, as H.264 files and shards.
+
+A class is digit x motion, 40 in all. At the end of its way a digit starts again at the other side, so its
+place in any one frame is uniform whatever the motion: one frame says nothing about the motion, the motion
+nothing about the digit. No drawing is in two splits, and the unlabelled videos show drawings of `train` only.
+A video's frames are a pure function of (seed, split, index).
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import av
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from pydantic import BaseModel, ConfigDict, Field
+from rich.console import Console
+
+from transfer3d.data.digits import EXTENT, Background, Pixels, Scene, Split, backdrop, drawings, glyph, render
+from transfer3d.data.shards import Sample, write_index, write_shards
+from transfer3d.errors import UsageError
+from transfer3d.files import write_text
+from transfer3d.progress import Meter, progress
+
+Part = Literal["train", "val", "test", "unlabelled"]
+
+PARTS: tuple[Part, ...] = ("train", "val", "test", "unlabelled")
+MOTIONS = {"down": (1, 0), "left": (0, -1), "right": (0, 1), "up": (-1, 0)}
+CLASSES = tuple(f"{digit}_{motion}" for digit in range(10) for motion in MOTIONS)
+FPS = 12
+MARKER = "synth.json"
+
+
+class SynthConfig(BaseModel):
+    """What `synthesise` writes.
+
+    Attributes:
+        seed: of everything but the split of the drawings, which is always the same.
+        background: "weak" is dim, "plain" black, "strong" unlike any other video's.
+        frames: of a video.
+        size: H and W of a video, pixels, even.
+        train: videos per class, 40 classes.
+        val: videos per class.
+        test: videos per class.
+        unlabelled: videos in all.
+        stills: still images per digit and split, as PNG files.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    seed: int = Field(0, ge=0)
+    background: Background = "weak"
+    frames: int = Field(16, ge=2)
+    size: int = Field(64, ge=16, multiple_of=2)
+    train: int = Field(25, ge=1)
+    val: int = Field(5, ge=0)
+    test: int = Field(10, ge=0)
+    unlabelled: int = Field(2000, ge=0)
+    stills: int = Field(20, ge=0)
+
+    def count(self, part: Part) -> int:
+        """Returns how many videos a part has."""
+        return self.unlabelled if part == "unlabelled" else getattr(self, part) * len(CLASSES)
+
+
+def synthesise(directory: Path, config: SynthConfig, console: Console) -> None:
+    """Writes the dataset; a finished one with the same configuration is left alone, an unfinished one redone.
+
+    `videos/{train,val,test}/<class>/*.mp4` and `videos/unlabelled/*.mp4`,
+    `images/{train,val,test}/<digit>/*.png`, and `shards/` with their index, which is written last.
+
+    Raises:
+        UsageError: `directory` holds something else, or a dataset with another configuration.
+    """
+    marker = directory / MARKER
+    wanted = config.model_dump(mode="json")
+    if directory.exists() and not directory.is_dir():
+        raise UsageError("E211", f"{directory} is a file. Give a new folder.")
+    if marker.exists():
+        if json.loads(marker.read_text(encoding="utf-8")) != wanted:
+            raise UsageError("E211", f"{directory} holds another moving-digits set. Give a new folder.")
+        if (directory / "shards" / "index.json").exists():
+            return
+    elif directory.exists() and any(directory.iterdir()):
+        raise UsageError("E211", f"{directory} is not empty and not a moving-digits set. Give a new folder.")
+    write_text(marker, json.dumps(wanted, indent=2) + "\n")
+    for name in ("videos", "images", "shards"):
+        shutil.rmtree(directory / name, ignore_errors=True)
+
+    _write_images(directory / "images", config)
+    shards = []
+    with progress("moving digits", sum(map(config.count, PARTS)), console=console) as meter:
+        for part in PARTS:
+            samples = _samples(config, part, directory / "videos" / part, meter)
+            shards += write_shards(directory / "shards", "digits", part, samples)
+    write_index(directory / "shards", "digits", shards, classes=CLASSES, source=f"moving digits {wanted}")
+
+
+@dataclass(frozen=True)
+class DigitVideo:
+    """One video before it is encoded.
+
+    Attributes:
+        frames: [T, H, W, 3] uint8.
+        label: class, None where it is unlabelled.
+        drawing: which of the 1,797 it shows.
+    """
+
+    frames: Pixels
+    label: int | None
+    drawing: int
+
+
+def draw_video(config: SynthConfig, part: Part, index: int) -> DigitVideo:
+    """Draws one video; neighbouring numbers are neighbouring classes."""
+    rng = np.random.default_rng((config.seed, PARTS.index(part), index))
+    label = None if part == "unlabelled" else index % len(CLASSES)
+    digit, motion = divmod(int(rng.integers(len(CLASSES))) if label is None else label, len(MOTIONS))
+    drawing = int(rng.choice(drawings("train" if part == "unlabelled" else part, digit)))
+    way = tuple(MOTIONS.values())[motion]
+    scene = _scene(drawing, way, config.frames, config.size, config.background, rng)
+    return DigitVideo(render(scene, config.size), label, drawing)
+
+
+def still_digits(
+    split: Split, *, seed: int = 0, size: int = 64, background: Background = "weak", count: int | None = None
+) -> tuple[Pixels, NDArray[np.int64]]:
+    """Returns digits standing still, anywhere in the frame: the images for a 2D teacher.
+
+    Args:
+        split: whose drawings; the same as those of the videos of that split.
+        seed: of places, turns, sizes and colours.
+        size: H and W, pixels.
+        background: as for the videos.
+        count: number of images N, balanced over the digits; by default one for each drawing.
+
+    Returns:
+        Images [N, 3, H, W] uint8 and digits [N] int64.
+    """
+    if count is None:
+        count = sum(len(drawings(split, digit)) for digit in range(10))
+    images = np.empty((count, 3, size, size), np.uint8)
+    for i in range(count):
+        rng = np.random.default_rng((seed, 100 + PARTS.index(split), i))
+        members = drawings(split, i % 10)
+        scene = _scene(members[i // 10 % len(members)], (0, 0), 1, size, background, rng)
+        images[i] = render(scene, size)[0].transpose(2, 0, 1)
+    return images, np.arange(count, dtype=np.int64) % 10
+
+
+def _scene(
+    drawing: int,
+    way: tuple[int, int],
+    frames: int,
+    size: int,
+    background: Background,
+    rng: np.random.Generator,
+) -> Scene:
+    """Draws everything about a video but its drawing and its motion."""
+    colour, behind = backdrop(background, size, rng)
+    time = np.arange(frames) - (frames - 1) / 2
+    speed = rng.uniform(0.015, 0.03)  # shares of the frame, per frame
+    room = 1 - EXTENT  # in which the digit's centre moves, so that the digit stays in the frame
+    start = rng.uniform(0, room, 2)
+    centre = EXTENT / 2 + (start + time[:, None] * speed * np.asarray(way)) % room
+    turn, growth = (
+        rng.uniform(-12, 12, 2),
+        rng.uniform((0.85, -0.1), (1.05, 0.1)),
+    )  # at the middle, over the video
+    part = time / max(frames - 1, 1)
+    return Scene(
+        glyph(drawing),
+        centre.astype(np.float32),
+        np.radians(turn[0] + turn[1] * part).astype(np.float32),
+        (growth[0] + growth[1] * part).astype(np.float32),
+        colour,
+        behind,
+    )
+
+
+def _samples(config: SynthConfig, part: Part, folder: Path, meter: Meter) -> Iterator[Sample]:
+    """Makes the videos of a part, writes each to its class folder, and yields it for the shards.
+
+    Shards hold the videos in a mixed order, for readers that stream them.
+    """
+    count = config.count(part)
+    order = np.random.default_rng((config.seed, 200, PARTS.index(part))).permutation(count).tolist()
+    partial = folder.with_name(f".partial-{part}")
+    for name in (".",) if part == "unlabelled" else CLASSES:
+        (partial / name).mkdir(parents=True)
+
+    def make(index: int) -> tuple[DigitVideo, bytes]:
+        video = draw_video(config, part, index)
+        return video, encode_mp4(video.frames, fps=FPS)
+
+    # Encoding leaves the interpreter, so threads do; their results come in order.
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for index, (video, encoded) in zip(order, pool.map(make, order), strict=True):
+            key = f"{part}-{index:06d}"
+            (partial / ("." if video.label is None else CLASSES[video.label]) / f"{key}.mp4").write_bytes(
+                encoded
+            )
+            facts = {"drawing": video.drawing, "fps": FPS, "size": config.size}
+            yield Sample(key, encoded, "mp4", video.label, source=key, frames=config.frames, facts=facts)
+            meter.update()
+    partial.rename(folder)
+
+
+def encode_mp4(frames: Pixels, *, fps: int, **options: str) -> bytes:
+    """Encodes frames [T, H, W, 3] as H.264 in MP4, the same bytes for the same frames.
+
+    By default a key frame at every eighth and no B-frames: clips are cut from anywhere, and cheaply.
+    """
+    file = io.BytesIO()
+    quality = {"preset": "veryfast", "crf": "20", "g": "8", "bf": "0"} | options
+    with av.open(file, "w", format="mp4", options={"fflags": "+bitexact"}) as container:
+        stream = container.add_stream("libx264", rate=fps, options=quality | {"threads": "1"})
+        stream.height, stream.width = frames.shape[1:3]
+        stream.pix_fmt = "yuv420p"
+        for frame in frames:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        container.mux(stream.encode())
+    return file.getvalue()
+
+
+def _write_images(folder: Path, config: SynthConfig) -> None:
+    for split in ("train", "val", "test"):
+        images, digits = still_digits(
+            split, seed=config.seed, size=config.size, background=config.background, count=10 * config.stills
+        )
+        for i, (image, digit) in enumerate(zip(images, digits, strict=True)):
+            path = folder / split / str(digit) / f"{split}-{i:06d}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(image.transpose(1, 2, 0)).save(path)

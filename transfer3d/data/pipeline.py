@@ -1,0 +1,263 @@
+"""Videos -> batches: which clip comes when is a pure function of (seed, epoch, index).
+
+Neither worker processes nor ranks change it: the endless row of per-epoch permutations is cut into global
+batches, a rank takes its slice of each, and a worker makes whole batches. So a run resumes at any step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import lru_cache
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from transfer3d.data.augment import (
+    AugmentConfig,
+    decode_side,
+    testing_transform,
+    training_transform,
+    transform_frames,
+)
+from transfer3d.data.batch import Batch, Draw
+from transfer3d.data.decode import BadVideo, Video
+from transfer3d.data.sampling import Indices, Views, testing_views, training_clip
+from transfer3d.data.videoset import VideoSet
+from transfer3d.data.workers import Made, Maker, run_workers
+from transfer3d.errors import DataError, UsageError
+from transfer3d.layout import ClipSpec
+
+
+@dataclass
+class ClipBatches:
+    """The training batches of one rank; see `clip_batches`.
+
+    Attributes:
+        bad: why a video did not decode, by key, so far.
+    """
+
+    maker: _TrainingClips
+    batch_size: int
+    steps: int
+    start_step: int
+    rank: int
+    world: int
+    workers: int
+    max_bad_fraction: float
+    bad: dict[str, str] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return max(self.steps - self.start_step, 0)
+
+    def __iter__(self) -> Iterator[Batch]:
+        videos = self.maker.videos
+        for batch, bad in run_workers(self.maker, self._plan(), self.workers):
+            self.bad.update(bad)
+            if len(self.bad) > self.max_bad_fraction * len(videos):
+                key, reason = next(iter(self.bad.items()))
+                raise DataError(
+                    "E322",
+                    f"{len(self.bad)} of {len(videos)} videos do not decode, first {key}: {reason}. "
+                    "Leave them out, or raise max_bad_fraction.",
+                )
+            yield batch
+
+    def _plan(self) -> Iterator[list[Draw]]:
+        """Yields what each of this rank's batches is made of."""
+        count, mine = len(self.maker.videos), self.batch_size // self.world
+        for step in range(self.start_step, self.steps):
+            first = step * self.batch_size + self.rank * mine
+            yield [draw(self.maker.seed, count, position) for position in range(first, first + mine)]
+
+
+def draw(seed: int, count: int, position: int) -> Draw:
+    """Returns what stands at a position of the endless row of permutations of `count` videos."""
+    epoch, place = divmod(position, count)
+    return Draw(epoch, int(_permutation(seed, epoch, count)[place]))
+
+
+def clip_batches(
+    videos: VideoSet,
+    clip: ClipSpec,
+    *,
+    batch_size: int,
+    steps: int,
+    seed: int,
+    augment: AugmentConfig,
+    start_step: int = 0,
+    rank: int = 0,
+    world: int = 1,
+    workers: int = 0,
+    max_bad_fraction: float = 0.01,
+) -> ClipBatches:
+    """Returns training batches: each video once per epoch, over all ranks; epochs follow one another.
+
+    A video that does not decode is replaced by the next one, and counted.
+
+    Args:
+        videos: to train on.
+        clip: what the student wants.
+        batch_size: of all ranks together.
+        steps: number of the step after the last one.
+        seed: of order, sampling and augmentation.
+        augment: how clips are varied.
+        start_step: the first one made; those before it cost nothing.
+        rank: of this process.
+        world: number of processes.
+        workers: processes that decode; 0 decodes here.
+        max_bad_fraction: of the videos; more that do not decode stop the run.
+
+    Raises:
+        UsageError: fewer videos than processes, or a batch that does not divide by them.
+        DataError: while iterating: too many bad videos, or damaged shards.
+        SetupError: while iterating: a worker died.
+    """
+    _check_world(videos, world)
+    if batch_size < 1 or batch_size % world:
+        raise UsageError("E210", f"batch_size={batch_size} does not divide by {world} processes.")
+    tolerated = int(max_bad_fraction * len(videos))
+    maker = _TrainingClips(videos, clip, augment, seed, tolerated)
+    return ClipBatches(maker, batch_size, steps, start_step, rank, world, workers, max_bad_fraction)
+
+
+@dataclass(frozen=True)
+class ViewBatches:
+    """The test batches of one rank; see `view_batches`."""
+
+    maker: _TestingViews
+    batch_size: int
+    rank: int
+    world: int
+    workers: int
+
+    def __len__(self) -> int:
+        return len(self._plan())
+
+    def __iter__(self) -> Iterator[Batch]:
+        for batch, _ in run_workers(self.maker, self._plan(), self.workers):
+            yield batch
+
+    def _plan(self) -> list[list[Draw]]:
+        mine = [Draw(0, index) for index in range(self.rank, len(self.maker.videos), self.world)]
+        return [mine[i : i + self.batch_size] for i in range(0, len(mine), self.batch_size)]
+
+
+def view_batches(
+    videos: VideoSet,
+    clip: ClipSpec,
+    *,
+    batch_size: int,
+    views: Views = 1,
+    rank: int = 0,
+    world: int = 1,
+    workers: int = 0,
+) -> ViewBatches:
+    """Returns test batches: each video exactly once over all ranks, with all its views in one batch.
+
+    Args:
+        videos: to test on.
+        clip: what the student wants.
+        batch_size: videos (not views) in a batch of this rank.
+        views: clips of each video: so many, evenly, or "cover".
+        rank: of this process.
+        world: number of processes.
+        workers: processes that decode; 0 decodes here.
+
+    Raises:
+        UsageError: fewer videos than processes.
+        DataError: while iterating: a video does not decode; none is skipped.
+        SetupError: while iterating: a worker died.
+    """
+    _check_world(videos, world)
+    return ViewBatches(_TestingViews(videos, clip, views), batch_size, rank, world, workers)
+
+
+class _TrainingClips(Maker):
+    """Makes training batches, in a worker or here."""
+
+    def __init__(
+        self, videos: VideoSet, clip: ClipSpec, augment: AugmentConfig, seed: int, tolerated: int
+    ) -> None:
+        self.videos, self.seed = videos, seed
+        self._clip, self._tolerated = clip, tolerated
+        self._side = decode_side(clip, augment.scale[1])
+        self._transform = training_transform(clip, augment)
+
+    def make(self, draws: list[Draw]) -> Made:
+        """Returns a batch, and what did not decode on the way."""
+        bad: dict[str, str] = {}
+        clips, indices = [], []
+        for epoch, index in draws:
+            while True:
+                try:
+                    clips.append(self._one(epoch, index))
+                except BadVideo as fault:
+                    bad[self.videos.keys[index]] = str(fault)
+                    if len(bad) > self._tolerated:
+                        raise
+                    index = (index + 1) % len(self.videos)
+                else:
+                    indices.append(index)
+                    break
+        return _batch(self.videos, torch.stack(clips), indices), bad
+
+    def _one(self, epoch: int, index: int) -> Tensor:
+        self.now_at(index)
+        rng = np.random.default_rng((self.seed, epoch, index))
+        with Video(self.videos.open(index), name=self.videos.keys[index]) as video:
+            indices = training_clip(video.frames, self._clip, rng)
+            frames = video.read(indices.ravel(), short_side=self._side)
+        return _clips(transform_frames(self._transform, frames, seed=int(rng.integers(2**63))), indices)
+
+
+class _TestingViews(Maker):
+    """Makes test batches, in a worker or here."""
+
+    def __init__(self, videos: VideoSet, clip: ClipSpec, views: Views) -> None:
+        self.videos, self._clip = videos, clip
+        self._views: Views = views
+        self._side = decode_side(clip)
+        self._transform = testing_transform(clip)
+
+    def make(self, draws: list[Draw]) -> Made:
+        """Returns a batch; nothing bad is passed over."""
+        clips, owners = [], []
+        for _, index in draws:
+            views = self._one(index)
+            clips.append(views)
+            owners += [index] * len(views)
+        return _batch(self.videos, torch.cat(clips), owners), {}
+
+    def _one(self, index: int) -> Tensor:
+        self.now_at(index)
+        with Video(self.videos.open(index), name=self.videos.keys[index]) as video:
+            indices = testing_views(video.frames, self._clip, self._views)
+            frames = video.read(indices.ravel(), short_side=self._side)
+        return _clips(transform_frames(self._transform, frames, seed=0), indices)
+
+
+def _clips(frames_NCHW: Tensor, indices: Indices) -> Tensor:
+    """Returns [..., C, T, H, W] for indices [..., T]."""
+    return frames_NCHW.unflatten(0, indices.shape).transpose(-4, -3)
+
+
+def _batch(videos: VideoSet, clips_u8: Tensor, indices: list[int]) -> Batch:
+    labels = [videos.labels[i] for i in indices]
+    return Batch(
+        clips_u8.contiguous(),
+        torch.tensor([-1 if label is None else label for label in labels]),
+        [videos.keys[i] for i in indices],
+        [videos.sources[i] for i in indices],
+    )
+
+
+def _check_world(videos: VideoSet, world: int) -> None:
+    if len(videos) < world:
+        raise UsageError("E210", f"{len(videos)} videos for {world} processes. Start fewer processes.")
+
+
+@lru_cache(maxsize=2)
+def _permutation(seed: int, epoch: int, count: int) -> Indices:
+    return np.random.default_rng((seed, epoch)).permutation(count)

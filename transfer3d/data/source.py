@@ -1,0 +1,95 @@
+"""One door to videos, whatever they lie in."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from transfer3d.data.folder import FolderVideos, class_folders, videos_under
+from transfer3d.data.shards import INDEX, ShardVideos, read_index
+from transfer3d.data.videoset import VideoSet
+from transfer3d.errors import DataError, UsageError
+
+SPLITS = ("train", "val", "test", "unlabelled")
+
+
+def open_videos(path: str | Path, *, split: str | None = "train", labelled: bool) -> VideoSet:
+    """Opens a folder of videos.
+
+    Understood are, in this order: a folder of shards (it has `index.json`); one with such a folder `shards`
+    in it (what `transfer3d synth` writes); `PATH/<split>/<class>/*`; `PATH/<class>/*` and a flat folder,
+    which have no splits and are taken whole.
+
+    Args:
+        path: the folder.
+        split: which part. Without labels, "unlabelled", "train" and None are one: the part `unlabelled` if
+            there is one, else `train`, else the whole folder. With labels, None wants a folder without parts.
+        labelled: whether each video must have a class; else classes are not looked at.
+
+    Raises:
+        UsageError: no such folder, or no such split.
+        DataError: nothing there decodes, a class is missing, or shards are damaged.
+    """
+    if str(path).startswith("pipe:") or "://" in str(path):
+        raise DataError("E321", f"{path}: data is read from folders alone, never from commands or addresses.")
+    root = Path(path)
+    if not root.is_dir():
+        raise UsageError("E212", f"{root} is no folder. Give a folder of videos or of shards.")
+    for shards in (root, root / "shards"):
+        if (shards / INDEX).is_file():
+            wanted = _pick(split, list(read_index(shards).counts), labelled, root)
+            return ShardVideos(shards, split=wanted, labelled=labelled)
+    parts = [name for name in SPLITS if (root / name).is_dir()]
+    if not parts:
+        if split not in (None, "train") and (labelled or split != "unlabelled"):
+            raise UsageError("E212", f"{root} has no split '{split}': no folder {root / split}.")
+        return _classified(root, root) if labelled else _unlabelled(root)
+    folder = root / _pick(split, parts, labelled, root)
+    if not labelled:
+        return _unlabelled(folder)
+    return _classified(folder, root / "train" if "train" in parts else folder)
+
+
+def open_files(paths: Sequence[str | Path]) -> VideoSet:
+    """Opens video files, and all those below folders, without labels; keys are paths as they were given.
+
+    Raises:
+        UsageError: a path that is not there.
+        DataError: none of them decodes.
+    """
+    files: list[Path] = []
+    for path in map(Path, paths):
+        if not path.exists():
+            raise UsageError("E212", f"{path} is not there. Give video files or folders of them.")
+        files += videos_under(path) if path.is_dir() else [path]
+    once = list(dict.fromkeys(files))
+    return FolderVideos(Path(), once, [None] * len(once), ())
+
+
+def _pick(split: str | None, known: Sequence[str], labelled: bool, root: Path) -> str:
+    """Returns the split to open."""
+    pool = [name for name in ("unlabelled", "train") if name in known]
+    if not labelled and split in (None, "train", "unlabelled") and pool:
+        return pool[0]
+    if split is None and len(known) == 1:
+        return known[0]
+    if split is None or split not in known:
+        raise UsageError("E212", f"{root} has no split '{split}'. It has {', '.join(known)}.")
+    return split
+
+
+def _unlabelled(folder: Path) -> FolderVideos:
+    files = videos_under(folder)
+    return FolderVideos(folder, files, [None] * len(files), ())
+
+
+def _classified(folder: Path, train: Path) -> FolderVideos:
+    """Opens class folders; labels count the classes of `train`, so that they agree over the splits."""
+    classes = [p.name for p in class_folders(train)]
+    if not classes:
+        raise DataError("E311", f"{train} has no class folders. Put videos into {train}/<class>/.")
+    here = class_folders(folder)
+    if unknown := [p.name for p in here if p.name not in classes]:
+        raise DataError("E311", f"{folder}: class {unknown[0]} is not in {train}. Make the classes agree.")
+    files = [(file, classes.index(p.name)) for p in here for file in videos_under(p)]
+    return FolderVideos(folder, [file for file, _ in files], [label for _, label in files], classes)

@@ -1,0 +1,101 @@
+"""Worker processes that make batches, in order, by torch's DataLoader."""
+
+from __future__ import annotations
+
+import signal
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader, Dataset, get_worker_info
+
+from transfer3d.data.batch import Batch, Draw
+from transfer3d.data.videoset import VideoSet
+from transfer3d.errors import DataError, SetupError
+
+Made = tuple[Batch, dict[str, str]]  # a batch, and by key why videos that it should have held did not decode
+
+
+class Maker(ABC):
+    """Makes a batch from its plan.
+
+    Attributes:
+        videos: that the draws are numbers of.
+    """
+
+    videos: VideoSet
+    _places: torch.Tensor | None = None
+
+    @abstractmethod
+    def make(self, draws: list[Draw]) -> Made:
+        """Makes one batch."""
+
+    def now_at(self, index: int) -> None:
+        """Leaves a note, in shared memory, of the video at hand: it names the culprit if the worker dies."""
+        worker = get_worker_info()
+        if worker is not None and self._places is not None:
+            self._places[worker.id] = index
+
+    def watch(self, workers: int) -> torch.Tensor:
+        """Returns the notes: the number of the video at hand, by worker."""
+        self._places = torch.full((workers,), -1).share_memory_()
+        return self._places
+
+
+class _Batches(Dataset[Made | DataError]):
+    """Lets DataLoader fetch whole batches; an error travels as a value: raised it would lose its type."""
+
+    def __init__(self, maker: Maker) -> None:
+        self._maker = maker
+
+    def __getitems__(self, draws: list[Draw]) -> Made | DataError:
+        try:
+            return self._maker.make(draws)
+        except DataError as error:
+            return DataError(error.code, str(error))
+
+
+def run_workers(maker: Maker, plan: Iterable[list[Draw]], workers: int) -> Iterator[Made]:
+    """Yields what `maker` makes of each list of draws, in order.
+
+    Raises:
+        DataError: as the maker raises it, here or in a worker.
+        SetupError: a worker died; the videos at hand are named.
+    """
+    notes = maker.watch(workers)
+    answers = iter(
+        DataLoader(
+            _Batches(maker),
+            batch_sampler=plan,
+            num_workers=workers,
+            collate_fn=_as_it_is,
+            worker_init_fn=_start_worker,
+            # The loader draws a seed for its workers; not from the global generator, which is the training's.
+            generator=torch.Generator(),
+        )
+    )
+    while True:
+        try:
+            answer = next(answers)
+        except StopIteration:
+            return
+        except RuntimeError as error:
+            if "DataLoader worker" not in str(error):
+                raise
+            keys = ", ".join(str(maker.videos.keys[i]) for i in notes.tolist() if i >= 0)
+            message = f"a data worker died at one of: {keys}. Look at memory and at these videos."
+            raise SetupError("E510", message) from error
+        if isinstance(answer, DataError):
+            raise answer
+        yield answer
+
+
+def _as_it_is(answer: Any) -> Any:
+    return answer
+
+
+def _start_worker(_: int) -> None:
+    # Ctrl-C is for the parent to handle; it ends its workers itself.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    torch.set_num_threads(1)
