@@ -80,5 +80,5 @@ def close(
         f"{len(names)} {what} ({', '.join(map(str, names[:5]))})" for what, names in faults.items() if names
     ]
     if found:
-        raise WeightsError("account", f"the account of tensors does not close: {'; '.join(found)}.")
+        raise WeightsError("E440", f"the account of tensors does not close: {'; '.join(found)}.")
     return account

@@ -74,9 +74,7 @@ def inflate(
         WeightsError: a tensor is unaccounted for, or the proof fails or has nothing to compare.
     """
     if temporal_init not in get_args(TemporalInit):
-        raise UsageError(
-            "temporal_init", f"temporal init '{temporal_init}': one of {get_args(TemporalInit)}."
-        )
+        raise UsageError("E240", f"temporal init '{temporal_init}': one of {get_args(TemporalInit)}.")
     family, student_entry = _target(to)
     source = read_source(image_model)
     _check_fit(source, family, student_entry)
@@ -98,7 +96,7 @@ def inflate(
         image_model, student, temporal_init=temporal_init, same_head=same_head, size=proof_size, seed=seed
     )
     if proof.verdict == "failed":
-        raise WeightsError("proof_failed", f"{source.name} to {family.name}: {proof}")
+        raise WeightsError("E443", f"{source.name} to {family.name}: {proof}")
     provenance = {
         "source": source.name,
         "source_digest": weights_digest(image_model),
@@ -124,7 +122,7 @@ def _target(to: str) -> tuple[Family, StudentEntry | None]:
     except UsageError:
         near = did_you_mean(to, (*known, *list_models()))
         raise UsageError(
-            "unknown_family", f"no family or student '{to}'{near}: the families are {', '.join(known)}."
+            "E241", f"no family or student '{to}'{near}: the families are {', '.join(known)}."
         ) from None
     return known[student_entry.family], student_entry
 
@@ -132,13 +130,13 @@ def _target(to: str) -> tuple[Family, StudentEntry | None]:
 def _check_fit(source: Source, family: Family, student_entry: StudentEntry | None) -> None:
     if not isinstance(source.spec, family.spec_type):
         raise UsageError(
-            "no_inflation",
+            "E242",
             f"{family.name} takes {KNOWN_SOURCES[family.spec_type]}; "
             f"{source.name} can go to {', '.join(targets_of(source))}.",
         )
     if student_entry is not None and student_entry.spec != source.spec:
         raise UsageError(
-            "no_inflation",
+            "E242",
             f"{student_entry.name} is inflated from {student_entry.source}: "
             f"{source.name} has another shape; `--to {family.name}` takes it as it is.",
         )

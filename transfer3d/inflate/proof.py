@@ -138,12 +138,12 @@ def relative_difference(found: Tensor, wanted: Tensor) -> float:
     """
     if found.shape != wanted.shape:
         raise WeightsError(
-            "proof", f"the student answers {tuple(found.shape)}, the 2D net {tuple(wanted.shape)}."
+            "E441", f"the student answers {tuple(found.shape)}, the 2D net {tuple(wanted.shape)}."
         )
     norm = wanted.double().norm().item() if wanted.numel() else 0.0
     if not 0 < norm < float("inf"):
         raise WeightsError(
-            "empty_proof",
+            "E442",
             f"the image model's {wanted.numel()} outputs have norm {norm}: nothing to compare with.",
         )
     return (found.double() - wanted.double()).norm().item() / norm

@@ -102,9 +102,7 @@ class Filler:
 
     def _source(self, name: str) -> Tensor:
         if name not in self.tensors:
-            raise UsageError(
-                "no_inflation", f"the image model has no tensor '{name}': its shape is not known here."
-            )
+            raise UsageError("E242", f"the image model has no tensor '{name}': its shape is not known here.")
         return self.tensors[name]
 
     def _temporal(self, path: str, unit: Pseudo3d) -> Iterator[Row]:
@@ -133,9 +131,7 @@ class Filler:
         rows = self._source(source_name)
         widths = [branch.weight.shape[0] for branch in transition.convolutions()]
         if sum(widths) != rows.shape[0]:
-            raise UsageError(
-                "no_inflation", f"{path} has {sum(widths)} channels, '{source_name}' {rows.shape[0]}."
-            )
+            raise UsageError("E242", f"{path} has {sum(widths)} channels, '{source_name}' {rows.shape[0]}.")
         first = 0
         for index, (width, conv) in enumerate(zip(widths, transition.convolutions(), strict=True)):
             name, taken = f"{path}.branches.{index}.weight", f"rows {first}..{first + width - 1}"
@@ -194,7 +190,7 @@ def _fresh(path: str, module: nn.Module, note: str) -> Iterator[Row]:
 def _write(name: str, target: Tensor, value: Tensor, source_name: str) -> None:
     if target.shape != value.shape:
         raise UsageError(
-            "no_inflation",
+            "E242",
             f"'{source_name}' of shape {tuple(value.shape)} does not fit '{name}' of {tuple(target.shape)}.",
         )
     target.copy_(value)

@@ -76,7 +76,7 @@ def read_source(model: nn.Module) -> Source:
     else:
         known = " and ".join(KNOWN_SOURCES.values())
         raise UsageError(
-            "no_inflation",
+            "E242",
             f"{name} is a {type(model).__name__}, which no family takes: {known} can be inflated.",
         )
     _check_layers(name, model, known=KNOWN_SOURCES[type(spec)])
@@ -187,6 +187,4 @@ def _check_layers(name: str, model: nn.Module, known: str) -> None:
         if isinstance(module, SelectAdaptivePool2d) and module.pool_type != "avg":
             odd.add(f"global {module.pool_type} pooling")
     if odd:
-        raise UsageError(
-            "no_inflation", f"{name} has {', '.join(sorted(odd))}, which no family has: {known} can go."
-        )
+        raise UsageError("E242", f"{name} has {', '.join(sorted(odd))}, which no family has: {known} can go.")

@@ -75,7 +75,7 @@ def save(
     """
     if class_names is not None and len(class_names) != student.num_classes:
         raise UsageError(
-            "class_names",
+            "E209",
             f"{len(class_names)} class names for {student.num_classes} classes: give one for each.",
         )
     metadata = {
@@ -94,9 +94,7 @@ def save(
         with atomic_path(Path(path)) as partial:
             save_file(tensors, partial, metadata=metadata)
     except (OSError, SafetensorError) as error:
-        raise SetupError(
-            "cannot_write", f"{path}: cannot be written ({error}): choose another place."
-        ) from error
+        raise SetupError("E541", f"{path}: cannot be written ({error}): choose another place.") from error
 
 
 def read_metadata(path: str | Path) -> CheckpointFacts:
@@ -109,7 +107,7 @@ def read_metadata(path: str | Path) -> CheckpointFacts:
     strings, shapes = read_header(path)
     if f"{PREFIX}model" not in strings:
         raise WeightsError(
-            "not_a_student",
+            "E424",
             f"{path}: safetensors, but no transfer3d checkpoint: `transfer3d import` reads others.",
         )
     try:
@@ -125,7 +123,7 @@ def read_metadata(path: str | Path) -> CheckpointFacts:
         )
     except (KeyError, TypeError, ValueError) as error:
         raise WeightsError(
-            "bad_metadata", f"{path}: its metadata do not describe a student ({error}): write it again."
+            "E425", f"{path}: its metadata do not describe a student ({error}): write it again."
         ) from error
 
 
@@ -153,12 +151,10 @@ def load_into_named(
     facts = read_metadata(path)
     wanted = name if name in families() else entry(name).name
     if facts.model != wanted:
-        raise WeightsError(
-            "other_model", f"{path}: holds {facts.model}, not {wanted}: name that, or another file."
-        )
+        raise WeightsError("E427", f"{path}: holds {facts.model}, not {wanted}: name that, or another file.")
     if num_classes not in (None, facts.num_classes):
         raise WeightsError(
-            "other_classes",
+            "E428",
             f"{path}: has {facts.num_classes} classes, not {num_classes}: load it, then `reset_classifier`.",
         )
     return _load(path, facts, clip=clip, model_args=model_args)
@@ -180,16 +176,16 @@ def _load(
                 **{**facts.model_args, **(model_args or {})},
             )
     except (UsageError, TypeError) as error:
-        raise WeightsError("unknown_model", f"{path}: its network cannot be built: {error}") from error
+        raise WeightsError("E426", f"{path}: its network cannot be built: {error}") from error
     wanted = {name: tuple(tensor.shape) for name, tensor in student.state_dict().items()}
     if found := differences(wanted, facts.shapes):
         raise WeightsError(
-            "other_tensors", f"{path}: no {facts.model} with {facts.num_classes} classes: tensors {found}."
+            "E430", f"{path}: no {facts.model} with {facts.num_classes} classes: tensors {found}."
         )
     try:
         tensors = load_file(path)
     except (OSError, SafetensorError) as error:
-        raise WeightsError("damaged", f"{path}: damaged ({error}): copy or write it again.") from error
+        raise WeightsError("E422", f"{path}: damaged ({error}): copy or write it again.") from error
     odd = [
         name for name, tensor in tensors.items() if tensor.is_floating_point() and not tensor.isfinite().all()
     ]

@@ -25,7 +25,7 @@ def read_header(path: Path) -> tuple[dict[str, str], dict[str, tuple[int, ...]]]
     """
     if not path.is_file():
         what = "is a folder" if path.is_dir() else "does not exist"
-        raise WeightsError("no_file", f"{path}: {what}: give the path of a weights file.")
+        raise WeightsError("E423", f"{path}: {what}: give the path of a weights file.")
     try:
         with path.open("rb") as file:
             length = int.from_bytes(file.read(LENGTH_BYTES), "little")
@@ -40,7 +40,7 @@ def read_header(path: Path) -> tuple[dict[str, str], dict[str, tuple[int, ...]]]
         return dict(strings), {name: tuple(row["shape"]) for name, row in header.items()}
     except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError) as error:
         raise WeightsError(
-            "damaged", f"{path}: no safetensors file, or damaged ({error}): copy or write it again."
+            "E422", f"{path}: no safetensors file, or damaged ({error}): copy or write it again."
         ) from error
 
 

@@ -70,7 +70,7 @@ def create_image_model(
     architecture = name.split(".")[0]
     if not timm.is_model(architecture):
         near = did_you_mean(architecture, timm.list_models())
-        raise UsageError("unknown_image_model", f"timm has no model '{name}'{near}.")
+        raise UsageError("E205", f"timm has no model '{name}'{near}.")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         if weights == "none":
@@ -92,9 +92,7 @@ def image_facts(model: nn.Module) -> ImageFacts:
     cfg = getattr(model, "pretrained_cfg", None) or {}
     missing = [key for key in ("architecture", "mean", "std", "input_size") if not cfg.get(key)]
     if missing:
-        raise UsageError(
-            "no_image_facts", f"{type(model).__name__} lacks {missing}: build it with timm.create_model."
-        )
+        raise UsageError("E243", f"{type(model).__name__} lacks {missing}: build it with timm.create_model.")
     channels = getattr(model, "in_chans", 3)
     return ImageFacts(
         name=cfg["architecture"],
@@ -129,7 +127,7 @@ def _hub_file(name: str) -> Path:
     """
     cfg = get_pretrained_cfg(name)
     if cfg is None or not cfg.hf_hub_id:
-        raise WeightsError("no_pretrained", f"timm has no pretrained weights for '{name}': {REMEDIES}.")
+        raise WeightsError("E429", f"timm has no pretrained weights for '{name}': {REMEDIES}.")
     repository, _, revision = cfg.hf_hub_id.partition("@")
     files = (cfg.hf_hub_filename,) if cfg.hf_hub_filename else HUB_FILES
     for filename in files:
@@ -146,11 +144,11 @@ def _hub_file(name: str) -> Path:
             return Path(hf_hub_download(repository, filename, revision=revision or None))
     except Exception as error:  # the hub's client changes its HTTP library, and with it these types
         raise SetupError(
-            "hub",
+            "E550",
             f"the weights of '{name}' ({repository}) are not cached, and the hub does not give them "
             f"({type(error).__name__}): {REMEDIES}.",
         ) from error
-    raise SetupError("hub", f"the hub's {repository} holds none of {', '.join(files)}: {REMEDIES}.")
+    raise SetupError("E550", f"the hub's {repository} holds none of {', '.join(files)}: {REMEDIES}.")
 
 
 def _filled(name: str, path: Path, in_chans: int) -> nn.Module:
@@ -170,7 +168,7 @@ def _filled(name: str, path: Path, in_chans: int) -> nn.Module:
             empty = timm.create_model(name, num_classes=classes, in_chans=in_chans)
         wanted = {key: tuple(tensor.shape) for key, tensor in empty.state_dict().items()}
         found = differences(wanted, {key: tuple(tensor.shape) for key, tensor in state.items()}) or str(error)
-        raise WeightsError("other_tensors", f"{path}: no weights of {name}: tensors {found}.") from error
+        raise WeightsError("E430", f"{path}: no weights of {name}: tensors {found}.") from error
     cast(Any, model).pretrained_cfg.pop("state_dict", None)
     return model
 
@@ -180,7 +178,7 @@ def _read_state(path: Path) -> dict[str, Tensor]:
         read_header(path)
     elif not path.is_file():
         what = "is a folder" if path.is_dir() else "does not exist"
-        raise WeightsError("no_file", f"{path}: {what}: give the path of a weights file.")
+        raise WeightsError("E423", f"{path}: {what}: give the path of a weights file.")
     try:
         state = load_state_dict(str(path), weights_only=True)
         return {name: tensor for name, tensor in state.items() if isinstance(tensor, Tensor)}
@@ -193,6 +191,4 @@ def _read_state(path: Path) -> dict[str, Tensor]:
         AttributeError,
     ) as error:
         reason = str(error).split(". ")[0].splitlines()[0] if str(error) else type(error).__name__
-        raise WeightsError(
-            "damaged", f"{path}: no readable weights ({reason}): give another file."
-        ) from error
+        raise WeightsError("E422", f"{path}: no readable weights ({reason}): give another file.") from error

@@ -167,7 +167,7 @@ def entry(name: str) -> StudentEntry:
     known = _ENTRIES.get(_ALIASES.get(name, name))
     if known is None:
         near = did_you_mean(name, (*_ENTRIES, *_ALIASES))
-        raise UsageError("unknown_student", f"no student '{name}'{near}: `transfer3d models` lists them.")
+        raise UsageError("E204", f"no student '{name}'{near}: `transfer3d models` lists them.")
     return known
 
 
@@ -223,9 +223,7 @@ def _build_unnamed(
 ) -> VideoStudent:
     if "spec" not in model_args:
         named = ", ".join(list_models(family=family.name))
-        raise UsageError(
-            "family_needs_spec", f"'{family.name}' is a family: name one of {named}, or give `spec`."
-        )
+        raise UsageError("E206", f"'{family.name}' is a family: name one of {named}, or give `spec`.")
     spec = _parse_spec(family, model_args["spec"])
     return _build(family, family.name, spec, {}, num_classes, clip or family.clip, seed, model_args)
 
@@ -236,7 +234,7 @@ def _parse_spec(family: Family, facts: Any) -> TrunkSpec:
     try:
         return family.spec_type.from_dict(dict(facts))
     except (TypeError, ValueError) as error:
-        raise UsageError("bad_spec", f"`spec` of {family.name}: {error}.") from error
+        raise UsageError("E207", f"`spec` of {family.name}: {error}.") from error
 
 
 def _build(
@@ -253,7 +251,7 @@ def _build(
     for key in model_args:
         if key not in known:
             raise UsageError(
-                "unknown_model_arg",
+                "E207",
                 f"{name} has no argument '{key}'{did_you_mean(key, known)}: it has {', '.join(known)}.",
             )
     given = {key: value for key, value in model_args.items() if key in family.options}
@@ -263,7 +261,7 @@ def _build(
         try:
             trunk = family.build(spec, in_chans=in_chans, **{**options, **given})
         except ValueError as error:
-            raise UsageError("bad_model_arg", f"{name}: {error}.") from error
+            raise UsageError("E207", f"{name}: {error}.") from error
         recorded = {**model_args, "spec": spec.to_dict()} if "spec" in model_args else dict(model_args)
         return VideoStudent(
             trunk,

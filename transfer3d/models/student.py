@@ -76,13 +76,13 @@ class VideoStudent(nn.Module):
         if self.clip.units == 1:
             if clips.ndim != CLIP_NDIM:
                 raise UsageError(
-                    "clip_shape",
+                    "E208",
                     f"{self.model_name} takes B C T H W, not {clips.ndim} axes: fold more into the batch.",
                 )
             return self.trunk(clips)
         if clips.ndim != UNITS_NDIM:
             raise UsageError(
-                "clip_shape",
+                "E208",
                 f"{self.model_name} takes B U C T H W, not {clips.ndim} axes: add the axis of units.",
             )
         units = clips.shape[1]
