@@ -22,7 +22,7 @@ import av
 import av.error
 import numpy as np
 from av.container import InputContainer
-from av.stream import Disposition
+from av.stream import Disposition, Stream
 from av.video.frame import VideoFrame
 from av.video.reformatter import Interpolation, VideoReformatter
 from av.video.stream import VideoStream
@@ -125,16 +125,17 @@ class Video:
 
     def _read_table(self) -> None:
         """Reads all packets, decodes none: the table of presentation times, and the frames to seek to."""
-        packets, last_s = [], 0.0
+        packets = []
+        ends = dict.fromkeys(self._container.streams, 0)
         for packet in self._container.demux():
             if packet.size and packet.pts is not None:
-                last_s = max(last_s, float((packet.pts + (packet.duration or 0)) * packet.time_base))
+                ends[packet.stream] = max(ends[packet.stream], packet.pts + (packet.duration or 0))
             if packet.size and packet.stream_index == self._stream.index and not packet.is_discard:
                 packets.append(packet)
         if not packets:
             raise BadVideo("E302", f"{self._name}: no frames in it")
         self.frames = len(packets)
-        if packets[-1].is_corrupt or self._ends_early(last_s):
+        if packets[-1].is_corrupt or self._ends_early(ends):
             raise BadVideo("E301", f"{self._name}: truncated after {self.frames} frames")
         self._time_base = packets[0].time_base
         self._times = sorted(p.pts for p in packets if p.pts is not None)
@@ -147,14 +148,17 @@ class Video:
             if p.is_keyframe and p.pts is not None
         )
 
-    def _ends_early(self, last_s: float) -> bool:
-        """Whether the file is shorter than it says; `last_s` is the end of its last packet, seconds."""
+    def _ends_early(self, ends: dict[Stream, int]) -> bool:
+        """Whether the file is shorter than it says, by the end of each stream's last packet."""
         size = len(self._source) if isinstance(self._source, bytes) else self._source.stat().st_size
         if max((entry.pos + entry.size for entry in self._stream.index_entries), default=0) > size:
             return True
-        # Matroska keeps no sizes.
+        if "matroska" not in self._container.format.name:
+            return False
+        # Matroska keeps no sizes, but a length.
         length_s = (self._container.duration or 0) / av.time_base
-        return "matroska" in self._container.format.name and last_s < length_s - EARLY_S
+        last_s = max(float(end * (stream.time_base or 0)) for stream, end in ends.items())
+        return last_s < length_s - EARLY_S
 
     def _by_seek(self, wanted: list[int]) -> list[VideoFrame] | None:
         """Returns the wanted frames, or None where the file's times turn out wrong."""

@@ -124,7 +124,7 @@ def _ink(scene: Scene, middle: Floats, scale: Floats, side: int) -> Floats:
     top = flat[corner] + (flat[corner + 1] - flat[corner]) * u
     below = corner + (GLYPH + 2)
     bottom = flat[below] + (flat[below + 1] - flat[below]) * u
-    return top + (bottom - top) * v
+    return (top + (bottom - top) * v).astype(np.float32, copy=False)
 
 
 def _rounded(values: Floats) -> Pixels:

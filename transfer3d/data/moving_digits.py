@@ -221,7 +221,7 @@ def encode_mp4(frames: Pixels, *, fps: int, **options: str) -> bytes:
     By default a key frame at every eighth and no B-frames: clips are cut from anywhere, and cheaply.
     """
     file = io.BytesIO()
-    quality = {"preset": "veryfast", "crf": "20", "g": "8", "bf": "0"} | options
+    quality = {"preset": "veryfast", "tune": "zerolatency", "crf": "20", "g": "8", "bf": "0"} | options
     with av.open(file, "w", format="mp4", options={"fflags": "+bitexact"}) as container:
         stream = container.add_stream("libx264", rate=fps, options=quality | {"threads": "1"})
         stream.height, stream.width = frames.shape[1:3]
