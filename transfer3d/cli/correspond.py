@@ -31,12 +31,10 @@ def correspond(
     from transfer3d.run.commands import resolve
     from transfer3d.run.correspond import correspond as run
 
-    console = progress_console()
     resolved = resolve(
         "correspond",
         recipe,
         set_ or (),
-        console,
         resumed=out if resume else None,
         teacher=teacher,
         student=student,
@@ -45,4 +43,4 @@ def correspond(
         precision=precision,
         workers=workers,
     )
-    run(resolved, weights=weights, out=out, resume=resume, console=console)
+    run(resolved, weights=weights, out=out, resume=resume, console=progress_console())

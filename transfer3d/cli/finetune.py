@@ -29,12 +29,10 @@ def finetune(
     from transfer3d.run.commands import resolve
     from transfer3d.run.finetune import finetune as run
 
-    console = progress_console()
     resolved = resolve(
         "finetune",
         recipe,
         set_ or (),
-        console,
         resumed=out if resume else None,
         student=student,
         data=data,
@@ -42,4 +40,4 @@ def finetune(
         precision=precision,
         workers=workers,
     )
-    run(resolved, out=out, resume=resume, console=console)
+    run(resolved, out=out, resume=resume, console=progress_console())

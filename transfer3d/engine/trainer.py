@@ -85,13 +85,12 @@ class Trainer:
     def resume(self) -> None:
         """Goes back to the newest whole checkpoint of the folder; without one, training starts at step 0."""
         found = on_main(self.accelerator, lambda: self.folder.load_checkpoint() if self.folder else None)
-        if found is None:
-            return
-        tensors, state, damaged = found
-        for name in damaged:
-            self.console.print(f"checkpoint {name} is damaged and passed over", highlight=False)
-        unpack_state(tensors, state, self.objective.trainable, self.optimizer)
-        self.step, self.best, self.metrics = state["step"], state["best"], state["metrics"]
+        if found is not None:
+            tensors, state, damaged = found
+            for name in damaged:
+                self.console.print(f"checkpoint {name} is damaged and passed over", highlight=False)
+            unpack_state(tensors, state, self.objective.trainable, self.optimizer)
+            self.step, self.best, self.metrics = state["step"], state["best"], state["metrics"]
         if self.folder:
             self.folder.forget_after(self.step)
 
@@ -144,7 +143,7 @@ class Trainer:
         if any_process(self.accelerator, not bool(finite)):
             raise NonFiniteError(
                 "E600",
-                f"step {self.step + 1}: loss {float(report.total):.4g}, gradient norm {float(norm or 0):.4g} "
+                f"step {self.step + 1}: loss {float(report.total.detach()):.4g}, gradient norm {float(norm or 0):.4g} "
                 f"with clips {', '.join(batch.keys[:4])}. Lower lr, or use --precision fp32; "
                 "the last checkpoint is as it was.",
             )

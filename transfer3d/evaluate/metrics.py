@@ -19,8 +19,8 @@ def video_metrics(scores: Scores, classes: Sequence[str]) -> dict[str, Any]:
     """
     labels_N = torch.tensor(scores.labels)
     videos_NK, count = scores.videos_NK, len(classes)
-    views_MK = scores.views_NVK.flatten(0, 1)
-    view_labels_M = labels_N.repeat_interleave(scores.views_NVK.shape[1])
+    views_N = torch.tensor([len(views_VK) for views_VK in scores.views_VK])
+    views_MK, view_labels_M = torch.cat(list(scores.views_VK)), labels_N.repeat_interleave(views_N)
     if count > 1:
         confusion = multiclass_confusion_matrix(videos_NK, labels_N, num_classes=count)
     else:
@@ -30,7 +30,7 @@ def video_metrics(scores: Scores, classes: Sequence[str]) -> dict[str, Any]:
     present = [accuracy for accuracy in per_class if accuracy is not None]
     return {
         "scored": len(scores.keys),
-        "views": scores.views_NVK.shape[1],
+        "views": len(views_MK),
         "clip_top1": _top(views_MK, view_labels_M, 1, count),
         "video_top1": _top(videos_NK, labels_N, 1, count),
         "video_top5": _top(videos_NK, labels_N, 5, count),

@@ -38,17 +38,17 @@ class Scores:
     Attributes:
         keys: one for each video.
         labels: class number, or -1.
-        views_NVK: float32 probabilities.
+        views_VK: for each video, float32 probabilities of its views.
     """
 
     keys: Sequence[str]
     labels: Sequence[int]
-    views_NVK: Tensor
+    views_VK: Sequence[Tensor]
 
     @property
     def videos_NK(self) -> Tensor:
         """The mean over the views: what a video is judged by."""
-        return self.views_NVK.mean(1)
+        return torch.stack([views_VK.mean(0) for views_VK in self.views_VK])
 
 
 @torch.no_grad()
@@ -76,7 +76,7 @@ def score_videos(
     """
     was_training = student.training
     student.eval().to(accelerator.device)
-    found: dict[str, tuple[int, Tensor]] = {}
+    found: dict[str, list[Tensor]] = {}
     batches = view_batches(
         videos,
         student.clip,
@@ -90,22 +90,22 @@ def score_videos(
     share = -(-len(videos) // accelerator.num_processes)
     with progress("evaluating", share, console=console or Console(stderr=True), quiet=quiet) as bar:
         for batch in batches:
-            views = batch.clips_u8.flatten(0, 1).to(accelerator.device)
+            clips = normalise(batch.clips_u8.to(accelerator.device), student.clip.mean, student.clip.std)
             with accelerator.autocast():
-                logits = student(normalise(views, student.clip.mean, student.clip.std))
-            scores_BVK = logits.float().softmax(-1).unflatten(0, batch.clips_u8.shape[:2]).cpu()
-            for key, label, scores_VK in zip(batch.keys, batch.labels_B.tolist(), scores_BVK, strict=True):
-                found[key] = (label, scores_VK)
-            bar.update(len(batch.keys))
+                logits_BK = student(clips)
+            before = len(found)
+            for key, scores_K in zip(batch.keys, logits_BK.float().softmax(-1).cpu(), strict=True):
+                found.setdefault(key, []).append(scores_K)
+            bar.update(len(found) - before)
     student.train(was_training)
     return _collect(videos, gather_list(accelerator, list(found.items())))
 
 
-def _collect(videos: VideoSet, rows: list[tuple[str, tuple[int, Tensor]]]) -> Scores:
+def _collect(videos: VideoSet, rows: list[tuple[str, list[Tensor]]]) -> Scores:
     """Puts the rows of all processes into the dataset's order, each key once."""
     by_key = dict(rows)
     missing = [key for key in videos.keys if key not in by_key]
     if missing or len(by_key) != len(videos):
         raise AssertionError(f"expected {len(videos)} videos, scored {len(by_key)}; missing {missing[:3]}")
-    labels = [by_key[key][0] for key in videos.keys]
-    return Scores(list(videos.keys), labels, torch.stack([by_key[key][1] for key in videos.keys]))
+    labels = [-1 if label is None else label for label in videos.labels]
+    return Scores(list(videos.keys), labels, [torch.stack(by_key[key]) for key in videos.keys])

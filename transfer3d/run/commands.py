@@ -6,18 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from transfer3d.recipes.load import load_recipe
 from transfer3d.recipes.schema import Recipe
-from transfer3d.run.builtin_data import builtin_data
 
 
 def resolve(
     task: str,
     recipe: str | None,
     overrides: Sequence[str],
-    console: Console,
     *,
     resumed: Path | None = None,
     **options: Any,
@@ -31,7 +27,6 @@ def resolve(
         task: "correspond" or "finetune".
         recipe: name or file; None = the default.
         overrides: `--set key=value`; they win over everything.
-        console: for the progress of writing the built-in data.
         resumed: run folder that is gone on with.
         options: keys of the recipe given as options of their own; None = not given.
     """
@@ -39,9 +34,4 @@ def resolve(
     if resumed is not None and (resumed / "recipe.toml").is_file():
         return load_recipe(resumed / "recipe.toml", overrides, **given)
     name = recipe or ("default" if "data" in given else "demo") + f"/{task}"
-    resolved = load_recipe(name, overrides, **given)
-    if resolved.data is None:
-        folder = builtin_data(console)
-        console.print(f"no --data: taking the built-in moving digits in {folder}", highlight=False)
-        resolved = resolved.model_copy(update={"data": str(folder)})
-    return resolved
+    return load_recipe(name, overrides, **given)

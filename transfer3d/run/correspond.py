@@ -11,6 +11,7 @@ from transfer3d.data.source import VideoSet, open_videos
 from transfer3d.models.image import create_image_model
 from transfer3d.models.registry import list_models
 from transfer3d.recipes.schema import Recipe
+from transfer3d.run.builtin_data import data_folder, data_text
 from transfer3d.run.session import Session, fit, open_session
 from transfer3d.run.students import build_student, parent_facts
 from transfer3d.transfer.correspondence import Correspondence
@@ -48,15 +49,16 @@ def correspond(
 
 def _train(session: Session, weights: str) -> Mapping[str, float]:
     recipe = session.recipe
-    name, data = recipe.given("teacher"), recipe.given("data")
+    name = recipe.given("teacher")
     teacher = FrozenTeacher(create_image_model(name, weights, seed=recipe.seed))
     digest = teacher.digest()
     student = build_student(recipe, num_classes=0)
-    videos = open_videos(data, split="unlabelled", labelled=False)
     session.say(
-        f"correspond: teacher {name} (weights {weights}) -> student {recipe.student}, "
-        f"{len(videos)} videos of {data}"
+        f"correspond: teacher {name} (weights {weights}) -> student {recipe.student}, {data_text(recipe)}"
     )
+    data = data_folder(session)
+    videos = open_videos(data, split=None, labelled=False)
+    session.say(f"{len(videos)} videos of {data}")
     say_dropped(session, videos)
     teacher.to(session.accelerator.device)
     facts = {

@@ -71,7 +71,7 @@ def run_demo(out: Path, *, seed: int, console: Console) -> DemoResult:
     _step(console, 2, f"a small teacher ({TEACHER}) learns still digits")
     precision = resolve_precision("auto")
     accuracy = train_teacher(
-        TEACHER, teacher, synth, size=32, steps=600, seed=seed, precision=precision, console=console
+        TEACHER, teacher, synth, size=32, steps=300, seed=seed, precision=precision, console=console
     )
     console.print(f"teacher: {accuracy:.1%} of new digits right", highlight=False)
     _step(console, 3, "correspondence: the student learns from the teacher, without labels")

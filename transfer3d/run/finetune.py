@@ -13,6 +13,7 @@ from transfer3d.errors import DataError, UsageError
 from transfer3d.evaluate.metrics import video_metrics
 from transfer3d.evaluate.protocol import ViewPlan, score_videos
 from transfer3d.recipes.schema import Recipe
+from transfer3d.run.builtin_data import data_folder, data_text
 from transfer3d.run.correspond import say_dropped
 from transfer3d.run.session import Session, fit, open_session
 from transfer3d.run.students import build_student, parent_facts
@@ -47,15 +48,14 @@ def finetune(
 
 def _train(session: Session) -> Mapping[str, float]:
     recipe = session.recipe
-    name, data = recipe.given("student"), recipe.given("data")
+    name = recipe.given("student")
+    session.say(f"finetune: {name}, {data_text(recipe)}")
+    data = data_folder(session)
     videos = open_videos(data, split="train", labelled=True)
     validation = open_validation(data, videos)
     student = build_student(recipe, num_classes=len(videos.classes))
     held_out = f"{len(validation)} for validation" if validation else "none for validation"
-    session.say(
-        f"finetune: {name} on {len(videos)} labelled videos of {len(videos.classes)} classes "
-        f"({data}), {held_out}"
-    )
+    session.say(f"{len(videos)} labelled videos of {len(videos.classes)} classes in {data}, {held_out}")
     say_dropped(session, videos)
     facts = {
         "made_by": "finetune",

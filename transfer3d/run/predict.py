@@ -43,7 +43,7 @@ def predict_videos(
     accelerator = make_accelerator(resolve_precision(precision))
     scores = score_videos(student, source, accelerator, ViewPlan(clips=clips), console=console)
     rows = []
-    for path, scores_K in zip(source.sources, scores.videos_NK, strict=True):
+    for path, scores_K in zip(source.keys, scores.videos_NK, strict=True):
         best = scores_K.topk(min(top, len(names)))
         guesses = zip(best.indices.tolist(), best.values.tolist(), strict=True)
         rows.append({"video": path, "top": [{"class": names[k], "score": score} for k, score in guesses]})
