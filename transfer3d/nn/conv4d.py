@@ -1,0 +1,95 @@
+"""4D convolution over (U, T, H, W), written as as few 3D convolutions as its kernel allows.
+
+Paper: Zhang et al., "V4D: 4D Convolutional Neural Networks for Video-level Representation Learning",
+ICLR 2020, equations (1) and (2).
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from transfer3d.nn.units import merge_batch
+
+Quadruple = tuple[int, int, int, int]
+
+
+class Conv4d(nn.Module):
+    """Convolution of stride 1 whose output has its input's size (equation 1, zeros around the input).
+
+    Args:
+        in_channels: of the input.
+        out_channels: of the output.
+        kernel: (U, T, H, W), each odd. The paper's forms are (3, 1, 1, 1), (3, 3, 1, 1) and (3, 3, 3, 3).
+        bias: whether to add b_j of equation (1).
+
+    Raises:
+        ValueError: an extent of the kernel is even.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, kernel: Quadruple, *, bias: bool = False) -> None:
+        super().__init__()
+        if any(extent % 2 == 0 for extent in kernel):
+            raise ValueError(f"4D kernel {kernel}: every extent must be odd")
+        self.weight = nn.Parameter(torch.empty(out_channels, in_channels, *kernel))
+        self.bias = nn.Parameter(torch.zeros(out_channels)) if bias else None
+        nn.init.kaiming_normal_(self.weight, mode="fan_out", nonlinearity="relu")
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`B C U T H W` to `B C' U T H W`."""
+        return conv4d(x, self.weight, self.bias)
+
+    def extra_repr(self) -> str:
+        """Describes the layer in `print(model)`."""
+        out_channels, in_channels, *kernel = self.weight.shape
+        return f"{in_channels}, {out_channels}, kernel={tuple(kernel)}, bias={self.bias is not None}"
+
+
+def conv4d(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Convolves over (U, T, H, W) with stride 1 and zeros around the input.
+
+    An axis in which the kernel is 1 wide needs no convolution: H and W become one, or T goes into the batch,
+    and what remains is a single Conv3d. Only a kernel wide in all four axes is a sum over its U taps.
+
+    Args:
+        x: `B C U T H W`.
+        weight: `C' C ku kt kh kw`, odd extents.
+        bias: `C'`.
+
+    Returns:
+        `B C' U T H W`.
+    """
+    batch, height, width = x.shape[0], *x.shape[-2:]
+    ku, kt, kh, kw = weight.shape[2:]
+    if kh == kw == 1:
+        y = F.conv3d(x.flatten(4), weight.flatten(4), bias, padding=(ku // 2, kt // 2, 0))
+        return y.unflatten(4, (height, width))
+    if kt == 1:
+        frames = merge_batch(x.permute(0, 3, 1, 2, 4, 5))
+        y = F.conv3d(frames, weight.squeeze(3), bias, padding=(ku // 2, kh // 2, kw // 2))
+        return y.unflatten(0, (batch, -1)).permute(0, 2, 3, 1, 4, 5)
+    return _sum_over_unit_taps(x, weight, bias)
+
+
+def _sum_over_unit_taps(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """Equation (2): each tap along U is one Conv3d over all units that it reaches.
+
+    The taps could be stacked in the channels of a single Conv3d, but that multiplies the zeros around the
+    units too: a sixth of everything for 4 units.
+    """
+    units, centre = x.shape[2], weight.shape[2] // 2
+    padding = tuple(extent // 2 for extent in weight.shape[3:])
+    x_BUCTHW = x.transpose(1, 2)
+
+    def tap(offset: int, bias: Tensor | None) -> Tensor:
+        reached = x_BUCTHW[:, max(offset, 0) : units + min(offset, 0)]
+        y = F.conv3d(merge_batch(reached), weight[:, :, centre + offset], bias, padding=padding)
+        return y.unflatten(0, reached.shape[:2])
+
+    nothing = (0,) * 8  # around C, T, H and W
+    y = tap(0, bias)
+    for offset in range(1, min(centre, units - 1) + 1):
+        y = y + F.pad(tap(offset, None), (*nothing, 0, offset))
+        y = y + F.pad(tap(-offset, None), (*nothing, offset, 0))
+    return y.transpose(1, 2)

@@ -1,0 +1,53 @@
+"""V4D's residual block: what the units of a video tell each other is added to each of them.
+
+Paper: Zhang et al., "V4D: 4D Convolutional Neural Networks for Video-level Representation Learning",
+ICLR 2020, section 3.3, equation (3) and figure 1.
+
+Differs from the paper: one number per channel, zero at first, weighs the branch, so that a new block is
+exactly the identity and still learns. A zeroed BatchNorm weight in front of a ReLU would never learn: its
+gradient and the convolution's are zero for ever.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from transfer3d.nn.conv4d import Conv4d, Quadruple
+from transfer3d.nn.units import fold_units, unfold_units
+
+
+class ChannelScale(nn.Module):
+    """Multiplies each channel by a learnt number, zero at first."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`B C T H W` to the same."""
+        return x * self.weight.to(x.dtype).view(-1, 1, 1, 1)
+
+
+class Residual4d(nn.Module):
+    """y = x + s * ReLU(BN(Conv4d(x))).
+
+    Args:
+        channels: of input and output.
+        kernel: (U, T, H, W).
+        norm_act: False leaves y = x + Conv4d(x), the released code's form.
+    """
+
+    def __init__(self, channels: int, kernel: Quadruple = (3, 3, 1, 1), *, norm_act: bool = True) -> None:
+        super().__init__()
+        self.conv = Conv4d(channels, channels, kernel)
+        self.norm = nn.BatchNorm3d(channels) if norm_act else None
+        self.scale = ChannelScale(channels) if norm_act else None
+
+    def forward(self, x: Tensor, units: int) -> Tensor:
+        """`B*U C T H W` to the same; the `units` units of a video lie one after the other."""
+        branch = fold_units(self.conv(unfold_units(x, units)))
+        if self.norm is not None and self.scale is not None:
+            branch = self.scale(F.relu(self.norm(branch)))
+        return x + branch

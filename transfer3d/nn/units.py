@@ -1,0 +1,25 @@
+"""The units of a video: in the batch for 3D layers, an axis of their own for 4D ones.
+
+This is the permutation of V4D's equation (3). With channels_last_3d tensors it moves no memory.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+
+def unfold_units(x: Tensor, units: int) -> Tensor:
+    """Views `B*U C T H W` as `B C U T H W`."""
+    return x.unflatten(0, (-1, units)).transpose(1, 2)
+
+
+def fold_units(x: Tensor) -> Tensor:
+    """Puts the units of `B C U T H W` back into the batch: `B*U C T H W`."""
+    return merge_batch(x.transpose(1, 2))
+
+
+def merge_batch(x: Tensor) -> Tensor:
+    """Flattens the two leading axes of `B U C ...`; where that copies, channels that are last stay last."""
+    if x.stride(2) == 1:
+        return x.movedim(2, -1).flatten(0, 1).movedim(-1, 1)
+    return x.flatten(0, 1)
