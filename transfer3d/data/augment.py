@@ -59,7 +59,7 @@ def training_transform(clip: ClipSpec, config: AugmentConfig) -> v2.Transform:
     return v2.Compose(steps)
 
 
-def testing_transform(clip: ClipSpec) -> v2.Transform:
+def evaluation_transform(clip: ClipSpec) -> v2.Transform:
     """Returns resize to `clip.crop`, then the centre's `clip.size` square."""
     crop = clip.crop if isinstance(clip.crop, int) else list(clip.crop)
     return v2.Compose([v2.Resize(crop, antialias=True), v2.CenterCrop(clip.size)])

@@ -234,6 +234,8 @@ def _video_stream(container: InputContainer, name: str) -> VideoStream:
         kinds = ", ".join(sorted({s.type for s in container.streams})) or "none"
         raise BadVideo("E304", f"{name}: no video stream (streams: {kinds})")
     codec = moving[0].codec_context
+    if codec is None:
+        raise BadVideo("E304", f"{name}: no decoder for its video stream")
     codec.thread_type, codec.thread_count = "NONE", 1
     codec.options = {"max_pixels": str(MAX_PIXELS)}
     return moving[0]

@@ -17,13 +17,13 @@ from torch import Tensor
 from transfer3d.data.augment import (
     AugmentConfig,
     decode_side,
-    testing_transform,
+    evaluation_transform,
     training_transform,
     transform_frames,
 )
 from transfer3d.data.batch import Batch, Draw
 from transfer3d.data.decode import BadVideo, Video
-from transfer3d.data.sampling import Indices, Views, testing_views, training_clip
+from transfer3d.data.sampling import Indices, Views, evaluation_views, training_clip
 from transfer3d.data.videoset import VideoSet
 from transfer3d.data.workers import Made, Maker, run_workers
 from transfer3d.errors import DataError, UsageError
@@ -219,7 +219,7 @@ class _TestingViews(Maker):
         self.videos, self._clip = videos, clip
         self._views: Views = views
         self._side = decode_side(clip)
-        self._transform = testing_transform(clip)
+        self._transform = evaluation_transform(clip)
 
     def make(self, draws: list[Draw]) -> Made:
         """Returns a batch; nothing bad is passed over."""
@@ -233,7 +233,7 @@ class _TestingViews(Maker):
     def _one(self, index: int) -> Tensor:
         self.now_at(index)
         with Video(self.videos.open(index), name=self.videos.keys[index]) as video:
-            indices = testing_views(video.frames, self._clip, self._views)
+            indices = evaluation_views(video.frames, self._clip, self._views)
             frames = video.read(indices.ravel(), short_side=self._side)
         return _clips(transform_frames(self._transform, frames, seed=0), indices)
 

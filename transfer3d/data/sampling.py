@@ -68,7 +68,7 @@ def training_clip(frames: int, clip: ClipSpec, rng: np.random.Generator) -> Indi
     return random_clip(frames, length=clip.frames, stride=clip.stride, rng=rng)
 
 
-def testing_views(frames: int, clip: ClipSpec, views: Views) -> Indices:
+def evaluation_views(frames: int, clip: ClipSpec, views: Views) -> Indices:
     """Returns what a student is tested on: [N, T], or [1, U, T] for the video-level families.
 
     Args:

@@ -1,0 +1,29 @@
+"""Fixtures that tests of several layers share."""
+
+import os
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from transfer3d.data.moving_digits import SynthConfig, synthesise
+
+SMALL_DIGITS = SynthConfig(seed=3, frames=12, size=48, train=2, val=1, test=1, unlabelled=60, stills=1)
+
+
+@pytest.fixture(scope="session")
+def digits_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small built-in dataset: 80 + 40 + 40 labelled videos and 60 unlabelled ones. Tests only read it."""
+    folder = tmp_path_factory.mktemp("digits") / "data"
+    synthesise(folder, SMALL_DIGITS, Console(quiet=True))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def clips_folder() -> Path:
+    """Real clips, where the machine has them."""
+    named = os.environ.get("TRANSFER3D_CLIPS") or str(Path(__file__).parents[2] / "shared" / "clips")
+    folder = Path(named)
+    if not folder.is_dir():
+        pytest.skip("no real clips: TRANSFER3D_CLIPS names no folder")
+    return folder

@@ -1,0 +1,226 @@
+"""Decoding against the truth: frames that carry their number, plain decodes, and files that are broken."""
+
+import io
+import os
+import time
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from media import audio_only, encode, numbered_frames, numbers
+from torch import from_numpy
+from torchvision.transforms.v2 import functional
+
+from transfer3d.data import decode
+from transfer3d.data.decode import BadVideo, Video, VideoFacts
+
+KINDS = {
+    "h264 with B-frames": {"bf": 3, "g": 12},
+    "h264, tiny groups with B-frames": {"bf": 2, "g": 3, "keyint_min": 1, "sc_threshold": 0},
+    "h264, open groups": {"bf": 3, "g": 10, "x264-params": "open-gop=1:scenecut=0"},
+    "h264, key frames only": {"g": 1},
+    "h264, one key frame": {"bf": 2, "g": 999, "x264-params": "scenecut=0"},
+    "h264 in Matroska": {"container": "matroska", "bf": 3, "g": 12},
+    "h264 in MOV": {"container": "mov", "bf": 2, "g": 9},
+    "hevc 10 bit": {"codec": "libx265", "pix_fmt": "yuv420p10le", "x265-params": "keyint=8:log-level=0"},
+    "mpeg4 in AVI": {"container": "avi", "codec": "mpeg4", "g": 7},
+    "mpeg4 with B-frames in AVI": {"container": "avi", "codec": "mpeg4", "bf": 2, "g": 7},
+    "vp9 in WebM": {"container": "webm", "codec": "libvpx-vp9", "g": 8, "deadline": "realtime"},
+}
+
+
+@pytest.mark.parametrize("options", KINDS.values(), ids=KINDS)
+def test_frames_are_those_asked_for(options):
+    data = encode(numbered_frames(60), **options)
+    with av.open(io.BytesIO(data)) as container:
+        plain = np.stack([f.to_ndarray(format="rgb24") for f in container.decode(video=0)])
+    assert numbers(plain) == list(range(60))
+    rng = np.random.default_rng(0)
+    wishes = [np.arange(60), np.array([59]), np.array([0]), np.array([40, 3, 3, 58])]
+    wishes += [rng.integers(0, 60, size=6) for _ in range(12)]
+    for indices in wishes:
+        with Video(data) as video:
+            frames = video.read(indices)
+        assert video.frames == 60
+        assert numbers(frames) == indices.tolist()
+        np.testing.assert_array_equal(frames, plain[indices])
+
+
+def test_one_open_video_gives_several_clips_in_any_order():
+    with Video(encode(numbered_frames(60), bf=2, g=12)) as video:
+        for first in (50, 0, 30, 10):
+            assert numbers(video.read(np.arange(first, first + 5))) == list(range(first, first + 5))
+
+
+def test_variable_rate():
+    times = [0, 100, 150, 1000, 1010, 3000]
+    with Video(encode(numbered_frames(6), times=times, bf=0)) as video:
+        facts = video.facts()
+        assert numbers(video.read(np.array([5, 3, 4]))) == [5, 3, 4]
+    assert facts.frames == 6
+    assert facts.fps == pytest.approx(5 / 3)
+
+
+@pytest.mark.parametrize("flips", [{}, {"hflip": True}])
+@pytest.mark.parametrize("degrees", [0, 90, 180, 270])
+def test_every_orientation_is_shown_upright(degrees, flips):
+    stored = np.zeros((2, 48, 64, 3), np.uint8)
+    corners = {(0, 0): (220, 30, 30), (0, -1): (30, 220, 30), (-1, 0): (30, 30, 220)}
+    for (row, column), colour in corners.items():
+        stored[:, row * 16 :, column * 16 :][:, :16, :16] = colour
+    shown = np.rot90(stored[0], degrees // 90)
+    shown = shown[:, ::-1] if flips else shown
+    with Video(encode(stored, rotation={"degrees": degrees, **flips}, crf=10)) as video:
+        frames, facts = video.read(np.array([1])), video.facts()
+    assert frames[0].shape == shown.shape
+    assert (facts.height, facts.width) == shown.shape[:2]
+    assert np.abs(frames[0].astype(int) - shown)[4:-4, 4:-4].mean() < 4
+
+
+@pytest.mark.parametrize("full_range", [False, True])
+def test_grey_levels_survive(full_range):
+    levels = np.repeat(np.arange(8, 256, 31, dtype=np.uint8), 8)[None, None, :, None]
+    frames = np.broadcast_to(levels, (2, 48, 64, 3)).copy()
+    with Video(encode(frames, full_range=full_range, qp=0)) as video:
+        seen = video.read(np.array([0]))[0]
+    assert np.abs(seen.astype(int) - frames[0])[:, 4::8].max() <= 2
+
+
+def test_scaling_down_in_the_decoder():
+    noise = np.random.default_rng(0).uniform(0, 255, (1, 6, 10, 3)).astype(np.float32)
+    smooth = functional.resize(from_numpy(noise).permute(0, 3, 1, 2), [96, 160]).permute(0, 2, 3, 1)
+    data = encode(smooth.numpy().astype(np.uint8), qp=0, pix_fmt="yuv444p")
+    with Video(data) as video:
+        full, small = video.read(np.array([0])), video.read(np.array([0]), short_side=32)
+        same = video.read(np.array([0]), short_side=200)
+    assert small.shape == (1, 32, 53, 3)
+    np.testing.assert_array_equal(same, full)
+    library = functional.resize(from_numpy(full).permute(0, 3, 1, 2), [32, 53], antialias=True)
+    assert np.abs(library.permute(0, 2, 3, 1).numpy().astype(int) - small).mean() < 2
+
+
+def test_odd_sizes_and_one_frame():
+    frames = np.full((1, 47, 63, 3), 90, np.uint8)
+    with Video(encode(frames, codec="mpeg4")) as video:
+        assert video.facts() == VideoFacts(frames=1, fps=25, height=47, width=63, duration=0.04)
+        assert video.read(np.zeros(3, np.int64)).shape == (3, 47, 63, 3)
+
+
+def test_a_frame_that_is_not_there_is_a_bug_of_the_caller():
+    with Video(encode(numbered_frames(4))) as video, pytest.raises(IndexError, match="of 4"):
+        video.read(np.array([4]))
+
+
+def test_cut_mp4():
+    data = encode(numbered_frames(60), g=10)
+    table = data.index(b"moov")
+    assert table > data.index(b"mdat")
+    # Behind the table of samples stands but the encoder's name: to lose that is to lose nothing.
+    for length in (len(data) // 4, len(data) // 2, table, table + 200, data.index(b"stco")):
+        with pytest.raises(BadVideo, match="does not decode|no frames|no video"):
+            Video(data[:length])
+
+
+def test_cut_mp4_with_its_header_first(tmp_path: Path):
+    path = tmp_path / "whole.mp4"
+    with av.open(str(path), "w", options={"movflags": "+faststart"}) as out:
+        stream = out.add_stream("libx264", rate=25)
+        stream.height, stream.width, stream.pix_fmt = 48, 64, "yuv420p"
+        for pixels in numbered_frames(60):
+            out.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+        out.mux(stream.encode())
+    data = path.read_bytes()
+    assert data.index(b"moov") < data.index(b"mdat")
+    for share in (0.5, 0.8, 0.95, 0.99):
+        with pytest.raises(BadVideo, match="truncated"):
+            Video(data[: int(len(data) * share)])
+
+
+@pytest.mark.parametrize("container, codec", [("avi", "mpeg4"), ("matroska", "libx264")])
+def test_cut_avi_and_matroska(container, codec):
+    data = encode(numbered_frames(100), container=container, codec=codec)
+    for share in (0.25, 0.5, 0.8):
+        with pytest.raises(BadVideo, match=r"truncated|no frames|no video|does not decode"):
+            Video(data[: int(len(data) * share)])
+
+
+@pytest.mark.parametrize(
+    "data, code, reason",
+    [
+        (b"", "E301", "empty"),
+        (b"not a video at all\n" * 50, "E301", "Invalid data"),
+        (audio_only(), "E304", "streams: audio"),
+        (b"#EXTM3U\n#EXTINF:1,\n/etc/passwd\n", "E301", "Invalid|not allowed|does not decode"),
+        (b"ffconcat version 1.0\nfile /etc/passwd\n", "E301", "Invalid|does not decode"),
+    ],
+    ids=["empty", "text", "audio", "playlist", "concat script"],
+)
+def test_files_that_are_no_video(tmp_path, data, code, reason):
+    path = tmp_path / "clip.mp4"
+    path.write_bytes(data)
+    for source in (path, data):
+        with pytest.raises(BadVideo, match=reason) as caught:
+            Video(source)
+        assert caught.value.code == code
+
+
+def test_a_missing_file_is_bad(tmp_path):
+    with pytest.raises(BadVideo, match="No such file"):
+        Video(tmp_path / "gone.mp4")
+
+
+def test_a_picture_that_is_too_large_is_refused(monkeypatch):
+    data = encode(np.zeros((1, 48, 64, 3), np.uint8))
+    monkeypatch.setattr(decode, "MAX_PIXELS", 48 * 64 - 1)
+    with pytest.raises(BadVideo), Video(data) as video:
+        video.facts()
+    monkeypatch.setattr(decode, "MAX_PIXELS", 48 * 64)
+    with Video(data) as video:
+        assert video.facts().frames == 1
+
+
+@pytest.mark.parametrize("container, codec", [("mp4", "libx264"), ("matroska", "libx264"), ("avi", "mpeg4")])
+def test_mutated_files_raise_nothing_else(container, codec):
+    data = encode(numbered_frames(12), container=container, codec=codec)
+    rng = np.random.default_rng(7)
+    started = time.monotonic()
+    bad = 0
+    for _ in range(150):
+        mutated = bytearray(data)
+        for place in rng.integers(0, len(data), size=6):
+            mutated[place] = rng.integers(256)
+        try:
+            with Video(bytes(mutated)) as video:
+                assert video.read(np.arange(video.frames)[:20]).dtype == np.uint8
+        except BadVideo:
+            bad += 1
+    assert bad > 10
+    assert time.monotonic() - started < 60
+
+
+def test_files_are_closed(tmp_path):
+    path = tmp_path / "clip.mp4"
+    path.write_bytes(encode(numbered_frames(8)))
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(30):
+        with Video(path) as video:
+            video.facts()
+        with pytest.raises(BadVideo):
+            Video(tmp_path / "gone.mp4")
+    assert len(os.listdir("/proc/self/fd")) <= before + 1
+
+
+def test_real_clips_decode_exactly(clips_folder):
+    paths = sorted(p for p in clips_folder.iterdir() if p.suffix != ".md")
+    assert len(paths) >= 9
+    for path in paths:
+        with av.open(str(path)) as container:
+            plain = [f.to_ndarray(format="rgb24") for f in container.decode(video=0)]
+        rng = np.random.default_rng(0)
+        with Video(path) as video:
+            assert video.frames == len(plain), path.name
+            for _ in range(2):
+                indices = rng.integers(0, video.frames, size=3)
+                frames = video.read(indices)
+                np.testing.assert_array_equal(frames, np.stack([plain[i] for i in indices]), path.name)
