@@ -11,6 +11,7 @@ layer says what it starts as, so that on a still clip the student answers as the
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Mapping
 from typing import Literal
 
@@ -25,7 +26,10 @@ from transfer3d.nn.temporal_transition import TemporalTransition
 
 TemporalInit = Literal["center", "mean", "random"]
 
-FRESH = r"trunk\..*\.temporal\..*|trunk\.extras\..*"
+APPENDED = r"trunk\.(after_stem|res\d\.after\d+)(\..*)?"
+"""Modules that a family appends to the trunk; their tensors stay as they are built."""
+
+FRESH = rf"trunk\..*\.temporal\..*|{APPENDED}"
 """Tensors that may have no 2D counterpart, whatever the family."""
 
 
@@ -69,7 +73,7 @@ class Filler:
     def fill(self, student: VideoStudent) -> Iterator[Row]:
         """Fills a student's every tensor and yields its row."""
         for path, module in student.named_modules():
-            if path.startswith("trunk.extras."):
+            if re.fullmatch(APPENDED, path):
                 yield from _fresh(path, module, "as built: the block is the identity")
             elif isinstance(module, Pseudo3d):
                 yield from self._temporal(f"{path}.temporal", module)

@@ -23,7 +23,7 @@ from transfer3d.errors import SetupError, UsageError, WeightsError
 from transfer3d.files import atomic_path
 from transfer3d.layout import ClipSpec
 from transfer3d.models.header import differences, read_header, some
-from transfer3d.models.registry import create_model, entry, families
+from transfer3d.models.registry import build_student, entry, families
 from transfer3d.models.student import VideoStudent
 
 PREFIX = "transfer3d."
@@ -169,13 +169,13 @@ def _load(
 ) -> VideoStudent:
     try:
         with torch.device("meta"):  # sizes are compared before any memory is taken
-            student = create_model(
+            student = build_student(
                 facts.model,
+                {**facts.model_args, **(model_args or {})},
                 num_classes=facts.num_classes,
                 clip=clip or facts.clip,
-                **{**facts.model_args, **(model_args or {})},
             )
-    except (UsageError, TypeError) as error:
+    except UsageError as error:
         raise WeightsError("E426", f"{path}: its network cannot be built: {error}") from error
     wanted = {name: tuple(tensor.shape) for name, tensor in student.state_dict().items()}
     if found := differences(wanted, facts.shapes):

@@ -23,7 +23,7 @@ from transfer3d.layout import ClipSpec
 from transfer3d.models.student import VideoStudent
 from transfer3d.models.trunks.spec import TrunkSpec
 
-FAMILY_MODULES = ("p3d", "densenet3d", "t3d")
+FAMILY_MODULES = ("p3d", "i3ds", "r3d", "i3d", "v4d", "f4d", "densenet3d", "t3d")
 DEFAULT_CLASSES = 400  # Kinetics
 
 
@@ -172,12 +172,13 @@ def entry(name: str) -> StudentEntry:
 
 
 def name_for(family: str, spec: TrunkSpec) -> str | None:
-    """Returns the name of the family's student with this 2D shape, if one is registered."""
+    """Returns the name of the family's student with this 2D shape, if one is registered.
+
+    Of several the one with the family's default options.
+    """
     _load_families()
-    for student in _ENTRIES.values():
-        if student.family == family and student.spec == spec and not student.options:
-            return student.name
-    return None
+    same = [student for student in _ENTRIES.values() if student.family == family and student.spec == spec]
+    return min(same, key=lambda student: len(student.options)).name if same else None
 
 
 def create_model(
@@ -207,25 +208,55 @@ def create_model(
         from transfer3d.models.checkpoint import load_into_named  # checkpoint builds through this module
 
         return load_into_named(Path(weights), name, num_classes=num_classes, clip=clip, model_args=model_args)
+    return build_student(name, model_args, num_classes=num_classes, clip=clip, seed=seed)
+
+
+def build_student(
+    name: str,
+    model_args: Mapping[str, Any],
+    *,
+    num_classes: int | None = None,
+    clip: ClipSpec | None = None,
+    seed: int = 0,
+) -> VideoStudent:
+    """What `create_model` does without weights; `model_args` may come from a file.
+
+    Raises:
+        UsageError: no such name, option or value.
+    """
     _load_families()
     if name in _FAMILIES:
-        return _build_unnamed(_FAMILIES[name], num_classes, clip, seed, model_args)
-    student = entry(name)
-    family = _FAMILIES[student.family]
-    spec = student.spec if "spec" not in model_args else _parse_spec(family, model_args["spec"])
-    return _build(
-        family, student.name, spec, student.options, num_classes, clip or student.clip, seed, model_args
-    )
-
-
-def _build_unnamed(
-    family: Family, num_classes: int | None, clip: ClipSpec | None, seed: int, model_args: dict[str, Any]
-) -> VideoStudent:
-    if "spec" not in model_args:
-        named = ", ".join(list_models(family=family.name))
-        raise UsageError("E206", f"'{family.name}' is a family: name one of {named}, or give `spec`.")
-    spec = _parse_spec(family, model_args["spec"])
-    return _build(family, family.name, spec, {}, num_classes, clip or family.clip, seed, model_args)
+        family, options, home = _FAMILIES[name], {}, _FAMILIES[name].clip
+        if "spec" not in model_args:
+            named = ", ".join(list_models(family=name))
+            raise UsageError("E206", f"'{name}' is a family: name one of {named}, or give `spec`.")
+        spec = _parse_spec(family, model_args["spec"])
+    else:
+        student = entry(name)
+        name, options, home = student.name, student.options, student.clip
+        family = _FAMILIES[student.family]
+        spec = _parse_spec(family, model_args["spec"]) if "spec" in model_args else student.spec
+    known = ("in_chans", "drop_rate", "spec", *family.options)
+    for key in model_args:
+        if key not in known:
+            near = did_you_mean(key, known)
+            raise UsageError("E207", f"{name} has no argument '{key}'{near}: it has {', '.join(known)}.")
+    given = {key: value for key, value in model_args.items() if key in family.options}
+    recorded = {**model_args, "spec": spec.to_dict()} if "spec" in model_args else model_args
+    try:
+        in_chans, drop_rate = int(model_args.get("in_chans", 3)), float(model_args.get("drop_rate", 0.0))
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return VideoStudent(
+                family.build(spec, in_chans=in_chans, **{**options, **given}),
+                num_classes=DEFAULT_CLASSES if num_classes is None else num_classes,
+                clip=_with_channels(clip or home, in_chans),
+                model_name=name,
+                model_args=recorded,
+                drop_rate=drop_rate,
+            )
+    except (TypeError, ValueError) as error:
+        raise UsageError("E207", f"{name}: {error}.") from error
 
 
 def _parse_spec(family: Family, facts: Any) -> TrunkSpec:
@@ -235,42 +266,6 @@ def _parse_spec(family: Family, facts: Any) -> TrunkSpec:
         return family.spec_type.from_dict(dict(facts))
     except (TypeError, ValueError) as error:
         raise UsageError("E207", f"`spec` of {family.name}: {error}.") from error
-
-
-def _build(
-    family: Family,
-    name: str,
-    spec: TrunkSpec,
-    options: Mapping[str, Any],
-    num_classes: int | None,
-    clip: ClipSpec,
-    seed: int,
-    model_args: dict[str, Any],
-) -> VideoStudent:
-    known = ("in_chans", "drop_rate", "spec", *family.options)
-    for key in model_args:
-        if key not in known:
-            raise UsageError(
-                "E207",
-                f"{name} has no argument '{key}'{did_you_mean(key, known)}: it has {', '.join(known)}.",
-            )
-    given = {key: value for key, value in model_args.items() if key in family.options}
-    in_chans = int(model_args.get("in_chans", 3))
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        try:
-            trunk = family.build(spec, in_chans=in_chans, **{**options, **given})
-        except ValueError as error:
-            raise UsageError("E207", f"{name}: {error}.") from error
-        recorded = {**model_args, "spec": spec.to_dict()} if "spec" in model_args else dict(model_args)
-        return VideoStudent(
-            trunk,
-            num_classes=DEFAULT_CLASSES if num_classes is None else num_classes,
-            clip=_with_channels(clip, in_chans),
-            model_name=name,
-            model_args=recorded,
-            drop_rate=float(model_args.get("drop_rate", 0.0)),
-        )
 
 
 def _with_channels(clip: ClipSpec, in_chans: int) -> ClipSpec:

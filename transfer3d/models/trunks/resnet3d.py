@@ -10,7 +10,7 @@ arXiv:1812.01187 (deep stem, average-pooled shortcut); Hu et al., arXiv:1709.015
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -243,6 +243,34 @@ def _block(site: BlockSite, spec: ResNetSpec, plan: TimePlan) -> Residual:
     )
 
 
+Step = tuple[str, nn.Module]
+
+
+def run(x: Tensor, steps: Iterable[Step], units: int = 1) -> Tensor:
+    """Runs named modules in order.
+
+    Args:
+        x: `B C T H W`.
+        steps: those named `after...` are what a plan appended, and see `units` too.
+        units: how many units of one video lie one after the other in the batch.
+    """
+    for name, module in steps:
+        x = module(x, units) if name.rpartition(".")[2].startswith("after") else module(x)
+    return x
+
+
+class Stage(nn.Module):
+    """res2, res3, res4 or res5: blocks by number, and behind block n what a plan appended, `after<n>`."""
+
+    def steps(self) -> list[Step]:
+        """The blocks and what is behind them, in the order of execution."""
+        return list(self.named_children())
+
+    def forward(self, x: Tensor, units: int = 1) -> Tensor:
+        """`B C T H W` to `B C' T' H' W'`."""
+        return run(x, self.steps(), units)
+
+
 class ResNet3d(nn.Module):
     """Stem, res2..res5, and what a family's plan appends.
 
@@ -255,52 +283,44 @@ class ResNet3d(nn.Module):
     def __init__(self, spec: ResNetSpec, plan: TimePlan, *, in_chans: int = 3) -> None:
         super().__init__()
         self.num_features = spec.num_features
-        size = 7 if len(spec.stem) == 1 else 3
-        self.stem = nn.Sequential(
-            *(
-                ConvNorm(
-                    before,
-                    channels,
-                    (plan.stem_depth(index), size, size),
-                    stride=(1, 2, 2) if index == 0 else (1, 1, 1),
-                )
-                for index, (before, channels) in enumerate(
-                    zip((in_chans, *spec.stem), spec.stem, strict=False)
-                )
-            )
-        )
+        self.stem = _stem(spec, plan, in_chans)
         self.stem_pool = plan.stem_pool()
-        self.pools = nn.ModuleDict()
-        self.extras = nn.ModuleDict()
-        self._order = ["stem", "stem_pool"]
-        self._append(self.extras, "stem_extra", plan.after_stem(spec.stem[-1]))
-        stages: dict[str, list[Residual]] = {}
+        _append(self, "after_stem", plan.after_stem(spec.stem[-1]))
+        stage = Stage()
         for site in block_sites(spec):
-            stage = f"res{site.stage}"
-            stages.setdefault(stage, []).append(_block(site, spec, plan))
-            self._order.append(f"{stage}.{site.index}")
-            self._append(self.extras, f"{stage}_{site.index}", plan.after_block(site))
+            stage.add_module(str(site.index), _block(site, spec, plan))
+            _append(stage, f"after{site.index}", plan.after_block(site))
             if site.last:
-                self._append(self.pools, f"{stage}_pool", plan.after_stage(site.stage))
-        for stage, blocks in stages.items():
-            self.add_module(stage, nn.Sequential(*blocks))
+                self.add_module(f"res{site.stage}", stage)
+                _append(self, f"res{site.stage}_pool", plan.after_stage(site.stage))
+                stage = Stage()
 
-    def _append(self, modules: nn.ModuleDict, name: str, module: nn.Module | None) -> None:
-        if module is not None:
-            modules[name] = module
-            self._order.append(name)
-
-    def steps(self) -> list[tuple[str, nn.Module]]:
-        """The net as a list of named modules in the order of execution; extras are called with (x, units)."""
-        named = {**dict(self.extras.items()), **dict(self.pools.items())}
-        return [(name, named[name] if name in named else self.get_submodule(name)) for name in self._order]
-
-    def run(self, x: Tensor, steps: list[tuple[str, nn.Module]], units: int = 1) -> Tensor:
-        """Runs some of `steps()` on `x`; `units` units of each video lie one after the other in the batch."""
-        for name, step in steps:
-            x = step(x, units) if name in self.extras else step(x)
-        return x
+    def steps(self) -> list[Step]:
+        """The whole net block by block in the order of execution: `run(clips, steps)` is `forward(clips)`."""
+        steps: list[Step] = []
+        for name, module in self.named_children():
+            inner = module.steps() if isinstance(module, Stage) else None
+            steps += [(name, module)] if inner is None else [(f"{name}.{part}", step) for part, step in inner]
+        return steps
 
     def forward(self, clips: Tensor, units: int = 1) -> Tensor:
-        """`B C T H W` (or B*U, for `units` > 1) to feature maps `B D T' H/32 W/32`."""
-        return self.run(clips, self.steps(), units)
+        """`B C T H W` (B*U C T H W, for `units` = U) to feature maps `B D T' H/32 W/32`."""
+        x = clips
+        for name, module in self.named_children():
+            x = module(x, units) if isinstance(module, Stage) else run(x, ((name, module),), units)
+        return x
+
+
+def _stem(spec: ResNetSpec, plan: TimePlan, in_chans: int) -> nn.Sequential:
+    size = 7 if len(spec.stem) == 1 else 3
+    convs, before = [], in_chans
+    for index, channels in enumerate(spec.stem):
+        stride = (1, 2, 2) if index == 0 else (1, 1, 1)
+        convs.append(ConvNorm(before, channels, (plan.stem_depth(index), size, size), stride=stride))
+        before = channels
+    return nn.Sequential(*convs)
+
+
+def _append(parent: nn.Module, name: str, module: nn.Module | None) -> None:
+    if module is not None:
+        parent.add_module(name, module)

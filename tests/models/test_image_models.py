@@ -1,0 +1,165 @@
+"""Image models: weights from a file, from nowhere, and from a hub that is not there."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from transfer3d.errors import UsageError, WeightsError
+from transfer3d.models.image import create_image_model, image_facts, weights_digest
+from transfer3d.nn.pixels import normalise
+
+
+@pytest.fixture(scope="module")
+def trained():
+    return create_image_model("test_resnet", "none", num_classes=10, seed=1)
+
+
+@pytest.fixture(params=["safetensors", "pth", "wrapped.pth"])
+def file(request, trained, tmp_path):
+    path = tmp_path / f"weights.{request.param}"
+    if request.param == "safetensors":
+        save_file(trained.state_dict(), path)
+    elif request.param == "pth":
+        torch.save(trained.state_dict(), path)
+    else:
+        state = {f"module.{name}": tensor for name, tensor in trained.state_dict().items()}
+        torch.save({"state_dict": state, "epoch": 3}, path)
+    return path
+
+
+def test_a_file_brings_its_own_head(trained, file):
+    model = create_image_model("test_resnet", str(file))
+    assert model.num_classes == 10
+    assert not model.training
+    assert weights_digest(model) == weights_digest(trained)
+
+
+def test_another_number_of_classes_brings_a_new_head_and_nothing_else(trained, file):
+    model = create_image_model("test_resnet", str(file), num_classes=4)
+    state = trained.state_dict()
+    changed = [name for name, tensor in model.state_dict().items() if tensor.shape != state[name].shape]
+    assert changed == ["fc.weight", "fc.bias"]
+    assert all(torch.equal(t, state[name]) for name, t in model.state_dict().items() if name not in changed)
+
+
+def test_other_channels_are_adapted(trained, file):
+    model = create_image_model("test_resnet", str(file), in_chans=1)
+    weight = trained.state_dict()["conv1.0.weight"].sum(1, keepdim=True)
+    torch.testing.assert_close(model.state_dict()["conv1.0.weight"], weight)
+    assert len(image_facts(model).mean) == 1
+
+
+def test_a_file_of_another_network_is_refused(file):
+    with pytest.raises(WeightsError, match="no weights of resnet18: tensors 64 missing"):
+        create_image_model("resnet18", str(file))
+
+
+class Payload:
+    def __reduce__(self):
+        return os.mkdir, ("PAYLOAD-RAN",)
+
+
+def test_a_pickle_with_a_payload_is_refused_and_not_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    torch.save({"fc.weight": Payload()}, "evil.pth")
+    with pytest.raises(WeightsError) as caught:
+        create_image_model("test_resnet", "evil.pth")
+    assert not (tmp_path / "PAYLOAD-RAN").exists()
+    assert "weights_only=False" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "name, content",
+    [("a.safetensors", b""), ("b.pth", b""), ("c.safetensors", b"x" * 99), ("d.pth", b"text")],
+)
+def test_a_damaged_file_is_refused(name, content, tmp_path):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(WeightsError, match=name):
+        create_image_model("test_resnet", str(tmp_path / name))
+
+
+def test_no_file_and_a_folder(tmp_path):
+    with pytest.raises(WeightsError, match="does not exist"):
+        create_image_model("test_resnet", str(tmp_path / "none.pth"))
+    with pytest.raises(WeightsError, match="is a folder"):
+        create_image_model("test_resnet", str(tmp_path))
+
+
+def test_unknown_model():
+    with pytest.raises(UsageError, match="did you mean 'resnet50'"):
+        create_image_model("resnet5o", "none")
+
+
+def test_our_small_densenet_has_no_pretrained_weights():
+    with pytest.raises(WeightsError, match=r"--weights FILE.*--weights none"):
+        create_image_model("test_densenet")
+
+
+@pytest.mark.parametrize("name", ["test_resnet", "test_densenet"])
+def test_random_weights_follow_from_the_seed(name):
+    first, second, other = (weights_digest(create_image_model(name, "none", seed=seed)) for seed in (1, 1, 2))
+    assert first == second != other
+
+
+def test_the_digest_sees_buffers(trained):
+    before = weights_digest(trained)
+    trained.bn1.running_mean += 1
+    assert weights_digest(trained) != before
+    trained.bn1.running_mean -= 1
+
+
+@pytest.mark.proc
+@pytest.mark.parametrize("environment", [{"HF_HUB_OFFLINE": "1"}, {"HF_ENDPOINT": "http://127.0.0.1:9"}])
+def test_an_absent_hub_is_answered_in_seconds(environment, tmp_path):
+    script = (
+        "import time; from transfer3d.errors import SetupError; from transfer3d.models.image import *\n"
+        "started = time.monotonic()\n"
+        "try:\n    create_image_model('resnet50')\n"
+        "except SetupError as error:\n"
+        "    print(error, error.exit_code, time.monotonic() - started, sep='\\n')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        env={**os.environ, "HF_HOME": str(tmp_path), **environment},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    message, exit_code, seconds = done.stdout.strip().splitlines()
+    assert "resnet50" in message
+    assert "--weights FILE" in message
+    assert "--weights none" in message
+    assert exit_code == "5"
+    assert float(seconds) < 15
+    assert "Traceback" not in done.stderr
+
+
+def test_facts():
+    facts = image_facts(create_image_model("test_resnet", "none"))
+    assert (facts.name, facts.mean, facts.size, facts.num_features) == ("test_resnet", (0.5,) * 3, 160, 96)
+    with pytest.raises(UsageError, match="lacks"):
+        image_facts(torch.nn.Linear(2, 2))
+
+
+@pytest.mark.parametrize("shape", [(4, 3, 5, 6), (2, 3, 4, 5, 6), (2, 2, 3, 4, 5, 6)])
+def test_normalise(shape):
+    pixels = torch.randint(0, 256, shape, dtype=torch.uint8)
+    mean, std = (0.1, 0.2, 0.3), (0.4, 0.5, 0.6)
+    axis = 1 if len(shape) < 6 else 2
+    parts = [(part.double() / 255 - m) / s for part, m, s in zip(pixels.unbind(axis), mean, std, strict=True)]
+    torch.testing.assert_close(
+        normalise(pixels, mean, std).double(), torch.stack(parts, axis), rtol=1e-6, atol=1e-6
+    )
+    assert normalise(pixels, mean, std, torch.bfloat16).dtype == torch.bfloat16
+
+
+def test_normalise_refuses_floats_and_other_channels():
+    with pytest.raises(TypeError, match="uint8"):
+        normalise(torch.zeros(1, 3, 2, 2), (0.5,) * 3, (0.5,) * 3)
+    with pytest.raises(ValueError, match="3 channels, but 1"):
+        normalise(torch.zeros(1, 3, 2, 2, dtype=torch.uint8), (0.5,), (0.5,))
