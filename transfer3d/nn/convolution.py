@@ -51,10 +51,11 @@ class ConvNorm(nn.Module):
         stride: Triple = (1, 1, 1),
         groups: int = 1,
         act: bool = True,
+        eps: float = 1e-5,
     ) -> None:
         super().__init__()
         self.conv = conv3d(in_channels, out_channels, kernel, stride=stride, groups=groups)
-        self.norm = nn.BatchNorm3d(out_channels)
+        self.norm = nn.BatchNorm3d(out_channels, eps)
         self.act = nn.ReLU(inplace=True) if act else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:

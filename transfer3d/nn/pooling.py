@@ -20,7 +20,11 @@ class TemporalMaxPool(nn.Module):
         return x if x.shape[2] == 1 else F.max_pool3d(x, PAIR, ceil_mode=True)
 
 
+def average_pairs(x: Tensor) -> Tensor:
+    """Averages pairs of frames: `B C T H W` to `B C ceil(T/2) H W`."""
+    return x if x.shape[2] == 1 else F.avg_pool3d(x, PAIR, ceil_mode=True)
+
+
 def halve(x: Tensor) -> Tensor:
     """Average-pools `B C T H W` by 2x2x2; an odd last row or column is left out, as timm's densenets do."""
-    x = F.avg_pool3d(x, (1, 2, 2))
-    return x if x.shape[2] == 1 else F.avg_pool3d(x, PAIR, ceil_mode=True)
+    return average_pairs(F.avg_pool3d(x, (1, 2, 2)))

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from transfer3d.layout import Triple
 from transfer3d.nn.convolution import ConvNorm, conv3d
+from transfer3d.nn.pooling import average_pairs
 
 
 class SqueezeExcite(nn.Module):
@@ -34,15 +35,16 @@ class Shortcut(nn.Module):
     def __init__(self, in_channels: int, out_channels: int, stride: Triple, *, average: bool) -> None:
         super().__init__()
         pooled = average and max(stride) > 1
-        self.pool = (
-            nn.AvgPool3d(stride, stride, ceil_mode=True, count_include_pad=False) if pooled else nn.Identity()
-        )
+        size = (1, *stride[1:])
+        self.pool = nn.AvgPool3d(size, size, ceil_mode=True, count_include_pad=False) if pooled else None
+        self.pairs = pooled and stride[0] > 1
         conv_stride = (1, 1, 1) if pooled else stride
         self.project = ConvNorm(in_channels, out_channels, (1, 1, 1), stride=conv_stride, act=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """`B C T H W` to the size of the block's output."""
-        return self.project(self.pool(x))
+        x = x if self.pool is None else self.pool(x)
+        return self.project(average_pairs(x) if self.pairs else x)
 
 
 class Residual(nn.Module):

@@ -1,0 +1,97 @@
+"""F4D: I3D-S over the units of a whole video, with factorised 4D convolutions and attention between stages.
+
+Paper: Al-Saad, Ramaswamy, Bhandarkar, "F4D: Factorized 4D Convolutional Neural Network for Efficient
+Video-Level Representation Learning", 2024, section 3 and tables 1 to 5.
+
+Differs from the paper's text: see `transfer3d.nn.factorised4d`. All U units go through in one pass, also when
+they are more than in training.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+
+from torch import nn
+
+from transfer3d.layout import ClipSpec
+from transfer3d.models.registry import TINY_CLIP, StudentEntry, register_family, register_student
+from transfer3d.models.trunks.resnet3d import (
+    RESNET18,
+    RESNET50,
+    TEST_RESNET,
+    BlockSite,
+    ResNet3d,
+    ResNetSpec,
+)
+from transfer3d.models.trunks.slow_path import SlowPathPlan
+from transfer3d.nn.factorised4d import FactorisedBlock
+
+CLIP = ClipSpec(frames=8, stride=4, size=224, crop=256, units=4)
+"""Section 4.3: 4 sections, in each a snippet of 32 frames, of which 8 are seen."""
+
+PLACES = ("conv1", "conv2", "conv3", "conv4", "conv5")
+
+
+class F4DPlan(SlowPathPlan):
+    """The slow path with a block at the end of every stage that `stages` names."""
+
+    def __init__(self, stages: Sequence[str], make: Callable[[int], nn.Module]) -> None:
+        self.stages = stages
+        self.make = make
+
+    def after_stem(self, channels: int) -> nn.Module | None:
+        """The block of conv1."""
+        return self._at("conv1", channels)
+
+    def after_block(self, site: BlockSite) -> nn.Module | None:
+        """The block of conv2 to conv5."""
+        return self._at(f"conv{site.stage}", site.out_channels) if site.last else None
+
+    def _at(self, place: str, channels: int) -> nn.Module | None:
+        return self.make(channels) if place in self.stages else None
+
+
+@register_family("f4d", paper="F4D, 2024 (ICAART)", spec_type=ResNetSpec, clip=CLIP)
+def f4d(
+    spec: ResNetSpec,
+    *,
+    in_chans: int = 3,
+    stages: Sequence[str] = PLACES[1:],
+    width: float | None = 3 / 32,
+    attention: str = "ta+ca+sta",
+    block_drop_rate: float = 0.0,
+) -> ResNet3d:
+    """Builds an F4D trunk.
+
+    Args:
+        spec: the 2D shape.
+        in_chans: channels of a frame.
+        stages: any of conv1 to conv5 (table 2).
+        width: share of a stage's channels at which the factors work; None for all of them, as the text reads.
+        attention: any of ta+ca+sta in this order (table 4), or se, cbam (table 5), none.
+        block_drop_rate: dropout of the blocks; the paper does not say its rate.
+    """
+    if unknown := sorted(set(stages) - set(PLACES)):
+        raise ValueError(f"stages={list(stages)}: no place for a block {unknown}: known are {PLACES}")
+    make = partial(FactorisedBlock, width=width, attention=attention, drop_rate=block_drop_rate)
+    plan = F4DPlan(stages, make)
+    return ResNet3d(spec, plan, in_chans=in_chans)
+
+
+for _trunk, _spec, _clip in (
+    ("resnet18", RESNET18, CLIP),
+    ("resnet50", RESNET50, CLIP),
+    ("test_resnet", TEST_RESNET, replace(TINY_CLIP, frames=4, units=4)),
+):
+    register_student(
+        StudentEntry(
+            name="f4d_tiny" if _trunk == "test_resnet" else f"f4d_{_trunk}",
+            family="f4d",
+            trunk=_trunk,
+            spec=_spec,
+            clip=_clip,
+            source=_trunk,
+        )
+    )

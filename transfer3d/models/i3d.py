@@ -1,0 +1,35 @@
+"""I3D: the inflated Inception-v1.
+
+Paper: Carreira and Zisserman, "Quo Vadis, Action Recognition? A New Model and the Kinetics Dataset",
+CVPR 2017, figure 3. Differs from it as torchvision's googlenet differs from Inception-v1: see
+`trunks/googlenet3d.py`.
+"""
+
+from __future__ import annotations
+
+from transfer3d.layout import ClipSpec
+from transfer3d.models.registry import TINY_CLIP, StudentEntry, register_family, register_student
+from transfer3d.models.trunks.googlenet3d import GOOGLENET, TEST_GOOGLENET, GoogLeNet3d, GoogLeNetSpec
+
+CLIP = ClipSpec(frames=64, stride=1, size=224, crop=256)
+"""Section 2.3: 64 frames in training, short side 256, 224x224."""
+
+
+@register_family("i3d", paper="I3D, CVPR 2017 (arXiv:1705.07750)", spec_type=GoogLeNetSpec, clip=CLIP)
+def i3d(spec: GoogLeNetSpec, *, in_chans: int = 3) -> GoogLeNet3d:
+    """Builds an I3D trunk.
+
+    Args:
+        spec: the 2D shape.
+        in_chans: channels of a frame.
+    """
+    return GoogLeNet3d(spec, in_chans=in_chans)
+
+
+for _trunk, _name, _spec, _clip in (
+    ("googlenet", "i3d_googlenet", GOOGLENET, CLIP),
+    ("test_googlenet", "i3d_tiny", TEST_GOOGLENET, TINY_CLIP),
+):
+    register_student(
+        StudentEntry(name=_name, family="i3d", trunk=_trunk, spec=_spec, clip=_clip, source=_trunk)
+    )

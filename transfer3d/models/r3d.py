@@ -1,0 +1,81 @@
+"""R3D: a ResNet whose every 3x3 is 3x3x3.
+
+Papers: Hara, Kataoka, Satoh, "Can Spatiotemporal 3D CNNs Retrace the History of 2D CNNs and ImageNet?",
+CVPR 2018; Tran et al., "A Closer Look at Spatiotemporal Convolutions", CVPR 2018, whose net (torchvision's
+r3d_18) has no pool behind the stem.
+"""
+
+from __future__ import annotations
+
+from torch import nn
+
+from transfer3d.layout import ClipSpec
+from transfer3d.models.registry import TINY_CLIP, StudentEntry, register_family, register_student
+from transfer3d.models.trunks.resnet3d import (
+    RESNET18,
+    RESNET34,
+    RESNET50,
+    TEST_RESNET,
+    BlockSite,
+    ResNet3d,
+    ResNetSpec,
+    TimePlan,
+    UnitSite,
+)
+
+CLIP = ClipSpec(frames=16, stride=1, size=112, crop=128)
+"""Hara et al., section 4.2: 16 frames of 112x112."""
+
+
+class R3DPlan(TimePlan):
+    """Three frames where the 2D net sees 3x3 or 7x7 pixels; T is halved where H and W are, but for the stem."""
+
+    def __init__(self, stem_pool: bool) -> None:
+        self.with_stem_pool = stem_pool
+
+    def stem_depth(self, index: int) -> int:
+        """Always 3."""
+        return 3
+
+    def stem_pool(self) -> nn.Module:
+        """A 3x3x3 max pool of stride 2, or nothing."""
+        return nn.MaxPool3d(3, 2, 1) if self.with_stem_pool else nn.Identity()
+
+    def stride(self, site: BlockSite) -> int:
+        """As in space."""
+        return site.stride
+
+    def depth(self, site: UnitSite) -> int:
+        """As in space."""
+        return site.kernel
+
+
+@register_family("r3d", paper="R3D (arXiv:1711.09577, arXiv:1711.11248)", spec_type=ResNetSpec, clip=CLIP)
+def r3d(spec: ResNetSpec, *, in_chans: int = 3, stem_pool: bool = True) -> ResNet3d:
+    """Builds an R3D trunk.
+
+    Args:
+        spec: the 2D shape.
+        in_chans: channels of a frame.
+        stem_pool: False leaves out the pool behind the stem, as torchvision's r3d_18 does; such a net is no
+            inflated 2D one.
+    """
+    return ResNet3d(spec, R3DPlan(stem_pool), in_chans=in_chans)
+
+
+for _trunk, _spec, _clip in (
+    ("resnet18", RESNET18, CLIP),
+    ("resnet34", RESNET34, CLIP),
+    ("resnet50", RESNET50, CLIP),
+    ("test_resnet", TEST_RESNET, TINY_CLIP),
+):
+    register_student(
+        StudentEntry(
+            name="r3d_tiny" if _trunk == "test_resnet" else f"r3d_{_trunk}",
+            family="r3d",
+            trunk=_trunk,
+            spec=_spec,
+            clip=_clip,
+            source=_trunk,
+        )
+    )

@@ -1,0 +1,126 @@
+"""V4D: I3D-S over the units of a whole video, which residual 4D blocks let speak to each other.
+
+Paper: Zhang et al., "V4D: 4D Convolutional Neural Networks for Video-level Representation Learning",
+ICLR 2020, section 3 and table 1. Its inference is in `transfer3d.models.combinations`.
+
+Differs from the paper: see `transfer3d.nn.residual4d`. The released code has blocks in res3 alone, without BN
+and ReLU: `stages=("res3",)`, `norm_act=False`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from torch import nn
+
+from transfer3d.layout import ClipSpec
+from transfer3d.models.registry import TINY_CLIP, StudentEntry, register_family, register_student
+from transfer3d.models.trunks.resnet3d import (
+    RESNET18,
+    RESNET34,
+    RESNET50,
+    RESNET101,
+    TEST_RESNET,
+    BlockSite,
+    ResNet3d,
+    ResNetSpec,
+    block_sites,
+)
+from transfer3d.models.trunks.slow_path import SlowPathPlan
+from transfer3d.nn.residual4d import Residual4d
+
+CLIP_4x8 = ClipSpec(frames=4, stride=8, size=224, crop=256, units=4)
+"""Section 4.2: 4 sections, in each a snippet of 32 frames, of which 4 are seen."""
+
+CLIP_8x4 = ClipSpec(frames=8, stride=4, size=224, crop=256, units=4)
+"""Section 4.3: units of 8 frames."""
+
+STAGES = ("res3", "res4")
+
+
+class V4DPlan(SlowPathPlan):
+    """The slow path with a 4D block at every place that `stages` names."""
+
+    def __init__(self, stages: Sequence[str], kernel: Sequence[int], norm_act: bool) -> None:
+        self.stages = stages
+        ku, kt, kh, kw = kernel
+        self.kernel = (ku, kt, kh, kw)
+        self.norm_act = norm_act
+
+    def after_block(self, site: BlockSite) -> nn.Module | None:
+        """A 4D block or nothing."""
+        if not _named(site) & set(self.stages):
+            return None
+        return Residual4d(site.out_channels, self.kernel, norm_act=self.norm_act)
+
+
+def _named(site: BlockSite) -> set[str]:
+    """The names under which `stages` may ask for a 4D block behind this one.
+
+    A stage's name means the paper's positions: behind the last basic block, behind every other bottleneck.
+    """
+    stage = f"res{site.stage}"
+    standard = site.index % 2 == 1 if site.kind == "bottleneck" else site.last
+    return {f"{stage}.{site.index}", *([stage] if standard else [])}
+
+
+@register_family("v4d", paper="V4D, ICLR 2020 (arXiv:2002.07442)", spec_type=ResNetSpec, clip=CLIP_8x4)
+def v4d(
+    spec: ResNetSpec,
+    *,
+    in_chans: int = 3,
+    stages: Sequence[str] = STAGES,
+    kernel: Sequence[int] = (3, 3, 1, 1),
+    norm_act: bool = True,
+) -> ResNet3d:
+    """Builds a V4D trunk.
+
+    Args:
+        spec: the 2D shape.
+        in_chans: channels of a frame.
+        stages: where 4D blocks stand: `res3` for the paper's positions in a stage (behind the last basic
+            block, behind every other bottleneck), `res3.1` for behind its second block; none at all is TSN.
+        kernel: (U, T, H, W) of the 4D convolutions, each odd.
+        norm_act: False for the released code's plain convolutions.
+    """
+    known = {name for site in block_sites(spec) for name in (*_named(site), f"res{site.stage}")}
+    if unknown := sorted(set(stages) - known):
+        raise ValueError(
+            f"stages={list(stages)}: no place for a 4D block {unknown}: known are {sorted(known)}"
+        )
+    if len(kernel) != 4:
+        raise ValueError(f"kernel={list(kernel)}: four numbers, for U, T, H and W")
+    return ResNet3d(spec, V4DPlan(stages, kernel, norm_act), in_chans=in_chans)
+
+
+for _trunk, _spec, _clip in (
+    ("resnet18", RESNET18, CLIP_4x8),
+    ("resnet34", RESNET34, CLIP_4x8),
+    ("resnet50", RESNET50, CLIP_8x4),
+    ("resnet101", RESNET101, CLIP_8x4),
+):
+    register_student(
+        StudentEntry(name=f"v4d_{_trunk}", family="v4d", trunk=_trunk, spec=_spec, clip=_clip, source=_trunk)
+    )
+register_student(
+    StudentEntry(
+        name="v4d_tiny",
+        family="v4d",
+        trunk="test_resnet",
+        spec=TEST_RESNET,
+        clip=replace(TINY_CLIP, frames=4, units=4),
+        source="test_resnet",
+    )
+)
+register_student(
+    StudentEntry(
+        name="tsn_i3ds_resnet18",
+        family="v4d",
+        trunk="resnet18",
+        spec=RESNET18,
+        clip=CLIP_4x8,
+        source="resnet18",
+        options={"stages": ()},
+    )
+)
