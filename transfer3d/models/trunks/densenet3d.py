@@ -92,6 +92,8 @@ class DenseNet3d(nn.Module):
         self, spec: DenseNetSpec, transition: TransitionMaker, *, stem_pool_t: int = 1, in_chans: int = 3
     ) -> None:
         super().__init__()
+        if stem_pool_t not in (1, 2):
+            raise ValueError(f"stem_pool_t={stem_pool_t!r}: 1 (the paper) or 2 (the release)")
         self.num_features = spec.num_features
         channels = 2 * spec.growth_rate
         self.stem = ConvNorm(in_chans, channels, (3, 7, 7), stride=(2, 2, 2))
