@@ -16,9 +16,9 @@ from rich.console import Console
 
 from transfer3d.data.pipeline import Batch
 from transfer3d.engine.distributed import any_process, on_main
+from transfer3d.engine.memory_format import channels_last
 from transfer3d.engine.optim import OptimizerConfig, ScheduleConfig, make_optimizer, make_schedule
 from transfer3d.engine.run_folder import RunFolder
-from transfer3d.engine.memory_format import channels_last
 from transfer3d.engine.state import pack_state, unpack_state
 from transfer3d.errors import Interrupted, NonFiniteError, Preempted, Transfer3dError
 from transfer3d.progress import progress
@@ -143,8 +143,8 @@ class Trainer:
         if any_process(self.accelerator, not bool(finite)):
             raise NonFiniteError(
                 "E600",
-                f"step {self.step + 1}: loss {float(report.total.detach()):.4g}, gradient norm {float(norm or 0):.4g} "
-                f"with clips {', '.join(batch.keys[:4])}. Lower lr, or use --precision fp32; "
+                f"step {self.step + 1}: loss {float(report.total.detach()):.4g}, "
+                f"gradient norm {float(norm or 0):.4g} with clips {', '.join(batch.keys[:4])}. Lower lr, or use --precision fp32; "
                 "the last checkpoint is as it was.",
             )
         self.optimizer.step()

@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from transfer3d.layout import Triple
 
 
-class EvenDepthConv3d(nn.Conv3d):
-    """A convolution of even temporal depth, which needs one more frame of zeros behind than in front."""
+class Conv3d(nn.Conv3d):
+    """A 3D convolution that is right where torch's own is not.
+
+    An even temporal depth needs one more frame of zeros behind than in front. And a clip that is shorter
+    than the kernel is padded before the convolution, not by it: in bf16 on a CPU the weights' gradient would
+    be made of memory that nobody wrote (torch 2.15), and turn infinite once in some thousand steps.
+    """
 
     def forward(self, input: Tensor) -> Tensor:  # the base class's name for it
-        """`B C T H W` to `B C' T H' W'`."""
-        return super().forward(F.pad(input, (0, 0, 0, 0, 0, 1)))
+        """`B C T H W` to `B C' T' H' W'`."""
+        depth, before = self.kernel_size[0], int(self.padding[0])
+        behind = before + 1 - depth % 2
+        if not (torch.is_grad_enabled() and before and input.shape[2] < depth):
+            return super().forward(input if behind == before else F.pad(input, (0, 0, 0, 0, 0, 1)))
+        padded = F.pad(input, (0, 0, 0, 0, before, behind))
+        padding = (0, int(self.padding[1]), int(self.padding[2]))
+        return F.conv3d(padded, self.weight, self.bias, self.stride, padding, self.dilation, self.groups)
 
 
 def conv3d(
@@ -30,9 +42,8 @@ def conv3d(
     A temporal depth d sees (d - 1) // 2 frames back and d // 2 ahead. Weights are drawn as in He et al.,
     "Delving Deep into Rectifiers" (arXiv:1502.01852), which is [14] of T3D.
     """
-    make = nn.Conv3d if kernel[0] % 2 else EvenDepthConv3d
     padding = ((kernel[0] - 1) // 2, kernel[1] // 2, kernel[2] // 2)
-    conv = make(in_channels, out_channels, kernel, stride, padding, groups=groups, bias=bias)
+    conv = Conv3d(in_channels, out_channels, kernel, stride, padding, groups=groups, bias=bias)
     nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
     if conv.bias is not None:
         nn.init.zeros_(conv.bias)
