@@ -7,9 +7,9 @@ from transfer3d.data.sampling import (
     action_units,
     centre_clip,
     cover_clips,
+    evaluation_views,
     even_clips,
     random_clip,
-    evaluation_views,
     training_clip,
 )
 from transfer3d.layout import ClipSpec

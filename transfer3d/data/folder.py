@@ -77,9 +77,9 @@ def videos_under(folder: Path) -> list[Path]:
     )
 
 
-def class_folders(folder: Path) -> list[Path]:
-    """Returns the subfolders that hold videos, sorted by name."""
-    return sorted(p for p in folder.iterdir() if p.is_dir() and p.name[0] != "." and videos_under(p))
+def class_folders(folder: Path) -> list[str]:
+    """Returns the names of the subfolders, sorted; those that begin with a dot are not looked at."""
+    return sorted(p.name for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
 
 
 def _reason_against(path: Path) -> str:

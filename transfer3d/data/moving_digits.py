@@ -26,7 +26,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from rich.console import Console
 
 from transfer3d.data.digits import EXTENT, Background, Pixels, Scene, Split, backdrop, drawings, glyph, render
-from transfer3d.data.shards import Sample, write_index, write_shards
+from transfer3d.data.shard_writer import Sample, write_index, write_shards
 from transfer3d.errors import UsageError
 from transfer3d.files import write_text
 from transfer3d.progress import Meter, progress

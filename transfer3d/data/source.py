@@ -37,8 +37,9 @@ def open_videos(path: str | Path, *, split: str | None = "train", labelled: bool
         raise UsageError("E212", f"{root} is no folder. Give a folder of videos or of shards.")
     for shards in (root, root / "shards"):
         if (shards / INDEX).is_file():
-            wanted = _pick(split, list(read_index(shards).counts), labelled, root)
-            return ShardVideos(shards, split=wanted, labelled=labelled)
+            index = read_index(shards)
+            wanted = _pick(split, list(index.counts), labelled, root)
+            return ShardVideos(shards, index, split=wanted, labelled=labelled)
     parts = [name for name in SPLITS if (root / name).is_dir()]
     if not parts:
         if split not in (None, "train") and (labelled or split != "unlabelled"):
@@ -85,11 +86,17 @@ def _unlabelled(folder: Path) -> FolderVideos:
 
 def _classified(folder: Path, train: Path) -> FolderVideos:
     """Opens class folders; labels count the classes of `train`, so that they agree over the splits."""
-    classes = [p.name for p in class_folders(train)]
+    classes = class_folders(train)
     if not classes:
         raise DataError("E311", f"{train} has no class folders. Put videos into {train}/<class>/.")
-    here = class_folders(folder)
-    if unknown := [p.name for p in here if p.name not in classes]:
-        raise DataError("E311", f"{folder}: class {unknown[0]} is not in {train}. Make the classes agree.")
-    files = [(file, classes.index(p.name)) for p in here for file in videos_under(p)]
-    return FolderVideos(folder, [file for file, _ in files], [label for _, label in files], classes)
+    labels, files = [], []
+    for name in class_folders(folder):
+        if name not in classes:
+            raise DataError("E311", f"{folder}: class {name} is not in {train}. Make the classes agree.")
+        here = videos_under(folder / name)
+        files += here
+        labels += [classes.index(name)] * len(here)
+    videos = FolderVideos(folder, files, labels, classes)
+    if folder == train and (empty := set(range(len(classes))) - set(videos.labels)):
+        raise DataError("E311", f"{folder}: class {classes[min(empty)]} has no videos. Fill or remove it.")
+    return videos

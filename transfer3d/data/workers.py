@@ -75,20 +75,24 @@ def run_workers(maker: Maker, plan: Iterable[list[Draw]], workers: int) -> Itera
             generator=torch.Generator(),
         )
     )
-    while True:
-        try:
-            answer = next(answers)
-        except StopIteration:
-            return
-        except RuntimeError as error:
-            if "DataLoader worker" not in str(error):
-                raise
-            keys = ", ".join(str(maker.videos.keys[i]) for i in notes.tolist() if i >= 0)
-            message = f"a data worker died at one of: {keys}. Look at memory and at these videos."
-            raise SetupError("E510", message) from error
-        if isinstance(answer, DataError):
-            raise answer
-        yield answer
+    try:
+        while True:
+            try:
+                answer = next(answers)
+            except StopIteration:
+                return
+            except RuntimeError as error:
+                if "DataLoader worker" not in str(error):
+                    raise
+                keys = ", ".join(str(maker.videos.keys[i]) for i in notes.tolist() if i >= 0)
+                message = f"a data worker died at one of: {keys}. Look at memory and at these videos."
+                raise SetupError("E510", message) from error
+            if isinstance(answer, DataError):
+                raise answer
+            yield answer
+    finally:
+        # Ends the workers now: an exception's traceback would hold them for as long as it is looked at.
+        del answers
 
 
 def _as_it_is(answer: Any) -> Any:

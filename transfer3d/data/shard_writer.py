@@ -1,0 +1,156 @@
+"""Writes webdataset shards and what stands beside them: our index, open_clip's sizes, timm's info."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tarfile
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from itertools import chain, islice
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from transfer3d.data.shards import FORMAT, INDEX, SUFFIXES, Index, IndexedSample, Member, Shard
+from transfer3d.data.videoset import Dropped
+from transfer3d.errors import DataError
+from transfer3d.files import atomic_path, write_text
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One video on its way into a shard.
+
+    Attributes:
+        key: unique over all splits, without a dot or a slash.
+        video: the file's bytes.
+        suffix: of its container.
+        label: class, or None.
+        source: the original video.
+        frames: number of frames.
+        facts: further facts for KEY.json.
+    """
+
+    key: str
+    video: bytes
+    suffix: str
+    label: int | None
+    source: str
+    frames: int
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+def write_shards(
+    folder: Path, name: str, split: str, samples: Iterable[Sample], *, per_shard: int = 500
+) -> list[Shard]:
+    """Writes `NAME-SPLIT-000000.tar`, ...: the same bytes for the same samples. `write_index` comes last."""
+    shards: list[Shard] = []
+    stream = iter(samples)
+    for first in stream:
+        rest = islice(stream, per_shard - 1)
+        path = folder / f"{name}-{split}-{len(shards):06d}.tar"
+        shards.append(_write_shard(path, split, chain([first], rest)))
+    return shards
+
+
+def write_index(
+    folder: Path,
+    name: str,
+    shards: Sequence[Shard],
+    *,
+    classes: Sequence[str],
+    source: str,
+    dropped: Sequence[Dropped] = (),
+) -> None:
+    """Writes `sizes.json` (open_clip's), `_info.json` (timm's) and, last, `index.json`.
+
+    Raises:
+        DataError: a key is there twice.
+    """
+    keys = Counter(sample.key for shard in shards for sample in shard.samples)
+    if twice := [key for key, n in keys.items() if n > 1]:
+        raise DataError(
+            "E312", f"{folder}: key {twice[0]} is there {keys[twice[0]]} times. Make keys unique."
+        )
+    splits: dict[str, list[Shard]] = {}
+    for shard in shards:
+        splits.setdefault(shard.split, []).append(shard)
+    counts = {split: sum(len(shard.samples) for shard in members) for split, members in splits.items()}
+    write_text(folder / "sizes.json", _json({shard.file: len(shard.samples) for shard in shards}))
+    info = {
+        split: {
+            "name": split,
+            "num_samples": counts[split],
+            "filenames": [shard.file for shard in members],
+            "shard_lengths": [len(shard.samples) for shard in members],
+        }
+        for split, members in splits.items()
+    }
+    write_text(folder / "_info.json", _json({"splits": info}))
+    index = Index(
+        format=FORMAT,
+        name=name,
+        source=source,
+        classes=tuple(classes),
+        counts=counts,
+        dropped=tuple((d.path, d.reason) for d in dropped),
+        shards=tuple(shards),
+    )
+    write_text(folder / INDEX, index.model_dump_json(indent=None) + "\n")
+
+
+def _write_shard(path: Path, split: str, samples: Iterable[Sample]) -> Shard:
+    from webdataset.writer import TarWriter
+
+    written = []
+    with atomic_path(path) as partial:
+        with (
+            partial.open("wb") as file,
+            TarWriter(file, "root", "root", 0o644, mtime=0, encoder=False) as tar,
+        ):
+            for sample in samples:
+                files = _files(sample)
+                tar.write({"__key__": sample.key, **files})
+                digests = {suffix: hashlib.sha256(content).hexdigest() for suffix, content in files.items()}
+                written.append((sample.key, sample.label, sample.source, sample.frames, digests))
+        places = list_members(partial)
+        size = partial.stat().st_size
+    indexed = []
+    for key, label, source, frames, digests in written:
+        members = {suffix: Member(*places[f"{key}.{suffix}"], digest) for suffix, digest in digests.items()}
+        indexed.append(IndexedSample(key=key, label=label, source=source, frames=frames, members=members))
+    return Shard(file=path.name, split=split, size=size, samples=tuple(indexed))
+
+
+def _files(sample: Sample) -> dict[str, bytes]:
+    """Returns a sample's members by suffix."""
+    if not sample.key or set("./\\") & set(sample.key) or sample.suffix not in SUFFIXES:
+        raise ValueError(
+            f"sample {sample.key}.{sample.suffix}: no dot or slash in a key, suffix one of {SUFFIXES}"
+        )
+    facts = {"label": sample.label, "source": sample.source, "frames": sample.frames, **sample.facts}
+    files = {sample.suffix: sample.video, "json": _json(facts).encode()}
+    return files if sample.label is None else files | {"cls": str(sample.label).encode()}
+
+
+def list_members(path: Path) -> dict[str, tuple[int, int]]:
+    """Returns offset and size of every member's bytes, by name; nothing is extracted.
+
+    Raises:
+        DataError: a member that is no plain file, has an unsafe name, or is there twice.
+    """
+    found: dict[str, tuple[int, int]] = {}
+    with tarfile.open(path, "r:") as tar:
+        for member in tar:
+            name = PurePosixPath(member.name)
+            if not member.isreg() or name.is_absolute() or ".." in name.parts or member.name in found:
+                raise DataError(
+                    "E320", f"{path}: member '{member.name}' is refused: not a plain, single, safe file."
+                )
+            found[member.name] = member.offset_data, member.size
+    return found
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False, sort_keys=True) + "\n"
