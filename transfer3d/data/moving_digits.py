@@ -169,13 +169,13 @@ def _scene(
     colour, behind = backdrop(background, size, rng)
     time = np.arange(frames) - (frames - 1) / 2
     speed = rng.uniform(0.015, 0.03)  # shares of the frame, per frame
-    room = 1 - EXTENT  # in which the digit's centre moves, so that the digit stays in the frame
+    margin = 0.6 * EXTENT  # a turned and enlarged digit stays in the frame
+    room = 1 - 2 * margin
     start = rng.uniform(0, room, 2)
-    centre = EXTENT / 2 + (start + time[:, None] * speed * np.asarray(way)) % room
-    turn, growth = (
-        rng.uniform(-12, 12, 2),
-        rng.uniform((0.85, -0.1), (1.05, 0.1)),
-    )  # at the middle, over the video
+    centre = margin + (start + time[:, None] * speed * np.asarray(way)) % room
+    # Each is drawn twice: at the middle of the video, and by how much it changes over it.
+    turn = rng.uniform(-12, 12, 2)  # degrees
+    growth = rng.uniform((0.85, -0.1), (1.0, 0.1))
     part = time / max(frames - 1, 1)
     return Scene(
         glyph(drawing),
