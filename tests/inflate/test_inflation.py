@@ -230,6 +230,7 @@ def test_the_image_model_is_not_changed(image_model):
         ("convnext_atto", {}, "p3d", r"ConvNeXt.*ResNets.*DenseNets"),
         ("test_resnet", {}, "t3d", r"DenseNets.*test_resnet can go to .*p3d"),
         ("test_densenet", {}, "p3d", r"ResNets.*test_densenet can go to densenet3d, t3d"),
+        ("test_resnet", {}, "i3d", r"test_resnet can go to .*p3d"),
         ("test_resnet", {}, "p3d_resnet50", r"inflated from resnet50.*--to p3d"),
         ("test_resnet", {}, "p3dd", r"did you mean 'p3d'"),
         ("test_resnet", {"act_layer": nn.SiLU}, "p3d", r"SiLU"),

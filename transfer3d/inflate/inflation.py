@@ -131,7 +131,7 @@ def _check_fit(source: Source, family: Family, student_entry: StudentEntry | Non
     if not isinstance(source.spec, family.spec_type):
         raise UsageError(
             "E242",
-            f"{family.name} takes {KNOWN_SOURCES[family.spec_type]}; "
+            f"{family.name} takes {KNOWN_SOURCES.get(family.spec_type, 'no timm network yet')}; "
             f"{source.name} can go to {', '.join(targets_of(source))}.",
         )
     if student_entry is not None and student_entry.spec != source.spec:
