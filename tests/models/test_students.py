@@ -20,7 +20,8 @@ def clips_for(student, batch=2, **sizes):
     clip = student.clip
     sizes = {"frames": clip.frames, "height": clip.size, "width": clip.size, **sizes}
     generator = torch.Generator().manual_seed(0)
-    return torch.randn(batch, len(clip.mean), *sizes.values(), generator=generator)
+    units = (clip.units,) if clip.units > 1 else ()
+    return torch.randn(batch, *units, len(clip.mean), *sizes.values(), generator=generator)
 
 
 @pytest.mark.parametrize("name", TINY)
@@ -41,7 +42,8 @@ def test_every_parameter_gets_a_finite_gradient(name):
     for parameter_name, parameter in student.named_parameters():
         assert parameter.grad is not None, parameter_name
         assert parameter.grad.isfinite().all(), parameter_name
-        assert parameter.grad.any(), parameter_name
+        # a branch that starts at zero learns from its second step on: tests/models/test_zero_branches.py
+        assert parameter.grad.any() or ".after" in parameter_name, parameter_name
 
 
 @pytest.mark.parametrize("name", TINY)
@@ -59,7 +61,8 @@ def test_channels_last_gives_the_same(name):
     with torch.no_grad():
         plain = student(clips)
         student.to(memory_format=torch.channels_last_3d)
-        last = student(clips.to(memory_format=torch.channels_last_3d))
+        frames = clips.flatten(0, -5).to(memory_format=torch.channels_last_3d)
+        last = student(frames.unflatten(0, clips.shape[:-4]))
     torch.testing.assert_close(last, plain, rtol=1e-4, atol=1e-5)
 
 

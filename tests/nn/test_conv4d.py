@@ -74,6 +74,26 @@ def test_a_kernel_over_units_alone_is_a_dilated_3d_convolution(extent, units, fr
     assert torch.allclose(conv4d(x, weight).flatten(2, 3), dilated, rtol=0, atol=1e-12)
 
 
+@pytest.mark.parametrize("kernel", [(3, 3, 1, 1), (3, 1, 3, 3), (3, 3, 3, 3), (5, 1, 1, 1)])
+@pytest.mark.parametrize(("units", "frames"), [(1, 2), (2, 4), (3, 1), (4, 2)])
+def test_bf16_gradients_are_those_of_double_precision(kernel, units, frames):
+    """Also where there are fewer units or frames than taps, and the memory is littered with infinities."""
+    random = torch.Generator().manual_seed(0)
+    x = torch.randn(2, 8, units, frames, 4, 4, generator=random)
+    layer = Conv4d(8, 8, kernel)
+    wanted = torch.autograd.grad(
+        direct_sum(x.double(), weight := layer.weight.double(), torch.zeros(8).double()).square().sum(),
+        weight,
+    )[0]
+    for _ in range(5):
+        for count in torch.randint(100, 100_000, (20,), generator=random).tolist():
+            torch.full((count,), float("inf"))
+        with torch.autocast("cpu", torch.bfloat16):
+            y = layer(x)
+        (got,) = torch.autograd.grad(y.float().square().sum(), layer.weight)
+        assert (got - wanted).norm() < 0.02 * wanted.norm()
+
+
 def test_weight_has_the_paper_s_axes_and_count():
     layer = Conv4d(8, 16, (3, 5, 1, 1), bias=True)
     assert layer.weight.shape == (16, 8, 3, 5, 1, 1)

@@ -28,7 +28,7 @@ CLIP = ClipSpec(frames=16, stride=1, size=112, crop=128)
 
 
 class R3DPlan(TimePlan):
-    """Three frames where the 2D net sees 3x3 or 7x7 pixels; T is halved where H and W are, but for the stem."""
+    """Three frames where the 2D net sees 3x3 or 7x7 pixels; T is halved with H and W, but for the stem."""
 
     def __init__(self, stem_pool: bool) -> None:
         self.with_stem_pool = stem_pool

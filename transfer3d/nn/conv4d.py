@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from transfer3d.nn.convolution import convolve
 from transfer3d.nn.units import merge_batch
 
 Quadruple = tuple[int, int, int, int]
@@ -40,6 +41,21 @@ class Conv4d(nn.Module):
         """`B C U T H W` to `B C' U T H W`."""
         return conv4d(x, self.weight, self.bias)
 
+    def unit_taps(self, x: Tensor) -> tuple[Tensor, ...]:
+        """What single units give to their neighbours: equation (2) before its sum over s.
+
+        Args:
+            x: `N C T H W`, each unit by itself.
+
+        Returns:
+            For each of the ku taps `N C' T H W`: tap s is for the unit ku // 2 - s places behind.
+        """
+        ku = self.weight.shape[2]
+        taps = list(convolve(x, self.weight.movedim(2, 0).flatten(0, 1)).chunk(ku, 1))
+        if self.bias is not None:
+            taps[ku // 2] = taps[ku // 2] + self.bias.view(-1, 1, 1, 1)
+        return tuple(taps)
+
     def extra_repr(self) -> str:
         """Describes the layer in `print(model)`."""
         out_channels, in_channels, *kernel = self.weight.shape
@@ -61,13 +77,11 @@ def conv4d(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         `B C' U T H W`.
     """
     batch, height, width = x.shape[0], *x.shape[-2:]
-    ku, kt, kh, kw = weight.shape[2:]
+    _, kt, kh, kw = weight.shape[2:]
     if kh == kw == 1:
-        y = F.conv3d(x.flatten(4), weight.flatten(4), bias, padding=(ku // 2, kt // 2, 0))
-        return y.unflatten(4, (height, width))
+        return convolve(x.flatten(4), weight.flatten(4), bias).unflatten(4, (height, width))
     if kt == 1:
-        frames = merge_batch(x.permute(0, 3, 1, 2, 4, 5))
-        y = F.conv3d(frames, weight.squeeze(3), bias, padding=(ku // 2, kh // 2, kw // 2))
+        y = convolve(merge_batch(x.permute(0, 3, 1, 2, 4, 5)), weight.squeeze(3), bias)
         return y.unflatten(0, (batch, -1)).permute(0, 2, 3, 1, 4, 5)
     return _sum_over_unit_taps(x, weight, bias)
 
@@ -79,12 +93,11 @@ def _sum_over_unit_taps(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tenso
     units too: a sixth of everything for 4 units.
     """
     units, centre = x.shape[2], weight.shape[2] // 2
-    padding = tuple(extent // 2 for extent in weight.shape[3:])
     x_BUCTHW = x.transpose(1, 2)
 
     def tap(offset: int, bias: Tensor | None) -> Tensor:
         reached = x_BUCTHW[:, max(offset, 0) : units + min(offset, 0)]
-        y = F.conv3d(merge_batch(reached), weight[:, :, centre + offset], bias, padding=padding)
+        y = convolve(merge_batch(reached), weight[:, :, centre + offset], bias)
         return y.unflatten(0, reached.shape[:2])
 
     nothing = (0,) * 8  # around C, T, H and W

@@ -9,23 +9,36 @@ from torch import Tensor, nn
 from transfer3d.layout import Triple
 
 
-class Conv3d(nn.Conv3d):
-    """A 3D convolution that is right where torch's own is not.
+def convolve(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Triple = (1, 1, 1),
+    groups: int = 1,
+) -> Tensor:
+    """Convolves `B C T H W` with `C' C/groups kt kh kw`, zeros around it; sizes stay, divided by the stride.
 
     An even temporal depth needs one more frame of zeros behind than in front. And a clip that is shorter
     than the kernel is padded before the convolution, not by it: in bf16 on a CPU the weights' gradient would
     be made of memory that nobody wrote (torch 2.15), and turn infinite once in some thousand steps.
     """
+    depth, before = weight.shape[2], (weight.shape[2] - 1) // 2
+    behind = before + 1 - depth % 2
+    if torch.is_grad_enabled() and before and x.shape[2] < depth:
+        x, before = F.pad(x, (0, 0, 0, 0, before, behind)), 0
+    elif behind > before:
+        x = F.pad(x, (0, 0, 0, 0, 0, 1))
+    padding = (before, weight.shape[3] // 2, weight.shape[4] // 2)
+    return F.conv3d(x, weight, bias, stride, padding, groups=groups)
+
+
+class Conv3d(nn.Conv3d):
+    """`convolve` as a layer."""
 
     def forward(self, input: Tensor) -> Tensor:  # the base class's name for it
         """`B C T H W` to `B C' T' H' W'`."""
-        depth, before = self.kernel_size[0], int(self.padding[0])
-        behind = before + 1 - depth % 2
-        if not (torch.is_grad_enabled() and before and input.shape[2] < depth):
-            return super().forward(input if behind == before else F.pad(input, (0, 0, 0, 0, 0, 1)))
-        padded = F.pad(input, (0, 0, 0, 0, before, behind))
-        padding = (0, int(self.padding[1]), int(self.padding[2]))
-        return F.conv3d(padded, self.weight, self.bias, self.stride, padding, self.dilation, self.groups)
+        stride = (int(self.stride[0]), int(self.stride[1]), int(self.stride[2]))
+        return convolve(input, self.weight, self.bias, stride, self.groups)
 
 
 def conv3d(

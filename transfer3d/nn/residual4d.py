@@ -36,7 +36,7 @@ class Residual4d(nn.Module):
     Args:
         channels: of input and output.
         kernel: (U, T, H, W).
-        norm_act: False leaves y = x + Conv4d(x), the released code's form.
+        norm_act: False leaves y = x + Conv4d(x), the released code's form, with a kernel of zeros.
     """
 
     def __init__(self, channels: int, kernel: Quadruple = (3, 3, 1, 1), *, norm_act: bool = True) -> None:
@@ -44,10 +44,15 @@ class Residual4d(nn.Module):
         self.conv = Conv4d(channels, channels, kernel)
         self.norm = nn.BatchNorm3d(channels) if norm_act else None
         self.scale = ChannelScale(channels) if norm_act else None
+        if not norm_act:
+            nn.init.zeros_(self.conv.weight)
 
     def forward(self, x: Tensor, units: int) -> Tensor:
         """`B*U C T H W` to the same; the `units` units of a video lie one after the other."""
-        branch = fold_units(self.conv(unfold_units(x, units)))
-        if self.norm is not None and self.scale is not None:
-            branch = self.scale(F.relu(self.norm(branch)))
-        return x + branch
+        return x + self.activate(fold_units(self.conv(unfold_units(x, units))))
+
+    def activate(self, convolved: Tensor) -> Tensor:
+        """What is done to the convolution's result, `N C T H W`, before it is added."""
+        if self.norm is None or self.scale is None:
+            return convolved
+        return self.scale(F.relu(self.norm(convolved)))

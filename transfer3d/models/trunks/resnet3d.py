@@ -166,7 +166,7 @@ class TimePlan:
         )
 
     def after_stem(self, channels: int) -> nn.Module | None:
-        """A module behind the stem's pool, called with (x, units)."""
+        """A module between the stem and its pool, called with (x, units)."""
         return None
 
     def after_block(self, site: BlockSite) -> nn.Module | None:
@@ -284,8 +284,8 @@ class ResNet3d(nn.Module):
         super().__init__()
         self.num_features = spec.num_features
         self.stem = _stem(spec, plan, in_chans)
-        self.stem_pool = plan.stem_pool()
         _append(self, "after_stem", plan.after_stem(spec.stem[-1]))
+        self.stem_pool = plan.stem_pool()
         stage = Stage()
         for site in block_sites(spec):
             stage.add_module(str(site.index), _block(site, spec, plan))

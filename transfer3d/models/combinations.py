@@ -1,0 +1,164 @@
+"""V4D's inference: every combination with one unit from each section; what they share is computed once.
+
+Paper: Zhang et al., "V4D: 4D Convolutional Neural Networks for Video-level Representation Learning",
+ICLR 2020, algorithm 1.
+
+In front of the first 4D block a unit depends on itself alone. Behind it, it depends on its neighbours, behind
+the second on theirs too. So each section is followed through the net in all its *neighbourhoods*: all choices
+of a unit from it and from the sections that it has heard of. With 10 units in 4 sections there are 36
+combinations of 4 units, but only 43 neighbourhoods behind the first 4D block and 102 behind the second.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from math import prod
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from transfer3d.errors import UsageError
+from transfer3d.models.student import VideoStudent
+from transfer3d.models.trunks.resnet3d import ResNet3d, Step, run
+from transfer3d.nn.residual4d import Residual4d
+
+MAP_NDIM = 4  # C T H W
+
+
+@dataclass(frozen=True)
+class Neighbourhoods:
+    """One section's feature maps for all choices from the sections that it depends on.
+
+    Attributes:
+        first: the first of these sections.
+        maps: `B k1 ... kn C T H W`, k the numbers of units in the n sections from `first` on.
+    """
+
+    first: int
+    maps: Tensor
+
+    @property
+    def last(self) -> int:
+        """The last of the sections."""
+        return self.first + self.maps.ndim - MAP_NDIM - 2
+
+    def spread(self, first: int, last: int) -> Tensor:
+        """Returns the maps with an axis for every section from `first` to `last`, to be broadcast."""
+        leading, inner = self.maps.shape[:-MAP_NDIM], self.maps.shape[-MAP_NDIM:]
+        before, behind = (1,) * (self.first - first), (1,) * (last - self.last)
+        return self.maps.reshape(leading[0], *before, *leading[1:], *behind, *inner)
+
+
+@torch.no_grad()
+def combination_scores(
+    student: VideoStudent, clips: Tensor, *, train_units: int | None = None, chunk: int = 64
+) -> Tensor:
+    """Averages a V4D's softmax scores over all combinations (algorithm 1).
+
+    Args:
+        student: a V4D in eval mode.
+        clips: `B U C T H W`, the units of each video in order. `numpy.array_split` divides them into
+            `train_units` sections: 10 units and 4 sections make 3, 3, 2, 2, so 36 combinations.
+        train_units: how many units the student was trained with; by default what its clip says.
+        chunk: the most combinations, and the most units of a video, computed together. Memory grows with it,
+            and not with the number of combinations; what two chunks share is computed twice.
+
+    Returns:
+        Probabilities `B K`.
+
+    Raises:
+        UsageError: fewer units than sections; not a V4D; chunk below 1.
+    """
+    wanted = student.clip.units if train_units is None else train_units
+    given = clips.shape[1]
+    if given < wanted:
+        raise UsageError("E219", f"{given} units for {wanted} sections: sample at least {wanted} units.")
+    if chunk < 1:
+        raise UsageError("E219", f"chunk={chunk}: at least 1.")
+    front, rest = _split(student)
+    units = _run(clips, front, chunk)
+    sections = [slice(int(part[0]), int(part[-1]) + 1) for part in np.array_split(np.arange(given), wanted)]
+    sums = [_sum_of_scores(student, units, rest, part, chunk) for part in _parts(sections, chunk)]
+    return torch.stack(sums).sum(0) / prod(map(_length, sections))
+
+
+def _split(student: VideoStudent) -> tuple[list[Step], list[Step]]:
+    """The layers in front of the first 4D block, and the rest."""
+    trunk = student.trunk
+    if not isinstance(trunk, ResNet3d) or student.clip.units == 1:
+        raise UsageError("E219", f"{student.model_name} is no V4D: algorithm 1 is for those.")
+    steps = trunk.steps()
+    blocks = [index for index, (_, module) in enumerate(steps) if isinstance(module, Residual4d)]
+    first = blocks[0] if blocks else len(steps)
+    if any("after" in name and not isinstance(module, Residual4d) for name, module in steps):
+        raise UsageError("E219", f"{student.model_name} takes any number of units in one pass: call it.")
+    return steps[:first], steps[first:]
+
+
+def _length(section: slice) -> int:
+    return section.stop - section.start
+
+
+def _parts(sections: list[slice], chunk: int) -> Iterator[list[slice]]:
+    """Cuts the sections until a part's combinations are at most `chunk`."""
+    if prod(map(_length, sections)) <= chunk:
+        yield sections
+        return
+    longest = max(range(len(sections)), key=lambda index: _length(sections[index]))
+    start, stop = sections[longest].start, sections[longest].stop
+    middle = (start + stop) // 2
+    for half in (slice(start, middle), slice(middle, stop)):
+        yield from _parts([*sections[:longest], half, *sections[longest + 1 :]], chunk)
+
+
+def _sum_of_scores(
+    student: VideoStudent, units: Tensor, rest: Sequence[Step], sections: list[slice], chunk: int
+) -> Tensor:
+    """Adds the scores of all combinations from these sections: `B K`."""
+    hoods = [Neighbourhoods(index, units[:, section]) for index, section in enumerate(sections)]
+    for name, module in rest:
+        if isinstance(module, Residual4d):
+            hoods = _hear(module, hoods, chunk)
+        else:
+            hoods = [Neighbourhoods(hood.first, _run(hood.maps, [(name, module)], chunk)) for hood in hoods]
+    last = len(sections) - 1
+    pooled = [
+        Neighbourhoods(hood.first, hood.maps.mean((-3, -2, -1), keepdim=True)).spread(0, last)
+        for hood in hoods
+    ]
+    video = torch.stack(torch.broadcast_tensors(*pooled)).mean(0)
+    scores = student.forward_head(video.flatten(0, last + 1)).softmax(-1)
+    return scores.unflatten(0, (units.shape[0], -1)).sum(1)
+
+
+def _hear(block: Residual4d, hoods: list[Neighbourhoods], chunk: int) -> list[Neighbourhoods]:
+    """Applies a 4D block: what a unit gives to its neighbours is computed once, and added as they combine."""
+    reach = block.conv.weight.shape[2] // 2
+    taps = [_per_map(hood.maps, block.conv.unit_taps, chunk) for hood in hoods]
+    heard = []
+    for place, hood in enumerate(hoods):
+        near = range(max(0, place - reach), min(len(hoods), place + reach + 1))
+        first, last = min(hoods[other].first for other in near), max(hoods[other].last for other in near)
+        convolved = sum(
+            Neighbourhoods(hoods[other].first, taps[other][reach + other - place]).spread(first, last)
+            for other in near
+        )
+        assert isinstance(convolved, Tensor)
+        (branch,) = _per_map(convolved, lambda maps: (block.activate(maps),), chunk)
+        heard.append(Neighbourhoods(first, hood.spread(first, last) + branch))
+    return heard
+
+
+def _run(maps: Tensor, steps: Sequence[Step], chunk: int) -> Tensor:
+    """Runs 3D layers on `... C T H W`."""
+    (result,) = _per_map(maps, lambda some: (run(some, steps),), chunk)
+    return result
+
+
+def _per_map(maps: Tensor, function: Callable[[Tensor], tuple[Tensor, ...]], chunk: int) -> list[Tensor]:
+    """Applies a function of `N C T H W` to `... C T H W`, at most `chunk` maps at a time."""
+    leading = maps.shape[:-MAP_NDIM]
+    results = zip(*(function(part) for part in maps.flatten(0, -MAP_NDIM - 1).split(chunk)), strict=True)
+    return [torch.cat(parts).unflatten(0, leading) for parts in results]
