@@ -9,14 +9,15 @@ from pathlib import Path
 import torch
 
 import transfer3d
-from transfer3d.data import clip_of_file
+from transfer3d.data.clips import clip_of_file
+from transfer3d.models.checkpoint import read_metadata
 from transfer3d.nn.pixels import normalise
 
 
 def main(checkpoint: Path, video: Path) -> None:
     """Prints the three most probable classes of the video's centre."""
     student = transfer3d.load(checkpoint)
-    names = transfer3d.read_metadata(checkpoint).class_names
+    names = read_metadata(checkpoint).class_names
     clip_u8 = clip_of_file(video, student.clip)
     with torch.inference_mode():
         logits_BK = student(normalise(clip_u8[None], student.clip.mean, student.clip.std))

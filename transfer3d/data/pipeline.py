@@ -22,8 +22,9 @@ from transfer3d.data.augment import (
     transform_frames,
 )
 from transfer3d.data.batch import Batch, Draw
+from transfer3d.data.clips import clips_of_frames, evaluation_clips
 from transfer3d.data.decode import BadVideo, Video
-from transfer3d.data.sampling import Indices, Views, evaluation_views, training_clip
+from transfer3d.data.sampling import Indices, Views, training_clip
 from transfer3d.data.videoset import VideoSet
 from transfer3d.data.workers import Made, Maker, run_workers
 from transfer3d.errors import DataError, UsageError
@@ -209,7 +210,9 @@ class _TrainingClips(Maker):
         with Video(self.videos.open(index), name=self.videos.keys[index]) as video:
             indices = training_clip(video.frames, self._clip, rng)
             frames = video.read(indices.ravel(), short_side=self._side)
-        return _clips(transform_frames(self._transform, frames, seed=int(rng.integers(2**63))), indices)
+        return clips_of_frames(
+            transform_frames(self._transform, frames, seed=int(rng.integers(2**63))), indices
+        )
 
 
 class _TestingViews(Maker):
@@ -232,15 +235,8 @@ class _TestingViews(Maker):
 
     def _one(self, index: int) -> Tensor:
         self.now_at(index)
-        with Video(self.videos.open(index), name=self.videos.keys[index]) as video:
-            indices = evaluation_views(video.frames, self._clip, self._views)
-            frames = video.read(indices.ravel(), short_side=self._side)
-        return _clips(transform_frames(self._transform, frames, seed=0), indices)
-
-
-def _clips(frames_NCHW: Tensor, indices: Indices) -> Tensor:
-    """Returns [..., C, T, H, W] for indices [..., T]."""
-    return frames_NCHW.unflatten(0, indices.shape).transpose(-4, -3)
+        source, name = self.videos.open(index), self.videos.keys[index]
+        return evaluation_clips(source, self._clip, self._views, name=name, transform=self._transform)
 
 
 def _batch(videos: VideoSet, clips_u8: Tensor, indices: list[int]) -> Batch:

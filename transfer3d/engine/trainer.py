@@ -144,7 +144,8 @@ class Trainer:
             raise NonFiniteError(
                 "E600",
                 f"step {self.step + 1}: loss {float(report.total.detach()):.4g}, "
-                f"gradient norm {float(norm or 0):.4g} with clips {', '.join(batch.keys[:4])}. Lower lr, or use --precision fp32; "
+                f"gradient norm {float(norm or 0):.4g} with clips {', '.join(batch.keys[:4])}. "
+                "Lower lr, or use --precision fp32; "
                 "the last checkpoint is as it was.",
             )
         self.optimizer.step()

@@ -30,7 +30,7 @@ from transfer3d.run.teacher import train_teacher
 
 MARKER = "demo.json"
 TEACHER, FAMILY = "test_resnet", "p3d"
-LABELS_PER_CLASS = 8
+LABELS_PER_CLASS = 4
 STRIPS = 6
 
 
@@ -149,5 +149,5 @@ def _sample_clips(shards: str, checkpoint: Path, seed: int) -> list[tuple[str, n
     strips = []
     for number, batch in enumerate(view_batches(videos, clip, views=1, batch_size=1)):
         if number in chosen:
-            strips.append((videos.classes[int(batch.labels_B[0])], batch.clips_u8[0, 0].numpy()))
+            strips.append((videos.classes[int(batch.labels_B[0])], batch.clips_u8[0].numpy()))
     return strips
