@@ -1,0 +1,43 @@
+"""Every registered name at its full width, on clips of two small frames."""
+
+import pytest
+import torch
+from torch import nn
+
+from transfer3d.models.registry import create_model, list_models
+
+
+def small_clips(student):
+    units = (2,) if student.clip.units > 1 else ()
+    return torch.randn(2, *units, 3, 2, 32, 32, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize("name", list_models())
+def test_forward_and_backward(name):
+    student = create_model(name, num_classes=3).train()
+    logits = student(small_clips(student))
+    assert logits.shape == (2, 3)
+    nn.functional.cross_entropy(logits, torch.arange(2)).backward()
+    for parameter_name, parameter in student.named_parameters():
+        assert parameter.grad is not None, parameter_name
+        assert parameter.grad.isfinite().all(), parameter_name
+        # a branch that starts at zero learns from its second step on: see test_zero_branches.py
+        assert parameter.grad.any() or ".after" in parameter_name, parameter_name
+
+
+@pytest.mark.parametrize("name", list_models("*_tiny"))
+def test_training_differs_from_evaluation_in_batch_norm_and_dropout_alone(name):
+    student = create_model(name, num_classes=3, drop_rate=0.5)
+    clips = small_clips(student)
+    with torch.no_grad():
+        evaluated = student.eval()(clips)
+        trained = student.train()(clips)
+        for module in student.modules():
+            if isinstance(module, (nn.BatchNorm3d, nn.Dropout)):
+                module.eval()
+        before = {key: value.clone() for key, value in student.state_dict().items()}
+        student.load_state_dict(create_model(name, num_classes=3).state_dict())
+        torch.testing.assert_close(student(clips), evaluated)
+    assert not torch.allclose(trained, evaluated)
+    moved = {key for key, value in student.state_dict().items() if not torch.equal(value, before[key])}
+    assert moved == {key for key in before if "running_" in key or "num_batches" in key}
