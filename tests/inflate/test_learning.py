@@ -8,6 +8,13 @@ from transfer3d.inflate import inflate
 from transfer3d.inflate.rules import Filler
 from transfer3d.nn.pseudo3d import Pseudo3d
 
+SOURCES = [
+    ("test_resnet", "p3d"),
+    ("test_resnet", "v4d"),
+    ("test_resnet", "f4d"),
+    ("test_densenet", "t3d"),
+]
+
 
 def freeze_batch_norm(student):
     for module in student.modules():
@@ -15,7 +22,7 @@ def freeze_batch_norm(student):
             module.eval().requires_grad_(False)
 
 
-@pytest.mark.parametrize("source, family", [("test_resnet", "p3d"), ("test_densenet", "t3d")])
+@pytest.mark.parametrize("source, family", SOURCES)
 @pytest.mark.parametrize("frozen_bn", [False, True])
 def test_after_two_steps_no_parameter_is_dead(source, family, frozen_bn, image_model):
     student = inflate(image_model(source), family, num_classes=4, frozen_bn=frozen_bn).student.train()
@@ -24,7 +31,8 @@ def test_after_two_steps_no_parameter_is_dead(source, family, frozen_bn, image_m
     learning = [p for p in student.parameters() if p.requires_grad]
     optimizer = torch.optim.SGD(learning, lr=0.01)
     generator = torch.Generator().manual_seed(0)
-    clips, labels = torch.randn(8, 3, 16, 32, 32, generator=generator), torch.arange(8) % 4
+    units = (student.clip.units,) if student.clip.units > 1 else ()
+    clips, labels = torch.randn(8, *units, 3, 8, 32, 32, generator=generator), torch.arange(8) % 4
     for step in range(3):
         optimizer.zero_grad()
         nn.functional.cross_entropy(student(clips), labels).backward()

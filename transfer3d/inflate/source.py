@@ -10,16 +10,21 @@ from timm.models import DenseNet, ResNet
 from timm.models.densenet import DenseBlock, DenseLayer, DenseTransition
 from timm.models.resnet import BasicBlock, Bottleneck
 from torch import nn
+from torchvision.models.googlenet import BasicConv2d, Inception
 
 from transfer3d.errors import UsageError
+from transfer3d.models.googlenet import GoogLeNet
 from transfer3d.models.image import image_facts
 from transfer3d.models.trunks.densenet3d import DenseNetSpec
+from transfer3d.models.trunks.googlenet3d import EPS as GOOGLENET_EPS
+from transfer3d.models.trunks.googlenet3d import GoogLeNetSpec
 from transfer3d.models.trunks.resnet3d import EXPANSION, FIRST_STAGE, BlockKind, ResNetSpec
 from transfer3d.models.trunks.spec import TrunkSpec
 
 KNOWN_SOURCES = {
     ResNetSpec: "timm ResNets (test_resnet, resnet18 to resnet152; d, wide, resnext, seresnet forms)",
     DenseNetSpec: "timm DenseNets (test_densenet, densenet121, 161, 169, 201)",
+    GoogLeNetSpec: "torchvision's GoogLeNet (test_googlenet, googlenet)",
 }
 BATCH_NORM_EPS = 1e-5
 
@@ -36,7 +41,7 @@ UNDERSTOOD: set[type[nn.Module]] = {
     *(ResNet, DenseNet, BasicBlock, Bottleneck, DenseBlock, DenseLayer, DenseTransition, SqueezeExcite),
     *(nn.Sequential, nn.Conv2d, nn.BatchNorm2d, BatchNormAct2d, nn.Linear, nn.ReLU, nn.Sigmoid, Sigmoid),
     *(nn.MaxPool2d, nn.AvgPool2d, SelectAdaptivePool2d, nn.AdaptiveAvgPool2d, nn.Flatten),
-    *(nn.Identity, nn.Dropout, DropPath),
+    *(nn.Identity, nn.Dropout, DropPath, GoogLeNet, Inception, BasicConv2d),
 }
 """Types of layers whose 3D form is known; the student has no other."""
 
@@ -73,8 +78,10 @@ def read_source(model: nn.Module) -> Source:
         spec, modules, head = read_resnet(name, model)
     elif isinstance(model, DenseNet):
         spec, modules, head = read_densenet(model)
+    elif isinstance(model, GoogLeNet):
+        spec, modules, head = model.spec, dict(_googlenet_modules(model)), "fc"
     else:
-        known = " and ".join(KNOWN_SOURCES.values())
+        known = ", ".join(KNOWN_SOURCES.values())
         raise UsageError(
             "E242",
             f"{name} is a {type(model).__name__}, which no family takes: {known} can be inflated.",
@@ -168,9 +175,20 @@ def read_densenet(model: DenseNet) -> tuple[DenseNetSpec, dict[str, str], str]:
     return spec, dict(pairs), "classifier"
 
 
+def _googlenet_modules(model: GoogLeNet) -> list[tuple[str, str]]:
+    """The student has torchvision's names, but for its norms."""
+    convs = [path for path, module in model.named_modules() if isinstance(module, BasicConv2d)]
+    return [
+        (f"trunk.{path}.{ours}", f"{path}.{theirs}")
+        for path in convs
+        for ours, theirs in (("conv", "conv"), ("norm", "bn"))
+    ]
+
+
 def _check_layers(name: str, model: nn.Module, known: str) -> None:
     """Raises UsageError where the shape alone does not say that the student will compute the same."""
     odd = {type(module).__name__ for module in model.modules() if type(module) not in UNDERSTOOD}
+    eps = GOOGLENET_EPS if isinstance(model, GoogLeNet) else BATCH_NORM_EPS
     for path, module in model.named_modules():
         if path == "maxpool" and not isinstance(module, nn.MaxPool2d):
             odd.add("a stem without its max pool")
@@ -182,7 +200,7 @@ def _check_layers(name: str, model: nn.Module, known: str) -> None:
             odd.add("a deep stem")
         if isinstance(module, nn.Conv2d) and max(module.dilation) > 1:
             odd.add("a dilated convolution")
-        if isinstance(module, (nn.BatchNorm2d, BatchNormAct2d)) and module.eps != BATCH_NORM_EPS:
+        if isinstance(module, (nn.BatchNorm2d, BatchNormAct2d)) and module.eps != eps:
             odd.add(f"BatchNorm with eps {module.eps}")
         if isinstance(module, SelectAdaptivePool2d) and module.pool_type != "avg":
             odd.add(f"global {module.pool_type} pooling")

@@ -16,7 +16,7 @@ from timm.models import get_pretrained_cfg, load_state_dict
 from torch import Tensor, nn
 
 from transfer3d.errors import SetupError, UsageError, WeightsError, did_you_mean
-from transfer3d.models import tiny_densenet  # noqa: F401 - registers it
+from transfer3d.models import googlenet, tiny_densenet  # noqa: F401 - registers them
 from transfer3d.models.header import differences, read_header
 
 HUB_FILES = ("model.safetensors", "pytorch_model.bin")

@@ -56,15 +56,16 @@ class GoogLeNetSpec(TrunkSpec):
     @property
     def num_features(self) -> int:
         """Channels of the last inception."""
-        return _joined(self.widths("inception5b"))
+        return self.joined("inception5b")
+
+    def joined(self, name: str) -> int:
+        """Channels that an inception's four branches have together."""
+        one, _, three, _, five, pooled = self.widths(name)
+        return one + three + five + pooled
 
 
 GOOGLENET = GoogLeNetSpec()
 TEST_GOOGLENET = GoogLeNetSpec(divisor=8)
-
-
-def _joined(widths: tuple[int, ...]) -> int:
-    return widths[0] + widths[2] + widths[4] + widths[5]
 
 
 class SeparableMaxPool(nn.Sequential):
@@ -120,7 +121,7 @@ class GoogLeNet3d(nn.Sequential):
             if name == "inception5a":
                 self.maxpool4 = SeparableMaxPool(2, 2, time=True)
             self.add_module(name, Inception(channels, spec.widths(name)))
-            channels = _joined(spec.widths(name))
+            channels = spec.joined(name)
 
     def forward(self, input: Tensor) -> Tensor:  # the base class's name for it
         """`B C T H W` to feature maps `B D T/8 H/32 W/32`."""
