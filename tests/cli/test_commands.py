@@ -62,7 +62,7 @@ def test_models_prints_facts_as_json(run):
 
 
 def test_models_finds_a_student_by_its_papers_name(run):
-    assert "p3d_resnet50" in run("models", "p3d63").output
+    assert [row["name"] for row in json.loads(run("models", "p3d63", "--json").output)] == ["p3d_resnet50"]
 
 
 def test_env_names_the_decoder_and_this_torch(run):

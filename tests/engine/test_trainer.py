@@ -79,12 +79,12 @@ def claim(path, resume=False):
     return RunFolder(path, resume=resume)
 
 
-class Crash(Exception):
+class CrashError(Exception):
     pass
 
 
 def crash(_task):
-    raise Crash
+    raise CrashError
 
 
 @pytest.mark.parametrize("stop_at", [1, 3, 5, 7])
@@ -93,7 +93,7 @@ def test_a_run_that_died_resumes_to_bit_equal_weights(tmp_path, stop_at):
     straight.run()
     folder = claim(tmp_path / "broken")
     broken, _ = make(folder, at_step={stop_at: crash})
-    with pytest.raises(Crash):
+    with pytest.raises(CrashError):
         broken.run()
     folder.close()
     folder = claim(tmp_path / "broken", resume=True)

@@ -1,0 +1,124 @@
+"""Two real processes on gloo, and a run that is killed."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+import transfer3d
+
+pytestmark = pytest.mark.proc
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
+TINY = ["--workers", "0", "--set", "batch_size=8", "--set", "log_every=1", "--precision", "fp32"]
+
+
+def launch(processes, *arguments):
+    """What `accelerate launch` runs on GPUs; on CPUs it would start one process only."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    command += ["--nproc-per-node", str(processes), "-m", "transfer3d", *map(str, arguments)]
+    environment = {**ENVIRONMENT, "ACCELERATE_USE_CPU": "true"}
+    return subprocess.run(command, capture_output=True, text=True, env=environment, check=False, timeout=240)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    path = tmp_path_factory.mktemp("student") / "student.safetensors"
+    names = [f"{digit}_{way}" for digit in range(10) for way in ("down", "left", "right", "up")]
+    transfer3d.save(transfer3d.create_model("p3d_tiny", num_classes=40, seed=1), path, class_names=names)
+    return path
+
+
+def test_evaluation_gives_the_same_numbers_from_one_and_two_processes(checkpoint, digits_folder, tmp_path):
+    reports = []
+    for processes in (1, 2):
+        out = tmp_path / f"report-{processes}.json"
+        done = launch(
+            processes, "evaluate", checkpoint, "--data", digits_folder / "shards", "--split", "train",
+            "--workers", "0", "--precision", "fp32", "-o", out,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        reports.append(json.loads(out.read_text()))
+    assert reports[0]["expected"] == 80
+    assert reports[0] == reports[1]
+
+
+def test_two_processes_train_one_student(digits_folder, tmp_path):
+    out = tmp_path / "run"
+    done = launch(
+        2, "correspond", "--recipe", "demo/tiny-correspond", "--weights", "none",
+        "--data", digits_folder / "shards", "-o", out, *TINY, "--set", "max_steps=3",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("3 steps of 8 clips") == 1
+    assert "on 2 processes" in done.stderr
+    rows = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == [1, 2, 3]
+    assert all(
+        torch.isfinite(t).all() for t in transfer3d.load(out / "model.safetensors").state_dict().values()
+    )
+
+
+def test_a_refused_folder_ends_both_processes_at_once(digits_folder, tmp_path):
+    (tmp_path / "file").write_text("")
+    started = time.monotonic()
+    done = launch(
+        2, "correspond", "--recipe", "demo/tiny-correspond", "--weights", "none",
+        "--data", digits_folder / "shards", "-o", tmp_path / "file" / "run", *TINY,
+    )  # fmt: skip
+    assert done.returncode != 0
+    assert "cannot be written" in done.stderr
+    assert time.monotonic() - started < 60
+
+
+def finetune(digits_folder, out, *more):
+    command = [sys.executable, "-m", "transfer3d", "finetune", "p3d_tiny", "--recipe", "demo/tiny-finetune"]
+    command += ["--data", str(digits_folder / "shards"), "-o", str(out), *TINY]
+    command += ["--set", "max_steps=60", "--set", "save_every=5", *more]
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT
+    )
+
+
+def wait_for(path: Path, process):
+    deadline = time.monotonic() + 120
+    while not path.exists():
+        assert process.poll() is None, process.stderr.read()
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_kill_9_and_resume_give_bit_equal_weights(digits_folder, tmp_path):
+    straight = finetune(digits_folder, tmp_path / "straight")
+    assert straight.wait(240) == 0, straight.stderr.read()
+    out = tmp_path / "killed"
+    process = finetune(digits_folder, out)
+    wait_for(out / "checkpoints" / "step-20", process)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (out / "finished.json").exists()
+    refused = finetune(digits_folder, out)
+    assert refused.wait(120) == 2
+    assert "--resume" in refused.stderr.read()
+    resumed = finetune(digits_folder, out, "--resume")
+    assert resumed.wait(240) == 0, resumed.stderr.read()
+    first = transfer3d.load(tmp_path / "straight" / "model.safetensors").state_dict()
+    second = transfer3d.load(out / "model.safetensors").state_dict()
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    steps = [json.loads(line)["step"] for line in (out / "metrics.jsonl").read_text().splitlines()]
+    assert sorted(set(steps)) == list(range(1, 61))
+    assert len(steps) == 61  # and one validation
+
+
+def test_sigterm_saves_and_exits_with_75(digits_folder, tmp_path):
+    out = tmp_path / "preempted"
+    process = finetune(digits_folder, out)
+    wait_for(out / "checkpoints" / "step-5", process)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(60) == 75
+    assert "--resume" in process.stderr.read()
