@@ -40,7 +40,6 @@ def models(
                 "parameters": cost.parameters,
                 "gmac": round(cost.gmac, 3),
                 "clip": f"{frames}x{clip.size}x{clip.size}@{clip.stride}",
-                "num_classes": cost.num_classes,
                 "source": found.source,
                 "paper": found.paper,
             }

@@ -9,9 +9,17 @@ import typer
 from rich.console import Console
 
 
+class _Facts(Console):
+    """Leaves a closed pipe to the command line, which takes it for the reader's good right."""
+
+    def on_broken_pipe(self) -> None:
+        """Called by rich while it handles the error."""
+        raise BrokenPipeError
+
+
 def out() -> Console:
     """Returns the console of facts."""
-    return Console(highlight=False, soft_wrap=True)
+    return _Facts(highlight=False, soft_wrap=True)
 
 
 def progress_console() -> Console:

@@ -145,8 +145,11 @@ def plan_steps(session: Session, objective: Objective, clip: ClipSpec, videos: V
 
 
 def _say_plan(session: Session, plan: Plan, total: int, steps: int, videos: int) -> None:
+    world = session.accelerator.num_processes
+    where = f" on {world} processes" if world > 1 else ""
     session.say(
-        f"{steps} steps of {total} clips ({steps * total / videos:.1f} epochs), {session.recipe.precision}: "
+        f"{steps} steps of {total} clips ({steps * total / videos:.1f} epochs){where}, "
+        f"{session.recipe.precision}: "
         f"about {readable_bytes(plan.step_bytes)} of {readable_bytes(plan.free_bytes)} free memory and "
         f"{readable_seconds(plan.step_seconds * steps)} of computing"
     )
