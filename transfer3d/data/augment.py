@@ -29,7 +29,7 @@ class AugmentConfig(BaseModel):
 
     scale: tuple[float, float] = (1.0, 1.25)
     flip: bool = True
-    colour: float = Field(0.0, ge=0, le=1)
+    colour: float = Field(default=0.0, ge=0, le=1)
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:

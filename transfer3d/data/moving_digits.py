@@ -57,15 +57,15 @@ class SynthConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    seed: int = Field(0, ge=0)
+    seed: int = Field(default=0, ge=0)
     background: Background = "weak"
-    frames: int = Field(16, ge=2)
-    size: int = Field(64, ge=16, multiple_of=2)
-    train: int = Field(25, ge=1)
-    val: int = Field(5, ge=0)
-    test: int = Field(10, ge=0)
-    unlabelled: int = Field(2000, ge=0)
-    stills: int = Field(20, ge=0)
+    frames: int = Field(default=16, ge=2)
+    size: int = Field(default=64, ge=16, multiple_of=2)
+    train: int = Field(default=25, ge=1)
+    val: int = Field(default=5, ge=0)
+    test: int = Field(default=10, ge=0)
+    unlabelled: int = Field(default=2000, ge=0)
+    stills: int = Field(default=20, ge=0)
 
     def count(self, part: Part) -> int:
         """Returns how many videos a part has."""

@@ -58,6 +58,4 @@ def gather_list(accelerator: Accelerator, items: list[Any]) -> list[Any]:
 
 def any_process(accelerator: Accelerator, flag: bool) -> bool:
     """Whether `flag` is set in any process."""
-    if accelerator.num_processes == 1:
-        return flag
-    return bool(accelerator.reduce(torch.tensor(float(flag), device=accelerator.device)) > 0)
+    return any(gather_list(accelerator, [flag]))

@@ -94,7 +94,7 @@ def write_report(facts: DemoFacts, html: Path, picture: Path) -> None:
     loss = figures.new_figure(7, 3.2)
     training = {student.name: curve(student.log, "train", "loss") for student in facts.students}
     figures.draw_curves(loss.subplots(), training, label="training loss (cross-entropy)")
-    confusion = figures.new_figure(7.2, 6.6)
+    confusion = figures.new_figure(9, 8.2)
     figures.draw_confusion(confusion.subplots(), facts.best.report["confusion"], facts.classes)
     header = ("student", "top-1", "digit", "motion", "top-5", "starts from")
     parts = [
@@ -148,7 +148,8 @@ def _summary(facts: DemoFacts, accuracies: Mapping[str, float], chance: float) -
     from PIL import Image
 
     figure = figures.new_figure(10, 5.2)
-    top, bottom = np.ravel(figure.subfigures(2, 1, height_ratios=(3, 2.1)))
+    grid = figure.add_gridspec(2, 1, height_ratios=(3, 2.1))
+    top, bottom = figure.add_subfigure(grid[0]), figure.add_subfigure(grid[1])
     left, right = top.subplots(1, 2)
     figures.draw_bars(left, accuracies, chance=chance, label="test accuracy (top-1), %")
     left.set_title("few labels: where the student starts from", fontsize=10)

@@ -48,7 +48,8 @@ def draw_bars(axes: Axes, values: Mapping[str, float], *, chance: float, label: 
     for row, value in enumerate(shown[::-1]):
         axes.text(value + 1, row, f"{value:.1f} %", va="center")
     axes.axvline(100 * chance, color="#555555", linestyle=":")
-    axes.text(100 * chance, len(names) - 0.45, f" chance {100 * chance:.3g} %", color="#555555", fontsize=8)
+    axes.set_ylim(-1, len(names) - 0.5)
+    axes.text(100 * chance, -0.75, f" chance {100 * chance:.3g} %", color="#555555", va="center", fontsize=8)
     axes.set_xlim(0, max(100 * chance, *shown) * 1.2 + 5)
     axes.set_xlabel(label)
     axes.spines[["top", "right"]].set_visible(False)
@@ -64,7 +65,8 @@ def draw_curves(
         axes.plot([x for x, _ in points], [factor * y for _, y in points], label=name, linewidth=1.8, **style)
     if line is not None:
         axes.axhline(factor * line[0], color="#555555", linestyle=":", linewidth=1)
-        axes.text(0, factor * line[0], f" {line[1]}", color="#555555", fontsize=8, va="bottom")
+        end = axes.get_xlim()[1]
+        axes.text(end, factor * line[0], line[1], color="#555555", fontsize=8, va="bottom", ha="right")
     axes.set_xlabel("optimiser step")
     axes.set_ylabel(label)
     axes.legend(frameon=False, fontsize=8)
@@ -76,7 +78,7 @@ def draw_confusion(axes: Axes, confusion: Sequence[Sequence[int]], classes: Sequ
     counts = np.asarray(confusion, dtype=float)
     shares = 100 * counts / np.maximum(counts.sum(1, keepdims=True), 1)
     image = axes.imshow(shares, cmap="cividis", vmin=0, vmax=100, interpolation="nearest")
-    size = max(3.0, 8 - 0.12 * len(classes))
+    size = max(5.0, 9 - 0.1 * len(classes))
     axes.set_xticks(range(len(classes)), classes, rotation=90, fontsize=size)
     axes.set_yticks(range(len(classes)), classes, fontsize=size)
     axes.set_xlabel("predicted class")

@@ -17,7 +17,8 @@ h1 { font-size: 1.6rem; margin-bottom: .2rem; } h2 { font-size: 1.15rem; margin-
 p.note { color: var(--soft); margin-top: .2rem; }
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; } td, th { padding: .3rem .8rem; border-bottom: 1px solid var(--line); }
-th { text-align: left; } td.number { text-align: right; font-variant-numeric: tabular-nums; }
+th { text-align: left; white-space: nowrap; }
+td.number { text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums; }
 figure { margin: 1rem 0; background: #ffffff; color: #1c2126; border-radius: 6px; padding: .6rem; }
 figure svg, figure img { max-width: 100%; height: auto; display: block; }
 figcaption { font-size: .9rem; color: #5b6570; margin-top: .3rem; }
@@ -32,16 +33,15 @@ def heading(text: str, note: str = "") -> str:
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Returns a table; all columns but the first hold numbers."""
+    """Returns a table; cells that begin with a digit are numbers and stand at the right."""
     head = "".join(f"<th>{escape(cell)}</th>" for cell in header)
-    body = "".join(
-        "<tr>"
-        + f"<td>{escape(row[0])}</td>"
-        + "".join(f'<td class="number">{escape(cell)}</td>' for cell in row[1:])
-        + "</tr>"
-        for row in rows
-    )
+    body = "".join("<tr>" + "".join(map(_cell, row)) + "</tr>" for row in rows)
     return f'<div class="wide"><table><tr>{head}</tr>{body}</table></div>'
+
+
+def _cell(text: str) -> str:
+    kind = ' class="number"' if text[:1].isdigit() else ""
+    return f"<td{kind}>{escape(text)}</td>"
 
 
 def svg_figure(svg: str, caption: str) -> str:
