@@ -18,10 +18,20 @@ def run():
 
 
 def test_every_command_has_a_help_with_an_example(run):
-    names = [command.callback.__name__ for command in app.registered_commands if command.callback]
-    assert {"models", "inflate", "correspond", "finetune", "evaluate", "predict", "synth", "demo"} <= set(
-        names
-    )
+    names = [
+        command.name or command.callback.__name__ for command in app.registered_commands if command.callback
+    ]
+    assert {
+        "models",
+        "inflate",
+        "import",
+        "correspond",
+        "finetune",
+        "evaluate",
+        "predict",
+        "synth",
+        "demo",
+    } <= set(names)
     for name in names:
         text = run(name, "--help").output
         assert "Example:" in text, name

@@ -15,7 +15,19 @@ import typer
 from typer.core import TyperGroup
 
 from transfer3d import __version__
-from transfer3d.cli import correspond, demo, env, evaluate, finetune, inflate, models, predict, recipe, synth
+from transfer3d.cli import (
+    correspond,
+    demo,
+    env,
+    evaluate,
+    finetune,
+    import_,
+    inflate,
+    models,
+    predict,
+    recipe,
+    synth,
+)
 from transfer3d.errors import Transfer3dError
 
 
@@ -86,6 +98,7 @@ def transfer3d(
 
 app.command()(models.models)
 app.command()(inflate.inflate)
+app.command("import")(import_.import_)
 app.command()(correspond.correspond)
 app.command()(finetune.finetune)
 app.command()(evaluate.evaluate)

@@ -1,12 +1,12 @@
-"""The account of an inflation: where every tensor came from, and where every tensor went."""
+"""The account of an inflation or an import: where every tensor came from, and where every tensor went."""
 
 from __future__ import annotations
 
 import re
 from collections import Counter
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
 
 from transfer3d.errors import WeightsError
 
@@ -41,6 +41,20 @@ class Account:
         """Returns how many tensors went each way."""
         counted = Counter(row.how for row in self.rows)
         return {how: counted[how] for how in ("inflated", "copied", "reshaped", "fresh", "dropped")}
+
+    def facts(self) -> list[dict[str, Any]]:
+        """Returns every row in JSON form."""
+        return [asdict(row) for row in self.rows]
+
+    def lines(self) -> list[str]:
+        """Returns every row, and the totals, as text."""
+        lines = []
+        for row in self.rows:
+            note = f"  ({row.note})" if row.note else ""
+            lines.append(f"  {row.how:<9} {row.source or '-':<40} -> {row.target or '-'}{note}")
+        counts = self.counts()
+        total = ", ".join(f"{count} {how}" for how, count in counts.items())
+        return [*lines, f"{len(self.rows)} tensors: {total}"]
 
 
 def close(

@@ -12,12 +12,13 @@ import timm
 import torch
 from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url, try_to_load_from_cache
 from huggingface_hub.errors import EntryNotFoundError
-from timm.models import get_pretrained_cfg, load_state_dict
+from timm.models import get_pretrained_cfg
 from torch import Tensor, nn
 
 from transfer3d.errors import SetupError, UsageError, WeightsError, did_you_mean
 from transfer3d.models import googlenet, tiny_densenet  # noqa: F401 - registers them
-from transfer3d.models.header import differences, read_header
+from transfer3d.models.header import differences
+from transfer3d.models.state_file import read_state
 
 HUB_FILES = ("model.safetensors", "pytorch_model.bin")
 HUB_TIMEOUT_S = 5.0
@@ -151,7 +152,7 @@ def _hub_file(name: str) -> Path:
 
 def _filled(name: str, path: Path, in_chans: int) -> nn.Module:
     """Builds a model with the head that its file has, and fills it strictly."""
-    state = _read_state(path)
+    state = read_state(path)
     cfg = get_pretrained_cfg(name)
     classifier = (cfg.classifier if cfg else None) or "fc"
     head = state.get(f"{classifier if isinstance(classifier, str) else classifier[0]}.weight")
@@ -169,17 +170,3 @@ def _filled(name: str, path: Path, in_chans: int) -> nn.Module:
         raise WeightsError("E430", f"{path}: no weights of {name}: tensors {found}.") from error
     cast(Any, model).pretrained_cfg.pop("state_dict", None)
     return model
-
-
-def _read_state(path: Path) -> dict[str, Tensor]:
-    if path.suffix == ".safetensors":
-        read_header(path)
-    elif not path.is_file():
-        what = "is a folder" if path.is_dir() else "does not exist"
-        raise WeightsError("E423", f"{path}: {what}: give the path of a weights file.")
-    try:
-        state = load_state_dict(str(path), weights_only=True)
-        return {name: tensor for name, tensor in state.items() if isinstance(tensor, Tensor)}
-    except Exception as error:  # a damaged pickle raises whatever its bytes happen to say
-        reason = str(error).split(". ")[0].splitlines()[0] if str(error) else type(error).__name__
-        raise WeightsError("E422", f"{path}: no readable weights ({reason}): give another file.") from error

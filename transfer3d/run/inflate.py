@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from transfer3d.errors import UsageError
 from transfer3d.inflate.inflation import Inflated
 from transfer3d.inflate.inflation import inflate as inflate_network
 from transfer3d.inflate.rules import TemporalInit
 from transfer3d.models.checkpoint import save
 from transfer3d.models.image import create_image_model
+from transfer3d.run.output_file import refuse_existing
 
 
 @dataclass(frozen=True)
@@ -25,10 +25,6 @@ class InflatedFile:
 
     def facts(self) -> dict[str, Any]:
         """Returns account and proof, JSON-able."""
-        rows = [
-            {"target": row.target, "source": row.source, "how": row.how, "note": row.note}
-            for row in self.inflated.account.rows
-        ]
         student = self.inflated.student
         return {
             "file": str(self.path),
@@ -36,7 +32,7 @@ class InflatedFile:
             "model_args": student.model_args,
             "num_classes": student.num_classes,
             **self.inflated.provenance,
-            "tensors": rows,
+            "tensors": self.inflated.account.facts(),
         }
 
     def verdict(self) -> str:
@@ -46,13 +42,7 @@ class InflatedFile:
     def text(self) -> str:
         """Returns account, proof and file, as lines."""
         lines = [f"{self.source} (weights {self.weights}) -> {self.inflated.student.model_name}"]
-        for row in self.inflated.account.rows:
-            note = f"  ({row.note})" if row.note else ""
-            lines.append(f"  {row.how:<9} {row.source or '-':<40} -> {row.target or '-'}{note}")
-        counts = self.inflated.account.counts()
-        total = sum(counts.values())
-        lines.append(f"{total} tensors: " + ", ".join(f"{count} {how}" for how, count in counts.items()))
-        lines += [str(self.inflated.proof), f"wrote {self.path}"]
+        lines += [*self.inflated.account.lines(), str(self.inflated.proof), f"wrote {self.path}"]
         return "\n".join(lines)
 
 
@@ -86,18 +76,13 @@ def inflate_to_file(
         WeightsError, SetupError: the weights are refused, or cannot be had.
     """
     if out is not None:
-        _refuse_existing(out, force)
+        refuse_existing(out, force)
     network = create_image_model(model, weights, in_chans=in_chans, seed=seed)
     inflated = inflate_network(
         network, to, temporal_init=cast(TemporalInit, temporal_init), num_classes=num_classes, seed=seed
     )
     path = out or Path(f"{inflated.student.model_name}.safetensors")
-    _refuse_existing(path, force)
+    refuse_existing(path, force)
     provenance = {"made_by": "inflate", "weights": weights, **inflated.provenance}
     save(inflated.student, path, provenance=provenance)
     return InflatedFile(model, weights, path, inflated)
-
-
-def _refuse_existing(path: Path, force: bool) -> None:
-    if path.exists() and not force:
-        raise UsageError("E218", f"{path} exists. Give another name with -o, or --force to overwrite it.")

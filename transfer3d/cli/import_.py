@@ -1,0 +1,48 @@
+"""`transfer3d import`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from transfer3d.cli import options
+from transfer3d.cli.output import out as stdout
+from transfer3d.cli.output import print_json
+
+
+def import_(
+    kind: Annotated[
+        str,
+        typer.Argument(
+            metavar="KIND", help="p3d-pytorch, v4d-release, pytorchvideo-slow or torchvision-video."
+        ),
+    ],
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="State dict: PyTorch (weights only) or safetensors.")
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option("-o", "--out", help="Checkpoint to write. Default: ./<student>.safetensors."),
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="What a state dict cannot say; p3d-pytorch: `blocks=A|B|C|ABC` (default ABC). Repeatable.",
+        ),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
+    json: options.Json = False,
+) -> None:
+    """Turn a released checkpoint into one of ours that computes the same, with an account of every tensor.
+
+    Example: `transfer3d import p3d-pytorch p3d63.pth -o p3d63.safetensors --set blocks=ABC`
+    """
+    from transfer3d.run.import_ import import_to_file
+
+    done = import_to_file(kind, file, out, settings=settings or (), force=force)
+    if json:
+        print_json(done.facts())
+    else:
+        stdout().print(done.text(), markup=False)

@@ -1,0 +1,13 @@
+"""Files that a command is about to write."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from transfer3d.errors import UsageError
+
+
+def refuse_existing(path: Path, force: bool) -> None:
+    """Raises UsageError where something is at `path` already, unless it may be overwritten."""
+    if path.exists() and not force:
+        raise UsageError("E218", f"{path} exists. Give another name with -o, or --force to overwrite it.")
