@@ -3,8 +3,8 @@
 import pytest
 import timm
 import torch
-from transfer3d.models.image import create_image_model
 
+from transfer3d.models.image import create_image_model
 from transfer3d.models.registry import create_model, list_models
 from transfer3d.transfer.correspondence import Correspondence
 from transfer3d.transfer.teacher import FrozenTeacher, paired_student

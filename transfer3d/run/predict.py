@@ -42,6 +42,7 @@ def predict_videos(
         console.print(f"left out {dropped.path}: {dropped.reason}", highlight=False)
     accelerator = make_accelerator(resolve_precision(precision))
     scores = score_videos(student, source, accelerator, ViewPlan(clips=clips), console=console)
+    accelerator.end_training()
     rows = []
     for path, scores_K in zip(source.keys, scores.videos_NK, strict=True):
         best = scores_K.topk(min(top, len(names)))
