@@ -17,7 +17,7 @@ LAYERS = (
     {"errors", "layout", "files", "progress"},
     {"nn", "data"},
     {"models"},
-    {"inflate"},
+    {"inflate", "export"},
     {"transfer"},
     {"engine"},
     {"evaluate"},
@@ -28,7 +28,7 @@ LAYERS = (
     {"cli"},
 )
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
-NO_DATA = {"transfer", "models", "inflate", "nn"}
+NO_DATA = {"transfer", "models", "inflate", "export", "nn"}
 
 
 def imported_rooms(path: Path) -> set[str]:

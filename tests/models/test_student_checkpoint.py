@@ -51,7 +51,9 @@ def test_metadata(file):
     with safe_open(file, "pt") as opened:
         strings = opened.metadata()
     assert strings["format"] == "pt"
-    expected = {"version", "model", "model_args", "num_classes", "class_names", "clip", "provenance"}
+    expected = {
+        *("version", "model", "model_args", "num_classes", "class_names", "clip", "provenance", "digest")
+    }
     assert {key.removeprefix("transfer3d.") for key in strings} == expected | {"format"}
     assert json.loads(strings["transfer3d.clip"])["frames"] == 8
 

@@ -20,9 +20,11 @@ from transfer3d.cli import (
     demo,
     env,
     evaluate,
+    export,
     finetune,
     import_,
     inflate,
+    info,
     models,
     predict,
     recipe,
@@ -99,6 +101,8 @@ def transfer3d(
 app.command()(models.models)
 app.command()(inflate.inflate)
 app.command("import")(import_.import_)
+app.command()(info.info)
+app.command()(export.export)
 app.command()(correspond.correspond)
 app.command()(finetune.finetune)
 app.command()(evaluate.evaluate)

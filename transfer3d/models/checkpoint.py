@@ -1,8 +1,8 @@
 """The portable checkpoint: one safetensors file that says what it is.
 
 Its keys are the student's own `state_dict`; its metadata are strings: `format=pt` and `transfer3d.version`,
-`.model`, `.model_args`, `.num_classes`, `.class_names`, `.clip`, `.provenance`. Nothing in it is ever run,
-and its header is checked against the network that it names before a tensor is read.
+`.model`, `.model_args`, `.num_classes`, `.class_names`, `.clip`, `.provenance`, `.digest`. Nothing in it is
+ever run, and its header is checked against the network that it names before a tensor is read.
 """
 
 from __future__ import annotations
@@ -22,7 +22,9 @@ from transfer3d import __version__
 from transfer3d.errors import SetupError, UsageError, WeightsError
 from transfer3d.files import atomic_path
 from transfer3d.layout import ClipSpec
+from transfer3d.models.digest import tensors_digest
 from transfer3d.models.header import differences, read_header, some
+from transfer3d.models.hub import locate
 from transfer3d.models.registry import build_student, entry, families
 from transfer3d.models.student import VideoStudent
 
@@ -41,6 +43,7 @@ class CheckpointFacts:
         class_names: in the order of the logits; None when they are not known.
         clip: what the network wants to see.
         provenance: whence it came: teacher, source weights, recipe, data, metrics, proof.
+        digest: `tensors_digest` of the tensors when they were written; None in files of older versions.
         shapes: of every tensor.
     """
 
@@ -51,6 +54,7 @@ class CheckpointFacts:
     class_names: list[str] | None
     clip: ClipSpec
     provenance: dict[str, Any]
+    digest: str | None
     shapes: dict[str, tuple[int, ...]] = field(repr=False)
 
 
@@ -78,6 +82,8 @@ def save(
             "E209",
             f"{len(class_names)} class names for {student.num_classes} classes: give one for each.",
         )
+    # channels_last weights are stored in the plain order: a file must not depend on how it was trained.
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in student.state_dict().items()}
     metadata = {
         "format": "pt",
         f"{PREFIX}version": __version__,
@@ -87,9 +93,8 @@ def save(
         f"{PREFIX}class_names": _to_json(None if class_names is None else list(class_names)),
         f"{PREFIX}clip": _to_json(student.clip.to_dict()),
         f"{PREFIX}provenance": _to_json(dict(provenance or {})),
+        f"{PREFIX}digest": tensors_digest(tensors),
     }
-    # channels_last weights are stored in the plain order: a file must not depend on how it was trained.
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in student.state_dict().items()}
     try:
         with atomic_path(Path(path)) as partial:
             save_file(tensors, partial, metadata=metadata)
@@ -100,10 +105,13 @@ def save(
 def read_metadata(path: str | Path) -> CheckpointFacts:
     """Reads what a checkpoint says about itself.
 
+    Args:
+        path: as for `load`.
+
     Raises:
         WeightsError: there is no such file, it is damaged, or transfer3d did not write it.
     """
-    path = Path(path)
+    path = locate(path)
     strings, shapes = read_header(path)
     if f"{PREFIX}model" not in strings:
         raise WeightsError(
@@ -119,6 +127,7 @@ def read_metadata(path: str | Path) -> CheckpointFacts:
             class_names=json.loads(strings[f"{PREFIX}class_names"]),
             clip=ClipSpec.from_dict(json.loads(strings[f"{PREFIX}clip"])),
             provenance=dict(json.loads(strings[f"{PREFIX}provenance"])),
+            digest=strings.get(f"{PREFIX}digest"),
             shapes=shapes,
         )
     except (KeyError, TypeError, ValueError) as error:
@@ -127,20 +136,34 @@ def read_metadata(path: str | Path) -> CheckpointFacts:
         ) from error
 
 
+def metadata_strings(path: str | Path) -> dict[str, str]:
+    """Returns what a checkpoint says about itself as it stands in the file, `transfer3d.*` entries alone.
+
+    Raises:
+        WeightsError: see `read_metadata`.
+    """
+    read_metadata(path)
+    strings, _ = read_header(locate(path))
+    return {key: value for key, value in strings.items() if key.startswith(PREFIX)}
+
+
 def load(path: str | Path) -> VideoStudent:
     """Builds the student that a checkpoint describes and fills it, in eval mode on the CPU.
 
     Args:
-        path: a file written by `save`.
+        path: a file written by `save`, a folder that holds it as `model.safetensors`, or
+            `hf_hub:user/name@revision`.
 
     Raises:
         WeightsError: the file is missing, damaged, or not the network that it says it is.
+        SetupError: the hub cannot be reached.
     """
-    return _load(Path(path), read_metadata(path))
+    file = locate(path)
+    return _load(file, read_metadata(file))
 
 
 def load_into_named(
-    path: Path,
+    path: str | Path,
     name: str,
     *,
     num_classes: int | None,
@@ -148,6 +171,7 @@ def load_into_named(
     model_args: Mapping[str, Any],
 ) -> VideoStudent:
     """What `create_model(name, weights=path)` does; see there."""
+    path = locate(path)
     facts = read_metadata(path)
     wanted = name if name in families() else entry(name).name
     if facts.model != wanted:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,18 +9,17 @@ from typing import Any, cast
 
 import timm
 import torch
-from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url, try_to_load_from_cache
-from huggingface_hub.errors import EntryNotFoundError
 from timm.models import get_pretrained_cfg
-from torch import Tensor, nn
+from torch import nn
 
-from transfer3d.errors import SetupError, UsageError, WeightsError, did_you_mean
+from transfer3d.errors import UsageError, WeightsError, did_you_mean
 from transfer3d.models import googlenet, tiny_densenet  # noqa: F401 - registers them
+from transfer3d.models.digest import tensors_digest
 from transfer3d.models.header import differences
+from transfer3d.models.hub import hub_file
 from transfer3d.models.state_file import read_state
 
 HUB_FILES = ("model.safetensors", "pytorch_model.bin")
-HUB_TIMEOUT_S = 5.0
 REMEDIES = "give `--weights FILE` (a file of its weights) or `--weights none` (random weights)"
 
 
@@ -104,12 +102,7 @@ def image_facts(model: nn.Module) -> ImageFacts:
 
 def weights_digest(model: nn.Module) -> str:
     """Returns the sha256 over names, types, shapes and bytes of all parameters and buffers, in hex."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        flat: Tensor = tensor.detach().cpu().contiguous().flatten()
-        digest.update(flat.view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
+    return tensors_digest(model.state_dict())
 
 
 def _per_channel(values: Sequence[float], channels: int) -> tuple[float, ...]:
@@ -120,34 +113,18 @@ def _per_channel(values: Sequence[float], channels: int) -> tuple[float, ...]:
 
 
 def _hub_file(name: str) -> Path:
-    """Returns the path of a model's weights in the hub's cache, downloaded if need be.
-
-    timm's own download tries for most of a minute to reach a hub that is not there, and names no model.
-    """
+    """Returns the path of a model's weights in the hub's cache, downloaded if need be."""
     cfg = get_pretrained_cfg(name)
     if cfg is None or not cfg.hf_hub_id:
         raise WeightsError("E429", f"timm has no pretrained weights for '{name}': {REMEDIES}.")
     repository, _, revision = cfg.hf_hub_id.partition("@")
-    files = (cfg.hf_hub_filename,) if cfg.hf_hub_filename else HUB_FILES
-    for filename in files:
-        cached = try_to_load_from_cache(repository, filename, revision=revision or None)
-        if isinstance(cached, str):
-            return Path(cached)
-    try:
-        for filename in files:
-            try:
-                url = hf_hub_url(repository, filename, revision=revision or None)
-                get_hf_file_metadata(url, timeout=HUB_TIMEOUT_S)
-            except EntryNotFoundError:
-                continue
-            return Path(hf_hub_download(repository, filename, revision=revision or None))
-    except Exception as error:  # the hub's client changes its HTTP library, and with it these types
-        raise SetupError(
-            "E550",
-            f"the weights of '{name}' ({repository}) are not cached, and the hub does not give them "
-            f"({type(error).__name__}): {REMEDIES}.",
-        ) from error
-    raise SetupError("E550", f"the hub's {repository} holds none of {', '.join(files)}: {REMEDIES}.")
+    return hub_file(
+        repository,
+        (cfg.hf_hub_filename,) if cfg.hf_hub_filename else HUB_FILES,
+        revision=revision or None,
+        what=f"the weights of '{name}'",
+        remedies=REMEDIES,
+    )
 
 
 def _filled(name: str, path: Path, in_chans: int) -> nn.Module:

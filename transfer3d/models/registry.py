@@ -171,6 +171,15 @@ def entry(name: str) -> StudentEntry:
     return known
 
 
+def family_of(name: str) -> str:
+    """Returns the family of a `VideoStudent.model_name`: a registered name, or the family's own.
+
+    Raises:
+        UsageError: there is no such student.
+    """
+    return name if name in families() else entry(name).family
+
+
 def name_for(family: str, spec: TrunkSpec) -> str | None:
     """Returns the name of the family's student with this 2D shape, if one is registered.
 
@@ -207,7 +216,7 @@ def create_model(
     if weights is not None:
         from transfer3d.models.checkpoint import load_into_named  # checkpoint builds through this module
 
-        return load_into_named(Path(weights), name, num_classes=num_classes, clip=clip, model_args=model_args)
+        return load_into_named(weights, name, num_classes=num_classes, clip=clip, model_args=model_args)
     return build_student(name, model_args, num_classes=num_classes, clip=clip, seed=seed)
 
 

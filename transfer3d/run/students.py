@@ -5,8 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from transfer3d.files import sha256_file
 from transfer3d.models.checkpoint import load
+from transfer3d.models.hub import HUB_PREFIX, locate
+from transfer3d.models.measure import count_gmac
 from transfer3d.models.registry import create_model
 from transfer3d.models.student import VideoStudent
 from transfer3d.recipes.schema import Recipe
@@ -14,7 +18,7 @@ from transfer3d.recipes.schema import Recipe
 
 def is_file(student: str) -> bool:
     """Whether a student is given as a checkpoint file."""
-    return student.endswith(".safetensors") or Path(student).exists()
+    return student.endswith(".safetensors") or student.startswith(HUB_PREFIX) or Path(student).exists()
 
 
 def build_student(recipe: Recipe, num_classes: int) -> VideoStudent:
@@ -24,7 +28,7 @@ def build_student(recipe: Recipe, num_classes: int) -> VideoStudent:
     """
     name = recipe.given("student")
     if is_file(name):
-        student = load(Path(name))
+        student = load(name)
         if student.num_classes != num_classes:
             student.reset_classifier(num_classes, seed=recipe.seed)
     else:
@@ -33,8 +37,22 @@ def build_student(recipe: Recipe, num_classes: int) -> VideoStudent:
     return student
 
 
+def check_student(recipe: Recipe) -> None:
+    """Builds the recipe's student without its memory and passes it an empty clip.
+
+    Raises:
+        UsageError: there is no such student, or it cannot take this clip.
+        WeightsError: its file is refused.
+    """
+    if is_file(recipe.given("student")):
+        build_student(recipe, num_classes=0)
+        return
+    with torch.device("meta"):
+        count_gmac(build_student(recipe, num_classes=0))
+
+
 def parent_facts(student: str) -> dict[str, Any]:
     """Returns what the checkpoint should say of where the student came from."""
     if is_file(student):
-        return {"checkpoint": student, "sha256": sha256_file(Path(student))}
+        return {"checkpoint": student, "sha256": sha256_file(locate(student))}
     return {"checkpoint": None, "model": student}

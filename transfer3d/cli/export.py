@@ -1,0 +1,44 @@
+"""`transfer3d export`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from transfer3d.cli import options
+from transfer3d.cli.output import out as stdout
+from transfer3d.cli.output import print_json
+
+
+def export(
+    file: Annotated[
+        str,
+        typer.Argument(metavar="FILE", help="Checkpoint, Hub folder, or hf_hub:user/name@revision."),
+    ],
+    format: Annotated[
+        str,
+        typer.Option(
+            metavar="onnx|torch|hub",
+            help="ONNX, torch.export, or a folder for the Hugging Face hub.",
+        ),
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option("-o", "--out", help="File (hub: folder) to write. Default: named after the student."),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite what is there.")] = False,
+    json: options.Json = False,
+) -> None:
+    """Write a checkpoint for other programs, checked against the original's own answers.
+
+    ONNX needs the extra `export`: `pip install 'transfer3d[export]'`.
+
+    Example: `transfer3d export p3d_resnet50.safetensors --format onnx -o p3d.onnx`
+    """
+    from transfer3d.run.export import export_checkpoint
+
+    done = export_checkpoint(file, format, out, force=force)
+    if json:
+        print_json(done.to_dict())
+    else:
+        stdout().print(str(done), markup=False)

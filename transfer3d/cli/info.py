@@ -1,0 +1,54 @@
+"""`transfer3d info`."""
+
+from json import dumps
+from typing import Annotated, Any
+
+import typer
+
+from transfer3d.cli import options
+from transfer3d.cli.output import out as stdout
+from transfer3d.cli.output import print_json
+
+
+def info(
+    file: Annotated[
+        str,
+        typer.Argument(metavar="FILE", help="Checkpoint, Hub folder, or hf_hub:user/name@revision."),
+    ],
+    json: options.Json = False,
+) -> None:
+    """Say what a checkpoint is, whence it came, and whether its digests hold.
+
+    Example: `transfer3d info p3d_resnet50.safetensors`
+    """
+    from transfer3d.errors import WeightsError
+    from transfer3d.run.info import inspect_checkpoint
+
+    report = inspect_checkpoint(file)
+    facts = report.to_dict()
+    if json:
+        print_json(facts)
+    else:
+        stdout().print("\n".join(_lines(facts)), markup=False)
+    if not report.intact:
+        raise WeightsError(
+            "E435",
+            f"{file}: its tensors are not those that were written: their digest differs. Copy it again.",
+        )
+
+
+def _lines(facts: dict[str, Any]) -> list[str]:
+    rows = [(key, facts[key]) for key in ("file", "bytes", "sha256", "version", "model", "paper")]
+    rows += [(key, facts[key]) for key in ("model_args", "parameters", "tensors", "num_classes")]
+    if facts["class_names"]:
+        rows.append(("classes", ", ".join(facts["class_names"])))
+    rows.append(("clip", ", ".join(f"{key} {value}" for key, value in facts["clip"].items())))
+    rows += facts["provenance"].items()
+    rows += [(f"digest of {check['what']}", check["verdict"]) for check in facts["digests"]]
+    return [f"{key:<16} {_text(value)}" for key, value in rows]
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, int):
+        return f"{value:,}"
+    return value if isinstance(value, str) else dumps(value)

@@ -1,0 +1,88 @@
+"""Whether an exported network answers what the student answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from transfer3d.errors import WeightsError
+from transfer3d.models.student import VideoStudent
+
+TOLERANCE = 1e-4
+MORE_FRAMES = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Agreement:
+    """How far both are from each other.
+
+    Attributes:
+        difference: the largest norm(exported - student) / norm(student) over the inputs below.
+        shapes: of the inputs.
+        open_axes: names of the axes that may have any size.
+        tolerance: what the difference may be.
+    """
+
+    difference: float
+    shapes: tuple[tuple[int, ...], ...]
+    open_axes: tuple[str, ...]
+    tolerance: float = TOLERANCE
+
+    def __str__(self) -> str:
+        """The comparison as one sentence."""
+        shapes = " and ".join("x".join(map(str, shape)) for shape in self.shapes)
+        return (
+            f"Checked on random clips {shapes}: largest relative difference {self.difference:.1e} "
+            f"(tolerance {self.tolerance:.0e}); open: {', '.join(self.open_axes)}."
+        )
+
+
+def random_clips(student: VideoStudent, *, batch: int, more_frames: int = 0, seed: int = 0) -> Tensor:
+    """Makes an input of a student's own shape, `B C T H W` or `B U C T H W`."""
+    clip = student.clip
+    units = (clip.units,) if clip.units > 1 else ()
+    shape = (batch, *units, len(clip.mean), clip.frames + more_frames, clip.size, clip.size)
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+@torch.no_grad()
+def compare(
+    student: VideoStudent, run: Callable[[list[Tensor]], list[Tensor]], *, open_axes: Mapping[int, str]
+) -> Agreement:
+    """Compares on one clip of the student's own shape, and on three with more frames where T is open.
+
+    Args:
+        student: the original.
+        run: the exported network: inputs to outputs.
+        open_axes: axes that may have any size.
+
+    Raises:
+        WeightsError: the answers differ by more than the tolerance, or say nothing.
+    """
+    more = MORE_FRAMES if "frames" in open_axes.values() else 0
+    clips = [random_clips(student, batch=1), random_clips(student, batch=3, more_frames=more, seed=1)]
+    differences = []
+    for found, wanted in zip(run(clips), [student(tensor) for tensor in clips], strict=True):
+        norm = wanted.norm().item()
+        if found.shape != wanted.shape or not 0 < norm < float("inf"):
+            raise WeightsError(
+                "E444",
+                f"the student answers {tuple(wanted.shape)} of norm {norm}, the exported network "
+                f"{tuple(found.shape)}: nothing to compare.",
+            )
+        differences.append((found - wanted).norm().item() / norm)
+    difference = max(differences)
+    if not difference <= TOLERANCE:
+        raise WeightsError(
+            "E444",
+            f"the exported network's answers differ by {difference:.1e} (tolerance {TOLERANCE:.0e}): "
+            "it is not written.",
+        )
+    return Agreement(
+        difference=difference,
+        shapes=tuple(tuple(tensor.shape) for tensor in clips),
+        open_axes=tuple(open_axes.values()),
+    )

@@ -1,0 +1,105 @@
+"""A folder laid out as on the Hugging Face hub: `model.safetensors`, `config.json`, `README.md`.
+
+The weights file describes the student by itself, and is all that `transfer3d.load` reads. The config says the
+same in timm's words, and in those of transformers' video models, for programs that look there.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import ModelCardData
+
+from transfer3d.files import atomic_path, write_text
+from transfer3d.models.checkpoint import CheckpointFacts, load, read_metadata
+from transfer3d.models.hub import WEIGHTS_NAME, locate
+from transfer3d.models.measure import count_parameters
+from transfer3d.models.registry import families, family_of
+
+
+def write_hub_folder(checkpoint: str | Path, folder: Path) -> list[Path]:
+    """Writes a checkpoint as a folder that can be uploaded as it is.
+
+    Args:
+        checkpoint: as for `load`; it is loaded once, so that no folder is made of a broken one.
+        folder: may exist; its files of these names are replaced.
+
+    Returns:
+        The files.
+
+    Raises:
+        WeightsError: the checkpoint is refused.
+    """
+    student, facts = load(checkpoint), read_metadata(checkpoint)
+    config = hub_config(facts, student.num_features)
+    with atomic_path(folder / WEIGHTS_NAME) as partial:
+        shutil.copyfile(locate(checkpoint), partial)
+    write_text(folder / "config.json", json.dumps(config, indent=2) + "\n")
+    write_text(folder / "README.md", model_card(facts, count_parameters(student)))
+    return [folder / name for name in (WEIGHTS_NAME, "config.json", "README.md")]
+
+
+def hub_config(facts: CheckpointFacts, num_features: int) -> dict[str, Any]:
+    """Returns the config: what a checkpoint says, in timm's words and in transformers'."""
+    clip, names = facts.clip, facts.class_names
+    short_side = clip.crop if isinstance(clip.crop, int) else min(clip.crop)
+    config: dict[str, Any] = {
+        "library_name": "transfer3d",
+        "library_version": facts.version,
+        "architecture": facts.model,
+        "model_args": facts.model_args,
+        "num_classes": facts.num_classes,
+        "num_features": num_features,
+        "num_frames": clip.frames,
+        "image_size": clip.size,
+        "clip": clip.to_dict(),
+        "pretrained_cfg": {
+            "input_size": [len(clip.mean), clip.frames, clip.size, clip.size],
+            "interpolation": "bilinear",
+            "crop_pct": clip.size / short_side,
+            "mean": list(clip.mean),
+            "std": list(clip.std),
+        },
+        "provenance": facts.provenance,
+    }
+    if names is not None:
+        config["label_names"] = names
+        config["id2label"] = {str(index): name for index, name in enumerate(names)}
+        config["label2id"] = {name: index for index, name in enumerate(names)}
+    return config
+
+
+def model_card(facts: CheckpointFacts, parameters: int) -> str:
+    """Returns the README: front matter, what the student is, how to use it, whence it came."""
+    front = ModelCardData(
+        library_name="transfer3d",
+        pipeline_tag="video-classification" if facts.num_classes else "feature-extraction",
+        tags=["transfer3d", "video", family_of(facts.model)],
+    )
+    clip = facts.clip
+    units = f"{clip.units} units of " if clip.units > 1 else ""
+    shape = "B U C T H W" if clip.units > 1 else "B C T H W"
+    lines = [
+        f"---\n{front.to_yaml().strip()}\n---",
+        f"# {facts.model}",
+        f"A video network ({families()[family_of(facts.model)].paper}), made with transfer3d "
+        f"{facts.version}: {parameters:,} parameters, {facts.num_classes} classes.",
+        "```python\nimport transfer3d\n\n"
+        'student = transfer3d.load("hf_hub:user/name")  # or this folder\'s path\n'
+        f"logits = student(clips)  # {shape}, float, normalised by student.clip\n```",
+        f"It sees {units}{clip.frames} frames at stride {clip.stride}, resized to {clip.crop} and cropped to "
+        f"{clip.size}x{clip.size}; mean {_numbers(clip.mean)}, standard deviation {_numbers(clip.std)}.",
+    ]
+    if facts.class_names is not None:
+        lines.append("Classes: " + ", ".join(facts.class_names) + ".")
+    if facts.provenance:
+        text = json.dumps(facts.provenance, indent=2)
+        lines.append(f"## Whence it came\n\n```json\n{text}\n```")
+    return "\n\n".join(lines) + "\n"
+
+
+def _numbers(values: tuple[float, ...]) -> str:
+    return ", ".join(f"{value:g}" for value in values)

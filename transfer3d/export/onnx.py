@@ -1,0 +1,62 @@
+"""ONNX: a student for onnxruntime and whatever else reads it (the `export` extra)."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from transfer3d.errors import SetupError
+from transfer3d.export.agreement import Agreement, compare
+from transfer3d.export.program import trace
+from transfer3d.files import atomic_path
+from transfer3d.models.student import VideoStudent
+
+
+def write_onnx(student: VideoStudent, path: Path, facts: Mapping[str, str]) -> Agreement:
+    """Writes a student as one ONNX file, once onnxruntime gives the same answers.
+
+    Its input is `clips`, its output `logits`.
+
+    Args:
+        student: on the CPU, in fp32.
+        path: of the file.
+        facts: strings for the file's metadata.
+
+    Raises:
+        SetupError: the `export` extra is not installed.
+        WeightsError: the answers differ; no file is written.
+    """
+    try:
+        import onnxruntime
+        import onnxscript  # noqa: F401 - torch's exporter needs it, and says so less clearly
+    except ImportError as error:
+        raise SetupError(
+            "E551", f"ONNX needs {error.name}: install it with `pip install 'transfer3d[export]'`."
+        ) from error
+    graph = trace(student)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch's own, about its own calls
+        made = torch.onnx.export(
+            graph.program,
+            (),
+            input_names=["clips"],
+            output_names=["logits"],
+            dynamic_shapes=(dict(graph.open_axes),),
+            dynamo=True,
+            verbose=False,
+        )
+    if made is None:
+        raise RuntimeError("torch.onnx.export gave no program")
+    made.model.metadata_props.update(facts)
+
+    def run(clips: list[Tensor]) -> list[Tensor]:
+        session = onnxruntime.InferenceSession(partial, providers=["CPUExecutionProvider"])
+        return [torch.from_numpy(session.run(None, {"clips": tensor.numpy()})[0]) for tensor in clips]
+
+    with atomic_path(path) as partial:
+        made.save(partial, external_data=False)
+        return compare(student, run, open_axes=graph.open_axes)

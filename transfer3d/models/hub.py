@@ -1,0 +1,89 @@
+"""Where a checkpoint is: a file, a folder laid out as on the Hugging Face hub, or the hub itself."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url, try_to_load_from_cache
+from huggingface_hub.errors import EntryNotFoundError
+
+from transfer3d.errors import SetupError, UsageError, WeightsError
+
+WEIGHTS_NAME = "model.safetensors"
+HUB_PREFIX = "hf_hub:"
+HUB_TIMEOUT_S = 5.0
+ADDRESS = re.compile(r"(?P<repository>[\w.-]+/[\w.-]+)(@(?P<revision>[^@]+))?")
+
+
+def locate(path: str | Path) -> Path:
+    """Returns the weights file that `path` means.
+
+    Args:
+        path: a file, a folder that holds `model.safetensors`, or `hf_hub:user/name@revision`, which is
+            downloaded unless the hub's cache holds it.
+
+    Raises:
+        UsageError: an address that is none.
+        WeightsError: a folder without weights.
+        SetupError: the hub cannot be reached, or has no such model.
+    """
+    text = str(path)
+    if text.startswith(HUB_PREFIX):
+        found = ADDRESS.fullmatch(text.removeprefix(HUB_PREFIX))
+        if found is None:
+            raise UsageError("E246", f"'{text}' is no address on the hub: write hf_hub:user/name@revision.")
+        return hub_file(
+            found["repository"],
+            (WEIGHTS_NAME,),
+            revision=found["revision"],
+            what=f"the weights of '{text}'",
+            remedies="download its folder where the hub can be reached, and give that",
+        )
+    folder = Path(path)
+    if not folder.is_dir():
+        return folder
+    if not (folder / WEIGHTS_NAME).is_file():
+        raise WeightsError(
+            "E423", f"{path}: is a folder without {WEIGHTS_NAME}: give the path of a checkpoint."
+        )
+    return folder / WEIGHTS_NAME
+
+
+def hub_file(
+    repository: str, filenames: Sequence[str], *, revision: str | None, what: str, remedies: str
+) -> Path:
+    """Returns the first of these files that the hub's cache holds, or else that the hub has, downloaded.
+
+    The client's own download tries for most of a minute to reach a hub that is not there.
+
+    Args:
+        repository: `user/name`.
+        filenames: in order of preference.
+        revision: branch, tag or commit; None = main.
+        what: is missing, for the error.
+        remedies: what to do about it, for the error.
+
+    Raises:
+        SetupError: the hub cannot be reached, or has none of the files.
+    """
+    for filename in filenames:
+        cached = try_to_load_from_cache(repository, filename, revision=revision)
+        if isinstance(cached, str):
+            return Path(cached)
+    try:
+        for filename in filenames:
+            try:
+                url = hf_hub_url(repository, filename, revision=revision)
+                get_hf_file_metadata(url, timeout=HUB_TIMEOUT_S)
+            except EntryNotFoundError:
+                continue
+            return Path(hf_hub_download(repository, filename, revision=revision))
+    except Exception as error:  # the hub's client changes its HTTP library, and with it these types
+        raise SetupError(
+            "E550",
+            f"{what} ({repository}) are not cached, and the hub does not give them "
+            f"({type(error).__name__}): {remedies}.",
+        ) from error
+    raise SetupError("E550", f"the hub's {repository} holds none of {', '.join(filenames)}: {remedies}.")
