@@ -28,6 +28,7 @@ from transfer3d.cli import (
     models,
     predict,
     recipe,
+    shard,
     synth,
 )
 from transfer3d.errors import Transfer3dError
@@ -108,6 +109,7 @@ app.command()(finetune.finetune)
 app.command()(evaluate.evaluate)
 app.command()(predict.predict)
 app.command()(synth.synth)
+app.command()(shard.shard)
 app.command()(demo.demo)
 app.command()(env.env)
 app.add_typer(recipe.app, name="recipe")

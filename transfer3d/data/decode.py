@@ -123,6 +123,39 @@ class Video:
             height, width = _scaled(found[0].height, found[0].width, short_side)
             return np.stack([self._pixels(frame, height, width) for frame in found])[place]
 
+    def seconds(self) -> NDArray[np.float64]:
+        """Returns when each frame is shown, seconds after the first; by the rate where times are wrong."""
+        if self._timed:
+            return (np.array(self._times) - self._times[0]) * float(self._time_base)
+        return np.arange(self.frames) / float(self._stream.average_rate or self._stream.base_rate or 25)
+
+    def stream(self, *, short_side: int | None = None) -> Iterator[Frames]:
+        """Yields all frames [H, W, 3] in turn, as `read` does, by one decode from the start."""
+        with _faults(self._name):
+            for frame in self._decoded():
+                yield self._pixels(frame, *_scaled(frame.height, frame.width, short_side))
+
+    def check(self) -> None:
+        """Decodes all frames.
+
+        Raises:
+            BadVideo: one of them is damaged, or there are fewer than the packets promise.
+        """
+        with _faults(self._name):
+            for frame in self._decoded():
+                if frame.is_corrupt:
+                    raise BadVideo("E301", f"{self._name}: a damaged frame")
+
+    def _decoded(self) -> Iterator[VideoFrame]:
+        """Yields all frames of a decode from the start."""
+        count = 0
+        with _open(self._source) as container:
+            for frame in container.decode(_video_stream(container, self._name)):
+                count += 1
+                yield frame
+        if count < self.frames:
+            raise BadVideo("E301", f"{self._name}: {count} of {self.frames} frames decode")
+
     def _read_table(self) -> None:
         """Reads all packets, decodes none: the table of presentation times, and the frames to seek to."""
         packets = []
@@ -191,14 +224,12 @@ class Video:
     def _by_counting(self, wanted: list[int]) -> list[VideoFrame]:
         """Returns the wanted frames of a decode from the start."""
         found: list[VideoFrame] = []
-        with _open(self._source) as container:
-            for number, frame in enumerate(container.decode(_video_stream(container, self._name))):
-                if number == wanted[len(found)]:
-                    found.append(frame)
-                if len(found) == len(wanted):
-                    return found
-        missing = wanted[len(found)]
-        raise BadVideo("E301", f"{self._name}: frame {missing} of {self.frames} does not decode")
+        for number, frame in enumerate(self._decoded()):
+            if number == wanted[len(found)]:
+                found.append(frame)
+            if len(found) == len(wanted):
+                return found
+        raise BadVideo("E301", f"{self._name}: frame {wanted[len(found)]} of {self.frames} does not decode")
 
     def _pixels(self, frame: VideoFrame, height: int, width: int) -> Frames:
         """Converts one frame to RGB [H, W, 3], scaled and upright."""

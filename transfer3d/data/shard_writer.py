@@ -6,7 +6,7 @@ import hashlib
 import json
 import tarfile
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, islice
 from pathlib import Path, PurePosixPath
@@ -50,7 +50,7 @@ def write_shards(
     for first in stream:
         rest = islice(stream, per_shard - 1)
         path = folder / f"{name}-{split}-{len(shards):06d}.tar"
-        shards.append(_write_shard(path, split, chain([first], rest)))
+        shards.append(write_shard(path, split, chain([first], rest)))
     return shards
 
 
@@ -62,6 +62,7 @@ def write_index(
     classes: Sequence[str],
     source: str,
     dropped: Sequence[Dropped] = (),
+    official: Mapping[str, int] | None = None,
 ) -> None:
     """Writes `sizes.json` (open_clip's), `_info.json` (timm's) and, last, `index.json`.
 
@@ -95,12 +96,14 @@ def write_index(
         classes=tuple(classes),
         counts=counts,
         dropped=tuple((d.path, d.reason) for d in dropped),
+        official=dict(official or {}),
         shards=tuple(shards),
     )
     write_text(folder / INDEX, index.model_dump_json(indent=None) + "\n")
 
 
-def _write_shard(path: Path, split: str, samples: Iterable[Sample]) -> Shard:
+def write_shard(path: Path, split: str, samples: Iterable[Sample]) -> Shard:
+    """Writes one shard, whole or not at all."""
     from webdataset.writer import TarWriter
 
     written = []

@@ -59,7 +59,7 @@ class Shard(_Strict):
 
 
 class Index(_Strict):
-    """`index.json`."""
+    """`index.json`; `official` says how many videos of each split the dataset lists, found or not."""
 
     format: str
     name: str
@@ -67,6 +67,7 @@ class Index(_Strict):
     classes: tuple[str, ...]
     counts: dict[str, int]
     dropped: tuple[tuple[str, str], ...]
+    official: dict[str, int] = {}
     shards: tuple[Shard, ...]
 
 

@@ -1,0 +1,110 @@
+"""`transfer3d shard`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from transfer3d.cli import options
+from transfer3d.cli.output import out as stdout
+from transfer3d.cli.output import print_json, progress_console
+
+SHOWN = 5
+
+
+def shard(
+    source: Annotated[Path, typer.Argument(metavar="SRC", help="Folder of the dataset, or a CSV list.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="Folder for the shards.")],
+    layout: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="auto, ucf101, hmdb51, kinetics, something-v1, something-v2, activitynet, sports1m, csv, "
+            "folders, pool (unlabelled).",
+        ),
+    ] = "auto",
+    annotations: Annotated[Path | None, typer.Option(help="Folder of the lists, if not in SRC.")] = None,
+    fold: Annotated[int, typer.Option(min=1, help="Fold of UCF101 and HMDB51: 1, 2 or 3.")] = 1,
+    classes: Annotated[
+        Path | None, typer.Option(help="File with one class per line: only these, in this order.")
+    ] = None,
+    short_side: Annotated[int | None, typer.Option(min=16, help="Scale larger videos down to it.")] = None,
+    gop: Annotated[int | None, typer.Option(min=1, help="Frames between key frames; 12 if scaled.")] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Decoding children of each process.")] = 1,
+    per_shard: Annotated[int | None, typer.Option(min=1, help="Videos in a shard.")] = None,
+    name: Annotated[str | None, typer.Option(help="Of the shards; default: the folder's.")] = None,
+    min_frames: Annotated[int, typer.Option(min=1, help="Leave out videos with fewer.")] = 2,
+    max_bad_fraction: Annotated[float, typer.Option(help="Share of bad videos that is tolerated.")] = 0.01,
+    allow_empty_classes: Annotated[bool, typer.Option(help="Go on with classes without videos.")] = False,
+    seconds: Annotated[float, typer.Option(help="Time limit for one video.")] = 600.0,
+    memory_gib: Annotated[float, typer.Option(help="Memory limit for one video.")] = 4.0,
+    json: options.Json = False,
+) -> None:
+    """Pack a dataset into webdataset shards, every video decoded once on the way.
+
+    The same command again goes on where it was ended. `accelerate launch -m transfer3d shard ...` shares the
+    work among processes; the shards are the same.
+
+    Example: `transfer3d shard UCF-101/ -o ucf101-shards/ --fold 1 --short-side 256`
+    """
+    import re
+    from dataclasses import asdict
+
+    from pydantic import ValidationError
+
+    from transfer3d.data.datasets.listing import Request, lines
+    from transfer3d.data.isolated import Limits
+    from transfer3d.data.sharding import ShardConfig
+    from transfer3d.errors import UsageError
+    from transfer3d.run.shard import REPORT, shard_dataset
+
+    if classes is not None and not classes.is_file():
+        raise UsageError("E212", f"--classes {classes} is no file. Give one with a class name per line.")
+    given = {
+        "name": name or re.sub(r"[^\w-]+", "-", source.resolve().stem).strip("-") or "videos",
+        "short_side": short_side,
+        "gop": gop,
+        "per_shard": per_shard,
+        "min_frames": min_frames,
+        "max_bad_fraction": max_bad_fraction,
+        "allow_empty_classes": allow_empty_classes,
+    }
+    try:
+        config = ShardConfig.model_validate(given)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = str(first["loc"][0])
+        raise UsageError("E216", f"--{key.replace('_', '-')} {given[key]}: {first['msg'].lower()}.") from None
+    report = shard_dataset(
+        Request(source, annotations, fold),
+        out,
+        config,
+        layout=layout,
+        classes=None if classes is None else [text for _, text in lines(classes)],
+        workers=workers,
+        limits=Limits(seconds, memory_gib),
+        console=progress_console(),
+    )
+    if report is None:
+        return
+    if json:
+        print_json(asdict(report))
+        return
+    console = stdout()
+    packed = ", ".join(
+        f"{count} of {report.official[split]} {split}" for split, count in report.packed.items()
+    )
+    again = " (finished before)" if report.finished_before else ""
+    console.print(f"{out}: {packed} videos, {report.classes} classes, from {report.layout}{again}")
+    _name_some("missing", report.missing)
+    _name_some("bad", [f"{path}: {reason}" for path, reason in report.bad])
+    _name_some("not listed", report.extra)
+    if report.missing or report.bad or report.extra:
+        console.print(f"all of them: {out / REPORT}")
+
+
+def _name_some(what: str, names: list[str]) -> None:
+    """Prints how many there are, and the first few."""
+    if names:
+        more = ", ..." if len(names) > SHOWN else ""
+        stdout().print(f"{len(names)} {what}: {', '.join(names[:SHOWN])}{more}", markup=False)

@@ -1,0 +1,1 @@
+"""The layouts that datasets come in: one file each, all giving a `Listing`."""

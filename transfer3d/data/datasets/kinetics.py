@@ -1,0 +1,70 @@
+"""Kinetics 400, 600, 700: the official CSV files, and videos `<id>_<start>_<end>.mp4` in any folders.
+
+The header is `label,youtube_id,time_start,time_end,split[,is_cc]`; test lists may have no label. Class
+folders are called with spaces or underscores, here neither matters: a name tells the video. A file may also
+be called by its id alone. Classes are sorted.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator
+from pathlib import Path
+
+from transfer3d.data.datasets.listing import SPLIT_NAMES, Entry, Finder, Listing, Request, bad_line
+
+Row = dict[str, str]
+
+
+def applies(request: Request) -> bool:
+    """Whether there is a CSV file with the official header."""
+    return bool(_lists(request))
+
+
+def read(request: Request) -> Listing:
+    """Reads all official lists that are there, as splits train, val and test."""
+    rows = [(path, number, row) for path in _lists(request) for number, row in _rows(path)]
+    labels = {row.get("label") or "" for _, _, row in rows} - {""}
+    classes = sorted(labels)
+    number_of = {name: label for label, name in enumerate(classes)}
+    finder = Finder(request.root)
+    entries = {}
+    for path, number, row in rows:
+        split = SPLIT_NAMES.get((row.get("split") or "").strip().lower()) or _split_of(path)
+        if split is None:
+            raise bad_line(path, number, f"'{row.get('split')}' is none of train, validate, test")
+        name, video = row["youtube_id"], _name(path, number, row)
+        label = number_of.get(row.get("label") or "")
+        place = finder.find(video, name, folder=row.get("label"))
+        entries.setdefault((split, video), Entry(video, place, split, label, name))
+    return finder.listing(classes, entries.values())
+
+
+def _lists(request: Request) -> list[Path]:
+    return [path for path in request.notes("*.csv") if _is_official(path)]
+
+
+def _is_official(path: Path) -> bool:
+    with path.open(encoding="utf-8-sig", errors="replace") as file:
+        return {"youtube_id", "time_start", "time_end"} <= set(file.readline().strip().split(","))
+
+
+def _rows(path: Path) -> Iterator[tuple[int, Row]]:
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        reader = csv.DictReader(file)
+        for row in reader:
+            yield reader.line_num, row
+
+
+def _name(path: Path, number: int, row: Row) -> str:
+    try:
+        start, end = (round(float(row[key])) for key in ("time_start", "time_end"))
+    except (TypeError, ValueError):
+        raise bad_line(path, number, "time_start and time_end are no numbers") from None
+    return f"{row['youtube_id']}_{start:06d}_{end:06d}"
+
+
+def _split_of(path: Path) -> str | None:
+    """Returns the split that a list is called after."""
+    words = path.stem.lower().replace("-", "_").split("_")
+    return next((SPLIT_NAMES[word] for word in words if word in SPLIT_NAMES), None)

@@ -1,0 +1,71 @@
+"""All layouts by name, and which of them a folder has."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from transfer3d.data.datasets import (
+    activitynet,
+    class_folders,
+    csv_list,
+    hmdb51,
+    kinetics,
+    pool,
+    something_v1,
+    something_v2,
+    sports1m,
+    ucf101,
+)
+from transfer3d.data.datasets.listing import Listing, Request
+from transfer3d.errors import DataError, UsageError, did_you_mean
+
+
+class Layout(Protocol):
+    """What each module here offers."""
+
+    def applies(self, request: Request) -> bool:
+        """Whether a dataset looks like this layout."""
+        ...
+
+    def read(self, request: Request) -> Listing:
+        """Reads the dataset's lists and finds its files."""
+        ...
+
+
+LAYOUTS: dict[str, Layout] = {
+    "ucf101": ucf101,
+    "hmdb51": hmdb51,
+    "something-v1": something_v1,
+    "something-v2": something_v2,
+    "activitynet": activitynet,
+    "sports1m": sports1m,
+    "kinetics": kinetics,
+    "csv": csv_list,
+    "folders": class_folders,
+    "pool": pool,
+}
+"""In the order in which they are tried: those known by their lists first."""
+
+
+def read_listing(request: Request, layout: str = "auto") -> tuple[str, Listing]:
+    """Returns the layout's name and what it lists.
+
+    Raises:
+        UsageError: no such source or layout.
+        DataError: the lists are wrong, or nothing that they name is there.
+    """
+    if not request.root.exists():
+        raise UsageError("E212", f"{request.root} is not there. Give a folder of videos, or a CSV list.")
+    if layout == "auto":
+        layout = next((name for name, known in LAYOUTS.items() if known.applies(request)), "")
+    if layout not in LAYOUTS:
+        near = did_you_mean(layout, LAYOUTS)
+        raise UsageError("E217", f"{request.root}: layout '{layout}'{near}; there are {', '.join(LAYOUTS)}.")
+    listing = LAYOUTS[layout].read(request)
+    if not listing.found:
+        first = f", first {listing.missing[0].name}" if listing.missing else ""
+        count = len(listing.missing)
+        raise DataError(
+            "E313", f"{request.root}: no videos; as {layout} it lists {count}{first}. Name the right folder."
+        )
+    return layout, listing

@@ -1,0 +1,195 @@
+"""What a layout says of a dataset: which videos there are, where they lie, which are missing.
+
+The reading of the lists themselves is the layouts' own.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from transfer3d.data.folder import videos_under
+from transfer3d.errors import DataError, UsageError, did_you_mean
+
+SPLIT_NAMES = {
+    "train": "train", "training": "train", "val": "val", "validate": "val", "validation": "val",
+    "test": "test", "testing": "test",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Cut:
+    """A part of a video.
+
+    Attributes:
+        start: seconds; where `relative`, the share (0 to 1) of all places where the part fits.
+        seconds: length; the video's end ends it earlier.
+        relative: see `start`.
+    """
+
+    start: float
+    seconds: float
+    relative: bool = False
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One video that a dataset lists.
+
+    Attributes:
+        name: as the list calls it.
+        path: a file, or a folder of frames; None where it is missing.
+        split: train, val, test or unlabelled.
+        label: class, or None.
+        source: the original video that it was cut from.
+        cut: which part of the file; None = all.
+        labels: all classes, where it may have several.
+    """
+
+    name: str
+    path: Path | None
+    split: str
+    label: int | None
+    source: str
+    cut: Cut | None = None
+    labels: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Listing:
+    """A dataset.
+
+    Attributes:
+        classes: names, by label.
+        entries: what is listed, missing ones included.
+        extra: files that lie there and are not listed.
+    """
+
+    classes: tuple[str, ...]
+    entries: tuple[Entry, ...]
+    extra: tuple[Path, ...] = ()
+
+    @property
+    def missing(self) -> list[Entry]:
+        """What is listed and not there."""
+        return [entry for entry in self.entries if entry.path is None]
+
+    @property
+    def found(self) -> list[Entry]:
+        """What is there."""
+        return [entry for entry in self.entries if entry.path is not None]
+
+    def counts(self) -> dict[str, int]:
+        """Returns how many videos are listed, by split."""
+        return dict(Counter(entry.split for entry in self.entries))
+
+
+@dataclass(frozen=True)
+class Request:
+    """Where to look.
+
+    Attributes:
+        root: folder of the videos, or a list of them.
+        annotations: folder of the lists; None = the root and the folders in it.
+        fold: which of a dataset's numbered splits.
+    """
+
+    root: Path
+    annotations: Path | None = None
+    fold: int = 1
+
+    def notes(self, pattern: str) -> list[Path]:
+        """Returns the annotation files with such a name, sorted."""
+        if self.annotations is not None:
+            return sorted(self.annotations.glob(pattern))
+        if not self.root.is_dir():
+            return []
+        return sorted(self.root.glob(pattern)) or sorted(self.root.glob(f"*/{pattern}"))
+
+    def note(self, pattern: str) -> Path:
+        """Returns the one annotation file with such a name.
+
+        Raises:
+            DataError: there is none.
+        """
+        if not (found := self.notes(pattern)):
+            where = self.annotations or self.root
+            raise DataError("E315", f"{where}: no {pattern}. Name its folder with --annotations.")
+        return found[0]
+
+
+class Finder:
+    """Finds listed videos below a folder by their names without suffix, in whatever folders they lie.
+
+    Args:
+        root: of the videos.
+        fold_case: whether A and a are one letter (not so in the names of YouTube).
+    """
+
+    def __init__(self, root: Path, *, fold_case: bool = False) -> None:
+        self.files = videos_under(root)
+        self._fold_case = fold_case
+        self._by_stem: dict[str, list[Path]] = {}
+        for path in self.files:
+            self._by_stem.setdefault(self._name(path.stem), []).append(path)
+
+    def _name(self, stem: str) -> str:
+        return stem.casefold() if self._fold_case else stem
+
+    def find(self, *stems: str, folder: str | None = None) -> Path | None:
+        """Returns the first that is there; of several with one name, that in a folder called so."""
+        for stem in stems:
+            places = self._by_stem.get(self._name(stem), [])
+            if len(places) > 1 and folder is not None:
+                places = [path for path in places if _plain(folder) in map(_plain, path.parts)] or places
+            if places:
+                return places[0]
+        return None
+
+    def listing(self, classes: Sequence[str], entries: Iterable[Entry]) -> Listing:
+        """Returns the listing, with the files that no entry names."""
+        entries = tuple(entries)
+        named = {entry.path for entry in entries}
+        return Listing(tuple(classes), entries, tuple(path for path in self.files if path not in named))
+
+
+def _plain(folder: str) -> str:
+    return folder.replace(" ", "_").casefold()
+
+
+def lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Yields number and text of each line that is not empty."""
+    for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), start=1):
+        if text := line.strip():
+            yield number, text
+
+
+def bad_line(path: Path, number: int, why: str) -> DataError:
+    """Returns the error for a line of a list."""
+    return DataError("E314", f"{path}, line {number}: {why}. Mend the list.")
+
+
+def keep_classes(listing: Listing, names: Sequence[str]) -> Listing:
+    """Returns the part of a dataset that has these classes, in this order; the rest is as if it never was.
+
+    Raises:
+        UsageError: a name that is no class, or is there twice.
+    """
+    for name in names:
+        if name not in listing.classes:
+            near = did_you_mean(name, listing.classes)
+            raise UsageError("E217", f"--classes: no class is called '{name}'{near}.")
+    if len(set(names)) < len(names):
+        raise UsageError(
+            "E217", f"--classes: '{next(n for n in names if names.count(n) > 1)}' is there twice."
+        )
+    new = {listing.classes.index(name): label for label, name in enumerate(names)}
+    kept = []
+    for entry in listing.entries:
+        labels = tuple(new[label] for label in entry.labels if label in new)
+        if entry.label is None or entry.label in new or labels:
+            label = None if entry.label is None else new.get(entry.label, labels[0] if labels else None)
+            kept.append(replace(entry, label=label, labels=labels))
+    return Listing(tuple(names), tuple(kept), listing.extra)

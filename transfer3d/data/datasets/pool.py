@@ -1,0 +1,17 @@
+"""A pool of videos without labels, in whatever folders."""
+
+from __future__ import annotations
+
+from transfer3d.data.datasets.listing import Entry, Listing, Request
+from transfer3d.data.folder import videos_under
+
+
+def applies(request: Request) -> bool:
+    """Whether it is a folder: any folder is a pool."""
+    return request.root.is_dir()
+
+
+def read(request: Request) -> Listing:
+    """Reads all videos below the folder, as the split unlabelled."""
+    names = [(path, path.relative_to(request.root).as_posix()) for path in videos_under(request.root)]
+    return Listing((), tuple(Entry(name, path, "unlabelled", None, name) for path, name in names))

@@ -1,0 +1,79 @@
+"""Something-Something v2: `<id>.webm` and JSON lists.
+
+`something-something-v2-{labels,train,validation,test}.json`, or `labels/{labels,train,validation,test}.json`
+with `test-answers.csv`. A label is the `template` without its brackets; numbers in labels.json are strings.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from transfer3d.data.datasets.listing import SPLIT_NAMES, Entry, Finder, Listing, Request, bad_line, lines
+from transfer3d.errors import DataError
+
+PARTS = ("train", "validation", "test")
+
+
+def applies(request: Request) -> bool:
+    """Whether there are JSON lists of labels and of training videos."""
+    return _note(request, "labels") is not None and _note(request, "train") is not None
+
+
+def read(request: Request) -> Listing:
+    """Reads the lists that are there, as splits train, val and test; test has labels where answers are."""
+    labels_file = _note(request, "labels")
+    assert labels_file is not None
+    classes = _classes(labels_file)
+    number_of = {name: label for label, name in enumerate(classes)}
+    answers = _answers(request, number_of)
+    finder = Finder(request.root)
+    entries = []
+    for part in PARTS:
+        path = _note(request, part)
+        for number, row in enumerate([] if path is None else _json(path), start=1):
+            assert path is not None
+            try:
+                name, template = str(row["id"]), row.get("template")
+                label = answers.get(name) if template is None else number_of[_without_brackets(template)]
+            except (KeyError, TypeError, AttributeError):
+                raise bad_line(path, number, f"entry {row}: no id, or no class of labels.json") from None
+            entries.append(Entry(name, finder.find(name), SPLIT_NAMES[part], label, name))
+    return finder.listing(classes, entries)
+
+
+def _note(request: Request, part: str) -> Path | None:
+    found = request.notes(f"something-something-v2-{part}.json") or request.notes(f"{part}.json")
+    return found[0] if found else None
+
+
+def _json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8-sig"))
+    except ValueError as error:
+        raise DataError("E314", f"{path}: no JSON ({error}). Copy the list again.") from None
+
+
+def _classes(path: Path) -> list[str]:
+    numbers = _json(path)
+    if not isinstance(numbers, dict) or sorted(map(str, numbers.values())) != sorted(
+        map(str, range(len(numbers)))
+    ):
+        raise DataError("E314", f"{path}: not a table from class names to 0, 1, 2, ... Copy the list again.")
+    return sorted(numbers, key=lambda name: int(numbers[name]))
+
+
+def _answers(request: Request, number_of: dict[str, int]) -> dict[str, int]:
+    answers = {}
+    for path in request.notes("*test-answers.csv")[:1]:
+        for number, line in lines(path):
+            name, _, text = line.partition(";")
+            if text not in number_of:
+                raise bad_line(path, number, f"'{text}' is no class of labels.json")
+            answers[name] = number_of[text]
+    return answers
+
+
+def _without_brackets(template: str) -> str:
+    return template.replace("[", "").replace("]", "")

@@ -1,0 +1,282 @@
+"""A listed dataset -> shards: which video goes into which shard is planned first, by the listing alone.
+
+So processes share the work shard by shard and never change what is in them, and a run that was ended goes on
+where it was: each finished shard has a note in `parts/`. `index.json` is written last, from the notes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
+from transfer3d.data.datasets.listing import Entry, Listing
+from transfer3d.data.isolated import Fault, Limits, isolated_map
+from transfer3d.data.prepare import Order, Prepared, prepare
+from transfer3d.data.shard_writer import Sample, write_index, write_shard
+from transfer3d.data.shards import Shard
+from transfer3d.data.videoset import Dropped
+from transfer3d.errors import DataError, UsageError
+from transfer3d.files import sha256_file, write_text
+from transfer3d.progress import Meter
+
+PLAN, PARTS = "plan.json", "parts"
+SPLITS = ("train", "val", "test", "unlabelled")
+SHARDS = 64  # of a split, where it is large enough: many small shards divide well
+SMALLEST, LARGEST = 16, 500
+POLL_S = 0.2
+
+
+class ShardConfig(BaseModel):
+    """How videos are packed.
+
+    Attributes:
+        name: that the shards' names begin with.
+        short_side: pixels; larger videos are scaled down to it.
+        gop: frames from one key frame to the next; asks for transcoding.
+        per_shard: videos; by default so many that a split has 64 shards, from 16 to 500.
+        min_frames: videos with fewer are left out.
+        max_bad_fraction: of the videos found; with more that do not decode nothing is published.
+        allow_empty_classes: whether a class may have no training videos.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field(pattern=r"^[\w-]+$")
+    short_side: int | None = Field(default=None, ge=16)
+    gop: int | None = Field(default=None, ge=1)
+    per_shard: int | None = Field(default=None, ge=1)
+    min_frames: int = Field(default=2, ge=1)
+    max_bad_fraction: float = Field(default=0.01, ge=0, le=1)
+    allow_empty_classes: bool = False
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Which videos go where.
+
+    Attributes:
+        config: how they are packed.
+        listing: of the dataset.
+        shards: the name without suffix of each shard, its split, and its videos with their keys.
+        digest: of all that decides about the shards' bytes.
+    """
+
+    config: ShardConfig
+    listing: Listing
+    shards: list[tuple[str, str, list[tuple[str, Entry]]]]
+    digest: str
+
+
+class _Part(BaseModel):
+    """What became of one shard; it may be empty."""
+
+    shard: Shard | None
+    dropped: list[tuple[str, str]]
+
+
+def plan_shards(listing: Listing, config: ShardConfig) -> Plan:
+    """Plans the shards: in each split the videos in a mixed order, for readers that stream them.
+
+    Raises:
+        DataError: a class without training videos, or one file in two splits.
+    """
+    _refuse_empty_classes(listing, config)
+    _refuse_overlap(listing)
+    shards = []
+    for split in SPLITS:
+        entries = [entry for entry in listing.found if entry.split == split]
+        keyed = [(f"{split}-{number:06d}", entry) for number, entry in enumerate(entries)]
+        order = np.random.default_rng((0, SPLITS.index(split))).permutation(len(keyed))
+        mixed = [keyed[i] for i in order]
+        size = config.per_shard or min(max(-(-len(keyed) // SHARDS), SMALLEST), LARGEST)
+        for start in range(0, len(mixed), size):
+            name = f"{config.name}-{split}-{start // size:06d}"
+            shards.append((name, split, mixed[start : start + size]))
+    content = [
+        config.model_dump(exclude={"max_bad_fraction", "allow_empty_classes"}),
+        listing.classes,
+        [
+            (e.name, e.split, e.label, e.labels, e.source, e.cut and vars(e.cut), _size(e))
+            for e in listing.found
+        ],
+        [len(videos) for _, _, videos in shards],
+    ]
+    digest = hashlib.sha256(json.dumps(content).encode()).hexdigest()
+    return Plan(config, listing, shards, digest)
+
+
+def claim_folder(folder: Path, plan: Plan) -> bool:
+    """Notes the plan in the folder; returns whether its shards are finished already.
+
+    Raises:
+        UsageError: the folder holds something else.
+    """
+    note = folder / PLAN
+    if note.is_file():
+        if json.loads(note.read_text(encoding="utf-8"))["digest"] != plan.digest:
+            raise UsageError(
+                "E211",
+                f"{folder} holds shards of other videos or options. Give a new folder, or the same options.",
+            )
+        for left in folder.glob(".partial-*"):  # of a run that was killed
+            left.unlink()
+        return (folder / "index.json").is_file()
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UsageError("E211", f"{folder} is no empty folder. Give a new one.")
+    facts = {"digest": plan.digest, "shards": len(plan.shards), **plan.config.model_dump()}
+    write_text(note, json.dumps(facts, indent=2) + "\n")
+    return False
+
+
+def write_planned(
+    folder: Path, plan: Plan, meter: Meter, *, workers: int, limits: Limits, rank: int = 0, world: int = 1
+) -> None:
+    """Writes the shards of one process, those that are not there yet."""
+    for name, split, videos in plan.shards[rank::world]:
+        if _read_part(folder, name) is None:
+            _write_part(folder, name, split, videos, plan.config, workers, limits, meter)
+        else:
+            meter.update(len(videos))
+
+
+def wait_for_parts(folder: Path, plan: Plan) -> None:
+    """Returns when all processes have written their shards.
+
+    By looking at the folder: a collective operation would give up after half an hour.
+    """
+    for name, _, _ in plan.shards:
+        while _read_part(folder, name) is None:
+            time.sleep(POLL_S)
+
+
+def publish(folder: Path, plan: Plan, *, source: str) -> list[Dropped]:
+    """Writes the index over all parts; returns what was left out: missing and bad files.
+
+    Raises:
+        DataError: too many videos do not decode.
+    """
+    parts = [part for name, _, _ in plan.shards if (part := _read_part(folder, name)) is not None]
+    bad = [Dropped(*dropped) for part in parts for dropped in part.dropped]
+    found = len(plan.listing.found)
+    if len(bad) > plan.config.max_bad_fraction * found:
+        raise DataError(
+            "E322", f"{len(bad)} of {found} videos are bad, first {bad[0].path}: {bad[0].reason}. "
+            "Mend or remove them (`transfer3d check` lists all), or raise --max-bad-fraction."
+        )  # fmt: skip
+    missing = [Dropped(entry.name, "listed, but not there") for entry in plan.listing.missing]
+    write_index(
+        folder,
+        plan.config.name,
+        [part.shard for part in parts if part.shard is not None],
+        classes=plan.listing.classes,
+        source=source,
+        dropped=[*missing, *bad],
+        official=plan.listing.counts(),
+    )
+    for name, _, _ in plan.shards:
+        (folder / PARTS / f"{name}.json").unlink()
+    (folder / PARTS).rmdir()
+    return [*missing, *bad]
+
+
+def _write_part(
+    folder: Path,
+    name: str,
+    split: str,
+    videos: list[tuple[str, Entry]],
+    config: ShardConfig,
+    workers: int,
+    limits: Limits,
+    meter: Meter,
+) -> None:
+    dropped: list[tuple[str, str]] = []
+
+    def samples() -> Iterator[Sample]:
+        orders = [_order(entry, config) for _, entry in videos]
+        answers = isolated_map(prepare, orders, workers=workers, limits=limits)
+        for (key, entry), answer in zip(videos, answers, strict=True):
+            if isinstance(answer, Fault):
+                dropped.append((entry.name, f"{answer.code} {answer.reason}"))
+            else:
+                yield _sample(key, entry, answer)
+            meter.update()
+
+    stream = samples()
+    first = next(stream, None)
+    path = folder / f"{name}.tar"
+    shard = None if first is None else write_shard(path, split, chain([first], stream))
+    write_text(folder / PARTS / f"{name}.json", _Part(shard=shard, dropped=dropped).model_dump_json())
+
+
+def _read_part(folder: Path, name: str) -> _Part | None:
+    """Returns the note of a finished shard, None where it is not finished."""
+    note = folder / PARTS / f"{name}.json"
+    if not note.is_file():
+        return None
+    part = _Part.model_validate_json(note.read_bytes())
+    if part.shard is None:
+        return part
+    path = folder / part.shard.file
+    return part if path.is_file() and path.stat().st_size == part.shard.size else None
+
+
+def _order(entry: Entry, config: ShardConfig) -> Order:
+    assert entry.path is not None
+    return Order(
+        entry.path, entry.name, entry.cut, config.short_side, config.gop, min_frames=config.min_frames
+    )
+
+
+def _sample(key: str, entry: Entry, prepared: Prepared) -> Sample:
+    assert entry.path is not None
+    video = entry.path.read_bytes() if prepared.video is None else prepared.video
+    suffix = entry.path.suffix[1:].lower() if prepared.video is None else "mp4"
+    facts = {"name": entry.name, **prepared.facts}
+    if entry.labels:
+        facts["labels"] = list(entry.labels)
+    return Sample(key, video, suffix, entry.label, entry.source, prepared.frames, facts)
+
+
+def _size(entry: Entry) -> int:
+    assert entry.path is not None
+    return entry.path.stat().st_size if entry.path.is_file() else len(list(entry.path.iterdir()))
+
+
+def _refuse_empty_classes(listing: Listing, config: ShardConfig) -> None:
+    trained = {entry.label for entry in listing.found if entry.split == "train"}
+    empty = [name for label, name in enumerate(listing.classes) if label not in trained]
+    has_train = any(entry.split == "train" for entry in listing.entries)
+    if empty and has_train and not config.allow_empty_classes:
+        names = ", ".join(empty[:5]) + (", ..." if len(empty) > 5 else "")
+        raise DataError(
+            "E311", f"{len(empty)} of {len(listing.classes)} classes have no training video: {names}. "
+            "Bring the files, choose with --classes, or allow it with --allow-empty-classes."
+        )  # fmt: skip
+
+
+def _refuse_overlap(listing: Listing) -> None:
+    """Refuses one file's bytes in train and in a split that is tested on; only files of one size are read."""
+    by_size: dict[int, list[Entry]] = {}
+    for entry in listing.found:
+        if entry.path is not None and entry.path.is_file() and entry.label is not None:
+            by_size.setdefault(_size(entry), []).append(entry)
+    for entries in by_size.values():
+        if len({entry.split for entry in entries}) < 2:
+            continue
+        seen: dict[str, Entry] = {}
+        for entry in entries:
+            assert entry.path is not None
+            other = seen.setdefault(sha256_file(entry.path), entry)
+            if other.split != entry.split:
+                raise DataError(
+                    "E312", f"{entry.path} ({entry.split}) and {other.path} ({other.split}) are the same "
+                    "file. Take it out of one split: a test on training videos says nothing."
+                )  # fmt: skip
