@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from accelerate.utils import broadcast_object_list, gather_object
 
 from transfer3d.errors import Transfer3dError
@@ -21,6 +22,8 @@ def make_accelerator(precision: str) -> Accelerator:
         precision: "bf16" or "fp32".
     """
     torch.backends.cudnn.benchmark = True
+    # accelerate keeps the first precision of a process for ever; a second run in it may want another one.
+    AcceleratorState._reset_state()
     return Accelerator(mixed_precision="bf16" if precision == "bf16" else "no")
 
 
