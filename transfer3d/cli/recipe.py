@@ -46,10 +46,10 @@ def validate(name: Annotated[str, typer.Argument(help="Built-in name or TOML fil
 
     Example: `transfer3d recipe validate my.toml`
     """
-    from transfer3d.models.measure import measure
     from transfer3d.recipes.load import load_recipe
+    from transfer3d.run.students import check_student
 
     recipe = load_recipe(name)
     if recipe.student:
-        measure(recipe.student)
+        check_student(recipe)
     out().print(f"{name}: a valid recipe for `transfer3d {recipe.task}`")
