@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from transfer3d.inflate.inflation import inflate as inflate
     from transfer3d.models.checkpoint import load as load
     from transfer3d.models.checkpoint import save as save
+    from transfer3d.models.fuse import fuse as fuse
     from transfer3d.models.registry import create_model as create_model
     from transfer3d.models.registry import list_models as list_models
 
@@ -17,6 +18,7 @@ __version__ = "0.1.0"
 # `import transfer3d` must stay free of torch: the command line's --help waits for it.
 _HOMES = {
     "create_model": "transfer3d.models.registry",
+    "fuse": "transfer3d.models.fuse",
     "list_models": "transfer3d.models.registry",
     "load": "transfer3d.models.checkpoint",
     "save": "transfer3d.models.checkpoint",

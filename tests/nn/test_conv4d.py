@@ -31,24 +31,23 @@ def direct_sum(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 
 
 def random_case(
-    kernel: tuple[int, ...], size: tuple[int, ...], *, channels_last: bool
+    kernel: tuple[int, ...], size: tuple[int, ...], *, batch: int, channels_last: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
     random = torch.Generator().manual_seed(sum(kernel) * 100 + sum(size))
 
     def draw(*shape: int) -> Tensor:
         return torch.randn(*shape, generator=random, dtype=torch.float64)
 
-    x = draw(2, 3, *size)
-    if channels_last:
-        x = draw(2, *size, 3).movedim(-1, 1)
+    x = draw(batch, *size, 3).movedim(-1, 1) if channels_last else draw(batch, 3, *size)
     return x.requires_grad_(), draw(4, 3, *kernel).requires_grad_(), draw(4).requires_grad_()
 
 
+@pytest.mark.parametrize("batch", [1, 2])
 @pytest.mark.parametrize("channels_last", [False, True])
 @pytest.mark.parametrize("kernel", KERNELS)
 @pytest.mark.parametrize("size", SIZES)
-def test_equals_equation_1_forward_and_backward(kernel, size, channels_last):
-    x, weight, bias = random_case(kernel, size, channels_last=channels_last)
+def test_equals_equation_1_forward_and_backward(kernel, size, channels_last, batch):
+    x, weight, bias = random_case(kernel, size, batch=batch, channels_last=channels_last)
     ours, reference = conv4d(x, weight, bias), direct_sum(x, weight, bias)
     assert ours.shape == reference.shape
     assert torch.allclose(ours, reference, rtol=0, atol=1e-12)

@@ -16,6 +16,8 @@ from typer.core import TyperGroup
 
 from transfer3d import __version__
 from transfer3d.cli import (
+    bench,
+    check,
     correspond,
     demo,
     env,
@@ -109,10 +111,12 @@ app.command()(finetune.finetune)
 app.command()(evaluate.evaluate)
 app.command()(predict.predict)
 app.command()(synth.synth)
+app.command()(check.check)
 app.command()(shard.shard)
 app.command()(demo.demo)
 app.command()(env.env)
 app.add_typer(recipe.app, name="recipe")
+app.add_typer(bench.app, name="bench")
 
 
 def main() -> None:

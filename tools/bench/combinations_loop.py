@@ -1,0 +1,27 @@
+"""V4D's algorithm 1 as its text reads: each combination through everything behind the shared layers."""
+
+import itertools
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+@torch.no_grad()
+def combinations_loop(
+    front: Callable[[Tensor], Tensor], rest: Callable[[Tensor], Tensor], units: Tensor, sections: int
+) -> Tensor:
+    """Averages softmax scores over all combinations.
+
+    Args:
+        front: `U C T H W` to feature maps of each unit.
+        rest: feature maps of `sections` units to the logits `1 K` of one video.
+        units: `U C T H W`, one video.
+        sections: how many units make one combination.
+    """
+    maps = front(units)
+    scores = []
+    for combination in itertools.product(*np.array_split(np.arange(len(units)), sections)):
+        scores.append(rest(maps[list(combination)]).softmax(-1))
+    return torch.stack(scores).mean(0)

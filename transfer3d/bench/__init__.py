@@ -1,0 +1,1 @@
+"""How fast things are here: ratios to named baselines, measured in one run."""

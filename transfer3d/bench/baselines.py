@@ -1,0 +1,19 @@
+"""The independent baselines of `tools/bench`, which the wheel carries as `transfer3d/_baselines`."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+
+
+def load_baseline(name: str) -> ModuleType:
+    """Imports a baseline by its file's name."""
+    packed = Path(__file__).parents[1] / "_baselines"
+    folder = packed if packed.is_dir() else Path(__file__).parents[2] / "tools" / "bench"
+    spec = importlib.util.spec_from_file_location(f"transfer3d_baseline_{name}", folder / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

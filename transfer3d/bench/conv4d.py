@@ -1,0 +1,85 @@
+"""4D convolution against a loop over units and taps, and against one Conv3d of as many multiplications."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from transfer3d.bench.baselines import load_baseline
+from transfer3d.bench.case import Case, Contest
+from transfer3d.nn.conv4d import Quadruple, conv4d
+from transfer3d.nn.units import fold_units, unfold_units
+
+BATCH = 2
+SIZES = {(128, 4, 4, 28): 8.0, (256, 4, 4, 14): 1.35, (512, 4, 8, 28): 1.6}
+"""(C, U, T, H = W) of V4D's blocks, and how much faster than the loop a 3x3x1x1 kernel should be there."""
+
+LOOP, ONE = "loop over U and taps", "one Conv3d, same size"
+FLAT, FULL = (3, 3, 1, 1), (3, 3, 3, 3)
+OF_ONE_CONV3D = 1 / 1.15
+
+Function = Callable[[Tensor, Tensor], Tensor]
+
+
+def conv4d_cases() -> Iterator[Case]:
+    """Yields the comparisons, each forward, and forward with both gradients."""
+    for phase in ("forward", "gradients"):
+        for size, at_least in SIZES.items():
+            yield _case(size, FLAT, phase, LOOP, at_least)
+            yield _case(size, FLAT, phase, ONE, OF_ONE_CONV3D)
+        for size in list(SIZES)[:2]:
+            yield _case(size, FULL, phase, LOOP, 1.0)
+
+
+def _case(
+    size: tuple[int, int, int, int], kernel: Quadruple, phase: str, baseline: str, at_least: float
+) -> Case:
+    channels, units, frames, height = size
+
+    def build(device: torch.device) -> Contest:
+        random = torch.Generator(device).manual_seed(0)
+        video = torch.randn(BATCH, channels, units, frames, height, height, device=device, generator=random)
+        weight = torch.randn(channels, channels, *kernel, device=device, generator=random) * 0.01
+        loop: Function = load_baseline("conv4d_loop").conv4d_loop
+        if baseline == LOOP:
+            theirs = _runner(loop, video, weight, phase)
+        else:
+            theirs = _runner(_plain, video.flatten(4), weight.flatten(4), phase)
+
+        def ours(clips: Tensor, weight: Tensor) -> Tensor:
+            return fold_units(conv4d(unfold_units(clips, units), weight))
+
+        def difference() -> float:
+            clips = fold_units(video)
+            found, wanted = unfold_units(ours(clips, weight), units), loop(video, weight)
+            return float((found - wanted).norm() / wanted.norm())
+
+        mine = _runner(ours, fold_units(video).contiguous(), weight, phase)
+        return Contest(ours=mine, baseline=theirs, difference=difference)
+
+    name = f"Conv4d {'x'.join(map(str, kernel))}, {channels} channels, {units}x{frames}x{height}x{height}"
+    return Case(name=name, phase=phase, ours="Conv4d", baseline=baseline, at_least=at_least, build=build)
+
+
+def _plain(video: Tensor, weight: Tensor) -> Tensor:
+    return F.conv3d(video, weight, padding=(weight.shape[2] // 2, weight.shape[3] // 2, 0))
+
+
+def _runner(function: Function, x: Tensor, weight: Tensor, phase: str) -> Callable[[], None]:
+    if phase == "forward":
+
+        def forward() -> None:
+            with torch.no_grad():
+                function(x, weight)
+
+        return forward
+    inputs = (x.detach().requires_grad_(), weight.detach().requires_grad_())
+    upstream = torch.ones_like(function(*inputs))
+
+    def both() -> None:
+        torch.autograd.grad(function(*inputs), inputs, upstream)
+
+    return both

@@ -1,0 +1,159 @@
+"""P3D-63 against plain code of the same network, and V4D's inference against its algorithm as it reads."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from transfer3d.bench.baselines import load_baseline
+from transfer3d.bench.case import Case, Contest
+from transfer3d.bench.paired import Run
+from transfer3d.engine.memory_format import channels_last
+from transfer3d.errors import SetupError
+from transfer3d.models.combinations import combination_scores
+from transfer3d.models.fuse import fuse
+from transfer3d.models.registry import create_model
+from transfer3d.models.student import VideoStudent
+from transfer3d.models.trunks.resnet3d import ResNet3d, run
+from transfer3d.nn.residual4d import Residual4d
+
+CLASSES = 101
+CLIPS = (4, 3, 16, 160, 160)
+PLAIN = "plain fp32 code"
+UNITS, SECTIONS = 10, 4
+
+
+def network_cases() -> Iterator[Case]:
+    """Yields the comparisons."""
+    for ours, phase, at_least, build in (
+        ("fp32, channels last", "forward", 1.5, _inference("fp32")),
+        ("bf16, channels last", "forward", 2.5, _inference("bf16")),
+        ("bf16, fused, compiled", "forward", 3.3, _inference("compiled")),
+        ("bf16, channels last", "step", 2.8, _training),
+    ):
+        name = "P3D-63, 4 clips of 16x160x160"
+        yield Case(name=name, phase=phase, ours=ours, baseline=PLAIN, at_least=at_least, build=build)
+    yield Case(
+        name=f"Algorithm 1, V4D-18, {UNITS} units of 4x224x224, {SECTIONS} sections",
+        phase="forward",
+        ours="each neighbourhood once",
+        baseline="one by one",
+        at_least=1 / 0.6,
+        build=_combinations,
+    )
+
+
+def _pair(device: torch.device) -> tuple[VideoStudent, nn.Module]:
+    """P3D-63 twice, with the same weights."""
+    ours = create_model("p3d63", num_classes=CLASSES).to(device)
+    plain: nn.Module = load_baseline("p3d_plain").PlainP3D63(CLASSES).to(device)
+    values = ours.state_dict().values()
+    plain.load_state_dict(dict(zip(plain.state_dict(), values, strict=True)), strict=True)
+    return ours, plain
+
+
+def _clips(device: torch.device) -> Tensor:
+    return torch.randn(CLIPS, device=device, generator=torch.Generator(device).manual_seed(0))
+
+
+def _low(device: torch.device) -> AbstractContextManager[Any]:
+    return torch.autocast(device.type, torch.bfloat16)
+
+
+def _inference(how: str) -> Callable[[torch.device], Contest]:
+    def build(device: torch.device) -> Contest:
+        student, plain = _pair(device)
+        student.eval()
+        plain.eval()
+        contiguous = _clips(device)
+        clips = contiguous.to(memory_format=torch.channels_last_3d)
+        net: Callable[[Tensor], Tensor] = student
+        if how == "compiled":
+            if device.type == "cpu" and shutil.which("g++") is None and shutil.which("clang++") is None:
+                raise SetupError("E560", "torch.compile needs a C++ compiler, and there is none here.")
+            student = fuse(student)
+            net = torch.compile(student)
+        channels_last(student)
+
+        @torch.no_grad()
+        def ours() -> Tensor:
+            with nullcontext() if how == "fp32" else _low(device):
+                return net(clips)
+
+        @torch.no_grad()
+        def baseline() -> Tensor:
+            return plain(contiguous)
+
+        def difference() -> float:
+            found, wanted = ours().float(), baseline()
+            return float((found - wanted).norm() / wanted.norm())
+
+        return Contest(ours=ours, baseline=baseline, difference=difference)
+
+    return build
+
+
+def _training(device: torch.device) -> Contest:
+    student, plain = _pair(device)
+    channels_last(student)
+    clips = _clips(device)
+    return Contest(
+        ours=training_step(student, clips.to(memory_format=torch.channels_last_3d), bf16=True),
+        baseline=training_step(plain, clips, bf16=False),
+    )
+
+
+def training_step(net: nn.Module, clips: Tensor, *, bf16: bool) -> Run:
+    """Returns a function that does one step of SGD with momentum on `clips`."""
+    net.train()
+    labels = torch.arange(len(clips), device=clips.device)
+    optimizer = torch.optim.SGD(net.parameters(), lr=1e-4, momentum=0.9)
+
+    def step() -> None:
+        optimizer.zero_grad()
+        with _low(clips.device) if bf16 else nullcontext():
+            logits = net(clips)
+        nn.functional.cross_entropy(logits.float(), labels).backward()
+        optimizer.step()
+
+    return step
+
+
+def _combinations(device: torch.device) -> Contest:
+    student = create_model("v4d_resnet18").to(device).eval()
+    for module in student.modules():
+        if isinstance(module, Residual4d) and module.scale is not None:
+            nn.init.ones_(module.scale.weight)  # as after training: a block that does nothing proves nothing
+    clip = student.clip
+    shape = (UNITS, 3, clip.frames, clip.size, clip.size)
+    units = torch.randn(shape, device=device, generator=torch.Generator(device).manual_seed(0))
+    trunk = student.trunk
+    assert isinstance(trunk, ResNet3d)
+    steps = trunk.steps()
+    first = next(index for index, (_, step) in enumerate(steps) if isinstance(step, Residual4d))
+
+    def front(units: Tensor) -> Tensor:
+        return run(units, steps[:first])
+
+    def rest(maps: Tensor) -> Tensor:
+        maps = run(maps, steps[first:], SECTIONS)
+        return student.forward_head(maps.transpose(0, 1).flatten(1, 2)[None])
+
+    loop = load_baseline("combinations_loop").combinations_loop
+
+    def ours() -> Tensor:
+        return combination_scores(student, units[None], train_units=SECTIONS)
+
+    def baseline() -> Tensor:
+        return loop(front, rest, units, SECTIONS)
+
+    def difference() -> float:
+        wanted = baseline()
+        return float((ours() - wanted).norm() / wanted.norm())
+
+    return Contest(ours=ours, baseline=baseline, difference=difference)

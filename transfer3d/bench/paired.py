@@ -1,0 +1,53 @@
+"""Two ways to compute the same, timed in turn: what disturbs the machine disturbs both."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
+
+PAIRS = 7
+
+Run = Callable[[], Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Paired:
+    """Attributes: median seconds of both, and the median over the pairs of baseline / ours."""
+
+    ours_s: float
+    baseline_s: float
+    ratio: float
+
+
+def paired_ratio(ours: Run, baseline: Run, *, pairs: int = PAIRS, synchronise: Run = lambda: None) -> Paired:
+    """Times two functions in interleaved pairs, after one run of each that is not counted.
+
+    Args:
+        ours: the faster one, if all is well: a ratio above 1.
+        baseline: what it is compared with.
+        pairs: how often both are timed, at least 1.
+        synchronise: waits for work that was only started (a GPU's).
+    """
+
+    def seconds(run: Run) -> float:
+        synchronise()
+        started = time.perf_counter()
+        run()
+        synchronise()
+        return time.perf_counter() - started
+
+    seconds(ours)
+    seconds(baseline)
+    times = []
+    for pair in range(pairs):
+        first, second = (ours, baseline) if pair % 2 == 0 else (baseline, ours)
+        one, other = seconds(first), seconds(second)
+        times.append((one, other) if pair % 2 == 0 else (other, one))
+    return Paired(
+        ours_s=median(mine for mine, _ in times),
+        baseline_s=median(theirs for _, theirs in times),
+        ratio=median(theirs / mine for mine, theirs in times),
+    )

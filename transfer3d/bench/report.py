@@ -1,0 +1,97 @@
+"""`transfer3d bench models`: which cases, on what machine, as a table."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from transfer3d.bench.card import card_cases
+from transfer3d.bench.case import Case, Result, run_cases
+from transfer3d.bench.conv4d import conv4d_cases
+from transfer3d.bench.networks import network_cases
+from transfer3d.errors import SetupError, UsageError
+
+
+def bench_models(
+    *, only: str, pairs: int, device: str, threads: int | None
+) -> tuple[dict[str, Any], int, Iterator[Result]]:
+    """Prepares the comparisons.
+
+    Args:
+        only: part of the names of the cases to run, in any case; empty for all.
+        pairs: see `paired_ratio`.
+        device: cpu, cuda or auto.
+        threads: of torch on the CPU; None leaves them.
+
+    Returns:
+        Facts about the machine, the number of cases, and their results one by one.
+
+    Raises:
+        UsageError: no case has such a name, or no such device.
+        SetupError: there is no GPU.
+    """
+    if device not in ("auto", "cpu", "cuda"):
+        raise UsageError("E220", f"device '{device}': cpu, cuda or auto.")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise SetupError("E561", "there is no GPU here that torch can use: leave out --device.")
+    where = torch.device("cuda" if device != "cpu" and torch.cuda.is_available() else "cpu")
+    if threads is not None:
+        torch.set_num_threads(threads)
+    every = [*conv4d_cases(), *network_cases(), *(card_cases() if where.type == "cuda" else ())]
+    chosen = [case for case in every if only.lower() in case.name.lower()]
+    if not chosen:
+        raise UsageError("E220", f"no case contains '{only}': they are {_names(every)}.")
+    return machine_facts(where), len(chosen), run_cases(chosen, where, pairs=pairs)
+
+
+def _names(cases: Sequence[Case]) -> str:
+    return "; ".join(dict.fromkeys(case.name for case in cases))
+
+
+def machine_facts(device: torch.device) -> dict[str, Any]:
+    """Returns what the numbers were measured on."""
+    return {
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else _cpu_name(),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+    }
+
+
+def _cpu_name() -> str:
+    return f"{platform.machine()} CPU, {torch.backends.cpu.get_cpu_capability()}"
+
+
+def show(console: Console, machine: dict[str, Any], pairs: int, results: Sequence[Result]) -> None:
+    """Prints results as a table, ours and the baseline's in one cell: `ours / baseline`."""
+    table = Table("ours", "baseline", "phase", box=None, header_style="bold")
+    for heading in ("ms", "ratio", "wanted", "MiB", "difference"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    name = ""
+    for result in results:
+        if result.name != name:
+            name = result.name
+            table.add_section()
+            table.add_row(f"[bold]{name}[/bold]")
+        cells = (
+            f"{_number(result.ours_ms, '.1f')} / {_number(result.baseline_ms, '.1f')}",
+            _number(result.ratio, ".2f"),
+            _number(result.at_least, ".2f"),
+            f"{_number(result.ours_mib, '.0f')} / {_number(result.baseline_mib, '.0f')}",
+            _number(result.difference, ".0e"),
+        )
+        row = (result.ours, result.baseline, result.phase)
+        table.add_row(*row, *(("skipped", "", "", "", "") if result.skipped else cells))
+    console.print(table)
+    for reason in dict.fromkeys(result.skipped for result in results if result.skipped):
+        console.print(f"skipped: {reason}")
+    facts = ", ".join(f"{value} {key}" if key == "threads" else str(value) for key, value in machine.items())
+    console.print(f"{facts}; ours / baseline, medians of {pairs} interleaved pairs; ratio = baseline / ours.")
+
+
+def _number(value: float | None, form: str) -> str:
+    return "-" if value is None else format(value, form)
