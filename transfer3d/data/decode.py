@@ -28,6 +28,7 @@ from av.video.reformatter import Interpolation, VideoReformatter
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
+from transfer3d.data.wholeness import is_cut
 from transfer3d.errors import DataError
 
 Source = Path | bytes
@@ -183,12 +184,15 @@ class Video:
 
     def _ends_early(self, ends: dict[Stream, int]) -> bool:
         """Whether the file is shorter than it says, by the end of each stream's last packet."""
-        size = len(self._source) if isinstance(self._source, bytes) else self._source.stat().st_size
+        with io.BytesIO(self._source) if isinstance(self._source, bytes) else self._source.open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            if is_cut(file):
+                return True
         if max((entry.pos + entry.size for entry in self._stream.index_entries), default=0) > size:
             return True
         if "matroska" not in self._container.format.name:
             return False
-        # Matroska keeps no sizes, but a length.
+        # A live recording has no sizes; but if it was finished it has a length.
         length_s = (self._container.duration or 0) / av.time_base
         last_s = max(float(end * (stream.time_base or 0)) for stream, end in ends.items())
         return last_s < length_s - EARLY_S

@@ -1,0 +1,78 @@
+"""Every video of a source decoded, each within limits: what it is, or why it is bad."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+
+from transfer3d.data.decode import VideoFacts
+from transfer3d.data.folder import videos_under
+from transfer3d.data.isolated import Fault, Limits, isolated_map
+from transfer3d.data.prepare import inspect, inspect_file
+from transfer3d.data.shards import INDEX, ShardVideos, read_index
+from transfer3d.errors import DataError, UsageError
+
+
+@dataclass(frozen=True)
+class Checked:
+    """One video: its facts, or code and reason of what is wrong with it; see `VideoFacts`."""
+
+    path: str
+    frames: int | None = None
+    fps: float | None = None
+    height: int | None = None
+    width: int | None = None
+    duration: float | None = None
+    code: str = ""
+    reason: str = ""
+
+
+def count_videos(source: Path) -> int:
+    """Returns how many `check_videos` yields.
+
+    Raises:
+        UsageError: no such source.
+        DataError: no videos there.
+    """
+    return sum(len(names) for names, _ in _jobs(source))
+
+
+def check_videos(source: Path, *, workers: int, limits: Limits) -> Iterator[Checked]:
+    """Decodes every video in child processes and yields what came of it, in order.
+
+    Args:
+        source: a video, a folder of videos, or a folder of shards, whose members are checked by sha256 too.
+        workers: number of children.
+        limits: of each video.
+    """
+    for names, answers in _jobs(source):
+        for name, answer in zip(names, answers(workers=workers, limits=limits), strict=True):
+            if isinstance(answer, Fault):
+                yield Checked(name, code=answer.code, reason=answer.reason)
+            else:
+                yield Checked(name, **asdict(answer))
+
+
+def _jobs(source: Path) -> list[tuple[list[str], partial[Iterator[VideoFacts | Fault]]]]:
+    """Returns the videos' names, and what checks them, for each part of a source."""
+    for shards in (source, source / "shards"):
+        if (shards / INDEX).is_file():
+            index = read_index(shards)
+            parts = [ShardVideos(shards, index, split=split, labelled=False) for split in index.counts]
+            return [
+                (list(v.keys), partial(isolated_map, partial(_inspect_member, v), range(len(v))))
+                for v in parts
+            ]
+    if not source.exists():
+        raise UsageError("E212", f"{source} is not there. Give a folder of videos or of shards, or a video.")
+    files = [source] if source.is_file() else videos_under(source)
+    if not files:
+        raise DataError("E313", f"{source}: no videos.")
+    root = source.parent if source.is_file() else source
+    return [([f.relative_to(root).as_posix() for f in files], partial(isolated_map, inspect_file, files))]
+
+
+def _inspect_member(videos: ShardVideos, index: int) -> VideoFacts:
+    return inspect(videos.open(index), name=videos.keys[index])
