@@ -18,7 +18,6 @@ from transfer3d import __version__
 from transfer3d.cli import (
     bench,
     check,
-    check,
     correspond,
     demo,
     env,
@@ -112,7 +111,6 @@ app.command()(finetune.finetune)
 app.command()(evaluate.evaluate)
 app.command()(predict.predict)
 app.command()(synth.synth)
-app.command()(check.check)
 app.command()(check.check)
 app.command()(shard.shard)
 app.command()(demo.demo)
