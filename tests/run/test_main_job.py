@@ -192,3 +192,35 @@ def test_downstream_scripts(work, digits_folder, capsys):
         finally:
             sys.argv = before
         assert len(capsys.readouterr().out.strip().splitlines()) == lines
+
+
+@pytest.mark.parametrize(
+    ("settings", "code", "said"),
+    [
+        (["clip.size=32", "clip.crop=16"], 2, "crop=16 is smaller than size=32"),
+        (["batch_size=1"], 2, "needs at least two clips"),
+        (["student_args.drop_rate=high"], 2, "'high'"),
+        (["student_args.depth=3"], 2, "no argument 'depth'"),
+    ],
+)
+def test_values_that_cannot_work_are_named(work, tmp_path, settings, code, said):
+    _, data, _ = work
+    given = [word for setting in settings for word in ("--set", setting)]
+    result = CliRunner().invoke(
+        app, ["finetune", "p3d_tiny", "--data", str(data), "-o", str(tmp_path / "run"), *given]
+    )
+    assert result.exit_code == code, result.output
+    assert said in result.output
+
+
+def test_one_video_is_too_few(tmp_path, digits_folder):
+    import shutil
+
+    video = next((digits_folder / "videos" / "test").rglob("*.mp4"))
+    (tmp_path / "data").mkdir()
+    shutil.copy(video, tmp_path / "data")
+    data, out = str(tmp_path / "data"), str(tmp_path / "run")
+    arguments = ["correspond", "--teacher", "test_resnet", "--weights", "none", "--data", data, "-o", out]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 3, result.output
+    assert "at least two" in result.output

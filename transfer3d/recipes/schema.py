@@ -25,11 +25,18 @@ class ClipConfig(BaseModel):
     units: int | None = Field(default=None, ge=1)
 
     def apply(self, spec: ClipSpec) -> ClipSpec:
-        """Returns `spec` with these changes; a new size without a crop takes crop = size."""
+        """Returns `spec` with these changes; a new size without a crop takes crop = size.
+
+        Raises:
+            UsageError: the crop is smaller than the size.
+        """
         changes = {name: value for name, value in self.model_dump().items() if value is not None}
         if "size" in changes and "crop" not in changes:
             changes["crop"] = changes["size"]
-        return ClipSpec.from_dict({**spec.to_dict(), **changes})
+        try:
+            return ClipSpec.from_dict({**spec.to_dict(), **changes})
+        except ValueError as error:
+            raise UsageError("E201", f"recipe: {error}. Change [clip] or --set clip.<key>=...") from None
 
 
 class Recipe(BaseModel):
@@ -63,6 +70,8 @@ class Recipe(BaseModel):
     validate_every: int | None = Field(default=None, ge=1)
     max_bad_fraction: float = Field(default=0.01, ge=0, le=1)
     """Share of clips that may fail to decode before the run stops."""
+    balanced: bool = False
+    """Every class as often as any other, whatever their numbers of videos."""
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     clip: ClipConfig = ClipConfig()
     augment: AugmentConfig = AugmentConfig()

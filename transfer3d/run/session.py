@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +13,11 @@ from rich.console import Console
 
 from transfer3d.data.pipeline import Batch, clip_batches
 from transfer3d.data.source import VideoSet
-from transfer3d.engine.distributed import bf16_is_fast, make_accelerator, on_main
+from transfer3d.engine.distributed import bf16_is_fast, gather_list, make_accelerator, on_main
 from transfer3d.engine.fit import Plan, plan_batch, readable_bytes, readable_seconds
 from transfer3d.engine.run_folder import RunFolder
 from transfer3d.engine.trainer import Trainer, TrainerConfig
-from transfer3d.errors import UsageError
+from transfer3d.errors import DataError, UsageError
 from transfer3d.files import write_text
 from transfer3d.layout import ClipSpec
 from transfer3d.models.checkpoint import save
@@ -117,15 +117,13 @@ def plan_steps(session: Session, objective: Objective, clip: ClipSpec, videos: V
         The recipe with `batch_size` and `max_steps` as numbers.
 
     Raises:
-        UsageError: the batch does not divide among the processes, or neither epochs nor max_steps is given.
+        UsageError: the batch is too small or does not divide among the processes, or the recipe says
+            neither epochs nor max_steps.
+        DataError: fewer than two different videos for each process.
     """
     recipe, world = session.recipe, session.accelerator.num_processes
-    batch_size = None if recipe.batch_size == "auto" else recipe.batch_size
-    if batch_size is not None and batch_size % world:
-        raise UsageError("E213", f"batch_size={batch_size} does not divide among {world} processes.")
-    if recipe.epochs is None and recipe.max_steps is None:
-        raise UsageError("E213", "the recipe has neither epochs nor max_steps. Give one with --set.")
     different = len(set(videos.sources))
+    _check_sizes(recipe, world, different)
     largest = min(LARGEST_AUTO_BATCH, 1 << (max(different // world, 1).bit_length() - 1))
 
     def make_batch(count: int) -> Batch:
@@ -135,13 +133,32 @@ def plan_steps(session: Session, objective: Objective, clip: ClipSpec, videos: V
         labels = torch.zeros(count, dtype=torch.long)
         return Batch(torch.randint(0, 256, shape, dtype=torch.uint8), labels, names, names)
 
-    own = None if batch_size is None else batch_size // world
+    own = None if recipe.batch_size == "auto" else recipe.batch_size // world
     plan = plan_batch(objective, session.accelerator, make_batch, batch_size=own, largest=largest)
+    plan = replace(plan, batch_size=min(gather_list(session.accelerator, [plan.batch_size])))
     total = plan.batch_size * world
     by_epochs = None if recipe.epochs is None else max(round(recipe.epochs * len(videos) / total), 1)
     steps = min(count for count in (by_epochs, recipe.max_steps) if count is not None)
     _say_plan(session, plan, total, steps, len(videos))
     return recipe.model_copy(update={"batch_size": total, "max_steps": steps})
+
+
+def _check_sizes(recipe: Recipe, world: int, different: int) -> None:
+    if recipe.epochs is None and recipe.max_steps is None:
+        raise UsageError("E213", "the recipe has neither epochs nor max_steps. Give one with --set.")
+    if different < 2 * world:
+        raise DataError(
+            "E313",
+            f"{different} different videos for {world} processes: each needs at least two. Give more videos.",
+        )
+    if recipe.batch_size == "auto":
+        return
+    if recipe.batch_size % world:
+        raise UsageError("E213", f"batch_size={recipe.batch_size} does not divide among {world} processes.")
+    if recipe.batch_size < 2 * world:
+        raise UsageError(
+            "E213", f"batch_size={recipe.batch_size}: each of {world} processes needs at least two clips."
+        )
 
 
 def _say_plan(session: Session, plan: Plan, total: int, steps: int, videos: int) -> None:
@@ -194,6 +211,7 @@ def fit(
             world=accelerator.num_processes,
             workers=recipe.workers,
             max_bad_fraction=recipe.max_bad_fraction,
+            balanced=recipe.balanced,
         )
 
     def publish(name: str, metrics: Mapping[str, Any]) -> None:
@@ -214,6 +232,7 @@ def fit(
     )
     if session.resume:
         trainer.resume()
+        session.say(f"resuming at step {trainer.step}" if trainer.step else "no checkpoint yet: from step 0")
     metrics = trainer.run()
     if folder:
         folder.finish({"steps": recipe.max_steps, "metrics": dict(metrics)})
