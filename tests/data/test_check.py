@@ -135,3 +135,17 @@ def test_mutations_end_in_facts_or_in_a_reason(container):
     codes = {answer.code for answer in found if isinstance(answer, Fault)}
     assert codes <= {"E301", "E302", "E304"}
     assert codes
+
+
+@pytest.mark.parametrize(("student", "aspect"), [("p3d_tiny", 8), ("v4d_tiny", 8)])
+def test_clips_to_look_at(digits_folder, run, student, aspect):
+    from PIL import Image
+
+    options = ("--student", student, "--set", "clip.size=32", "--set", "augment.rand_augment=2")
+    result = run(digits_folder, "--browse", 3, *options)
+    assert result.exit_code == 0, result.output
+    pictures = sorted(Path("browse").iterdir())
+    assert len(pictures) == 3
+    assert all("_" in path.stem for path in pictures)  # named by class: digit and motion
+    with Image.open(pictures[0]) as picture:
+        assert picture.width > (aspect - 0.5) * picture.height

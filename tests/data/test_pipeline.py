@@ -14,7 +14,8 @@ from media import encode, numbered_frames, numbers, write_numbered
 
 from transfer3d.data.augment import AugmentConfig
 from transfer3d.data.batch import Batch
-from transfer3d.data.pipeline import clip_batches, draw, view_batches
+from transfer3d.data.order import Order
+from transfer3d.data.pipeline import clip_batches, view_batches
 from transfer3d.data.source import open_videos
 from transfer3d.errors import DataError, SetupError, UsageError
 from transfer3d.layout import ClipSpec
@@ -158,11 +159,12 @@ def test_evaluation_is_the_same_each_time(videos):
 
 
 def test_the_order_is_a_pure_function():
-    places = [draw(3, 7, position) for position in range(21)]
+    order = Order(3, 7)
+    places = [order.draw(position) for position in range(21)]
     for epoch in range(3):
         assert sorted(p.video for p in places[epoch * 7 : epoch * 7 + 7]) == list(range(7))
         assert {p.epoch for p in places[epoch * 7 : epoch * 7 + 7]} == {epoch}
-    assert places == [draw(3, 7, position) for position in reversed(range(21))][::-1]
+    assert places == [order.draw(position) for position in reversed(range(21))][::-1]
 
 
 def test_the_global_generator_is_left_alone(videos):

@@ -16,13 +16,20 @@ def check(
     workers: Annotated[int, typer.Option(min=1, help="Children that decode.")] = 1,
     seconds: Annotated[float, typer.Option(min=0.1, help="Time limit for one video.")] = 30.0,
     memory_gib: Annotated[float, typer.Option(min=0.5, help="Memory limit for one video.")] = 4.0,
+    browse: Annotated[
+        int, typer.Option(metavar="N", help="Instead: write N augmented clips as film strips to browse/.")
+    ] = 0,
+    student: Annotated[str, typer.Option(help="With --browse: whose clips.")] = "p3d_resnet50",
+    recipe: Annotated[str, typer.Option(help="With --browse: whose augmentation.")] = "default/finetune",
+    overrides: options.Set = None,
+    split: Annotated[str, typer.Option(help="With --browse: of the data.")] = "train",
     json: options.Json = False,
 ) -> None:
     """Decode every video in a child process with limits, and name the bad ones with the reason.
 
     Ends with 3 when there is a bad one. A crash or a hang of the decoder costs that file only.
 
-    Example: `transfer3d check videos/ --workers 4`
+    Example: `transfer3d check videos/ --workers 4`, or `--browse 8` to look at augmented clips.
     """
     from dataclasses import asdict
 
@@ -30,8 +37,22 @@ def check(
 
     from transfer3d.data.isolated import Limits
     from transfer3d.errors import DataError
+    from transfer3d.run.check import browse as write_strips
     from transfer3d.run.check import check_source
 
+    if browse:
+        folder = Path("browse")
+        written = write_strips(
+            source,
+            folder,
+            count=browse,
+            student=student,
+            recipe=recipe,
+            overrides=overrides or [],
+            split=split,
+        )
+        stdout().print(f"{len(written)} film strips in {folder}/")
+        return
     limits = Limits(seconds, memory_gib)
     checked = check_source(source, workers=workers, limits=limits, report=out, console=progress_console())
     bad = [video for video in checked if video.code]

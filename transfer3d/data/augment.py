@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Self
+from typing import Literal, Self
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
-from torch import Tensor
+from torch import Tensor, nn
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
+from transfer3d.data.crops import CornerCrop, Crops, FlipPairs, ThreeCrop
 from transfer3d.data.decode import Frames
 from transfer3d.layout import ClipSpec
 
@@ -21,48 +22,101 @@ class AugmentConfig(BaseModel):
 
     Attributes:
         scale: frames are resized to `clip.crop` times a factor from this range, then cropped at random.
+        crop: "random" = anywhere; "corners" = in a corner or the centre, of several sizes (`CornerCrop`).
         flip: mirrors half of the clips; off where left and right are different classes.
+        flip_pairs: classes that a mirrored clip changes to, by name and both ways.
         colour: 0 (none) to 1: brightness, contrast, saturation by up to 40 %, hue by up to a tenth turn.
+        rand_augment: RandAugment's number of operations; 0 = none.
+        magnitude: RandAugment's, of 30.
+        mixup: share of the batches that MixUp mixes.
+        cutmix: share of the batches that CutMix mixes.
+        mixup_alpha: of the Beta distribution of MixUp's share.
+        cutmix_alpha: of the Beta distribution of CutMix's share.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     scale: tuple[float, float] = (1.0, 1.25)
+    crop: Literal["random", "corners"] = "random"
     flip: bool = True
+    flip_pairs: tuple[tuple[str, str], ...] = ()
     colour: float = Field(default=0.0, ge=0, le=1)
+    rand_augment: int = Field(default=0, ge=0)
+    magnitude: int = Field(default=9, ge=0, le=30)
+    mixup: float = Field(default=0.0, ge=0, le=1)
+    cutmix: float = Field(default=0.0, ge=0, le=1)
+    mixup_alpha: float = Field(default=0.8, gt=0)
+    cutmix_alpha: float = Field(default=1.0, gt=0)
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
         if not 0 < self.scale[0] <= self.scale[1]:
             raise ValueError(f"scale={self.scale}: need 0 < smallest <= largest")
+        if self.mixup + self.cutmix > 1:
+            raise ValueError(
+                f"mixup={self.mixup} and cutmix={self.cutmix}: shares of batches, at most 1 together"
+            )
+        if self.flip_pairs and not self.flip:
+            raise ValueError("flip_pairs without flip: nothing is mirrored")
         return self
 
 
-def training_transform(clip: ClipSpec, config: AugmentConfig) -> v2.Transform:
-    """Returns the transform of a training clip [N, C, H, W], uint8 to uint8 of `clip.size`."""
+def training_transform(clip: ClipSpec, config: AugmentConfig, classes: Sequence[str] = ()) -> v2.Transform:
+    """Returns the transform of a training clip [N, C, H, W], uint8 to uint8 of `clip.size`, and of its label.
+
+    Args:
+        clip: what the student wants.
+        config: how clips are varied; MixUp and CutMix are not of a clip, but of a batch (see `mix`).
+        classes: names by label, for `flip_pairs`.
+
+    Raises:
+        UsageError: `flip_pairs` names no class.
+    """
     low, high = config.scale
     if isinstance(clip.crop, int):
         # RandomResize draws from [min, max).
         shortest, longest = max(round(clip.crop * low), clip.size), max(round(clip.crop * high), clip.size)
-        steps: list[v2.Transform] = [v2.RandomResize(shortest, longest + 1, antialias=True)]
+        steps: list[nn.Module] = [v2.RandomResize(shortest, longest + 1, antialias=True)]
     else:
         steps = [v2.Resize(list(clip.crop), antialias=True)]
         if config.scale != (1.0, 1.0):
             smallest = max(low, clip.size / min(clip.crop))
             steps += [v2.ScaleJitter(clip.crop, (smallest, max(smallest, high)), antialias=True)]
-    steps += [v2.RandomCrop(clip.size, pad_if_needed=True, padding_mode="edge")]
-    if config.flip:
+    if config.crop == "corners":
+        steps += [CornerCrop(clip.size)]
+    else:
+        steps += [v2.RandomCrop(clip.size, pad_if_needed=True, padding_mode="edge")]
+    if config.flip_pairs:
+        steps += [FlipPairs(config.flip_pairs, classes)]
+    elif config.flip:
         steps += [v2.RandomHorizontalFlip()]
+    if config.rand_augment:
+        steps += [v2.RandAugment(config.rand_augment, config.magnitude)]
     if config.colour:
         strength = 0.4 * config.colour
         steps += [v2.ColorJitter(strength, strength, strength, 0.1 * config.colour)]
     return v2.Compose(steps)
 
 
-def evaluation_transform(clip: ClipSpec) -> v2.Transform:
-    """Returns resize to `clip.crop`, then the centre's `clip.size` square."""
+def evaluation_transform(clip: ClipSpec, crops: Crops = 1) -> v2.Transform:
+    """Returns the transform of a test clip, to one or several squares of `clip.size`.
+
+    Args:
+        clip: what the student wants.
+        crops: 1 = the centre of `clip.crop`; 10 = its corners and centre, and these mirrored (TSN); 3 = what
+            covers a frame whose short side is `clip.size` (V4D and F4D, 256 x 256 resized to the input).
+    """
+    if crops == 3:
+        return v2.Compose([v2.Resize(clip.size, antialias=True), ThreeCrop(clip.size)])
     crop = clip.crop if isinstance(clip.crop, int) else list(clip.crop)
-    return v2.Compose([v2.Resize(crop, antialias=True), v2.CenterCrop(clip.size)])
+    cut = v2.TenCrop(clip.size) if crops == 10 else v2.CenterCrop(clip.size)
+    return v2.Compose([v2.Resize(crop, antialias=True), cut])
+
+
+def crop_frames(transform: v2.Transform, frames: Frames) -> list[Tensor]:
+    """Applies a test transform to frames [N, H, W, 3]; returns [N, 3, size, size] uint8 for each crop."""
+    cut = transform(tv_tensors.Video(torch.from_numpy(frames).permute(0, 3, 1, 2)))
+    return [one.as_subclass(Tensor) for one in (cut if isinstance(cut, list | tuple) else [cut])]
 
 
 def decode_side(clip: ClipSpec, largest: float = 1.0) -> int:
@@ -73,13 +127,21 @@ def decode_side(clip: ClipSpec, largest: float = 1.0) -> int:
 
 def transform_frames(transform: v2.Transform, frames: Frames, *, seed: int) -> Tensor:
     """Applies a transform to frames [N, H, W, 3], one draw for all; returns [N, 3, size, size] uint8."""
+    return transform_labelled(transform, frames, -1, seed=seed)[0]
+
+
+def transform_labelled(
+    transform: v2.Transform, frames: Frames, label: int, *, seed: int
+) -> tuple[Tensor, int]:
+    """Applies a training transform to frames and their label: a mirrored clip may be of another class."""
     video = tv_tensors.Video(torch.from_numpy(frames).permute(0, 3, 1, 2))
-    with _seeded(seed):
-        return transform(video).as_subclass(Tensor)
+    with seeded(seed):
+        clip, label = transform(video, label)
+    return clip.as_subclass(Tensor), label
 
 
 @contextmanager
-def _seeded(seed: int) -> Iterator[None]:
+def seeded(seed: int) -> Iterator[None]:
     """Seeds the generator that torchvision draws from, the CPU's alone, and puts it back as it was."""
     generator = torch.default_generator
     before = generator.get_state()

@@ -18,17 +18,22 @@ class Batch:
         labels_B: int64, -1 where there is none.
         keys: of the videos; in testing, once for each view.
         sources: the original videos.
+        targets_BK: share of each class, where clips are mixed; None = the labels.
     """
 
     clips_u8: Tensor
     labels_B: Tensor
     keys: list[str]
     sources: list[str]
+    targets_BK: Tensor | None = None
 
     def to(self, device: torch.device) -> Batch:
         """Returns the batch with its tensors on a device."""
-        clips_u8 = self.clips_u8.to(device, non_blocking=True)
-        return replace(self, clips_u8=clips_u8, labels_B=self.labels_B.to(device, non_blocking=True))
+        clips_u8, labels_B, targets_BK = (
+            None if tensor is None else tensor.to(device, non_blocking=True)
+            for tensor in (self.clips_u8, self.labels_B, self.targets_BK)
+        )
+        return replace(self, clips_u8=clips_u8, labels_B=labels_B, targets_BK=targets_BK)
 
 
 class Draw(NamedTuple):

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision.transforms import v2
 
-from transfer3d.data.augment import decode_side, evaluation_transform, transform_frames
+from transfer3d.data.augment import crop_frames, decode_side, evaluation_transform
+from transfer3d.data.crops import Crops
 from transfer3d.data.decode import Source, Video
 from transfer3d.data.sampling import Indices, Views, evaluation_views
 from transfer3d.data.source import open_videos
@@ -32,21 +34,31 @@ def clip_of_file(path: str | Path, clip: ClipSpec) -> Tensor:
 
 
 def evaluation_clips(
-    source: Source, clip: ClipSpec, views: Views, *, name: str, transform: v2.Transform | None = None
+    source: Source,
+    clip: ClipSpec,
+    views: Views,
+    *,
+    name: str,
+    crops: Crops = 1,
+    transform: v2.Transform | None = None,
 ) -> Tensor:
     """Returns the views of a video that a test looks at, V first, otherwise as `clip_of_file`.
+
+    With several crops V counts all crops of the first clip, then those of the second, and so on.
 
     Args:
         source: a path, or the file's bytes.
         clip: what the student wants.
-        views: clips of the video: so many, evenly, or "cover".
+        views: clips of the video: so many, evenly, "cover" or "windows".
         name: what messages call it.
-        transform: `evaluation_transform(clip)`, where it is made once for many videos.
+        crops: of each clip; see `evaluation_transform`.
+        transform: `evaluation_transform(clip, crops)`, where it is made once for many videos.
     """
     with Video(source, name=name) as video:
-        indices = evaluation_views(video.frames, clip, views)
+        indices = evaluation_views(video.frames, clip, views, fps=video.fps)
         frames = video.read(indices.ravel(), short_side=decode_side(clip))
-    return clips_of_frames(transform_frames(transform or evaluation_transform(clip), frames, seed=0), indices)
+    cut = crop_frames(transform or evaluation_transform(clip, crops), frames)
+    return torch.stack([clips_of_frames(crop, indices) for crop in cut], dim=1).flatten(0, 1)
 
 
 def clips_of_frames(frames_NCHW: Tensor, indices: Indices) -> Tensor:

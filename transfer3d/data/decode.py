@@ -100,10 +100,14 @@ class Video:
     def facts(self) -> VideoFacts:
         """Decodes the first frame and returns what the video is."""
         height, width = self.read(np.zeros(1, np.int64)).shape[1:3]
-        fps = float(self._stream.average_rate or self._stream.base_rate or 0)
+        return VideoFacts(self.frames, self.fps, height, width, self.frames / self.fps if self.fps else 0.0)
+
+    @property
+    def fps(self) -> float:
+        """The mean rate, frames per second; 0 where it is not known."""
         if self._timed and self.frames > 1:
-            fps = (self.frames - 1) / float((self._times[-1] - self._times[0]) * self._time_base)
-        return VideoFacts(self.frames, fps, height, width, self.frames / fps if fps else 0.0)
+            return (self.frames - 1) / float((self._times[-1] - self._times[0]) * self._time_base)
+        return float(self._stream.average_rate or self._stream.base_rate or 0)
 
     def read(self, indices: NDArray[np.int64], *, short_side: int | None = None) -> Frames:
         """Decodes frames by number.

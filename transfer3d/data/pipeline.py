@@ -7,8 +7,7 @@ batches, a rank takes its slice of each, and a worker makes whole batches. So a 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from functools import lru_cache
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -19,12 +18,15 @@ from transfer3d.data.augment import (
     decode_side,
     evaluation_transform,
     training_transform,
-    transform_frames,
+    transform_labelled,
 )
 from transfer3d.data.batch import Batch, Draw
 from transfer3d.data.clips import clips_of_frames, evaluation_clips
+from transfer3d.data.crops import Crops
 from transfer3d.data.decode import BadVideo, Video
-from transfer3d.data.sampling import Indices, Views, training_clip
+from transfer3d.data.mix import mix_batch
+from transfer3d.data.order import BalancedOrder, Order
+from transfer3d.data.sampling import Views, training_clip
 from transfer3d.data.videoset import VideoSet
 from transfer3d.data.workers import Made, Maker, run_workers
 from transfer3d.errors import DataError, UsageError
@@ -67,16 +69,10 @@ class ClipBatches:
 
     def _plan(self) -> Iterator[list[Draw]]:
         """Yields what each of this rank's batches is made of."""
-        count, mine = len(self.maker.videos), self.batch_size // self.world
+        mine = self.batch_size // self.world
         for step in range(self.start_step, self.steps):
             first = step * self.batch_size + self.rank * mine
-            yield [draw(self.maker.seed, count, position) for position in range(first, first + mine)]
-
-
-def draw(seed: int, count: int, position: int) -> Draw:
-    """Returns what stands at a position of the endless row of permutations of `count` videos."""
-    epoch, place = divmod(position, count)
-    return Draw(epoch, int(_permutation(seed, epoch, count)[place]))
+            yield [self.maker.order.draw(position) for position in range(first, first + mine)]
 
 
 def clip_batches(
@@ -92,6 +88,7 @@ def clip_batches(
     world: int = 1,
     workers: int = 0,
     max_bad_fraction: float = 0.01,
+    balanced: bool = False,
 ) -> ClipBatches:
     """Returns training batches: each video once per epoch, over all ranks; epochs follow one another.
 
@@ -109,17 +106,21 @@ def clip_batches(
         world: number of processes.
         workers: processes that decode; 0 decodes here.
         max_bad_fraction: of the videos; more that do not decode stop the run.
+        balanced: every class as often as any other; an epoch then has as many clips, but not each video once.
 
     Raises:
-        UsageError: fewer videos than processes, or a batch that does not divide by them.
+        UsageError: fewer videos than processes, a batch that does not divide by them, or an option that
+            needs labels.
         DataError: while iterating: too many bad videos, or damaged shards.
         SetupError: while iterating: a worker died.
     """
     _check_world(videos, world)
+    if (augment.mixup or augment.cutmix) and any(label is None for label in videos.labels):
+        raise UsageError("E213", "mixup and cutmix need labels. Switch them off for unlabelled videos.")
     if batch_size < 1 or batch_size % world:
         raise UsageError("E210", f"batch_size={batch_size} does not divide by {world} processes.")
     tolerated = int(max_bad_fraction * len(videos))
-    maker = _TrainingClips(videos, clip, augment, seed, tolerated)
+    maker = _TrainingClips(videos, clip, augment, seed, tolerated, balanced)
     return ClipBatches(maker, batch_size, steps, start_step, rank, world, workers, max_bad_fraction)
 
 
@@ -151,6 +152,7 @@ def view_batches(
     *,
     batch_size: int,
     views: Views = 1,
+    crops: Crops = 1,
     rank: int = 0,
     world: int = 1,
     workers: int = 0,
@@ -161,7 +163,8 @@ def view_batches(
         videos: to test on.
         clip: what the student wants.
         batch_size: videos (not views) in a batch of this rank.
-        views: clips of each video: so many, evenly, or "cover".
+        views: clips of each video: so many, evenly, "cover" or "windows".
+        crops: of each clip; see `evaluation_transform`.
         rank: of this process.
         world: number of processes.
         workers: processes that decode; 0 decodes here.
@@ -172,57 +175,72 @@ def view_batches(
         SetupError: while iterating: a worker died.
     """
     _check_world(videos, world)
-    return ViewBatches(_TestingViews(videos, clip, views), batch_size, rank, world, workers)
+    return ViewBatches(_TestingViews(videos, clip, views, crops), batch_size, rank, world, workers)
 
 
 class _TrainingClips(Maker):
     """Makes training batches, in a worker or here."""
 
     def __init__(
-        self, videos: VideoSet, clip: ClipSpec, augment: AugmentConfig, seed: int, tolerated: int
+        self,
+        videos: VideoSet,
+        clip: ClipSpec,
+        augment: AugmentConfig,
+        seed: int,
+        tolerated: int,
+        balanced: bool,
     ) -> None:
         self.videos, self.seed = videos, seed
-        self._clip, self._tolerated = clip, tolerated
+        self.order = BalancedOrder(seed, videos.labels) if balanced else Order(seed, len(videos))
+        self._clip, self._tolerated, self._augment = clip, tolerated, augment
         self._side = decode_side(clip, augment.scale[1])
-        self._transform = training_transform(clip, augment)
+        self._transform = training_transform(clip, augment, videos.classes)
 
     def make(self, draws: list[Draw]) -> Made:
         """Returns a batch, and what did not decode on the way."""
         bad: dict[str, str] = {}
-        clips, indices = [], []
+        clips, labels, indices = [], [], []
         for epoch, index in draws:
             while True:
                 try:
-                    clips.append(self._one(epoch, index))
+                    clip, label = self._one(epoch, index)
                 except BadVideo as fault:
                     bad[self.videos.keys[index]] = str(fault)
                     if len(bad) > self._tolerated:
                         raise
                     index = (index + 1) % len(self.videos)
                 else:
+                    clips.append(clip)
+                    labels.append(label)
                     indices.append(index)
                     break
-        return _batch(self.videos, torch.stack(clips), indices), bad
+        batch = replace(_batch(self.videos, torch.stack(clips), indices), labels_B=torch.tensor(labels))
+        if self._augment.mixup or self._augment.cutmix:
+            rng = np.random.default_rng((self.seed, 1, *draws[0]))
+            classes = len(self.videos.classes)
+            batch = mix_batch(batch, self._augment, classes, seed=int(rng.integers(2**63)))
+        return batch, bad
 
-    def _one(self, epoch: int, index: int) -> Tensor:
+    def _one(self, epoch: int, index: int) -> tuple[Tensor, int]:
         self.now_at(index)
         rng = np.random.default_rng((self.seed, epoch, index))
         with Video(self.videos.open(index), name=self.videos.keys[index]) as video:
             indices = training_clip(video.frames, self._clip, rng)
             frames = video.read(indices.ravel(), short_side=self._side)
-        return clips_of_frames(
-            transform_frames(self._transform, frames, seed=int(rng.integers(2**63))), indices
+        label = self.videos.labels[index]
+        frames_u8, label = transform_labelled(
+            self._transform, frames, -1 if label is None else label, seed=int(rng.integers(2**63))
         )
+        return clips_of_frames(frames_u8, indices), label
 
 
 class _TestingViews(Maker):
     """Makes test batches, in a worker or here."""
 
-    def __init__(self, videos: VideoSet, clip: ClipSpec, views: Views) -> None:
+    def __init__(self, videos: VideoSet, clip: ClipSpec, views: Views, crops: Crops) -> None:
         self.videos, self._clip = videos, clip
         self._views: Views = views
-        self._side = decode_side(clip)
-        self._transform = evaluation_transform(clip)
+        self._transform = evaluation_transform(clip, crops)
 
     def make(self, draws: list[Draw]) -> Made:
         """Returns a batch; nothing bad is passed over."""
@@ -252,8 +270,3 @@ def _batch(videos: VideoSet, clips_u8: Tensor, indices: list[int]) -> Batch:
 def _check_world(videos: VideoSet, world: int) -> None:
     if len(videos) < world:
         raise UsageError("E210", f"{len(videos)} videos for {world} processes. Start fewer processes.")
-
-
-@lru_cache(maxsize=2)
-def _permutation(seed: int, epoch: int, count: int) -> Indices:
-    return np.random.default_rng((seed, epoch)).permutation(count)

@@ -7,6 +7,7 @@ its window starts at frame 0 and repeats its last frame.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
@@ -15,7 +16,8 @@ from numpy.typing import ArrayLike, NDArray
 from transfer3d.layout import ClipSpec
 
 Indices = NDArray[np.int64]
-Views = int | Literal["cover"]
+Views = int | Literal["cover", "windows"]
+WINDOWS_S = (1.0, 2.0, 4.0, 8.0, 16.0)
 
 
 def random_clip(frames: int, *, length: int, stride: int, rng: np.random.Generator) -> Indices:
@@ -61,6 +63,29 @@ def action_units(
     return _clips(starts, frames, length, stride)
 
 
+def temporal_windows(
+    frames: int, fps: float, *, length: int, stride: int, seconds: Sequence[float] = WINDOWS_S
+) -> Indices:
+    """Returns a clip [N, T] from the centre of each window: TSN's multi-scale windows of untrimmed videos.
+
+    Windows of each length slide by 0.8 of it; one longer than the video is the video, taken once.
+
+    Args:
+        frames: of the video.
+        fps: its frames per second.
+        length: frames of a clip.
+        stride: distance of its frames.
+        seconds: lengths of the windows.
+    """
+    windows: dict[tuple[int, int], None] = {}
+    for window_s in seconds:
+        taken = min(max(round(window_s * fps), 1), frames)
+        step = max(round(0.8 * taken), 1)
+        windows |= dict.fromkeys((start, taken) for start in range(0, frames - taken + 1, step))
+    clips = [start + centre_clip(taken, length=length, stride=stride) for start, taken in windows]
+    return np.stack(clips)
+
+
 def training_clip(frames: int, clip: ClipSpec, rng: np.random.Generator) -> Indices:
     """Returns what a student trains on: [T], or [U, T] for the video-level families."""
     if clip.units > 1:
@@ -68,19 +93,22 @@ def training_clip(frames: int, clip: ClipSpec, rng: np.random.Generator) -> Indi
     return random_clip(frames, length=clip.frames, stride=clip.stride, rng=rng)
 
 
-def evaluation_views(frames: int, clip: ClipSpec, views: Views) -> Indices:
+def evaluation_views(frames: int, clip: ClipSpec, views: Views, *, fps: float = 25.0) -> Indices:
     """Returns what a student is tested on: [N, T], or [1, U, T] for the video-level families.
 
     Args:
         frames: of the video.
         clip: of the student.
-        views: that many clips evenly, or "cover": all non-overlapping ones. A video-level family sees the
-            whole video in one view.
+        views: that many clips evenly, "cover": all non-overlapping ones, or "windows": those of
+            `temporal_windows`. A video-level family sees the whole video in one view.
+        fps: frames per second, for "windows".
     """
     if clip.units > 1:
         return action_units(frames, length=clip.frames, stride=clip.stride, units=clip.units)[None]
     if views == "cover":
         return cover_clips(frames, length=clip.frames, stride=clip.stride)
+    if views == "windows":
+        return temporal_windows(frames, fps, length=clip.frames, stride=clip.stride)
     return even_clips(frames, length=clip.frames, stride=clip.stride, count=views)
 
 

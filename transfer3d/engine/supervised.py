@@ -37,6 +37,7 @@ class Supervised:
                 "Finetune on labelled videos, with one class for each label.",
             )
         logits_BK = trainable(normalise(batch.clips_u8, self.clip.mean, self.clip.std)).float()
-        total = functional.cross_entropy(logits_BK, batch.labels_B, label_smoothing=self.label_smoothing)
+        targets = batch.labels_B if batch.targets_BK is None else batch.targets_BK
+        total = functional.cross_entropy(logits_BK, targets, label_smoothing=self.label_smoothing)
         accuracy = (logits_BK.argmax(1) == batch.labels_B).float().mean()
         return LossReport(total, {"loss": total.detach(), "clip_accuracy": accuracy})

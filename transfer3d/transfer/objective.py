@@ -36,6 +36,11 @@ class ClipBatch(Protocol):
         ...
 
     @property
+    def targets_BK(self) -> Tensor | None:
+        """Shares of the classes, float, where clips are mixed; None = the labels."""
+        ...
+
+    @property
     def sources(self) -> Sequence[str]:
         """The source video of each clip."""
         ...

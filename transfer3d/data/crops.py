@@ -1,0 +1,102 @@
+"""Crops and flips that torchvision has not: one draw for all frames of a clip."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import torch
+from torch import nn
+from torchvision.transforms import v2
+from torchvision.transforms.v2 import functional
+
+from transfer3d.errors import UsageError, did_you_mean
+
+Crops = Literal[1, 3, 10]
+SCALES = (1.0, 0.875, 0.75, 0.66)
+PLACES = ((0.0, 0.0), (0.0, 1.0), (1.0, 0.0), (1.0, 1.0), (0.5, 0.5))
+
+
+class CornerCrop(v2.Transform):
+    """Multi-scale corner crop (TSN): one of several sizes, in one of five places, resized to `size`.
+
+    Height and width are the frame's short side times two of the scales, at most one step apart; the place is
+    a corner or the centre.
+
+    Args:
+        size: H and W of the result.
+    """
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self._size = size
+
+    def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
+        """Draws the cut."""
+        height, width = v2.functional.get_size(flat_inputs[0])
+        pairs = [(a, b) for i, a in enumerate(SCALES) for j, b in enumerate(SCALES) if abs(i - j) <= 1]
+        scales = pairs[int(torch.randint(len(pairs), ()))]
+        down, right = PLACES[int(torch.randint(len(PLACES), ()))]
+        cut = [max(round(min(height, width) * scale), 1) for scale in scales]
+        return {
+            "top": round(down * (height - cut[0])),
+            "left": round(right * (width - cut[1])),
+            "height": cut[0],
+            "width": cut[1],
+        }
+
+    def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
+        """Cuts and resizes."""
+        size = [self._size, self._size]
+        return self._call_kernel(functional.resized_crop, inpt, **params, size=size, antialias=True)
+
+
+class FlipPairs(nn.Module):
+    """Mirrors half of the clips, and changes the label to the mirrored class.
+
+    Args:
+        pairs: classes that are each other mirrored ("Pushing left to right", "Pushing right to left").
+        classes: names by label.
+
+    Raises:
+        UsageError: a name is no class.
+    """
+
+    def __init__(self, pairs: Sequence[tuple[str, str]], classes: Sequence[str]) -> None:
+        super().__init__()
+        self._mirrored: dict[int, int] = {}
+        for name in (name for pair in pairs for name in pair):
+            if name not in classes:
+                near = did_you_mean(name, classes)
+                raise UsageError("E217", f"flip_pairs: the data has no class '{name}'{near}.")
+        for one, other in pairs:
+            a, b = classes.index(one), classes.index(other)
+            self._mirrored |= {a: b, b: a}
+
+    def forward(self, video: torch.Tensor, label: int) -> tuple[torch.Tensor, int]:
+        """Returns the clip and its label, either both as they are or both mirrored."""
+        if torch.rand(()) < 0.5:
+            return video, label
+        return functional.horizontal_flip(video), self._mirrored.get(label, label)
+
+
+class ThreeCrop(nn.Module):
+    """Three squares along the longer side: its start, its middle, its end.
+
+    Args:
+        size: of the squares; the short side of what comes in.
+    """
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self._size = size
+
+    def forward(self, video: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Returns the three clips."""
+        height, width = video.shape[-2:]
+        room = max(height, width) - self._size
+        places = (0, room // 2, room)
+        return tuple(
+            functional.crop(video, *((place, 0) if height > width else (0, place)), self._size, self._size)
+            for place in places
+        )

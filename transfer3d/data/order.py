@@ -1,0 +1,77 @@
+"""In which order videos are trained on: pure functions of (seed, position)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+
+import numpy as np
+
+from transfer3d.data.batch import Draw
+from transfer3d.data.sampling import Indices
+from transfer3d.errors import UsageError
+
+
+class Order:
+    """The endless row of permutations, one an epoch.
+
+    Args:
+        seed: of the permutations.
+        count: of the videos.
+    """
+
+    def __init__(self, seed: int, count: int) -> None:
+        self._seed, self._count = seed, count
+
+    def draw(self, position: int) -> Draw:
+        """Returns what stands at a position of the row."""
+        epoch, place = divmod(position, self._count)
+        return Draw(epoch, int(self.epoch(epoch)[place]))
+
+    def epoch(self, epoch: int) -> Indices:
+        """Returns the videos of an epoch."""
+        return _permutation(self._seed, epoch, self._count)
+
+
+class BalancedOrder(Order):
+    """Epochs of as many videos, in which each class comes equally often, but for one.
+
+    A class with too few videos repeats them, evenly; of one with too many each epoch takes others.
+
+    Args:
+        seed: of all that is drawn.
+        labels: class of each video.
+
+    Raises:
+        UsageError: a video without a label.
+    """
+
+    def __init__(self, seed: int, labels: Sequence[int | None]) -> None:
+        super().__init__(seed, len(labels))
+        known = [label for label in labels if label is not None]
+        if len(known) < len(labels):
+            raise UsageError("E213", "balanced needs labels. Switch it off for unlabelled videos.")
+        self._members = [np.flatnonzero(np.array(known) == label) for label in sorted(set(known))]
+        self._last: tuple[int, Indices] | None = None
+
+    def epoch(self, epoch: int) -> Indices:
+        """Returns the videos of an epoch."""
+        if self._last is None or self._last[0] != epoch:
+            self._last = epoch, self._made(epoch)
+        return self._last[1]
+
+    def _made(self, epoch: int) -> Indices:
+        rng = np.random.default_rng((self._seed, epoch))
+        least, more = divmod(self._count, len(self._members))
+        lucky = set(rng.permutation(len(self._members))[:more].tolist())
+        chosen = []
+        for number, members in enumerate(self._members):
+            wanted = least + (number in lucky)
+            rounds = [rng.permutation(members) for _ in range(-(-wanted // len(members)))]
+            chosen += [np.concatenate(rounds)[:wanted]] if wanted else []
+        return rng.permutation(np.concatenate(chosen))
+
+
+@lru_cache(maxsize=2)
+def _permutation(seed: int, epoch: int, count: int) -> Indices:
+    return np.random.default_rng((seed, epoch)).permutation(count)
