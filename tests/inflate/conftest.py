@@ -14,6 +14,9 @@ def _randomise(model, seed=0):
             module.running_var.uniform_(0.5, 2, generator=generator)
             nn.init.uniform_(module.weight, 0.5, 1.5, generator=generator)
             nn.init.normal_(module.bias, 0, 0.3, generator=generator)
+    for parameter in model.parameters():
+        if parameter.ndim == 1 and 0 < parameter.abs().max() < 1e-3:  # a layer scale, nearly off at first
+            nn.init.uniform_(parameter, 0.5, 1.5, generator=generator)
     return model.eval()
 
 

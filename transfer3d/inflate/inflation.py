@@ -11,7 +11,7 @@ from transfer3d.errors import UsageError, WeightsError, did_you_mean
 from transfer3d.inflate.account import Account, close
 from transfer3d.inflate.proof import PROOF_SIZE, Proof, prove
 from transfer3d.inflate.rules import FRESH, Filler, TemporalInit
-from transfer3d.inflate.source import KNOWN_SOURCES, Source, read_source
+from transfer3d.inflate.source import KNOWN_SOURCES, Source, read_source, spec_types
 from transfer3d.models.image import image_facts, weights_digest
 from transfer3d.models.registry import (
     Family,
@@ -23,6 +23,11 @@ from transfer3d.models.registry import (
     name_for,
 )
 from transfer3d.models.student import VideoStudent
+from transfer3d.models.trunks.spec import TrunkSpec
+from transfer3d.models.trunks.timm3d import TimmSpec
+
+CROP_MARGIN = 256 / 224
+"""Of a frame's short side over the crop's size, where a network brings its own size."""
 
 RANDOM_KERNELS = r"trunk\..*\.weight"
 HEAD = r"head\..*"
@@ -53,20 +58,21 @@ def inflate(
     num_classes: int | None = None,
     frozen_bn: bool = False,
     seed: int = 0,
-    proof_size: int = PROOF_SIZE,
+    proof_size: int | None = None,
     **model_args: Any,
 ) -> Inflated:
     """Turns a timm network into a video student that gives, on a still clip, the network's own output.
 
     Args:
-        image_model: a timm ResNet or DenseNet; it is not changed.
-        to: a family (`p3d`), or a student of the same shape (`p3d_resnet50`).
+        image_model: a convolutional timm network; it is not changed.
+        to: a family (`p3d`; `i3d` takes any), or a student of the same shape (`p3d_resnet50`).
         temporal_init: how a 2D kernel fills its temporal taps: `center` (the middle one), `mean` (I3D: all
             alike), `random` (P3D's paper: none).
         num_classes: K of the student; by default the 2D classifier is kept.
         frozen_bn: training will freeze BatchNorm: branches that start as zero are so by their kernel.
         seed: of fresh tensors and of the proof's images.
-        proof_size: H and W of the proof's images.
+        proof_size: H and W of the proof's images; by default 64, or what the network was trained on where its
+            code is not known here.
         **model_args: of `create_model`; the family's options.
 
     Raises:
@@ -76,8 +82,8 @@ def inflate(
     if temporal_init not in get_args(TemporalInit):
         raise UsageError("E240", f"temporal init '{temporal_init}': one of {get_args(TemporalInit)}.")
     family, student_entry = _target(to)
-    source = read_source(image_model)
-    _check_fit(source, family, student_entry)
+    source = read_source(image_model, _spec_type(image_model, family))
+    _check_shape(source, family, student_entry)
     student = _empty_student(source, family, image_model, num_classes, seed, model_args)
     tensors = {name: tensor.detach().cpu().float() for name, tensor in image_model.state_dict().items()}
     filler = Filler(tensors, source.modules, source.head, temporal_init=temporal_init, frozen_bn=frozen_bn)
@@ -91,7 +97,9 @@ def inflate(
         dropped=rf"{source.head}\..*",
     )
     student.eval()
-    same_head = any(row.target == "head.weight" and row.how == "copied" for row in rows)
+    same_head = any(row.target == "head.weight" and row.source is not None for row in rows)
+    if proof_size is None:
+        proof_size = student.clip.size if isinstance(source.spec, TimmSpec) else PROOF_SIZE
     proof = prove(
         image_model, student, temporal_init=temporal_init, same_head=same_head, size=proof_size, seed=seed
     )
@@ -108,9 +116,10 @@ def inflate(
     return Inflated(student=student, account=account, proof=proof, provenance=provenance)
 
 
-def targets_of(source: Source) -> list[str]:
+def targets_of(image_model: nn.Module) -> list[str]:
     """Returns the families that a 2D network can be inflated to."""
-    return sorted(name for name, family in families().items() if isinstance(source.spec, family.spec_type))
+    known = set(spec_types(image_model))
+    return sorted(name for name, family in families().items() if known & set(family.clips))
 
 
 def _target(to: str) -> tuple[Family, StudentEntry | None]:
@@ -127,13 +136,19 @@ def _target(to: str) -> tuple[Family, StudentEntry | None]:
     return known[student_entry.family], student_entry
 
 
-def _check_fit(source: Source, family: Family, student_entry: StudentEntry | None) -> None:
-    if not isinstance(source.spec, family.spec_type):
-        raise UsageError(
-            "E242",
-            f"{family.name} takes {KNOWN_SOURCES.get(family.spec_type, 'no timm network yet')}; "
-            f"{source.name} can go to {', '.join(targets_of(source))}.",
-        )
+def _spec_type(image_model: nn.Module, family: Family) -> type[TrunkSpec]:
+    """Returns as what a family takes a network."""
+    for spec_type in spec_types(image_model):
+        if spec_type in family.clips:
+            return spec_type
+    takes = " and ".join(KNOWN_SOURCES[spec_type] for spec_type in family.clips)
+    name = image_facts(image_model).name
+    raise UsageError(
+        "E242", f"{family.name} takes {takes}; {name} can go to {', '.join(targets_of(image_model))}."
+    )
+
+
+def _check_shape(source: Source, family: Family, student_entry: StudentEntry | None) -> None:
     if student_entry is not None and student_entry.spec != source.spec:
         raise UsageError(
             "E242",
@@ -152,8 +167,10 @@ def _empty_student(
 ) -> VideoStudent:
     """Builds the student, which says in `model_args` what is not the registered one's."""
     named = name_for(family.name, source.spec)
-    clip = entry(named).clip if named else family.clip
+    clip = entry(named).clip if named else family.clips[type(source.spec)]
     facts = image_facts(image_model)
+    if isinstance(source.spec, TimmSpec):
+        clip = replace(clip, size=facts.size, crop=round(facts.size * CROP_MARGIN))
     args = dict(model_args)
     if named is None:
         args["spec"] = source.spec.to_dict()

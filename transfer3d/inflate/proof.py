@@ -157,11 +157,12 @@ class _RepeatedPadding(nn.Module):
         self.conv = conv
 
     def forward(self, x: Tensor) -> Tensor:
-        depth, height, width = self.conv.kernel_size
-        x = F.pad(x, (0, 0, 0, 0, (depth - 1) // 2, depth // 2), mode="replicate")
-        padding = (0, height // 2, width // 2)
+        conv = self.conv
+        reach = (conv.kernel_size[0] - 1) * conv.dilation[0]
+        x = F.pad(x, (0, 0, 0, 0, reach // 2, reach - reach // 2), mode="replicate")
+        _, height, width = (int(pad) for pad in conv.padding)
         return F.conv3d(
-            x, self.conv.weight, self.conv.bias, self.conv.stride, padding, groups=self.conv.groups
+            x, conv.weight, conv.bias, conv.stride, (0, height, width), conv.dilation, conv.groups
         )
 
 

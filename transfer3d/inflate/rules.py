@@ -81,17 +81,19 @@ class Filler:
                 yield from self._branches(path, module)
             elif path == "head":
                 yield from self._classifier(module)
-            elif twin := self.modules.get(path.replace(".spatial.", ".")):
+            elif (twin := self.modules.get(path.replace(".spatial.", "."))) is not None:
                 yield from self._twin(path, module, twin)
 
     def _twin(self, path: str, module: nn.Module, twin: str) -> Iterator[Row]:
-        """A layer that the 2D network has too."""
-        if isinstance(module, nn.Conv3d):
-            yield self._kernel(f"{path}.weight", module.weight, f"{twin}.weight")
-        for name, target in (*module.named_parameters(), *module.named_buffers()):
-            if name == "weight" and isinstance(module, nn.Conv3d):
+        """A layer that the 2D network has too; what is in its children is theirs to fill."""
+        for name, target in module.state_dict(keep_vars=True).items():
+            if "." in name:
                 continue
-            yield self._copy(f"{path}.{name}", target, f"{twin}.{name}")
+            ours, theirs = f"{path}.{name}", f"{twin}.{name}".lstrip(".")
+            if name == "weight" and isinstance(module, nn.Conv3d):
+                yield self._kernel(ours, target, theirs)
+            else:
+                yield self._copy(ours, target, theirs)
 
     def _kernel(self, name: str, target: Tensor, source_name: str) -> Row:
         source, depth = self._source(source_name), target.shape[2]
@@ -154,9 +156,13 @@ class Filler:
     def _classifier(self, head: nn.Module) -> Iterator[Row]:
         """The 2D head where it has as many classes; else it is dropped and the student's own stays."""
         old = self.tensors.get(f"{self.head}.weight")
-        fits = isinstance(head, nn.Linear) and old is not None and old.shape == head.weight.shape
+        shape = None if old is None else old.shape[:2] if old.shape[2:].numel() == 1 else old.shape
+        fits = isinstance(head, nn.Linear) and shape == head.weight.shape
         for name, target in head.named_parameters():
-            if fits:
+            if fits and name == "weight" and old is not None and old.ndim > 2:  # a 1x1 convolution
+                target.copy_(old.flatten(1))
+                yield Row(target="head.weight", source=f"{self.head}.weight", how="reshaped")
+            elif fits:
                 yield self._copy(f"head.{name}", target, f"{self.head}.{name}")
             else:
                 yield Row(target=f"head.{name}", source=None, how="fresh", note="new classifier")

@@ -13,6 +13,7 @@ from torch import nn
 from torchvision.models.googlenet import BasicConv2d, Inception
 
 from transfer3d.errors import UsageError
+from transfer3d.inflate.timm_source import read_timm
 from transfer3d.models.googlenet import GoogLeNet
 from transfer3d.models.image import image_facts
 from transfer3d.models.trunks.densenet3d import DenseNetSpec
@@ -20,11 +21,13 @@ from transfer3d.models.trunks.googlenet3d import EPS as GOOGLENET_EPS
 from transfer3d.models.trunks.googlenet3d import GoogLeNetSpec
 from transfer3d.models.trunks.resnet3d import EXPANSION, FIRST_STAGE, BlockKind, ResNetSpec
 from transfer3d.models.trunks.spec import TrunkSpec
+from transfer3d.models.trunks.timm3d import TimmSpec
 
 KNOWN_SOURCES = {
     ResNetSpec: "timm ResNets (test_resnet, resnet18 to resnet152; d, wide, resnext, seresnet forms)",
     DenseNetSpec: "timm DenseNets (test_densenet, densenet121, 161, 169, 201)",
     GoogLeNetSpec: "torchvision's GoogLeNet (test_googlenet, googlenet)",
+    TimmSpec: "any convolutional timm network",
 }
 BATCH_NORM_EPS = 1e-5
 
@@ -67,26 +70,37 @@ class Source:
     in_chans: int
 
 
-def read_source(model: nn.Module) -> Source:
-    """Reads a timm network.
+SPEC_TYPES: dict[type[nn.Module], type[TrunkSpec]] = {
+    ResNet: ResNetSpec,
+    DenseNet: DenseNetSpec,
+    GoogLeNet: GoogLeNetSpec,
+}
+
+
+def spec_types(model: nn.Module) -> list[type[TrunkSpec]]:
+    """Returns the kinds of shapes that a network can be read as, its own first; `TimmSpec` always."""
+    own = [spec_type for net, spec_type in SPEC_TYPES.items() if isinstance(model, net)]
+    return [*own, TimmSpec]
+
+
+def read_source(model: nn.Module, spec_type: type[TrunkSpec]) -> Source:
+    """Reads a timm network as one of `spec_types(model)`.
 
     Raises:
-        UsageError: it is no network that can be inflated, or holds a layer that has no 3D form here.
+        UsageError: it holds a layer that has no 3D form here.
     """
     name = image_facts(model).name
-    if isinstance(model, ResNet):
+    if spec_type is TimmSpec:
+        spec, modules, head = read_timm(name, model)
+    elif isinstance(model, ResNet):
         spec, modules, head = read_resnet(name, model)
     elif isinstance(model, DenseNet):
         spec, modules, head = read_densenet(model)
-    elif isinstance(model, GoogLeNet):
-        spec, modules, head = model.spec, dict(_googlenet_modules(model)), "fc"
     else:
-        known = ", ".join(KNOWN_SOURCES.values())
-        raise UsageError(
-            "E242",
-            f"{name} is a {type(model).__name__}, which no family takes: {known} can be inflated.",
-        )
-    _check_layers(name, model, known=KNOWN_SOURCES[type(spec)])
+        net = cast(GoogLeNet, model)
+        spec, modules, head = net.spec, dict(_googlenet_modules(net)), "fc"
+    if spec_type is not TimmSpec:
+        _check_layers(name, model, known=KNOWN_SOURCES[spec_type])
     return Source(
         name=name,
         spec=spec,

@@ -1,28 +1,48 @@
-"""I3D: the inflated Inception-v1.
+"""I3D: the inflated Inception-v1; and by the same idea any convolutional network of timm.
 
 Paper: Carreira and Zisserman, "Quo Vadis, Action Recognition? A New Model and the Kinetics Dataset",
 CVPR 2017, figure 3. Differs from it as torchvision's googlenet differs from Inception-v1: see
-`trunks/googlenet3d.py`.
+`trunks/googlenet3d.py`. For the rule by which other networks are inflated, see `trunks/timm3d.py`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from transfer3d.layout import ClipSpec
 from transfer3d.models.registry import TINY_CLIP, StudentEntry, register_family, register_student
 from transfer3d.models.trunks.googlenet3d import GOOGLENET, TEST_GOOGLENET, GoogLeNet3d, GoogLeNetSpec
+from transfer3d.models.trunks.timm3d import DEPTHS, Timm3d, TimmSpec
 
 CLIP = ClipSpec(frames=64, stride=1, size=224, crop=256)
 """Section 2.3: 64 frames in training, short side 256, 224x224."""
 
 
-@register_family("i3d", paper="I3D, CVPR 2017 (arXiv:1705.07750)", spec_type=GoogLeNetSpec, clip=CLIP)
-def i3d(spec: GoogLeNetSpec, *, in_chans: int = 3) -> GoogLeNet3d:
+CLIP_8x8 = ClipSpec(frames=8, stride=8, size=224, crop=256)
+"""SlowFast's "8x8": T is not strided in these networks, and 64 frames would cost 64 times the 2D network."""
+
+
+@register_family(
+    "i3d",
+    paper="I3D, CVPR 2017 (arXiv:1705.07750)",
+    spec_type=GoogLeNetSpec,
+    clip=CLIP,
+    more={TimmSpec: CLIP_8x8},
+)
+def i3d(
+    spec: GoogLeNetSpec | TimmSpec, *, in_chans: int = 3, depths: Sequence[int] | None = None
+) -> GoogLeNet3d | Timm3d:
     """Builds an I3D trunk.
 
     Args:
         spec: the 2D shape.
         in_chans: channels of a frame.
+        depths: frames that spatial convolutions see, by stage, where the shape is timm's (`timm3d.DEPTHS`).
     """
+    if isinstance(spec, TimmSpec):
+        return Timm3d(spec, in_chans=in_chans, depths=DEPTHS if depths is None else depths)
+    if depths is not None:
+        raise ValueError(f"depths={list(depths)}: a GoogLeNet's are the paper's")
     return GoogLeNet3d(spec, in_chans=in_chans)
 
 

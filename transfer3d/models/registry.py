@@ -35,15 +35,17 @@ class Family:
         name: as in `transfer3d inflate --to NAME`.
         paper: where it comes from.
         build: (spec, *, in_chans, ...) to the trunk; its other keyword-only parameters are options.
-        spec_type: class of the 2D shape.
-        clip: of students whose shape has no registered name.
+        clips: for each class of 2D shapes that it takes, what students without a registered name see.
     """
 
     name: str
     paper: str
     build: Callable[..., nn.Module]
-    spec_type: type[TrunkSpec]
-    clip: ClipSpec
+    clips: Mapping[type[TrunkSpec], ClipSpec]
+
+    def takes(self, spec: TrunkSpec) -> bool:
+        """Whether a 2D shape has a form in this family."""
+        return isinstance(spec, tuple(self.clips))
 
     @property
     def options(self) -> tuple[str, ...]:
@@ -93,9 +95,21 @@ Builder = TypeVar("Builder", bound=Callable[..., nn.Module])
 
 
 def register_family(
-    name: str, *, paper: str, spec_type: type[TrunkSpec], clip: ClipSpec
+    name: str,
+    *,
+    paper: str,
+    spec_type: type[TrunkSpec],
+    clip: ClipSpec,
+    more: Mapping[type[TrunkSpec], ClipSpec] | None = None,
 ) -> Callable[[Builder], Builder]:
     """Registers a trunk builder as a family.
+
+    Args:
+        name: of the family.
+        paper: where it comes from.
+        spec_type: class of the 2D shapes that it takes.
+        clip: what students of it see, where their shape has no registered name.
+        more: further classes, each with its clip.
 
     Raises:
         ValueError: the name is taken.
@@ -104,7 +118,7 @@ def register_family(
     def register(build: Builder) -> Builder:
         if name in _FAMILIES or name in _ENTRIES or name in _ALIASES:
             raise ValueError(f"family '{name}': the name is taken")
-        _FAMILIES[name] = Family(name=name, paper=paper, build=build, spec_type=spec_type, clip=clip)
+        _FAMILIES[name] = Family(name=name, paper=paper, build=build, clips={spec_type: clip, **(more or {})})
         return build
 
     return register
@@ -235,11 +249,12 @@ def build_student(
     """
     _load_families()
     if name in _FAMILIES:
-        family, options, home = _FAMILIES[name], {}, _FAMILIES[name].clip
+        family, options = _FAMILIES[name], {}
         if "spec" not in model_args:
             named = ", ".join(list_models(family=name))
             raise UsageError("E206", f"'{name}' is a family: name one of {named}, or give `spec`.")
         spec = _parse_spec(family, model_args["spec"])
+        home = family.clips[type(spec)]
     else:
         student = entry(name)
         name, options, home = student.name, student.options, student.clip
@@ -269,12 +284,15 @@ def build_student(
 
 
 def _parse_spec(family: Family, facts: Any) -> TrunkSpec:
-    if isinstance(facts, family.spec_type):
+    if isinstance(facts, tuple(family.clips)):
         return facts
-    try:
-        return family.spec_type.from_dict(dict(facts))
-    except (TypeError, ValueError) as error:
-        raise UsageError("E207", f"`spec` of {family.name}: {error}.") from error
+    faults = []
+    for spec_type in family.clips:
+        try:
+            return spec_type.from_dict(dict(facts))
+        except (TypeError, ValueError) as error:
+            faults.append(str(error))
+    raise UsageError("E207", f"`spec` of {family.name}: {'; '.join(faults)}.")
 
 
 def _with_channels(clip: ClipSpec, in_chans: int) -> ClipSpec:

@@ -20,6 +20,7 @@ class Trunk(Protocol):
     """What a family provides: a module from clips `N C T H W` to feature maps `N D T' H' W'`.
 
     Video-level trunks also take `units`: how many units of one video lie one after the other in the batch.
+    A trunk with layers behind its pooling has `pool_features(maps)`; else maps are averaged.
     """
 
     num_features: int
@@ -96,7 +97,8 @@ class VideoStudent(nn.Module):
             features: feature maps `B D T' H' W'`.
             pre_logits: stop in front of the classifier.
         """
-        pooled = self.dropout(features.mean((2, 3, 4)))
+        pool = getattr(self.trunk, "pool_features", None)
+        pooled = self.dropout(features.mean((2, 3, 4)) if pool is None else pool(features))
         return pooled if pre_logits else self.head(pooled)
 
     def forward(self, clips: Tensor) -> Tensor:

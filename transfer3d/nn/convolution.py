@@ -15,8 +15,12 @@ def convolve(
     bias: Tensor | None = None,
     stride: Triple = (1, 1, 1),
     groups: int = 1,
+    padding: tuple[int, int] | None = None,
+    dilation: Triple = (1, 1, 1),
 ) -> Tensor:
     """Convolves `B C T H W` with `C' C/groups kt kh kw`, zeros around it; sizes stay, divided by the stride.
+
+    `padding` in H and W is half the kernel unless it is given.
 
     An even temporal depth needs one more frame of zeros behind than in front. And a clip that is shorter
     than the kernel is padded before the convolution, not by it: in bf16 on a CPU the weights' gradient would
@@ -28,8 +32,8 @@ def convolve(
         x, before = F.pad(x, (0, 0, 0, 0, before, behind)), 0
     elif behind > before:
         x = F.pad(x, (0, 0, 0, 0, 0, 1))
-    padding = (before, weight.shape[3] // 2, weight.shape[4] // 2)
-    return F.conv3d(x, weight, bias, stride, padding, groups=groups)
+    height, width = padding or (weight.shape[3] // 2, weight.shape[4] // 2)
+    return F.conv3d(x, weight, bias, stride, (before, height, width), dilation, groups)
 
 
 class Conv3d(nn.Conv3d):
@@ -37,8 +41,14 @@ class Conv3d(nn.Conv3d):
 
     def forward(self, input: Tensor) -> Tensor:  # the base class's name for it
         """`B C T H W` to `B C' T' H' W'`."""
-        stride = (int(self.stride[0]), int(self.stride[1]), int(self.stride[2]))
-        return convolve(input, self.weight, self.bias, stride, self.groups)
+        _, height, width = (int(pad) for pad in self.padding)
+        stride, dilation = _triple(self.stride), _triple(self.dilation)
+        return convolve(input, self.weight, self.bias, stride, self.groups, (height, width), dilation)
+
+
+def _triple(values: tuple[int, ...]) -> Triple:
+    time, height, width = values
+    return time, height, width
 
 
 def conv3d(

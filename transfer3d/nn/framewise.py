@@ -1,0 +1,79 @@
+"""A 2D network run over clips: frames lie in the batch, and only what sees time takes them out of it.
+
+So every layer of a 2D network is a 3D one that is 1 wide in time, whatever its code looks like; a BatchNorm
+over frames in the batch is a BatchNorm over clips.
+"""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from transfer3d.nn.convolution import Conv3d
+
+
+class FrameCount:
+    """How many frames of one clip lie one after the other in the batch; set once in each forward pass."""
+
+    def __init__(self) -> None:
+        self.frames = 1
+
+
+def fold_frames(x: Tensor) -> Tensor:
+    """Puts frames into the batch: `B C T H W` to `B*T C H W`. Channels that are last stay last."""
+    return x.transpose(1, 2).flatten(0, 1)
+
+
+def unfold_frames(x: Tensor, frames: int) -> Tensor:
+    """Takes frames out of the batch: `B*T C ...` to `B C T ...`."""
+    return x.unflatten(0, (-1, frames)).transpose(1, 2)
+
+
+class TemporalConv(nn.Module):
+    """A 2D convolution that also sees neighbouring frames.
+
+    Args:
+        like: the 2D convolution; strides, padding, dilation, groups and bias are kept.
+        depth: frames that it sees; (depth - 1) // 2 of them before.
+        count: says where a clip ends.
+        same: pads as TensorFlow does, by the input's size (timm's Conv2dSame).
+
+    Raises:
+        ValueError: its padding is none of zeros.
+    """
+
+    def __init__(self, like: nn.Conv2d, depth: int, count: FrameCount, *, same: bool = False) -> None:
+        super().__init__()
+        if like.padding_mode != "zeros" or isinstance(like.padding, str):
+            raise ValueError(f"a convolution with padding {like.padding!r} of {like.padding_mode}")
+        self.count = count
+        self.same = same
+        (kh, kw), (sh, sw), (dh, dw) = like.kernel_size, like.stride, like.dilation
+        before, (ph, pw) = (depth - 1) // 2, like.padding
+        self.conv = Conv3d(
+            like.in_channels,
+            like.out_channels,
+            (depth, kh, kw),
+            (1, sh, sw),
+            (before, ph, pw),
+            (1, dh, dw),
+            groups=like.groups,
+            bias=like.bias is not None,
+        )
+        nn.init.kaiming_normal_(self.conv.weight, mode="fan_out", nonlinearity="relu")
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`B*T C H W` to `B*T C' H' W'`."""
+        if self.same:
+            x = self._pad(x)
+        return fold_frames(self.conv(unfold_frames(x, self.count.frames)))
+
+    def _pad(self, x: Tensor) -> Tensor:
+        """Pads so that a size of n gives ceil(n / stride), more behind than in front."""
+        pads: list[int] = []
+        for axis in (2, 1):  # W, then H, as F.pad wants them
+            size, kernel = x.shape[axis + 1], self.conv.kernel_size[axis]
+            stride, dilation = self.conv.stride[axis], self.conv.dilation[axis]
+            lack = max((-(-size // stride) - 1) * stride + (kernel - 1) * dilation + 1 - size, 0)
+            pads += [lack // 2, lack - lack // 2]
+        return F.pad(x, pads)
