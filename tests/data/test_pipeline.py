@@ -286,3 +286,17 @@ def test_real_clips_make_batches(clips_folder):
     assert (spread > 5).all()
     seen = [b.clips_u8.shape[0] for b in islice(view_batches(videos, clip, batch_size=1, views="cover"), 2)]
     assert np.all(np.array(seen) >= 2)
+
+
+@pytest.mark.parametrize("clips", [400, pytest.param(2000, marks=pytest.mark.slow)])
+def test_making_clips_leaves_no_memory_behind(videos, clips):
+    import psutil
+
+    batches = iter(train(videos, steps=clips // 8 + 20, augment=AugmentConfig()))
+    process = psutil.Process()
+    for _ in islice(batches, 20):
+        pass
+    before = process.memory_info().rss
+    for _ in batches:
+        pass
+    assert process.memory_info().rss - before < 30 * 2**20

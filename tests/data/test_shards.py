@@ -11,7 +11,7 @@ import webdataset
 from timm.data.readers import reader_wds
 
 from transfer3d.data.shard_writer import Sample, list_members, write_index, write_shards
-from transfer3d.data.shards import ShardVideos, read_index
+from transfer3d.data.shards import FolderStore, ShardVideos, read_index
 from transfer3d.data.source import open_videos
 from transfer3d.errors import DataError, UsageError
 
@@ -127,7 +127,7 @@ def test_the_digest_sees_bytes_and_labels(tmp_path):
 
 def test_every_flipped_bit_of_a_video_is_found(tmp_path):
     folder = write(tmp_path)
-    shard = read_index(folder).shards[0]
+    shard = read_index(FolderStore(folder)).shards[0]
     path, member = folder / shard.file, shard.samples[1].members["avi"]
     whole = path.read_bytes()
     rng = np.random.default_rng(0)

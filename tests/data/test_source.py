@@ -114,7 +114,7 @@ def test_no_folder_no_videos_no_commands(tmp_path):
         open_videos(tmp_path / "gone", labelled=False)
     with pytest.raises(DataError, match="no videos"):
         open_videos(tmp_path, labelled=False)
-    for address in (f"pipe:touch {tmp_path}/canary", "http://localhost/x.tar", "file:///tmp"):
+    for address in (f"pipe:touch {tmp_path}/canary", "ftp://localhost/x.tar", "file:///tmp"):
         with pytest.raises(DataError) as caught:
             open_videos(address, labelled=False)
         assert caught.value.code == "E321"

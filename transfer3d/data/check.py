@@ -11,7 +11,7 @@ from transfer3d.data.decode import VideoFacts
 from transfer3d.data.folder import videos_under
 from transfer3d.data.isolated import Fault, Limits, isolated_map
 from transfer3d.data.prepare import inspect, inspect_file
-from transfer3d.data.shards import INDEX, ShardVideos, read_index
+from transfer3d.data.shards import INDEX, FolderStore, ShardVideos, read_index
 from transfer3d.errors import DataError, UsageError
 
 
@@ -59,8 +59,9 @@ def _jobs(source: Path) -> list[tuple[list[str], partial[Iterator[VideoFacts | F
     """Returns the videos' names, and what checks them, for each part of a source."""
     for shards in (source, source / "shards"):
         if (shards / INDEX).is_file():
-            index = read_index(shards)
-            parts = [ShardVideos(shards, index, split=split, labelled=False) for split in index.counts]
+            store = FolderStore(shards)
+            index = read_index(store)
+            parts = [ShardVideos(store, index, split=split, labelled=False) for split in index.counts]
             return [
                 (list(v.keys), partial(isolated_map, partial(_inspect_member, v), range(len(v))))
                 for v in parts

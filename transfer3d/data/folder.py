@@ -47,6 +47,8 @@ class FolderVideos:
         self.keys = [_key(file, root) for file in self._files]
         self.labels = [labels[i] for i in good]
         self.sources = self.keys
+        self.runs: Sequence[int] = ()
+        self.buffer = 0
         self.classes = classes
         content = [
             [key, label, file.stat().st_size]

@@ -9,6 +9,7 @@ import numpy as np
 
 from transfer3d.data.batch import Draw
 from transfer3d.data.sampling import Indices
+from transfer3d.data.videoset import VideoSet
 from transfer3d.errors import UsageError
 
 
@@ -31,6 +32,35 @@ class Order:
     def epoch(self, epoch: int) -> Indices:
         """Returns the videos of an epoch."""
         return _permutation(self._seed, epoch, self._count)
+
+
+class BufferedOrder(Order):
+    """Epochs for videos that are read run by run: runs in a mixed order, mixed within some of them at a time.
+
+    Args:
+        seed: of the permutations.
+        runs: how many videos lie together in each run.
+        buffer: runs that are mixed.
+    """
+
+    def __init__(self, seed: int, runs: Sequence[int], buffer: int) -> None:
+        super().__init__(seed, sum(runs))
+        ends = np.cumsum(runs)
+        self._runs = [np.arange(end - length, end) for end, length in zip(ends, runs, strict=True)]
+        self._buffer = buffer
+        self._last: tuple[int, Indices] | None = None
+
+    def epoch(self, epoch: int) -> Indices:
+        """Returns the videos of an epoch."""
+        if self._last is None or self._last[0] != epoch:
+            rng = np.random.default_rng((self._seed, epoch))
+            runs = [self._runs[number] for number in rng.permutation(len(self._runs))]
+            mixed = [
+                rng.permutation(np.concatenate(runs[start : start + self._buffer]))
+                for start in range(0, len(runs), self._buffer)
+            ]
+            self._last = epoch, np.concatenate(mixed)
+        return self._last[1]
 
 
 class BalancedOrder(Order):
@@ -70,6 +100,21 @@ class BalancedOrder(Order):
             rounds = [rng.permutation(members) for _ in range(-(-wanted // len(members)))]
             chosen += [np.concatenate(rounds)[:wanted]] if wanted else []
         return rng.permutation(np.concatenate(chosen))
+
+
+def order_of(videos: VideoSet, seed: int, *, balanced: bool) -> Order:
+    """Returns the order for a set of videos.
+
+    Raises:
+        UsageError: balanced, and a video has no label, or videos are read run by run.
+    """
+    if balanced and videos.runs:
+        raise UsageError("E213", "balanced needs videos in any order: the server gives no byte ranges.")
+    if balanced:
+        return BalancedOrder(seed, videos.labels)
+    if videos.runs:
+        return BufferedOrder(seed, videos.runs, videos.buffer)
+    return Order(seed, len(videos))
 
 
 @lru_cache(maxsize=2)

@@ -25,7 +25,7 @@ from transfer3d.data.clips import clips_of_frames, evaluation_clips
 from transfer3d.data.crops import Crops
 from transfer3d.data.decode import BadVideo, Video
 from transfer3d.data.mix import mix_batch
-from transfer3d.data.order import BalancedOrder, Order
+from transfer3d.data.order import order_of
 from transfer3d.data.sampling import Views, training_clip
 from transfer3d.data.videoset import VideoSet
 from transfer3d.data.workers import Made, Maker, run_workers
@@ -191,7 +191,7 @@ class _TrainingClips(Maker):
         balanced: bool,
     ) -> None:
         self.videos, self.seed = videos, seed
-        self.order = BalancedOrder(seed, videos.labels) if balanced else Order(seed, len(videos))
+        self.order = order_of(videos, seed, balanced=balanced)
         self._clip, self._tolerated, self._augment = clip, tolerated, augment
         self._side = decode_side(clip, augment.scale[1])
         self._transform = training_transform(clip, augment, videos.classes)

@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -71,11 +71,73 @@ class Index(_Strict):
     shards: tuple[Shard, ...]
 
 
-class ShardVideos:
-    """One split of a folder of shards, as a `VideoSet`.
+class Store(Protocol):
+    """Where shards lie."""
+
+    buffer: int
+    """Shards that are read at a time, where none can be read in any order; 0 = any video at any time."""
+
+    def use(self, files: list[str]) -> None:
+        """Is told the shards that will be read."""
+        ...
+
+    def whole(self, file: str) -> bytes:
+        """Returns a small file."""
+        ...
+
+    def read(self, file: str, offset: int, size: int) -> bytes:
+        """Returns some bytes of a shard."""
+        ...
+
+    def check(self, file: str, size: int) -> int:
+        """Returns the size of a shard, which should be `size`; 0 where it is not there."""
+        ...
+
+
+class FolderStore(Store):
+    """Shards in a folder.
 
     Args:
-        folder: of the shards.
+        folder: that `index.json` lies in.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder, self.buffer = folder, 0
+
+    def __str__(self) -> str:
+        return f"{self._folder}/"
+
+    def use(self, files: list[str]) -> None:
+        """Needs no preparation."""
+
+    def whole(self, file: str) -> bytes:
+        """Returns a small file."""
+        return (self._folder / file).read_bytes()
+
+    def read(self, file: str, offset: int, size: int) -> bytes:
+        """Returns some bytes of a shard."""
+        return read_range(self._folder / file, offset, size)
+
+    def check(self, file: str, size: int) -> int:
+        """Returns the size of a shard."""
+        path = self._folder / file
+        return path.stat().st_size if path.is_file() else 0
+
+
+def read_range(path: Path, offset: int, size: int) -> bytes:
+    """Returns some bytes of a file."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        return os.pread(handle, size, offset)
+    finally:
+        os.close(handle)
+
+
+class ShardVideos:
+    """One split of a set of shards, as a `VideoSet`.
+
+    Args:
+        store: where the shards lie.
         index: its index.
         split: one of the index's.
         labelled: whether each video must have a label; else labels are not looked at.
@@ -84,15 +146,19 @@ class ShardVideos:
         DataError: a video without a label, or a shard whose size is not the index's.
     """
 
-    def __init__(self, folder: Path, index: Index, *, split: str, labelled: bool) -> None:
+    def __init__(self, store: Store, index: Index, *, split: str, labelled: bool) -> None:
         shards = [shard for shard in index.shards if shard.split == split]
         for shard in shards:
-            _check_size(folder / shard.file, shard)
-        self._samples = [(folder / shard.file, sample) for shard in shards for sample in shard.samples]
+            _check_size(store, shard)
+        store.use([shard.file for shard in shards])
+        self._store = store
+        self._samples = [(shard.file, sample) for shard in shards for sample in shard.samples]
+        self.runs = [len(shard.samples) for shard in shards] if store.buffer else []
+        self.buffer = store.buffer
         samples = [sample for _, sample in self._samples]
         if labelled and (bare := [s.key for s in samples if s.label is None]):
             raise DataError(
-                "E310", f"{folder}: {len(bare)} videos of '{split}' have no label, first {bare[0]}."
+                "E310", f"{store}: {len(bare)} videos of '{split}' have no label, first {bare[0]}."
             )
         self.keys = [sample.key for sample in samples]
         self.labels = [sample.label if labelled else None for sample in samples]
@@ -107,19 +173,27 @@ class ShardVideos:
 
     def open(self, index: int) -> bytes:
         """Reads a video's bytes and checks them against the index."""
-        path, sample = self._samples[index]
-        return _read_member(path, sample.key, sample.members[sample.suffix])
+        file, sample = self._samples[index]
+        offset, size, sha256 = sample.members[sample.suffix]
+        content = self._store.read(file, offset, size)
+        if hashlib.sha256(content).hexdigest() != sha256:
+            raise DataError(
+                "E330",
+                f"{self._store}{file}: {sample.key}: sha256 differs from the index. "
+                "Copy or write the shard again.",
+            )
+        return content
 
 
-def read_index(folder: Path) -> Index:
+def read_index(store: Store) -> Index:
     """Reads and checks `index.json`.
 
     Raises:
         DataError: it is no index, or one that contradicts itself.
     """
-    path = folder / INDEX
+    path = f"{store}{INDEX}"
     try:
-        index = Index.model_validate_json(path.read_bytes())
+        index = Index.model_validate_json(store.whole(INDEX))
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
@@ -139,25 +213,12 @@ def read_index(folder: Path) -> Index:
     return index
 
 
-def _check_size(path: Path, shard: Shard) -> None:
-    size = path.stat().st_size if path.is_file() else 0
+def _check_size(store: Store, shard: Shard) -> None:
+    size = store.check(shard.file, shard.size)
     if size != shard.size:
         whole = sum(all(m.offset + m.size <= size for m in s.members.values()) for s in shard.samples)
         raise DataError(
             "E330",
-            f"{path}: {size} of {shard.size} bytes, {whole} of {len(shard.samples)} samples readable. "
-            "Copy or write it again.",
+            f"{store}{shard.file}: {size} of {shard.size} bytes, {whole} of {len(shard.samples)} samples "
+            "readable. Copy or write it again.",
         )
-
-
-def _read_member(path: Path, key: str, member: Member) -> bytes:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        content = os.pread(handle, member.size, member.offset)
-    finally:
-        os.close(handle)
-    if hashlib.sha256(content).hexdigest() != member.sha256:
-        raise DataError(
-            "E330", f"{path}: {key}: sha256 differs from the index. Copy or write the shard again."
-        )
-    return content

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from transfer3d.data.folder import FolderVideos, class_folders, videos_under
-from transfer3d.data.shards import INDEX, ShardVideos, read_index
+from transfer3d.data.remote import HttpStore
+from transfer3d.data.shards import INDEX, FolderStore, ShardVideos, Store, read_index
 from transfer3d.data.videoset import VideoSet
 from transfer3d.errors import DataError, UsageError
 
@@ -16,12 +17,12 @@ SPLITS = ("train", "val", "test", "unlabelled")
 def open_videos(path: str | Path, *, split: str | None = "train", labelled: bool) -> VideoSet:
     """Opens a folder of videos.
 
-    Understood are, in this order: a folder of shards (it has `index.json`); one with such a folder `shards`
-    in it (what `transfer3d synth` writes); `PATH/<split>/<class>/*`; `PATH/<class>/*` and a flat folder,
-    which have no splits and are taken whole.
+    Understood are, in this order: the http address of a folder of shards; a folder of shards (it has
+    `index.json`); one with such a folder `shards` in it (what `transfer3d synth` writes);
+    `PATH/<split>/<class>/*`; `PATH/<class>/*` and a flat folder, which have no splits and are taken whole.
 
     Args:
-        path: the folder.
+        path: the folder, or an address.
         split: which part. Without labels, "unlabelled", "train" and None are one: the part `unlabelled` if
             there is one, else `train`, else the whole folder. With labels, None wants a folder without parts.
         labelled: whether each video must have a class; else classes are not looked at.
@@ -29,17 +30,20 @@ def open_videos(path: str | Path, *, split: str | None = "train", labelled: bool
     Raises:
         UsageError: no such folder, or no such split.
         DataError: nothing there decodes, a class is missing, or shards are damaged.
+        SetupError: a server does not answer.
     """
+    if str(path).startswith(("http://", "https://")):
+        return _sharded(HttpStore(str(path)), split, labelled)
     if str(path).startswith("pipe:") or "://" in str(path):
-        raise DataError("E321", f"{path}: data is read from folders alone, never from commands or addresses.")
+        raise DataError(
+            "E321", f"{path}: data is read from folders and from http addresses, never from commands."
+        )
     root = Path(path)
     if not root.is_dir():
         raise UsageError("E212", f"{root} is no folder. Give a folder of videos or of shards.")
     for shards in (root, root / "shards"):
         if (shards / INDEX).is_file():
-            index = read_index(shards)
-            wanted = _pick(split, list(index.counts), labelled, root)
-            return ShardVideos(shards, index, split=wanted, labelled=labelled)
+            return _sharded(FolderStore(shards), split, labelled)
     parts = [name for name in SPLITS if (root / name).is_dir()]
     if not parts:
         if split not in (None, "train") and (labelled or split != "unlabelled"):
@@ -67,7 +71,13 @@ def open_files(paths: Sequence[str | Path]) -> VideoSet:
     return FolderVideos(Path(), once, [None] * len(once), ())
 
 
-def _pick(split: str | None, known: Sequence[str], labelled: bool, root: Path) -> str:
+def _sharded(store: Store, split: str | None, labelled: bool) -> ShardVideos:
+    index = read_index(store)
+    wanted = _pick(split, list(index.counts), labelled, store)
+    return ShardVideos(store, index, split=wanted, labelled=labelled)
+
+
+def _pick(split: str | None, known: Sequence[str], labelled: bool, root: Path | Store) -> str:
     """Returns the split to open."""
     pool = [name for name in ("unlabelled", "train") if name in known]
     if not labelled and split in (None, "train", "unlabelled") and pool:

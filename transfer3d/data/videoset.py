@@ -46,6 +46,16 @@ class VideoSet(Protocol):
         ...
 
     @property
+    def runs(self) -> Sequence[int]:
+        """Lengths of the runs of videos that lie together, where those are read run by run; else empty."""
+        ...
+
+    @property
+    def buffer(self) -> int:
+        """How many runs are mixed."""
+        ...
+
+    @property
     def dropped(self) -> Sequence[Dropped]:
         """Files that were left out at the start."""
         ...

@@ -43,17 +43,19 @@ class Maker(ABC):
         return self._places
 
 
-class _Batches(Dataset[Made | DataError]):
+class _Batches(Dataset[Made | DataError | SetupError]):
     """Lets DataLoader fetch whole batches; an error travels as a value: raised it would lose its type."""
 
     def __init__(self, maker: Maker) -> None:
         self._maker = maker
 
-    def __getitems__(self, draws: list[Draw]) -> Made | DataError:
+    def __getitems__(self, draws: list[Draw]) -> Made | DataError | SetupError:
         try:
             return self._maker.make(draws)
         except DataError as error:
             return DataError(error.code, str(error))
+        except SetupError as error:
+            return error
 
 
 def run_workers(maker: Maker, plan: Iterable[list[Draw]], workers: int) -> Iterator[Made]:
@@ -61,7 +63,7 @@ def run_workers(maker: Maker, plan: Iterable[list[Draw]], workers: int) -> Itera
 
     Raises:
         DataError: as the maker raises it, here or in a worker.
-        SetupError: a worker died; the videos at hand are named.
+        SetupError: a worker died, and the videos at hand are named; or a server does not answer.
     """
     notes = maker.watch(workers)
     answers = iter(
@@ -87,7 +89,7 @@ def run_workers(maker: Maker, plan: Iterable[list[Draw]], workers: int) -> Itera
                 keys = ", ".join(str(maker.videos.keys[i]) for i in notes.tolist() if i >= 0)
                 message = f"a data worker died at one of: {keys}. Look at memory and at these videos."
                 raise SetupError("E510", message) from error
-            if isinstance(answer, DataError):
+            if isinstance(answer, DataError | SetupError):
                 raise answer
             yield answer
     finally:

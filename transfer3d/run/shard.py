@@ -21,7 +21,7 @@ from transfer3d.data.sharding import (
     wait_for_parts,
     write_planned,
 )
-from transfer3d.data.shards import read_index
+from transfer3d.data.shards import FolderStore, read_index
 from transfer3d.data.videoset import Dropped
 from transfer3d.engine.distributed import make_accelerator, on_main
 from transfer3d.files import write_text
@@ -99,7 +99,7 @@ def shard_dataset(
 
 
 def _report(layout: str, listing: Listing, out: Path, finished: bool) -> ShardReport:
-    index = read_index(out)
+    index = read_index(FolderStore(out))
     missing = {entry.name for entry in listing.missing}
     bad = [(path, reason) for path, reason in index.dropped if path not in missing]
     extra = [str(path) for path in listing.extra]

@@ -1,0 +1,155 @@
+"""Shards over HTTP: what a faulty server does to a run, and that it is the same run."""
+
+import pickle
+from collections import Counter
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+import torch
+from faulty_server import serving
+
+from transfer3d.data import remote
+from transfer3d.data.augment import AugmentConfig
+from transfer3d.data.order import BufferedOrder
+from transfer3d.data.pipeline import clip_batches, view_batches
+from transfer3d.data.remote import HttpStore, Patience
+from transfer3d.data.shards import ShardVideos, read_index
+from transfer3d.data.source import open_videos
+from transfer3d.errors import DataError, SetupError
+from transfer3d.layout import ClipSpec
+
+CLIP = ClipSpec(frames=2, size=16, crop=16)
+HASTY = Patience(stall_s=0.3, tries=3, pause_s=0.01)
+
+
+@pytest.fixture(scope="module")
+def folder(digits_folder):
+    return digits_folder / "shards"
+
+
+def opened(address, split="train", patience=HASTY):
+    store = HttpStore(address, patience)
+    return ShardVideos(store, read_index(store), split=split, labelled=True)
+
+
+def batches(videos, **options):
+    settings = {"batch_size": 4, "steps": 6, "seed": 3, "augment": AugmentConfig()}
+    return list(clip_batches(videos, CLIP, **settings, **options))
+
+
+def same(one, two):
+    return all(
+        a.keys == b.keys and torch.equal(a.clips_u8, b.clips_u8) for a, b in zip(one, two, strict=True)
+    )
+
+
+def test_by_ranges_it_is_the_same_run_as_from_disk(folder):
+    local = batches(open_videos(folder, split="train", labelled=True))
+    with serving(folder) as (address, state):
+        videos = open_videos(address, split="train", labelled=True)
+        assert videos.digest == open_videos(folder, split="train", labelled=True).digest
+        assert same(batches(videos), local)
+        assert same(batches(videos, workers=2), local)
+        assert all(part for name, part in state.asked if name.endswith(".tar"))
+
+
+@pytest.mark.parametrize("fault", ["500", "truncate", "stall"])
+def test_what_passes_is_waited_for(folder, fault):
+    local = open_videos(folder, split="train", labelled=True)
+    with serving(folder) as (address, state):
+        state.faults = [fault, "ok", fault]
+        videos = opened(address)
+        state.faults = [fault, fault, "ok", "ok", fault]
+        for index in (5, 0, 7):
+            assert videos.open(index) == local.open(index)
+        assert not state.faults
+
+
+@pytest.mark.parametrize(
+    ("fault", "said"), [("500", "answer 500"), ("truncate", "of"), ("stall", "timed out")]
+)
+@pytest.mark.parametrize("workers", [0, 1])
+def test_what_does_not_pass_ends_with_one_sentence(folder, fault, said, workers):
+    with serving(folder) as (address, state):
+        videos = opened(address)
+        state.always = fault
+        with pytest.raises(SetupError, match=rf"train-000000.tar: .*{said}.*, 3 times\. Look at") as caught:
+            batches(videos, workers=workers)
+        assert (caught.value.code, caught.value.exit_code) == ("E543", 5)
+    with pytest.raises(SetupError, match="refused"):
+        opened(address)
+
+
+def test_what_will_never_come_is_not_asked_for_again(folder, tmp_path):
+    with serving(tmp_path) as (address, state):
+        with pytest.raises(DataError, match=r"index.json: the server answers 404"):
+            opened(address)
+        assert len(state.asked) == 1
+        state.always = "elsewhere"
+        with pytest.raises((DataError, SetupError)):
+            opened(address)
+    with serving(folder) as (address, state):
+        videos = opened(address)
+        state.always = "flip"
+        with pytest.raises(DataError, match="sha256 differs") as caught:
+            videos.open(3)
+        assert caught.value.code == "E330"
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_without_ranges_shards_are_read_whole_and_one_after_another(folder, tmp_path, workers, monkeypatch):
+    monkeypatch.setattr(remote, "BUFFER", 2)
+    monkeypatch.setattr(remote, "KEPT", 3)
+    out = _small_shards(folder, tmp_path)
+    local = open_videos(out, split="train", labelled=True)
+    with serving(out, ranges=False) as (address, state):
+        videos = opened(address)
+        assert list(videos.runs) == [10] * 8
+        found = batches(videos, workers=workers)
+        bytes_of = {key: local.open(i) for i, key in enumerate(local.keys)}
+        for index in (0, 79, 40):
+            assert videos.open(index) == bytes_of[videos.keys[index]]
+        kept = Path(videos._store._folder)
+        assert 0 < len(list(kept.iterdir())) <= 4
+        # Any step again, without those before it; and the same in every process.
+        assert same(batches(videos, start_step=4), found[4:])
+        assert same(batches(pickle.loads(pickle.dumps(videos))), found)
+        everything = [k for b in view_batches(videos, CLIP, batch_size=16) for k in b.keys]
+        assert everything == local.keys
+        state.always = "truncate"
+        with pytest.raises(SetupError, match="3 times"):
+            batches(opened_again(videos, kept))
+
+
+def opened_again(videos, kept):
+    for path in kept.iterdir():
+        path.unlink()
+    return videos
+
+
+def _small_shards(folder, out):
+    from transfer3d.data.shard_writer import Sample, write_index, write_shards
+
+    videos = open_videos(folder, split="train", labelled=True)
+    samples = [
+        Sample(key, videos.open(i), "mp4", videos.labels[i], videos.sources[i], 12)
+        for i, key in enumerate(videos.keys)
+    ]
+    shards = write_shards(out, "small", "train", samples, per_shard=10)
+    write_index(out, "small", shards, classes=videos.classes, source="test")
+    return out
+
+
+def test_a_buffered_order_takes_each_video_once_and_few_shards_at_a_time():
+    order = BufferedOrder(1, [5, 5, 3, 5, 5, 5], buffer=2)
+    for epoch in (0, 1):
+        videos = [order.draw(position).video for position in range(28 * epoch, 28 * (epoch + 1))]
+        assert Counter(videos) == Counter(range(28))
+        runs = [min(v // 5, 2) if v < 13 else 3 + (v - 13) // 5 for v in videos]
+        met = list(dict.fromkeys(runs))
+        # Two runs at a time: a pair is through before the next one begins.
+        pairs = [set(met[start : start + 2]) for start in (0, 2, 4)]
+        starts = [*(min(runs.index(run) for run in pair) for pair in pairs), 28]
+        assert [set(runs[a:b]) for a, b in pairwise(starts)] == pairs
+    assert [order.draw(p).video for p in range(28)] != [order.draw(p).video for p in range(28, 56)]

@@ -1,0 +1,72 @@
+"""A local HTTP server of files that stalls, truncates, answers 500, or knows no ranges, as it is told."""
+
+import re
+import threading
+import time
+from contextlib import contextmanager, suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from urllib.parse import unquote
+
+
+class State:
+    """What to do with the next requests, one word each ("ok" when there is none), and what was asked."""
+
+    def __init__(self, folder, ranges):
+        self.folder, self.ranges = Path(folder), ranges
+        self.faults, self.always, self.asked = [], "ok", []
+        self.lock = threading.Lock()
+
+    def next_fault(self, path, part):
+        with self.lock:
+            self.asked.append((path, part))
+            return self.faults.pop(0) if self.faults else self.always
+
+
+@contextmanager
+def serving(folder, *, ranges=True):
+    """Yields the address and the state of a server of a folder's files."""
+    state = State(folder, ranges)
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            path = state.folder / unquote(self.path).lstrip("/")
+            part = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", ""))
+            fault = state.next_fault(path.name, part and part[0])
+            if fault == "500":
+                return self.send_error(500)
+            if fault == "elsewhere":
+                self.send_response(302)
+                self.send_header("Location", "file:///etc/passwd")
+                return self.end_headers()
+            if not path.is_file():
+                return self.send_error(404)
+            data = path.read_bytes()
+            if part and state.ranges:
+                data = data[int(part[1]) : int(part[2]) + 1]
+            if fault == "flip":
+                data = bytes([data[0] ^ 1]) + data[1:]
+            self.send_response(206 if part and state.ranges else 200)
+            self.send_header("Content-Length", str(len(data)))
+            self.end_headers()
+            if fault == "truncate":
+                data = data[: len(data) // 2]
+            if fault == "stall":
+                self.wfile.write(data[: len(data) // 2])
+                time.sleep(1.0)
+                return None
+            with suppress(BrokenPipeError, ConnectionResetError):  # the client has seen enough
+                self.wfile.write(data)
+            return None
+
+        def log_message(self, *_):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_address[1]}", state
+    finally:
+        server.shutdown()
+        server.server_close()

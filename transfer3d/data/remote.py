@@ -1,0 +1,185 @@
+"""Shards on an HTTP server: single videos by byte ranges, or whole shards where it has none."""
+
+from __future__ import annotations
+
+import http.client
+import tempfile
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from transfer3d.data.shards import Store, read_range
+from transfer3d.errors import DataError, SetupError
+from transfer3d.files import atomic_path
+
+Part = tuple[int, int]  # offset and size, bytes
+
+CHUNK = 1 << 20
+PASSING = (408, 425, 429, 500, 502, 503, 504)
+KEPT = 16  # shards of a server without ranges that lie here at once
+BUFFER = 8  # of them, those whose videos are mixed
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long a server is waited for.
+
+    Attributes:
+        stall_s: seconds without a byte.
+        slowest: bytes per second below which an answer counts as stalled.
+        tries: of each request.
+        pause_s: before the second try; doubled before each further one.
+    """
+
+    stall_s: float = 20.0
+    slowest: float = 20_000.0
+    tries: int = 5
+    pause_s: float = 0.5
+
+
+class _Passing(Exception):  # noqa: N818 - it never leaves this file
+    """What may go better the next time."""
+
+
+class HttpStore(Store):
+    """The shards of one address.
+
+    Args:
+        address: of the folder that `index.json` lies in; http or https.
+        patience: see `Patience`.
+
+    Raises:
+        SetupError: the server does not answer.
+        DataError: there is no such thing.
+    """
+
+    def __init__(self, address: str, patience: Patience | None = None) -> None:
+        self._address, self._patience = address.rstrip("/") + "/", patience or Patience()
+        self._folder: Path | None = None  # of shards that were read whole
+        self._owner: tempfile.TemporaryDirectory[str] | None = None
+        self.buffer = 0
+
+    def __str__(self) -> str:
+        return self._address
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Goes to workers without what removes the folder in the end."""
+        return {**vars(self), "_owner": None}
+
+    def use(self, files: list[str]) -> None:
+        """Asks for a byte of a shard: a server without ranges sends all, and is read shard by shard."""
+        if files and self._ask(files[0], (0, 1)) is None:
+            self._owner = tempfile.TemporaryDirectory(prefix="transfer3d-shards-")
+            self._folder, self.buffer = Path(self._owner.name), BUFFER
+
+    def whole(self, file: str) -> bytes:
+        """Returns a small file."""
+        content = self._ask(file)
+        assert content is not None
+        return content
+
+    def read(self, file: str, offset: int, size: int) -> bytes:
+        """Returns some bytes of a shard."""
+        if self._folder is not None:
+            return self._read_kept(self._folder, file, offset, size)
+        content = self._ask(file, (offset, size))
+        if content is None:
+            raise SetupError("E543", f"{self._address}{file}: the server gives no byte ranges any more.")
+        return content
+
+    def check(self, file: str, size: int) -> int:
+        """Returns `size`: here every read is checked, and no shard is asked for its size."""
+        return size
+
+    def _read_kept(self, folder: Path, file: str, offset: int, size: int) -> bytes:
+        """Reads from the local copy of a shard, which the workers of this process share."""
+        while True:
+            try:
+                return read_range(folder / file, offset, size)
+            except FileNotFoundError:
+                self._ask(file, path=folder / file)
+                by_age = sorted(folder.glob("[!.]*"), key=lambda path: path.stat().st_mtime)
+                for oldest in by_age[:-KEPT]:
+                    oldest.unlink(missing_ok=True)
+
+    def _ask(self, file: str, part: Part | None = None, path: Path | None = None) -> bytes | None:
+        """Asks until there is an answer; None where a part was asked for and all is offered."""
+        address = self._address + urllib.parse.quote(file)
+        reason = ""
+        for number in range(self._patience.tries):
+            if number:
+                time.sleep(self._patience.pause_s * 2 ** (number - 1))
+            try:
+                return self._once(address, part, path)
+            except _Passing as fault:
+                reason = str(fault)
+        tries = self._patience.tries
+        raise SetupError(
+            "E543", f"{address}: {reason}, {tries} times. Look at network and server; run again."
+        )
+
+    def _once(self, address: str, part: Part | None, path: Path | None) -> bytes | None:
+        headers = {} if part is None else {"Range": f"bytes={part[0]}-{part[0] + part[1] - 1}"}
+        request = urllib.request.Request(address, headers=headers | {"Accept-Encoding": "identity"})
+        try:
+            with _opener().open(request, timeout=self._patience.stall_s) as answer:
+                if part is not None and answer.status != http.HTTPStatus.PARTIAL_CONTENT:
+                    return None
+                promised = answer.headers.get("Content-Length")
+                expected = int(promised) if promised is not None else None
+                if part is not None and expected not in (None, part[1]):
+                    raise _Passing(f"{expected} bytes instead of {part[1]}")
+                expected = part[1] if part is not None else expected
+                return self._received(self._chunks(answer, expected), expected, path)
+        except urllib.error.HTTPError as error:
+            if error.code in PASSING:
+                raise _Passing(f"answer {error.code}") from None
+            raise DataError("E315", f"{address}: the server answers {error.code} ({error.reason}).") from None
+        except (OSError, http.client.HTTPException) as error:
+            reason = getattr(error, "reason", None) or str(error) or type(error).__name__
+            raise _Passing(str(reason)) from None
+
+    def _received(self, chunks: Iterator[bytes], expected: int | None, path: Path | None) -> bytes:
+        """Returns the bytes, or writes them to `path`; fewer than expected are a fault."""
+        if path is None:
+            content = b"".join(chunks)
+            _refuse_short(len(content), expected)
+            return content
+        with atomic_path(path) as partial, partial.open("wb") as file:
+            for chunk in chunks:
+                file.write(chunk)
+            _refuse_short(file.tell(), expected)
+        return b""
+
+    def _chunks(self, answer: http.client.HTTPResponse, expected: int | None) -> Iterator[bytes]:
+        deadline = time.monotonic() + self._patience.stall_s + (expected or 0) / self._patience.slowest
+        while chunk := answer.read1(CHUNK):
+            yield chunk
+            if time.monotonic() > deadline:
+                raise _Passing("too slow an answer")
+
+
+def _refuse_short(size: int, expected: int | None) -> None:
+    if expected is not None and size != expected:
+        raise _Passing(f"{size} of {expected} bytes")
+
+
+def _opener() -> urllib.request.OpenerDirector:
+    """Returns what opens http and https alone, wherever an answer points to."""
+    opener = urllib.request.OpenerDirector()
+    for handler in (
+        urllib.request.ProxyHandler,
+        urllib.request.HTTPHandler,
+        urllib.request.HTTPSHandler,
+        urllib.request.HTTPRedirectHandler,
+        urllib.request.HTTPDefaultErrorHandler,
+        urllib.request.HTTPErrorProcessor,
+        urllib.request.UnknownHandler,
+    ):
+        opener.add_handler(handler())
+    return opener
