@@ -49,6 +49,6 @@ def _lines(facts: dict[str, Any]) -> list[str]:
 
 
 def _text(value: Any) -> str:
-    if isinstance(value, int):
+    if isinstance(value, int) and not isinstance(value, bool):
         return f"{value:,}"
     return value if isinstance(value, str) else dumps(value)

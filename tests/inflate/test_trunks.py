@@ -1,0 +1,76 @@
+"""Every 2D trunk to every family that can take it: real sizes by their account, small ones by their proof."""
+
+import pytest
+import timm
+import torch
+
+from transfer3d.inflate import inflate
+from transfer3d.inflate.account import close
+from transfer3d.inflate.rules import FRESH, Filler
+from transfer3d.inflate.source import SPEC_TYPES, read_source
+from transfer3d.models.registry import create_model, families, name_for
+
+RESNET_FAMILIES = ("p3d", "i3ds", "r3d", "v4d", "f4d")
+RESNETS = (
+    "resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "test_resnet", "resnet18d", "resnet50d",
+    "wide_resnet50_2", "resnext50_32x4d", "resnext101_32x8d", "seresnet18", "seresnet50", "seresnext50_32x4d",
+)  # fmt: skip
+DENSENET_FAMILIES = ("densenet3d", "t3d")
+DENSENETS = ("densenet121", "densenet161", "densenet169", "densenet201", "test_densenet")
+GOOGLENETS = ("googlenet", "test_googlenet")
+PAIRS = [
+    *((name, family) for name in RESNETS for family in RESNET_FAMILIES),
+    *((name, family) for name in DENSENETS for family in DENSENET_FAMILIES),
+    *((name, "i3d") for name in GOOGLENETS),
+]
+SMALL = {
+    "resnet26d": {"channels": (16, 16, 32, 32), "layers": (2, 1, 2, 1)},
+    "resnet10t": {"channels": (16, 16, 16, 32)},
+    "wide_resnet50_2": {"channels": (8, 16, 16, 16), "layers": (1, 2, 1, 1)},
+    "resnext50_32x4d": {"channels": (32, 32, 32, 32), "layers": (1, 1, 2, 1), "cardinality": 4},
+    "seresnet50": {"channels": (32, 32, 32, 64), "layers": (1, 2, 1, 1)},
+}
+
+
+@pytest.mark.parametrize("name, family", PAIRS)
+def test_the_account_closes_at_the_real_size(name, family):
+    """On the meta device: every tensor has its place and its shape; nothing is computed."""
+    with torch.device("meta"):
+        model = timm.create_model(name, num_classes=7)
+        source = read_source(model, next(kind for net, kind in SPEC_TYPES.items() if isinstance(model, net)))
+        named = name_for(family, source.spec)
+        args = {} if named else {"spec": source.spec}
+        if "stride_in" in families()[family].options:
+            args["stride_in"] = "spatial"
+        student = create_model(named or family, num_classes=7, **args)
+    tensors = model.state_dict()
+    filler = Filler(tensors, source.modules, source.head, temporal_init="center", frozen_bn=False)
+    account = close(
+        filler.fill(student),
+        targets=list(student.state_dict()),
+        sources=list(tensors),
+        fresh=FRESH,
+        dropped="(?!)",
+    )
+    counts = account.counts()
+    assert counts["inflated"] + counts["copied"] + counts["reshaped"] >= len(tensors)
+    assert counts["inflated"] > 0 or family == "p3d"  # its time is in units of their own
+
+
+@pytest.mark.parametrize("family", RESNET_FAMILIES)
+@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("temporal_init", ["center", "mean"])
+def test_variants_of_resnet_are_proved_in_every_family(name, family, temporal_init, randomise):
+    model = randomise(timm.create_model(name, num_classes=5, in_chans=2, **SMALL[name]))
+    done = inflate(model, family, temporal_init=temporal_init)
+    assert done.proof.verdict == "proved"
+    assert done.proof.logits_difference is not None
+    new_head = inflate(model, family, temporal_init="random", num_classes=3)
+    assert new_head.student.num_classes == 3
+    assert new_head.proof.verdict == "nothing proved"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name, family", PAIRS)
+def test_the_proof_at_the_real_size(name, family, image_model):
+    assert inflate(image_model(name), family).proof.verdict == "proved"
