@@ -1,5 +1,6 @@
 """`transfer3d bench`."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -29,6 +30,47 @@ def models(
 
     machine, total, results = bench_models(only=only, pairs=pairs, device=device, threads=threads)
     done = list(track(results, "bench", total, console=progress_console()))
+    if json:
+        print_json({"machine": machine, "pairs": pairs, "results": [asdict(result) for result in done]})
+        return
+    show(out(), machine, pairs, done)
+
+
+@app.command()
+def data(
+    folder: Annotated[
+        Path | None, typer.Option("--data", help="Folder of videos; default: generated ones of 320x240.")
+    ] = None,
+    only: Annotated[str, typer.Option(help="Only cases whose name or baseline contains this.")] = "",
+    pairs: Annotated[int, typer.Option(min=1, help="How often each pair is timed.")] = 7,
+    json: options.Json = False,
+) -> None:
+    """Compare decoding with other decoders and other ways, and two workers with one.
+
+    torchcodec and decord are compared with where they are installed.
+
+    Example: `transfer3d bench data --data videos/`
+    """
+    import tempfile
+    from dataclasses import asdict
+
+    import torch
+
+    from transfer3d.bench.case import run_cases
+    from transfer3d.bench.data import data_cases
+    from transfer3d.bench.report import machine_facts, show
+    from transfer3d.errors import UsageError
+    from transfer3d.progress import track
+
+    with tempfile.TemporaryDirectory() as scratch:
+        every = list(data_cases(folder, Path(scratch)))
+        cases = [case for case in every if only.lower() in f"{case.name} {case.baseline}".lower()]
+        if not cases:
+            raise UsageError("E220", f"no case contains '{only}'.")
+        torch.set_num_threads(1)
+        results = run_cases(cases, torch.device("cpu"), pairs=pairs)
+        done = list(track(results, "bench", len(cases), console=progress_console()))
+    machine = machine_facts(torch.device("cpu"))
     if json:
         print_json({"machine": machine, "pairs": pairs, "results": [asdict(result) for result in done]})
         return

@@ -1,0 +1,166 @@
+"""Decoding against other decoders and ways, scaled copies against originals, two workers against one."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import torch
+from torch import Tensor
+from torchvision.transforms.v2 import functional
+
+from transfer3d.bench.case import Case, Contest
+from transfer3d.bench.videos import Wanted, bench_videos, clips_of
+from transfer3d.data.augment import AugmentConfig
+from transfer3d.data.decode import Frames, Video
+from transfer3d.data.pipeline import clip_batches
+from transfer3d.data.prepare import Order, prepare
+from transfer3d.data.source import open_files
+from transfer3d.errors import SetupError
+from transfer3d.layout import ClipSpec
+
+SMALL = 128
+BATCHES, BATCH = 12, 4
+GOP = 12
+ONE_CLIP = "16 frames at stride 2"
+
+Decode = Callable[[Wanted], Frames]
+
+
+def data_cases(folder: Path | None, scratch: Path) -> Iterator[Case]:
+    """Yields the comparisons.
+
+    Args:
+        folder: of the user's videos; None = generated ones.
+        scratch: for generated and for scaled videos.
+    """
+    paths = bench_videos(folder, scratch)
+    for name, at_least, decode in (
+        ("torchcodec, 1 thread", 0.95, _torchcodec),
+        ("decord, 1 thread", 1.1, _decord),
+        ("PyAV from the start to the clip's end", 1.3, lambda: _sequential),
+    ):
+        yield _case(f"decode {ONE_CLIP}", "by seek", name, at_least, partial(_decoders, paths, decode))
+    yield _case(
+        f"{ONE_CLIP} at {SMALL} px", "scaled in the decoder", "full size, then resized", 1.5,
+        partial(_scaling, paths),
+    )  # fmt: skip
+    yield _case(
+        f"{ONE_CLIP} at {SMALL} px", f"copies of short side {SMALL}, gop {GOP}", "originals", 3.0,
+        partial(_copies, paths, scratch),
+    )  # fmt: skip
+    yield _case(
+        f"{BATCHES} batches of {BATCH} clips", "2 workers", "1 worker", 1.5, partial(_workers, paths)
+    )  # fmt: skip
+
+
+def _case(
+    name: str, ours: str, baseline: str, at_least: float, build: Callable[[torch.device], Contest]
+) -> Case:
+    return Case(
+        name=name, phase="decode", ours=ours, baseline=baseline, at_least=at_least, build=build
+    )  # fmt: skip
+
+
+def _decoders(paths: list[Path], load: Callable[[], Decode], _: torch.device) -> Contest:
+    theirs, wanted = load(), clips_of(paths)
+
+    def difference() -> float:
+        ours = np.stack([_ours(clip).mean((1, 2)) for clip in wanted])
+        return float(
+            np.linalg.norm(ours - [theirs(clip).mean((1, 2)) for clip in wanted]) / np.linalg.norm(ours)
+        )
+
+    return Contest(ours=_all(_ours, wanted), baseline=_all(theirs, wanted), difference=difference)
+
+
+def _all(decode: Callable[[Wanted], Any], wanted: list[Wanted]) -> Callable[[], None]:
+    def run() -> None:
+        for clip in wanted:
+            decode(clip)
+
+    return run
+
+
+def _ours(clip: Wanted, short_side: int | None = None) -> Frames:
+    with Video(clip.path) as video:
+        return video.read(clip.indices, short_side=short_side)
+
+
+def _sequential(clip: Wanted) -> Frames:
+    """Plain PyAV: all frames are decoded up to the last one that is wanted, the wanted ones converted."""
+    wanted, found = set(clip.indices.tolist()), {}
+    with av.open(str(clip.path)) as container:
+        stream = container.streams.video[0]
+        stream.codec_context.thread_count = 1
+        for number, frame in enumerate(container.decode(stream)):
+            if number in wanted:
+                found[number] = frame.to_ndarray(format="rgb24")
+            if number == clip.indices[-1]:
+                break
+    return np.stack([found[number] for number in clip.indices.tolist()])
+
+
+def _torchcodec() -> Decode:
+    decoders: Any = _import("torchcodec.decoders")
+
+    def decode(clip: Wanted) -> Frames:
+        decoder = decoders.VideoDecoder(str(clip.path), num_ffmpeg_threads=1, dimension_order="NHWC")
+        return decoder.get_frames_at(clip.indices.tolist()).data.numpy()
+
+    return decode
+
+
+def _decord() -> Decode:
+    decord: Any = _import("decord")
+
+    def decode(clip: Wanted) -> Frames:
+        return decord.VideoReader(str(clip.path), num_threads=1).get_batch(clip.indices).asnumpy()
+
+    return decode
+
+
+def _import(name: str) -> Any:
+    try:
+        return importlib.import_module(name)
+    except (ImportError, OSError, RuntimeError):
+        raise SetupError("E562", f"{name.split('.')[0]} is not installed, or does not load.") from None
+
+
+def _scaling(paths: list[Path], _: torch.device) -> Contest:
+    wanted = clips_of(paths)
+
+    def full_size(clip: Wanted) -> Tensor:
+        return functional.resize(torch.from_numpy(_ours(clip)).permute(0, 3, 1, 2), [SMALL], antialias=True)
+
+    return Contest(ours=_all(partial(_ours, short_side=SMALL), wanted), baseline=_all(full_size, wanted))
+
+
+def _copies(paths: list[Path], scratch: Path, _: torch.device) -> Contest:
+    wanted, copies = clips_of(paths), []
+    folder = scratch / "copies"
+    folder.mkdir(parents=True, exist_ok=True)
+    for number, path in enumerate(paths):
+        copy = prepare(Order(path, path.name, short_side=SMALL, gop=GOP)).video
+        assert copy is not None
+        (folder / f"{number}.mp4").write_bytes(copy)
+    copies = [Wanted(folder / f"{paths.index(clip.path)}.mp4", clip.indices) for clip in wanted]
+    small = partial(_ours, short_side=SMALL)
+    return Contest(ours=_all(small, copies), baseline=_all(small, wanted))
+
+
+def _workers(paths: list[Path], _: torch.device) -> Contest:
+    videos = open_files(paths)
+    clip = ClipSpec(frames=16, stride=2, size=112, crop=SMALL)
+
+    def run(workers: int) -> None:
+        options: dict[str, Any] = {"batch_size": BATCH, "steps": BATCHES, "seed": 0, "workers": workers}
+        for _ in clip_batches(videos, clip, augment=AugmentConfig(), **options):
+            pass
+
+    return Contest(ours=partial(run, 2), baseline=partial(run, 1))

@@ -1,0 +1,83 @@
+"""What `bench data` decodes: the user's videos, or generated ones of the usual size."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from transfer3d.data.decode import Video
+from transfer3d.data.folder import videos_under
+from transfer3d.data.sampling import Indices, random_clip
+from transfer3d.data.transcode import encode_frames
+from transfer3d.errors import DataError
+from transfer3d.files import atomic_path
+
+LENGTH, STRIDE = 16, 2
+SIDES = range(240, 341)
+CLIPS = 8
+GENERATED, FRAMES, FPS, GOP = 4, 250, 25, 100
+HEIGHT, WIDTH = 240, 320
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A clip to decode: a file, and its frames [T]."""
+
+    path: Path
+    indices: Indices
+
+
+def bench_videos(folder: Path | None, scratch: Path) -> list[Path]:
+    """Returns a folder's videos whose short side is 240 to 340 pixels, all if none is; or generated ones.
+
+    Args:
+        folder: of the user's videos; None = generate.
+        scratch: where generated ones go.
+
+    Raises:
+        DataError: no videos in the folder.
+    """
+    if folder is None:
+        return [_generate(scratch / f"{number}.mp4", number) for number in range(GENERATED)]
+    files = videos_under(folder)
+    if not files:
+        raise DataError("E313", f"{folder}: no videos.")
+    return [path for path in files if _short_side(path) in SIDES] or files
+
+
+def clips_of(paths: list[Path], count: int = CLIPS) -> list[Wanted]:
+    """Returns random clips of 16 frames at stride 2, from the videos in turn, always the same."""
+    rng = np.random.default_rng(0)
+    wanted = []
+    for number in range(count):
+        path = paths[number % len(paths)]
+        with Video(path) as video:
+            frames = video.frames
+        wanted.append(Wanted(path, random_clip(frames, length=LENGTH, stride=STRIDE, rng=rng)))
+    return wanted
+
+
+def _short_side(path: Path) -> int:
+    with Video(path) as video:
+        facts = video.facts()
+    return min(facts.height, facts.width)
+
+
+def _generate(path: Path, seed: int) -> Path:
+    """Writes ten seconds of a textured picture that pans, with noise."""
+    rng = np.random.default_rng(seed)
+    coarse = rng.integers(0, 256, (HEIGHT // 8 + 40, WIDTH // 8 + 40, 3), np.uint8)
+    picture = coarse.repeat(8, 0).repeat(8, 1)
+    ways = np.cumsum(rng.integers(0, 3, (FRAMES, 2)), 0) % 300
+
+    def frames():
+        for down, right in ways:
+            noise = rng.integers(0, 12, (HEIGHT, WIDTH, 1), np.uint8)
+            yield picture[down : down + HEIGHT, right : right + WIDTH] // 2 + noise
+
+    encoded, _ = encode_frames(frames(), np.arange(FRAMES) / FPS, gop=GOP)
+    with atomic_path(path) as partial:
+        partial.write_bytes(encoded)
+    return path
