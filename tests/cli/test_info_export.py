@@ -93,6 +93,14 @@ def test_export_to_a_hub_folder_and_back(run, file):
     assert transfer3d.load("t3d_tiny-hub").num_classes == 2
 
 
+def test_a_place_that_cannot_be_written_to(run, file, tmp_path):
+    (tmp_path / "taken").write_text("a file")
+    done = run("export", file, "--format", "hub", "-o", "taken", "--force")
+    assert done.exit_code == 5, done.output
+    assert "error[E541] taken" in done.output
+    assert (tmp_path / "taken").read_text() == "a file"
+
+
 def test_export_to_onnx(run, tmp_path):
     transfer3d.save(transfer3d.create_model("p3d_tiny", num_classes=2), tmp_path / "s.safetensors")
     facts = json.loads(run("export", "s.safetensors", "--format", "onnx", "--json").stdout)

@@ -4,9 +4,11 @@ import io
 import json
 import os
 import pickle
+import random
 import struct
 import tarfile
 import zipfile
+from collections import Counter
 from types import SimpleNamespace
 
 import pytest
@@ -198,3 +200,27 @@ def test_is_finite(value, finite):
 
 def test_nothing_is_finite():
     assert is_finite(torch.zeros(0))
+
+
+@pytest.mark.parametrize("kind", ["safetensors", "zip", "old"])
+def test_a_thousand_mutations_are_weights_or_refused(kind, tmp_path):
+    """Bytes of the header, and of the pickle, changed at random: nothing else may come out."""
+    path = tmp_path / "w"
+    if kind == "safetensors":
+        save_file(STATE, path)
+    else:
+        torch.save(STATE, path, _use_new_zipfile_serialization=kind == "zip")
+    data = path.read_bytes()
+    rng = random.Random(7)
+    outcomes = Counter()
+    for _ in range(1000):
+        changed = bytearray(data)
+        for _ in range(rng.randint(1, 4)):
+            changed[rng.randrange(min(len(data), 700))] = rng.randrange(256)
+        path.write_bytes(bytes(changed))
+        try:
+            outcomes[len(read_state(path)) > 0] += 1
+        except WeightsError as error:
+            outcomes[error.code] += 1
+    assert outcomes["E422"] > 100
+    assert set(outcomes) <= {True, "E420", "E421", "E422"}
