@@ -14,7 +14,8 @@ import transfer3d
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "transfer3d"
 LAYERS = (
-    {"errors", "layout", "files", "progress"},
+    {"errors", "layout"},
+    {"files", "progress"},
     {"nn", "data"},
     {"models"},
     {"inflate", "export"},

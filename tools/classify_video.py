@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 import transfer3d
-from transfer3d.data.clips import clip_of_file
+from transfer3d.data import clip_of_file
 from transfer3d.models.checkpoint import read_metadata
 from transfer3d.nn.pixels import normalise
 

@@ -4,8 +4,10 @@ import hashlib
 import os
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from transfer3d.errors import SetupError
 
 
 @contextmanager
@@ -13,19 +15,40 @@ def atomic_path(final: Path) -> Iterator[Path]:
     """Yields a temporary path beside `final`; on success it is flushed to disk and renamed to `final`.
 
     On an error the temporary file is removed and `final` is as it was before.
+
+    Raises:
+        SetupError: the place cannot be written, or the disk is full.
     """
-    final.parent.mkdir(parents=True, exist_ok=True)
     # The suffix stays: writers such as PyAV and matplotlib choose their format by it.
     partial = final.with_name(f".partial-{uuid.uuid4().hex[:8]}-{final.name}")
     try:
+        final.parent.mkdir(parents=True, exist_ok=True)
         yield partial
         with partial.open("rb+") as file:
             os.fsync(file.fileno())
+        # Some writers make files that only their owner can read.
+        partial.chmod(0o666 & ~_umask())
         partial.replace(final)
         fsync_folder(final.parent)
+    except OSError as error:
+        _forget(partial)
+        raise SetupError(
+            "E541", f"{final} cannot be written: {error.strerror}. Choose another place."
+        ) from error
     except BaseException:
-        partial.unlink(missing_ok=True)
+        _forget(partial)
         raise
+
+
+def _forget(partial: Path) -> None:
+    with suppress(OSError):
+        partial.unlink()
+
+
+def _umask() -> int:
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask
 
 
 def fsync_folder(folder: Path) -> None:

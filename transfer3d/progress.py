@@ -18,10 +18,13 @@ PLAIN_EVERY_S = 10.0
 class Meter:
     """One running task; `update` advances it and sets the text behind the bar."""
 
-    def __init__(self, console: Console, title: str, total: int, bar: Progress | None) -> None:
+    def __init__(
+        self, console: Console, title: str, total: int, bar: Progress | None, start: int = 0
+    ) -> None:
         self._console, self._title, self._total, self._bar = console, title, total, bar
-        self._task = bar.add_task(title, total=total, note="") if bar else None
-        self._done, self._started, self._printed = 0, time.monotonic(), time.monotonic()
+        self._task = bar.add_task(title, total=total, completed=start, note="") if bar else None
+        self._start = self._done = start
+        self._started = self._printed = time.monotonic()
 
     def update(self, advance: int = 1, note: str = "") -> None:
         """Advances by `advance`; on a plain console prints a line every ten seconds and at the end."""
@@ -33,17 +36,22 @@ class Meter:
         if now - self._printed < PLAIN_EVERY_S and self._done < self._total:
             return
         self._printed = now
-        left = (now - self._started) / max(self._done, 1) * max(self._total - self._done, 0)
+        left = (now - self._started) / max(self._done - self._start, 1) * max(self._total - self._done, 0)
         eta = f", {left:.0f} s left" if self._done < self._total else f", {now - self._started:.0f} s"
         line = f"{self._title}: {self._done}/{self._total}{eta} {note}".rstrip()
         self._console.print(line, highlight=False)
 
 
 @contextmanager
-def progress(title: str, total: int, *, console: Console, quiet: bool = False) -> Iterator[Meter]:
-    """Shows the progress of `total` steps; `quiet` (every process but the main one) shows nothing."""
+def progress(
+    title: str, total: int, *, console: Console, quiet: bool = False, start: int = 0
+) -> Iterator[Meter]:
+    """Shows the progress of `total` steps, `start` of them done before.
+
+    `quiet` (every process but the main one) shows nothing.
+    """
     if quiet:
-        yield Meter(Console(quiet=True), title, total, None)
+        yield Meter(Console(quiet=True), title, total, None, start)
     elif console.is_terminal:
         columns = (
             TextColumn("{task.description}"),
@@ -53,9 +61,9 @@ def progress(title: str, total: int, *, console: Console, quiet: bool = False) -
             TextColumn("{task.fields[note]}"),
         )
         with Progress(*columns, console=console) as bar:
-            yield Meter(console, title, total, bar)
+            yield Meter(console, title, total, bar, start)
     else:
-        yield Meter(console, title, total, None)
+        yield Meter(console, title, total, None, start)
 
 
 def track(

@@ -76,7 +76,9 @@ def assert_same(first, second):
 
 
 def claim(path, resume=False):
-    return RunFolder(path, resume=resume)
+    folder = RunFolder(path, resume=resume)
+    (path / "recipe.toml").write_text("")
+    return folder
 
 
 class CrashError(Exception):

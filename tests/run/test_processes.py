@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from rich.console import Console
 
 import transfer3d
+from transfer3d.run.evaluate import evaluate_file
 
 pytestmark = pytest.mark.proc
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -62,6 +64,24 @@ def test_two_processes_train_one_student(digits_folder, tmp_path):
     assert all(
         torch.isfinite(t).all() for t in transfer3d.load(out / "model.safetensors").state_dict().values()
     )
+
+
+def test_the_validation_score_of_two_processes_is_that_of_the_saved_student(digits_folder, tmp_path):
+    out, data = tmp_path / "run", digits_folder / "shards"
+    done = launch(
+        2, "finetune", "p3d_tiny", "--recipe", "demo/tiny-finetune", "--data", data, "-o", out, *TINY,
+        "--set", "max_steps=12",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert {json.loads(path.read_text())["exit_code"] for path in out.glob("exit.rank*.json")} == {0}
+    assert len(list(out.glob("exit.rank*.json"))) == 2
+    scored = json.loads((out / "metrics.jsonl").read_text().splitlines()[-1])
+    report = evaluate_file(
+        out / "model.safetensors", str(data), split="val", clips=1, precision="fp32", workers=0,
+        out=None, console=Console(quiet=True),
+    )  # fmt: skip
+    assert report is not None
+    assert (scored["split"], scored["video_top1"]) == ("val", pytest.approx(report["video_top1"]))
 
 
 def test_a_refused_folder_ends_both_processes_at_once(digits_folder, tmp_path):

@@ -5,7 +5,6 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from transfer3d.errors import DataError
 from transfer3d.transfer.correspondence import PairHead, correspondence_loss
 
 
@@ -73,6 +72,8 @@ def test_one_to_one_uses_one_negative_of_another_video_for_each_clip():
     assert len(chosen) > 12  # they are drawn, not fixed
 
 
-def test_a_batch_of_one_video_has_nothing_to_tell_apart():
-    with pytest.raises(DataError, match="one video only"):
-        correspondence_loss(torch.zeros(3, 3, 2), ("a", "a", "a"))
+@pytest.mark.parametrize("pairs", ["in-batch", "one-to-one"])
+def test_a_batch_of_one_video_counts_its_matched_half_alone(pairs):
+    report = correspondence_loss(torch.zeros(3, 3, 2), ("a", "a", "a"), pairs)
+    assert float(report.total) == pytest.approx(0.693147 / 2, abs=1e-5)
+    assert set(report.parts) == {"loss", "matched_accuracy"}

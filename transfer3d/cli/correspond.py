@@ -10,7 +10,12 @@ from transfer3d.cli.output import progress_console
 
 def correspond(
     teacher: Annotated[str | None, typer.Option(help="timm model that teaches, e.g. densenet121.")] = None,
-    weights: options.Weights = "timm",
+    weights: Annotated[
+        str | None,
+        typer.Option(
+            metavar="timm|FILE|none", help="The teacher's weights. Default: timm (pretrained, from the hub)."
+        ),
+    ] = None,
     student: Annotated[
         str | None,
         typer.Option(help="Student name or checkpoint file. Default: the one paired with the teacher."),
@@ -37,10 +42,11 @@ def correspond(
         set_ or (),
         resumed=out if resume else None,
         teacher=teacher,
+        weights=weights,
         student=student,
         data=data,
         seed=seed,
         precision=precision,
         workers=workers,
     )
-    run(resolved, weights=weights, out=out, resume=resume, console=progress_console())
+    run(resolved, out=out, resume=resume, console=progress_console())

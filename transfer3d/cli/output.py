@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import sys
 from typing import Any
 
 import typer
 from rich.console import Console
+
+PIPE_WIDTH = 1000
 
 
 class _Facts(Console):
@@ -19,7 +22,8 @@ class _Facts(Console):
 
 def out() -> Console:
     """Returns the console of facts."""
-    return _Facts(highlight=False, soft_wrap=True)
+    # A table that goes to a file or a pipe is never cut.
+    return _Facts(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else PIPE_WIDTH)
 
 
 def progress_console() -> Console:

@@ -29,11 +29,14 @@ def predict(
     """
     from rich.table import Table
 
+    from transfer3d.engine.distributed import is_main_process
     from transfer3d.run.predict import predict_videos
 
     rows = predict_videos(
         file, videos, top=top, clips=clips, precision=precision or "auto", console=progress_console()
     )
+    if not is_main_process():
+        return
     if json:
         print_json(rows)
     elif csv:

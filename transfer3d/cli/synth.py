@@ -29,8 +29,11 @@ def synth(
     from pydantic import ValidationError
 
     from transfer3d.data.moving_digits import PARTS, SynthConfig, synthesise
+    from transfer3d.engine.distributed import is_main_process
     from transfer3d.errors import UsageError
 
+    if not is_main_process():
+        return
     given = {
         "seed": seed,
         "background": background,

@@ -6,9 +6,10 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, PartialState
 from accelerate.state import AcceleratorState
 from accelerate.utils import broadcast_object_list, gather_object
+from torch import nn
 
 from transfer3d.errors import Transfer3dError
 
@@ -25,6 +26,11 @@ def make_accelerator(precision: str) -> Accelerator:
     # accelerate keeps the first precision of a process for ever; a second run in it may want another one.
     AcceleratorState._reset_state()
     return Accelerator(mixed_precision="bf16" if precision == "bf16" else "no")
+
+
+def is_main_process() -> bool:
+    """Whether this process does what is to be done once, under any launcher."""
+    return PartialState().is_main_process
 
 
 def bf16_is_fast() -> bool:
@@ -52,6 +58,13 @@ def on_main(accelerator: Accelerator, work: Callable[[], Result]) -> Result:
     if outcome[1] is not None:
         raise outcome[1]
     return outcome[0]
+
+
+def same_buffers(accelerator: Accelerator, module: nn.Module) -> None:
+    """Gives every process the main one's buffers: BatchNorm's statistics are each process's own."""
+    if accelerator.num_processes > 1:
+        for buffer in module.buffers():
+            torch.distributed.broadcast(buffer, 0)
 
 
 def gather_list(accelerator: Accelerator, items: list[Any]) -> list[Any]:

@@ -18,6 +18,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -49,7 +50,11 @@ class RunFolder:
                 "E541", f"run folder {path} cannot be written: {error.strerror}. Choose another with -o."
             ) from None
         self._take_lock()
-        if not resume and (path / "recipe.toml").exists():
+        holds_run = (path / "recipe.toml").exists()
+        if resume and not holds_run:
+            self.close()
+            raise UsageError("E211", f"run folder {path} holds no run to go on with. Leave --resume off.")
+        if not resume and holds_run:
             finished = "a finished" if self.finished else "an unfinished"
             self.close()
             raise UsageError(
@@ -121,14 +126,19 @@ class RunFolder:
             shutil.rmtree(final, ignore_errors=True)
             partial.rename(final)
             fsync_folder(self.checkpoints)
-        except OSError as error:
+        except (OSError, SafetensorError, SetupError) as error:
             shutil.rmtree(partial, ignore_errors=True)
             raise SetupError(
                 "E530", f"checkpoint of step {step} in {self.path} cannot be written: {error}. "
                 "Make room and go on with --resume."
             ) from None  # fmt: skip
-        for old in sorted(self.checkpoints.glob("step-*"), key=_step_of)[:-keep]:
+        for old in self._found()[:-keep]:
             shutil.rmtree(old)
+
+    def _found(self) -> list[Path]:
+        """Returns the checkpoints, whole or not, oldest first; other folders are none of ours."""
+        found = [p for p in self.checkpoints.glob("step-*") if p.name.removeprefix("step-").isdigit()]
+        return sorted(found, key=lambda folder: int(folder.name.removeprefix("step-")))
 
     def load_checkpoint(self) -> tuple[dict[str, Tensor], dict[str, Any], list[str]] | None:
         """Returns tensors, state and the names of damaged checkpoints that were passed over.
@@ -139,7 +149,7 @@ class RunFolder:
             WeightsError: there are checkpoints, and none of them is whole.
         """
         damaged: list[str] = []
-        for folder in sorted(self.checkpoints.glob("step-*"), key=_step_of, reverse=True):
+        for folder in reversed(self._found()):
             if _is_whole(folder):
                 state = json.loads((folder / STATE).read_text(encoding="utf-8"))
                 return load_file(folder / TENSORS), state, damaged
@@ -150,10 +160,6 @@ class RunFolder:
                 "Start again in another folder with -o."
             )  # fmt: skip
         return None
-
-
-def _step_of(folder: Path) -> int:
-    return int(folder.name.removeprefix("step-"))
 
 
 def _is_whole(folder: Path) -> bool:

@@ -15,12 +15,19 @@ from pydantic import BaseModel, ConfigDict, Field
 from rich.console import Console
 
 from transfer3d.data.pipeline import Batch
-from transfer3d.engine.distributed import any_process, on_main
+from transfer3d.engine.distributed import any_process, on_main, same_buffers
 from transfer3d.engine.memory_format import channels_last
 from transfer3d.engine.optim import OptimizerConfig, ScheduleConfig, make_optimizer, make_schedule
 from transfer3d.engine.run_folder import RunFolder
 from transfer3d.engine.state import pack_state, unpack_state
-from transfer3d.errors import Interrupted, NonFiniteError, Preempted, Transfer3dError
+from transfer3d.errors import (
+    Interrupted,
+    NonFiniteError,
+    Preempted,
+    Transfer3dError,
+    UsageError,
+    WeightsError,
+)
 from transfer3d.progress import progress
 from transfer3d.transfer.objective import LossReport, Objective
 
@@ -57,6 +64,7 @@ class Trainer:
         folder: where logs and checkpoints go; None on every process but the main one.
         publish: writes the weights for others; called as publish("model" or "best", metrics), main process.
         validate: called on all processes, gives metrics; its `score` (higher is better) chooses the best.
+        identity: what must be the same when the run is resumed (digests of data and teacher), by name.
         console: for progress.
     """
 
@@ -70,8 +78,10 @@ class Trainer:
         folder: RunFolder | None,
         publish: Callable[[str, Mapping[str, Any]], None],
         validate: Callable[[], Mapping[str, float]] | None = None,
+        identity: Mapping[str, str] | None = None,
         console: Console | None = None,
     ) -> None:
+        self.identity = dict(identity or {})
         self.objective, self.batches, self.config = objective, batches, config
         self.accelerator, self.folder, self.publish, self.validate = accelerator, folder, publish, validate
         self.console = console or Console(stderr=True)
@@ -83,13 +93,28 @@ class Trainer:
         self._stop_signal = 0
 
     def resume(self) -> None:
-        """Goes back to the newest whole checkpoint of the folder; without one, training starts at step 0."""
+        """Goes back to the newest whole checkpoint of the folder; without one, training starts at step 0.
+
+        Raises:
+            UsageError: the run was started on other data or with another teacher.
+            WeightsError: no checkpoint is whole, or it belongs to another network.
+        """
         found = on_main(self.accelerator, lambda: self.folder.load_checkpoint() if self.folder else None)
         if found is not None:
             tensors, state, damaged = found
             for name in damaged:
                 self.console.print(f"checkpoint {name} is damaged and passed over", highlight=False)
-            unpack_state(tensors, state, self.objective.trainable, self.optimizer)
+            if changed := [
+                name for name, digest in self.identity.items() if state["identity"][name] != digest
+            ]:
+                raise UsageError(
+                    "E230", f"the run was started with another {' and '.join(changed)}. Take that one."
+                )
+            try:
+                unpack_state(tensors, state, self.objective.trainable, self.optimizer)
+            except (RuntimeError, ValueError, KeyError) as error:
+                reason = str(error).splitlines()[0]
+                raise WeightsError("E430", f"the checkpoint is of another network: {reason}") from error
             self.step, self.best, self.metrics = state["step"], state["best"], state["metrics"]
         if self.folder:
             self.folder.forget_after(self.step)
@@ -104,11 +129,8 @@ class Trainer:
         """
         config, window = self.config, _Window()
         title, quiet = f"training {config.steps} steps", not self.accelerator.is_main_process
-        with (
-            _signals(self._note_signal),
-            progress(title, config.steps, console=self.console, quiet=quiet) as bar,
-        ):
-            bar.update(self.step)
+        shown = progress(title, config.steps, console=self.console, quiet=quiet, start=self.step)
+        with _signals(self._note_signal), shown as bar:
             for batch in self.batches(self.step) if self.step < config.steps else ():
                 report = self._train_step(batch)
                 window.add(report, len(batch.keys) * self.accelerator.num_processes)
@@ -163,6 +185,7 @@ class Trainer:
     def _validate(self) -> None:
         if self.validate is None:
             return
+        same_buffers(self.accelerator, self.objective.trainable)
         found = self.validate()
         self.metrics = {**self.metrics, **found}
         if self.folder:
@@ -175,7 +198,7 @@ class Trainer:
     def _save(self) -> None:
         self.accelerator.wait_for_everyone()
         if self.folder:
-            state = {"step": self.step, "best": self.best, "metrics": self.metrics}
+            state = {"step": self.step, "best": self.best, "metrics": self.metrics, "identity": self.identity}
             tensors, optimizer_state = pack_state(self.objective.trainable, self.optimizer)
             keep = self.config.keep_checkpoints
             self.folder.save_checkpoint(self.step, tensors, {**state, **optimizer_state}, keep=keep)
@@ -204,9 +227,10 @@ class _Window:
         self._clips += clips
 
     def close(self) -> dict[str, float]:
+        names = dict.fromkeys(name for parts in self._reports for name in parts)
         means = {
-            name: float(torch.stack([parts[name].float() for parts in self._reports]).mean())
-            for name in self._reports[0]
+            name: float(torch.stack([parts[name].float() for parts in self._reports if name in parts]).mean())
+            for name in names
         }
         self.note = "  ".join(f"{name} {value:.3f}" for name, value in means.items())
         means["clips_per_second"] = round(self._clips / (time.monotonic() - self._started), 2)

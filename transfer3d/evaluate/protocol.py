@@ -13,6 +13,7 @@ from torch import Tensor
 from transfer3d.data.pipeline import view_batches
 from transfer3d.data.source import VideoSet
 from transfer3d.engine.distributed import gather_list
+from transfer3d.errors import DataError
 from transfer3d.models.student import VideoStudent
 from transfer3d.nn.pixels import normalise
 from transfer3d.progress import progress
@@ -49,6 +50,17 @@ class Scores:
     def videos_NK(self) -> Tensor:
         """The mean over the views: what a video is judged by."""
         return torch.stack([views_VK.mean(0) for views_VK in self.views_VK])
+
+
+def refuse_dropped(videos: VideoSet, data: str) -> None:
+    """Raises DataError where files were left out: an evaluation leaves nothing out."""
+    if videos.dropped:
+        first = videos.dropped[0]
+        raise DataError(
+            "E301",
+            f"{len(videos.dropped)} bad files in {data}, the first is {first.path}: {first.reason}. "
+            "An evaluation leaves nothing out: mend or remove them.",
+        )
 
 
 @torch.no_grad()

@@ -71,7 +71,11 @@ def _read_with_parents(name: str | Path, seen: tuple[Path, ...]) -> dict[str, An
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError("E202", f"recipe {path} is not TOML: {error}. Mend the file.") from None
     parent = values.pop("extends", None)
-    return values if parent is None else _merge(_read_with_parents(parent, (*seen, path)), values)
+    if parent is None:
+        return values
+    if str(parent).endswith(".toml"):
+        parent = path.parent / parent
+    return _merge(_read_with_parents(parent, (*seen, path)), values)
 
 
 def _find(name: str | Path) -> Path:

@@ -53,8 +53,10 @@ class Recipe(BaseModel):
     """Keyword arguments of the student's builder."""
     teacher: str | None = None
     """timm model name; for correspond."""
+    weights: str = "timm"
+    """The teacher's: "timm" (pretrained, from the hub), "none" (random) or a file."""
     data: str | None = None
-    seed: int = 0
+    seed: int = Field(default=0, ge=0)
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     """auto: bf16 where the machine computes it in hardware."""
     batch_size: int | Literal["auto"] = "auto"
@@ -87,7 +89,9 @@ class Recipe(BaseModel):
         """
         value = getattr(self, key)
         if value is None:
-            raise UsageError("E214", f"the recipe names no {key}. Give it with --{key}, or --set {key}=...")
+            raise UsageError(
+                "E214", f"the recipe names no {key}. Name one in the command, or with --set {key}=..."
+            )
         return value
 
     def expect_task(self, task: str) -> None:

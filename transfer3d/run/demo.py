@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from accelerate import PartialState
 from rich.console import Console
 from rich.table import Table
 
@@ -19,6 +20,7 @@ from transfer3d.data.source import open_videos
 from transfer3d.errors import UsageError
 from transfer3d.files import write_text
 from transfer3d.insight.demo_report import DemoFacts, StudentResult, table_rows, write_report
+from transfer3d.layout import ClipSpec
 from transfer3d.models.checkpoint import read_metadata
 from transfer3d.recipes.load import load_recipe
 from transfer3d.run.correspond import correspond
@@ -76,8 +78,8 @@ def run_demo(out: Path, *, seed: int, console: Console) -> DemoResult:
     console.print(f"teacher: {accuracy:.1%} of new digits right", highlight=False)
     _step(console, 3, "correspondence: the student learns from the teacher, without labels")
     shards = str(data / "shards")
-    recipe = load_recipe("demo/tiny-correspond", data=shards, seed=seed)
-    matched = correspond(recipe, weights=str(teacher), out=out / "correspond", console=console)
+    recipe = load_recipe("demo/tiny-correspond", data=shards, seed=seed, weights=str(teacher))
+    matched = correspond(recipe, out=out / "correspond", console=console)
     _step(console, 4, "inflation: the teacher itself becomes a student")
     inflated = inflate_to_file(TEACHER, FAMILY, out / "inflated.safetensors", weights=str(teacher))
     console.print(inflated.verdict(), highlight=False)
@@ -90,15 +92,16 @@ def run_demo(out: Path, *, seed: int, console: Console) -> DemoResult:
     for number, (name, (start, file)) in enumerate(starts.items(), 5):
         _step(console, number, f"fine-tuning on {LABELS_PER_CLASS} labelled videos per class: {name}")
         students.append(_finetune_and_test(name, start, file, shards, out, seed, console))
+    clip = read_metadata(matched / "model.safetensors").clip
     facts = DemoFacts(
         classes=list(students[0].report["per_class"]),
         students=students,
         correspondence_log=_read_log(matched),
         teacher_accuracy=accuracy,
-        setting=f"{LABELS_PER_CLASS} labelled and {synth.unlabelled} unlabelled training videos "
-        f"({LABELS_PER_CLASS} per class), clips of 8x32x32, seed {seed}.",
+        setting=f"{synth.count('train')} labelled training videos ({LABELS_PER_CLASS} of each class) and "
+        f"{synth.unlabelled} unlabelled ones, clips of {clip.frames}x{clip.size}x{clip.size}, seed {seed}.",
         proof=inflated.verdict(),
-        strips=_sample_clips(shards, out / "inflated.safetensors", seed),
+        strips=_sample_clips(shards, clip, seed),
     )
     report = out / "report.html"
     write_report(facts, report, out / "summary.png")
@@ -106,6 +109,10 @@ def run_demo(out: Path, *, seed: int, console: Console) -> DemoResult:
 
 
 def _claim(out: Path) -> None:
+    if PartialState().num_processes > 1:
+        raise UsageError("E217", "the demo runs in one process. Start it without a launcher.")
+    if out.is_file():
+        raise UsageError("E217", f"{out} is a file. Choose another with -o.")
     if out.exists():
         if not (out / MARKER).exists() and any(out.iterdir()):
             raise UsageError("E217", f"{out} is not empty and not an earlier demo. Choose another with -o.")
@@ -141,10 +148,9 @@ def _read_log(run: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
 
 
-def _sample_clips(shards: str, checkpoint: Path, seed: int) -> list[tuple[str, np.ndarray]]:
+def _sample_clips(shards: str, clip: ClipSpec, seed: int) -> list[tuple[str, np.ndarray]]:
     """Returns test clips of different classes with their names, chosen by the seed."""
     videos = open_videos(shards, split="test", labelled=True)
-    clip = read_metadata(checkpoint).clip
     chosen = set(np.random.default_rng(seed).choice(len(videos), STRIPS, replace=False).tolist())
     strips = []
     for number, batch in enumerate(view_batches(videos, clip, views=1, batch_size=1)):

@@ -10,9 +10,9 @@ from rich.console import Console
 
 from transfer3d.data.source import open_videos
 from transfer3d.engine.distributed import make_accelerator
-from transfer3d.errors import DataError, WeightsError
+from transfer3d.errors import UsageError, WeightsError
 from transfer3d.evaluate.metrics import video_metrics
-from transfer3d.evaluate.protocol import ViewPlan, score_videos
+from transfer3d.evaluate.protocol import ViewPlan, refuse_dropped, score_videos
 from transfer3d.files import sha256_file, write_text
 from transfer3d.models.checkpoint import load, read_metadata
 from transfer3d.run.session import resolve_precision
@@ -42,17 +42,15 @@ def evaluate_file(
         console: for progress.
 
     Raises:
+        UsageError: `out` is a folder.
         WeightsError: the checkpoint's classes are not those of the data.
         DataError: a file is bad; an evaluation leaves nothing out.
     """
+    if out is not None and out.is_dir():
+        raise UsageError("E218", f"{out} is a folder. Name a JSON file with -o.")
     student, facts = load(file), read_metadata(file)
     videos = open_videos(data, split=split, labelled=True)
-    if videos.dropped:
-        first = videos.dropped[0]
-        raise DataError(
-            "E301", f"{len(videos.dropped)} bad files in {data}, the first is {first.path}: {first.reason}. "
-            "An evaluation leaves nothing out: mend or remove them."
-        )  # fmt: skip
+    refuse_dropped(videos, data)
     if student.num_classes != len(videos.classes) or (
         facts.class_names and list(facts.class_names) != list(videos.classes)
     ):

@@ -11,12 +11,13 @@ from transfer3d.data.source import VideoSet, open_videos
 from transfer3d.engine.supervised import Supervised
 from transfer3d.errors import DataError, UsageError
 from transfer3d.evaluate.metrics import video_metrics
-from transfer3d.evaluate.protocol import ViewPlan, score_videos
+from transfer3d.evaluate.protocol import ViewPlan, refuse_dropped, score_videos
 from transfer3d.recipes.schema import Recipe
 from transfer3d.run.builtin_data import data_folder, data_text
-from transfer3d.run.correspond import say_dropped
 from transfer3d.run.session import Session, fit, open_session
-from transfer3d.run.students import build_student, parent_facts
+from transfer3d.run.students import build_student, check_student, parent_facts
+
+NO_SPLIT = "E212"
 
 
 def finetune(
@@ -35,18 +36,16 @@ def finetune(
     """
     recipe.expect_task("finetune")
     title = f"finetune-{Path(recipe.given('student')).stem}"
-    session = open_session(recipe, out, title=title, resume=resume, console=console)
-    try:
+    check_student(recipe)
+    with open_session(recipe, out, title=title, resume=resume, console=console) as session:
         if session.finished:
             session.say(f"{session.path} holds a finished run: nothing to do")
         else:
             _train(session)
-    finally:
-        session.close()
     return session.path
 
 
-def _train(session: Session) -> Mapping[str, float]:
+def _train(session: Session) -> None:
     recipe = session.recipe
     name = recipe.given("student")
     session.say(f"finetune: {name}, {data_text(recipe)}")
@@ -56,7 +55,7 @@ def _train(session: Session) -> Mapping[str, float]:
     student = build_student(recipe, num_classes=len(videos.classes))
     held_out = f"{len(validation)} for validation" if validation else "none for validation"
     session.say(f"{len(videos)} labelled videos of {len(videos.classes)} classes in {data}, {held_out}")
-    say_dropped(session, videos)
+    session.say_dropped(videos)
     facts = {
         "made_by": "finetune",
         "parent": parent_facts(name),
@@ -87,19 +86,21 @@ def _train(session: Session) -> Mapping[str, float]:
     session.say(
         f"training accuracy {metrics['clip_accuracy']:.1%}{shown} -> {session.path / 'model.safetensors'}"
     )
-    return metrics
 
 
 def open_validation(data: str, train: VideoSet) -> VideoSet | None:
     """Returns the `val` split of the data, or None where there is none.
 
     Raises:
-        DataError: its classes are others than the training set's.
+        DataError: its classes are others than the training set's, or a file is bad.
     """
     try:
         videos = open_videos(data, split="val", labelled=True)
-    except UsageError:
+    except UsageError as no_split:
+        if no_split.code != NO_SPLIT:
+            raise
         return None
+    refuse_dropped(videos, data)
     if list(videos.classes) != list(train.classes):
         raise DataError(
             "E311",

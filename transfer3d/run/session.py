@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 from accelerate import Accelerator
@@ -17,7 +18,7 @@ from transfer3d.engine.distributed import bf16_is_fast, gather_list, make_accele
 from transfer3d.engine.fit import Plan, plan_batch, readable_bytes, readable_seconds
 from transfer3d.engine.run_folder import RunFolder
 from transfer3d.engine.trainer import Trainer, TrainerConfig
-from transfer3d.errors import DataError, UsageError
+from transfer3d.errors import DataError, Transfer3dError, UsageError
 from transfer3d.files import write_text
 from transfer3d.layout import ClipSpec
 from transfer3d.models.checkpoint import save
@@ -54,8 +55,23 @@ class Session:
         if self.accelerator.is_main_process:
             self.console.print(line, highlight=False, soft_wrap=True)
 
-    def close(self) -> None:
-        """Ends the processes' group and gives the folder's lock back."""
+    def say_dropped(self, videos: VideoSet) -> None:
+        """Names the files that were left out, with the reason."""
+        for dropped in videos.dropped:
+            self.say(f"left out {dropped.path}: {dropped.reason}")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, _traceback: object
+    ) -> None:
+        """Writes this process's exit code (a launcher makes 1 of every other), ends the group, unlocks."""
+        code = 0 if error is None else error.exit_code if isinstance(error, Transfer3dError) else 1
+        rank = self.accelerator.process_index
+        write_text(
+            self.path / f"exit.rank{rank}.json", json.dumps({"exit_code": code, "error": str(error or "")})
+        )
         if self.folder:
             self.folder.close()
         self.accelerator.end_training()
@@ -84,7 +100,11 @@ def open_session(
         held.append(RunFolder(path, resume=resume))
         return held[0].finished
 
-    finished = on_main(accelerator, claim)
+    try:
+        finished = on_main(accelerator, claim)
+    except Transfer3dError:
+        accelerator.end_training()
+        raise
     folder = held[0] if held else None
     recipe = recipe.model_copy(update={"precision": precision})
     return Session(recipe, path, folder, accelerator, console or Console(stderr=True), finished, resume)
@@ -181,6 +201,7 @@ def fit(
     videos: VideoSet,
     *,
     facts: Mapping[str, Any],
+    identity: Mapping[str, str] | None = None,
     validate: Callable[[], Mapping[str, float]] | None = None,
 ) -> Mapping[str, float]:
     """Plans, trains, and leaves `model.safetensors` in the run folder.
@@ -190,12 +211,13 @@ def fit(
         objective: what learns; `student` is the part of it that others want.
         student: written to model.safetensors and best.safetensors.
         videos: what it is trained on.
+        identity: digests that a resumed run must find again, besides the data's.
         facts: further provenance of the checkpoint, JSON-able; `class_names` becomes its own entry.
         validate: see `Trainer`.
     """
     recipe = plan_steps(session, objective, student.clip, videos)
     accelerator, folder = session.accelerator, session.folder
-    if folder:
+    if folder and not session.resume:
         write_text(session.path / "recipe.toml", dump(recipe))
 
     def batches(first_step: int) -> Iterable[Batch]:
@@ -228,6 +250,7 @@ def fit(
         folder=folder,
         publish=publish,
         validate=validate,
+        identity={"data": videos.digest, **(identity or {})},
         console=session.console,
     )
     if session.resume:
@@ -235,6 +258,7 @@ def fit(
         session.say(f"resuming at step {trainer.step}" if trainer.step else "no checkpoint yet: from step 0")
     metrics = trainer.run()
     if folder:
+        publish("model", metrics)  # again, for a run that died between its last checkpoint and here
         folder.finish({"steps": recipe.max_steps, "metrics": dict(metrics)})
     return metrics
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from transfer3d.errors import UsageError
 from transfer3d.files import sha256_file
 from transfer3d.models.checkpoint import load
 from transfer3d.models.hub import HUB_PREFIX, locate
@@ -14,6 +16,8 @@ from transfer3d.models.measure import count_gmac
 from transfer3d.models.registry import create_model
 from transfer3d.models.student import VideoStudent
 from transfer3d.recipes.schema import Recipe
+
+RGB = 3
 
 
 def is_file(student: str) -> bool:
@@ -28,11 +32,19 @@ def build_student(recipe: Recipe, num_classes: int) -> VideoStudent:
     """
     name = recipe.given("student")
     if is_file(name):
+        if recipe.student_args:
+            raise UsageError("E207", f"{name} is a file and has its arguments: leave student_args out.")
         student = load(name)
         if student.num_classes != num_classes:
             student.reset_classifier(num_classes, seed=recipe.seed)
     else:
+        if reserved := set(recipe.student_args) & {"num_classes", "seed", "clip", "weights", "name"}:
+            raise UsageError("E207", f"student_args.{min(reserved)} is not for a recipe: the run decides it.")
         student = create_model(name, num_classes=num_classes, seed=recipe.seed, **recipe.student_args)
+    if len(student.clip.mean) != RGB:
+        raise UsageError(
+            "E207", f"{name} takes {len(student.clip.mean)} channels, videos are decoded to {RGB}."
+        )
     student.clip = recipe.clip.apply(student.clip)
     return student
 
@@ -44,11 +56,15 @@ def check_student(recipe: Recipe) -> None:
         UsageError: there is no such student, or it cannot take this clip.
         WeightsError: its file is refused.
     """
-    if is_file(recipe.given("student")):
-        build_student(recipe, num_classes=0)
-        return
-    with torch.device("meta"):
-        count_gmac(build_student(recipe, num_classes=0))
+    name = recipe.given("student")
+    try:
+        with nullcontext() if is_file(name) else torch.device("meta"):
+            student = build_student(recipe, num_classes=0)
+        count_gmac(student.to("meta"))
+    except (RuntimeError, ValueError) as error:
+        raise UsageError(
+            "E219", f"{name} cannot take clips like this ({str(error).splitlines()[0]}). Change [clip]."
+        ) from error
 
 
 def parent_facts(student: str) -> dict[str, Any]:

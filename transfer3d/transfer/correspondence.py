@@ -15,11 +15,10 @@ from collections.abc import Sequence
 from typing import Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, PositiveInt
 from torch import Tensor, nn
 from torch.nn import functional
 
-from transfer3d.errors import DataError
 from transfer3d.models.student import VideoStudent
 from transfer3d.nn.pixels import normalise
 from transfer3d.transfer.objective import ClipBatch, LossReport
@@ -33,7 +32,7 @@ class CorrespondenceConfig(BaseModel):
 
     pairs: Literal["in-batch", "one-to-one"] = "in-batch"
     """in-batch: every frame set with every clip; one-to-one: one negative for each positive (the paper)."""
-    hidden: tuple[int, int] = (512, 128)
+    hidden: tuple[PositiveInt, PositiveInt] = (512, 128)
     """Widths of fc1 and fc2."""
 
 
@@ -89,31 +88,23 @@ def correspondence_loss(
         pairs: which off-diagonal pairs count; "one-to-one" draws one frame set of another video for each clip
             from torch's generator.
 
-    Raises:
-        DataError: all clips come from one source, so there is no negative.
+    Where all clips of a batch come from one source there is no negative: the matched half counts alone.
     """
     count, device = len(sources), logits_BB2.device
     ids = {source: number for number, source in enumerate(dict.fromkeys(sources))}
     source_B = torch.tensor([ids[source] for source in sources], device=device)
     different_BB = source_B[:, None] != source_B[None]
-    if not bool(different_BB.any(0).all()):
-        raise DataError(
-            "E313",
-            f"a batch of {count} clips holds clips of one video only: nothing to tell apart. "
-            "Use more videos or a larger batch_size.",
-        )
     if pairs == "one-to-one":
-        chosen_B = torch.multinomial(different_BB.T.float(), 1)[:, 0]
-        different_BB = torch.zeros_like(different_BB)
-        different_BB[chosen_B, torch.arange(count, device=device)] = True
+        different_BB = _one_negative_each(different_BB)
     matched_B2 = logits_BB2.diagonal().T.float()
-    mismatched_M2 = logits_BB2[different_BB].float()
     matched_loss = functional.cross_entropy(matched_B2, matched_B2.new_ones(count, dtype=torch.long))
-    mismatched_loss = functional.cross_entropy(
-        mismatched_M2, mismatched_M2.new_zeros(len(mismatched_M2), dtype=torch.long)
-    )
-    total = (matched_loss + mismatched_loss) / 2
     matched = (matched_B2.argmax(1) == 1).float().mean()
+    mismatched_M2 = logits_BB2[different_BB].float()
+    if len(mismatched_M2) == 0:
+        return LossReport(matched_loss / 2, {"loss": matched_loss.detach() / 2, "matched_accuracy": matched})
+    zeros_M = mismatched_M2.new_zeros(len(mismatched_M2), dtype=torch.long)
+    mismatched_loss = functional.cross_entropy(mismatched_M2, zeros_M)
+    total = (matched_loss + mismatched_loss) / 2
     mismatched = (mismatched_M2.argmax(1) == 0).float().mean()
     return LossReport(
         total,
@@ -124,6 +115,16 @@ def correspondence_loss(
             "balanced_accuracy": (matched + mismatched) / 2,
         },
     )
+
+
+def _one_negative_each(different_BB: Tensor) -> Tensor:
+    """Draws, for each clip that has any, one frame set of another video from torch's generator."""
+    having_M = different_BB.any(0).nonzero()[:, 0]
+    chosen_BB = torch.zeros_like(different_BB)
+    if len(having_M):
+        drawn_M = torch.multinomial(different_BB.T[having_M].float(), 1)[:, 0]
+        chosen_BB[drawn_M, having_M] = True
+    return chosen_BB
 
 
 class Correspondence:

@@ -7,6 +7,8 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
+from transfer3d.errors import UsageError
+from transfer3d.layout import ClipSpec
 from transfer3d.models.image import image_facts, weights_digest
 from transfer3d.nn.pixels import normalise
 
@@ -49,6 +51,18 @@ class FrozenTeacher(nn.Module):
         features = self.network.forward_features(frames_NCHW)  # type: ignore[operator]
         pooled_ND = self.network.forward_head(features, pre_logits=True)  # type: ignore[operator]
         return pooled_ND.float().reshape(batch, -1, pooled_ND.shape[-1]).mean(1)
+
+    def check(self, clip: ClipSpec) -> None:
+        """Raises UsageError where the network cannot take the frames of such a clip."""
+        shape = (1, len(clip.mean), 1, clip.size, clip.size)
+        try:
+            self(torch.zeros(shape, dtype=torch.uint8, device=next(self.parameters()).device))
+        except (AssertionError, RuntimeError, ValueError) as error:
+            raise UsageError(
+                "E220",
+                f"teacher {self.name} cannot take frames of {clip.size}x{clip.size} pixels and {shape[1]} "
+                f"channels ({str(error).splitlines()[0]}). Set clip.size, or take another teacher.",
+            ) from error
 
     def digest(self) -> str:
         """Returns the sha256 of the weights and buffers: equal before and after any training."""
