@@ -69,6 +69,10 @@ def _case(
 
 def _decoders(paths: list[Path], load: Callable[[], Decode], _: torch.device) -> Contest:
     theirs, wanted = load(), clips_of(paths)
+    try:
+        theirs(wanted[0])
+    except (OSError, RuntimeError) as error:
+        raise SetupError("E562", f"does not load: {str(error).splitlines()[0]}") from None
 
     def difference() -> float:
         ours = np.stack([_ours(clip).mean((1, 2)) for clip in wanted])

@@ -178,10 +178,12 @@ class Video:
         self._time_base = packets[0].time_base
         self._times = sorted(p.pts for p in packets if p.pts is not None)
         self._timed = len(set(self._times)) == self.frames
-        number = {time: i for i, time in enumerate(self._times)}
+        self._number = {time: i for i, time in enumerate(self._times)}
+        # Elsewhere (AVI) presentation times are guesses, which only frames in an unbroken row can prove.
+        self._exact_times = self._container.format.name.startswith(("mov,", "matroska,"))
         # Demuxers search by decoding or by presentation time: the earlier of the two is safe with both.
         self._keys = sorted(
-            (number[p.pts], p.pts if p.dts is None else min(p.pts, p.dts))
+            (self._number[p.pts], p.pts if p.dts is None else min(p.pts, p.dts))
             for p in packets
             if p.is_keyframe and p.pts is not None
         )
@@ -214,7 +216,7 @@ class Video:
                     self._container.seek(seek_to, stream=self._stream, backward=True)
                 except av.error.FFmpegError:
                     return None
-                stream, at = self._container.decode(self._stream), None
+                stream, at = self._pictures(wanted), None
             while at != target:
                 frame = next(stream, None)
                 if frame is None or frame.pts is None:
@@ -222,12 +224,22 @@ class Video:
                 # A seek may land earlier; and pictures shown before an open group's key frame are not whole.
                 if at is None and frame.pts < self._times[key]:
                     continue
-                at = key if at is None else at + 1
-                if frame.pts != self._times[at]:
+                expected = key if at is None else at + 1
+                at = self._number.get(frame.pts, -1)
+                if not expected <= at <= (target if self._exact_times else expected):
                     return None
                 if at == target:
                     found.append(frame)
         return found
+
+    def _pictures(self, wanted: list[int]) -> Iterator[VideoFrame]:
+        """Yields the frames from here on, but for unwanted ones that no other frame refers to."""
+        times = {self._times[number] for number in wanted}
+        codec = self._stream.codec_context
+        for packet in self._container.demux(self._stream):
+            if self._exact_times:
+                codec.skip_frame = "NONREF" if packet.size and packet.pts not in times else "DEFAULT"
+            yield from packet.decode()
 
     def _by_counting(self, wanted: list[int]) -> list[VideoFrame]:
         """Returns the wanted frames of a decode from the start."""
