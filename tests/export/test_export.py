@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from transfer3d.errors import SetupError, WeightsError
+from transfer3d.errors import SetupError, UsageError, WeightsError
 from transfer3d.export.agreement import compare, random_clips
 from transfer3d.export.onnx import write_onnx
 from transfer3d.export.program import FACTS_NAME, write_program
@@ -75,10 +75,16 @@ def test_torch_export_of_every_family(name, student, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.proc
-@pytest.mark.parametrize("write", [write_onnx, write_program])
+@pytest.mark.parametrize("write, file", [(write_onnx, "m.onnx"), (write_program, "m.pt2")])
 @pytest.mark.parametrize("name", FULL)
-def test_full_size(name, write, tmp_path):
-    assert write(create_model(name, seed=1).eval(), tmp_path / "m", FACTS).difference < 1e-4
+def test_full_size(name, write, file, tmp_path):
+    assert write(create_model(name, seed=1).eval(), tmp_path / file, FACTS).difference < 1e-4
+
+
+def test_another_ending_is_refused_before_anything_is_done(student, tmp_path):
+    with pytest.raises(UsageError, match=r"end in \.pt2"):
+        write_program(student("p3d_tiny"), tmp_path / "m.pt", FACTS)
+    assert not list(tmp_path.iterdir())
 
 
 def test_answers_that_differ_are_not_written(student, tmp_path, monkeypatch):

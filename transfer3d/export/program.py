@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import tempfile
@@ -14,12 +15,13 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.export import Dim, ExportedProgram
 
-from transfer3d.errors import WeightsError
+from transfer3d.errors import UsageError, WeightsError
 from transfer3d.export.agreement import Agreement, compare, random_clips
 from transfer3d.files import atomic_path
 from transfer3d.models.student import VideoStudent
 
 MOST = 4096
+SUFFIX = ".pt2"
 FACTS_NAME = "transfer3d.json"
 
 RUN_ALONE = """
@@ -71,14 +73,17 @@ def write_program(student: VideoStudent, path: Path, facts: Mapping[str, str]) -
 
     Args:
         student: on the CPU, in fp32.
-        path: of the file.
+        path: of the file, which ends in `.pt2`.
         facts: strings that the file is to hold, as `transfer3d.json`.
 
     Raises:
+        UsageError: the file has another ending.
         WeightsError: the answers differ, or there are none; no file is written.
     """
-    import json
-
+    if path.suffix != SUFFIX:
+        raise UsageError(
+            "E248", f"{path}: torch.export reads and writes files that end in {SUFFIX}: name it so."
+        )
     graph = trace(student)
     with atomic_path(path) as partial:
         extra = {FACTS_NAME: json.dumps(dict(facts))}

@@ -10,11 +10,11 @@ from transfer3d.errors import SetupError, UsageError, did_you_mean
 from transfer3d.export.agreement import Agreement
 from transfer3d.export.hub_folder import write_hub_folder
 from transfer3d.export.onnx import write_onnx
-from transfer3d.export.program import write_program
+from transfer3d.export.program import SUFFIX, write_program
 from transfer3d.models.checkpoint import load, metadata_strings
 from transfer3d.run.output_file import refuse_existing
 
-SUFFIXES = {"onnx": ".onnx", "torch": ".pt2", "hub": "-hub"}
+SUFFIXES = {"onnx": ".onnx", "torch": SUFFIX, "hub": "-hub"}
 
 
 @dataclass(frozen=True, kw_only=True)
