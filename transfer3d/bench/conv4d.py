@@ -26,12 +26,15 @@ Function = Callable[[Tensor, Tensor], Tensor]
 
 def conv4d_cases() -> Iterator[Case]:
     """Yields the comparisons, each forward, and forward with both gradients."""
-    for phase in ("forward", "gradients"):
-        for size, at_least in SIZES.items():
-            yield _case(size, FLAT, phase, LOOP, at_least)
-            yield _case(size, FLAT, phase, ONE, OF_ONE_CONV3D)
-        for size in list(SIZES)[:2]:
-            yield _case(size, FULL, phase, LOOP, 1.0)
+    flat = [
+        (size, FLAT, *against)
+        for size, at_least in SIZES.items()
+        for against in ((LOOP, at_least), (ONE, OF_ONE_CONV3D))
+    ]
+    full = [(size, FULL, LOOP, 1.0) for size in list(SIZES)[:2]]
+    for size, kernel, baseline, at_least in (*flat, *full):
+        for phase in ("forward", "gradients"):
+            yield _case(size, kernel, phase, baseline, at_least)
 
 
 def _case(

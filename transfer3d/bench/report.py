@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Iterator, Sequence
+from itertools import groupby
 from typing import Any
 
 import torch
@@ -67,31 +68,27 @@ def _cpu_name() -> str:
 
 
 def show(console: Console, machine: dict[str, Any], pairs: int, results: Sequence[Result]) -> None:
-    """Prints results as a table, ours and the baseline's in one cell: `ours / baseline`."""
-    table = Table("ours", "baseline", "phase", box=None, header_style="bold")
-    for heading in ("ms", "ratio", "wanted", "MiB", "difference"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    name = ""
-    for result in results:
-        if result.name != name:
-            name = result.name
-            table.add_section()
-            table.add_row(f"[bold]{name}[/bold]")
-        cells = (
-            f"{_number(result.ours_ms, '.1f')} / {_number(result.baseline_ms, '.1f')}",
-            _number(result.ratio, ".2f"),
-            _number(result.at_least, ".2f"),
-            f"{_number(result.ours_mib, '.0f')} / {_number(result.baseline_mib, '.0f')}",
-            _number(result.difference, ".0e"),
-        )
-        row = (result.ours, result.baseline, result.phase)
-        table.add_row(*row, *(("skipped", "", "", "", "") if result.skipped else cells))
-    console.print(table)
+    """Prints results as tables, one for each thing and baseline; ours stands in front of the stroke."""
+    for (name, baseline), group in groupby(results, key=lambda result: (result.name, result.baseline)):
+        console.print(f"[bold]{name}[/bold], against {baseline}")
+        table = Table("ours", "phase", box=None)
+        for heading in ("ms", "ratio", "wanted", "MiB", "diff"):
+            table.add_column(heading, justify="right", no_wrap=True)
+        for result in group:
+            cells = (
+                f"{_number(result.ours_ms)} / {_number(result.baseline_ms)}",
+                _number(result.ratio, ".2f"),
+                _number(result.at_least, ".2f"),
+                f"{_number(result.ours_mib)} / {_number(result.baseline_mib)}",
+                _number(result.difference, ".0e"),
+            )
+            table.add_row(result.ours, result.phase, *(("skipped",) if result.skipped else cells))
+        console.print(table)
     for reason in dict.fromkeys(result.skipped for result in results if result.skipped):
         console.print(f"skipped: {reason}")
     facts = ", ".join(f"{value} {key}" if key == "threads" else str(value) for key, value in machine.items())
-    console.print(f"{facts}; ours / baseline, medians of {pairs} interleaved pairs; ratio = baseline / ours.")
+    console.print(f"{facts}. Medians of {pairs} interleaved pairs, ours / baseline; ratio = baseline / ours.")
 
 
-def _number(value: float | None, form: str) -> str:
+def _number(value: float | None, form: str = ".4g") -> str:
     return "-" if value is None else format(value, form)
