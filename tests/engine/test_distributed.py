@@ -1,6 +1,8 @@
 """One process, several runs."""
 
-from transfer3d.engine.distributed import any_process, gather_list, make_accelerator, on_main
+import torch
+
+from transfer3d.engine.distributed import any_process, gather_list, leave_cores_to, make_accelerator, on_main
 
 
 def test_a_second_run_in_a_process_may_have_another_precision():
@@ -14,3 +16,14 @@ def test_one_process_is_main_and_gathers_its_own():
     assert gather_list(accelerator, [1, 2]) == [1, 2]
     assert any_process(accelerator, True)
     assert not any_process(accelerator, False)
+
+
+def test_decoding_processes_get_cores_and_training_keeps_one():
+    before = torch.get_num_threads()
+    try:
+        leave_cores_to(1000)
+        assert torch.get_num_threads() == 1
+        leave_cores_to(0)
+        assert torch.get_num_threads() == 1  # what was given up, or never had, is not taken
+    finally:
+        torch.set_num_threads(before)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -26,6 +27,15 @@ def make_accelerator(precision: str) -> Accelerator:
     # accelerate keeps the first precision of a process for ever; a second run in it may want another one.
     AcceleratorState._reset_state()
     return Accelerator(mixed_precision="bf16" if precision == "bf16" else "no")
+
+
+def leave_cores_to(workers: int) -> None:
+    """Gives up as many of torch's CPU threads as there are decoding processes.
+
+    Threads that wait for one another spin: one that shares its core with a decoder holds up all the others.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    torch.set_num_threads(max(1, min(torch.get_num_threads(), cores - workers)))
 
 
 def is_main_process() -> bool:

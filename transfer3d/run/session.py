@@ -14,7 +14,13 @@ from rich.console import Console
 
 from transfer3d.data.pipeline import Batch, clip_batches
 from transfer3d.data.source import VideoSet
-from transfer3d.engine.distributed import bf16_is_fast, gather_list, make_accelerator, on_main
+from transfer3d.engine.distributed import (
+    bf16_is_fast,
+    gather_list,
+    leave_cores_to,
+    make_accelerator,
+    on_main,
+)
 from transfer3d.engine.fit import Plan, plan_batch, readable_bytes, readable_seconds
 from transfer3d.engine.run_folder import RunFolder
 from transfer3d.engine.trainer import Trainer, TrainerConfig
@@ -93,6 +99,8 @@ def open_session(
         raise UsageError("E212", "--resume needs the run folder. Name it with -o.")
     precision = resolve_precision(recipe.precision)
     accelerator = make_accelerator(precision)
+    if accelerator.device.type == "cpu":
+        leave_cores_to(recipe.workers)
     path = Path(on_main(accelerator, lambda: str(out or _free_folder(Path("runs"), title))))
     held: list[RunFolder] = []
 
