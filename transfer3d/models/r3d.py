@@ -22,6 +22,7 @@ from transfer3d.models.trunks.resnet3d import (
     TimePlan,
     UnitSite,
 )
+from transfer3d.nn.pooling import SpatialMaxPool, TemporalMaxPool
 
 CLIP = ClipSpec(frames=16, stride=1, size=112, crop=128)
 """Hara et al., section 4.2: 16 frames of 112x112."""
@@ -39,7 +40,8 @@ class R3DPlan(TimePlan):
 
     def stem_pool(self) -> nn.Module:
         """A 3x3x3 max pool of stride 2, or nothing."""
-        return nn.MaxPool3d(3, 2, 1) if self.with_stem_pool else nn.Identity()
+        pools = (SpatialMaxPool(3, 2, 1), TemporalMaxPool(3, 2)) if self.with_stem_pool else ()
+        return nn.Sequential(*pools)
 
     def stride(self, site: BlockSite) -> int:
         """As in space."""

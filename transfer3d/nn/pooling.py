@@ -1,30 +1,68 @@
-"""Pools that halve a clip, and keep a last frame that has no partner: so any number of frames passes.
+"""Pools that keep a last frame that has no partner, so that any number of frames passes.
 
 Space is pooled as the 2D net does it, time by itself: the result is that of one pool over both, and a still
-clip is pooled exactly as an image is.
+clip is pooled exactly as an image is. Both are 2D pools on a view of the clip: autocast would compute 3D
+pools in fp32, and everything behind them.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-PAIR = (2, 1, 1)
+Pool2d = Callable[[Tensor], Tensor]
+
+
+class SpatialMaxPool(nn.Module):
+    """A 2D max pool of every frame; the arguments are those of `nn.MaxPool2d`."""
+
+    def __init__(self, size: int, stride: int, padding: int = 0, *, ceil_mode: bool = False) -> None:
+        super().__init__()
+        self.pool = nn.MaxPool2d(size, stride, padding, ceil_mode=ceil_mode)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`B C T H W` to `B C T H' W'`."""
+        return pool_frames(x, self.pool)
 
 
 class TemporalMaxPool(nn.Module):
-    """Maximum over pairs of frames."""
+    """Maximum over pairs of frames, or over an odd number of frames around each."""
+
+    def __init__(self, size: int = 2, stride: int = 2) -> None:
+        super().__init__()
+        self.size, self.stride = size, stride
 
     def forward(self, x: Tensor) -> Tensor:
-        """`B C T H W` to `B C ceil(T/2) H W`."""
-        return x if x.shape[2] == 1 else F.max_pool3d(x, PAIR, ceil_mode=True)
+        """`B C T H W` to `B C ceil(T/stride) H W`."""
+        pairs = self.size % 2 == 0
+        window, step, around = (self.size, 1), (self.stride, 1), (0 if pairs else self.size // 2, 0)
+        return pool_time(x, lambda rows: F.max_pool2d(rows, window, step, around, ceil_mode=pairs))
+
+
+def average_frames(x: Tensor, size: int, *, ceil_mode: bool) -> Tensor:
+    """Averages squares of pixels; those at the border that are cut off count with what is left of them."""
+    return pool_frames(x, lambda images: F.avg_pool2d(images, size, ceil_mode=ceil_mode))
 
 
 def average_pairs(x: Tensor) -> Tensor:
     """Averages pairs of frames: `B C T H W` to `B C ceil(T/2) H W`."""
-    return x if x.shape[2] == 1 else F.avg_pool3d(x, PAIR, ceil_mode=True)
+    return pool_time(x, lambda rows: F.avg_pool2d(rows, (2, 1), ceil_mode=True))
 
 
 def halve(x: Tensor) -> Tensor:
     """Average-pools `B C T H W` by 2x2x2; an odd last row or column is left out, as timm's densenets do."""
-    return average_pairs(F.avg_pool3d(x, (1, 2, 2)))
+    return average_pairs(average_frames(x, 2, ceil_mode=False))
+
+
+def pool_frames(x: Tensor, pool: Pool2d) -> Tensor:
+    """Pools every frame: T joins the batch where channels are last, else the channels; neither copies."""
+    if x.stride(1) == 1:
+        return pool(x.transpose(1, 2).flatten(0, 1)).unflatten(0, (-1, x.shape[2])).transpose(1, 2)
+    return pool(x.flatten(1, 2)).unflatten(1, (-1, x.shape[2]))
+
+
+def pool_time(x: Tensor, pool: Pool2d) -> Tensor:
+    """Pools T, the rows of an image whose columns are all pixels of a frame; a single frame stays."""
+    return x if x.shape[2] == 1 else pool(x.flatten(3)).unflatten(3, x.shape[3:])

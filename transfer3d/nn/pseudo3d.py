@@ -62,8 +62,8 @@ class Pseudo3d(nn.Module):
         """`B C T H W` to `B C' T H' W'`."""
         spatial = self.spatial(x)
         if self.kind == "A":
-            return F.relu(self.temporal(spatial))
+            return F.relu(self.temporal(spatial), inplace=True)
         if self.kind == "B":
-            return F.relu(spatial + self.temporal(x))
-        joined = F.relu(spatial + self.temporal(spatial))
+            return F.relu(spatial + self.temporal(x), inplace=True)
+        joined = F.relu(spatial + self.temporal(spatial), inplace=True)
         return joined if self.c_scale == 1 else joined * self.c_scale

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from transfer3d.layout import Triple
 from transfer3d.nn.convolution import ConvNorm, conv3d
-from transfer3d.nn.pooling import average_pairs
+from transfer3d.nn.pooling import average_frames, average_pairs
 
 
 class SqueezeExcite(nn.Module):
@@ -35,16 +35,15 @@ class Shortcut(nn.Module):
     def __init__(self, in_channels: int, out_channels: int, stride: Triple, *, average: bool) -> None:
         super().__init__()
         pooled = average and max(stride) > 1
-        size = (1, *stride[1:])
-        self.pool = nn.AvgPool3d(size, size, ceil_mode=True, count_include_pad=False) if pooled else None
-        self.pairs = pooled and stride[0] > 1
+        self.pooled = stride if pooled else (1, 1, 1)
         conv_stride = (1, 1, 1) if pooled else stride
         self.project = ConvNorm(in_channels, out_channels, (1, 1, 1), stride=conv_stride, act=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """`B C T H W` to the size of the block's output."""
-        x = x if self.pool is None else self.pool(x)
-        return self.project(average_pairs(x) if self.pairs else x)
+        depth, size, _ = self.pooled
+        x = average_frames(x, size, ceil_mode=True) if size > 1 else x
+        return self.project(average_pairs(x) if depth > 1 else x)
 
 
 class Residual(nn.Module):
@@ -72,4 +71,4 @@ class Residual(nn.Module):
         y = x
         for unit in self.units:
             y = unit(y)
-        return F.relu(self.se(y) + self.shortcut(x))
+        return F.relu(self.se(y) + self.shortcut(x), inplace=True)

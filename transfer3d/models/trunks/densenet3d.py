@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from transfer3d.models.trunks.spec import TrunkSpec
 from transfer3d.nn.convolution import ConvNorm, conv3d
+from transfer3d.nn.pooling import SpatialMaxPool, TemporalMaxPool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,7 +98,7 @@ class DenseNet3d(nn.Module):
         self.num_features = spec.num_features
         channels = 2 * spec.growth_rate
         self.stem = ConvNorm(in_chans, channels, (3, 7, 7), stride=(2, 2, 2))
-        self.stem_pool = nn.MaxPool3d(3, (stem_pool_t, 2, 2), 1)
+        self.stem_pool = nn.Sequential(SpatialMaxPool(3, 2, 1), TemporalMaxPool(3, stem_pool_t))
         self.blocks, self.transitions = nn.ModuleList(), nn.ModuleList()
         for index, depth in enumerate(spec.depths):
             layers = (DenseLayer(channels + n * spec.growth_rate, spec) for n in range(depth))

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from transfer3d.layout import Triple
 from transfer3d.models.trunks.spec import TrunkSpec
 from transfer3d.nn.convolution import ConvNorm
-from transfer3d.nn.pooling import TemporalMaxPool
+from transfer3d.nn.pooling import SpatialMaxPool, TemporalMaxPool
 
 EPS = 1e-3  # torchvision's, of every BatchNorm
 STEM = (64, 64, 192)
@@ -68,18 +68,10 @@ GOOGLENET = GoogLeNetSpec()
 TEST_GOOGLENET = GoogLeNetSpec(divisor=8)
 
 
-class SeparableMaxPool(nn.Sequential):
-    """A max pool over space, as the 2D net has it, then one over time of the same size and stride."""
-
-    def __init__(self, size: int, stride: int, time: bool) -> None:
-        padding = 1 if stride == 1 else 0
-        space = nn.MaxPool3d((1, size, size), (1, stride, stride), (0, padding, padding), ceil_mode=True)
-        if not time:
-            super().__init__(space)
-        elif size == stride:
-            super().__init__(space, TemporalMaxPool())
-        else:
-            super().__init__(space, nn.MaxPool3d((size, 1, 1), (stride, 1, 1), (size // 2, 0, 0)))
+def _pool(size: int, stride: int, *, time: bool) -> nn.Sequential:
+    """The 2D net's max pool, and one of the same size and stride over time."""
+    space = SpatialMaxPool(size, stride, padding=1 if stride == 1 else 0, ceil_mode=True)
+    return nn.Sequential(space, TemporalMaxPool(size, stride)) if time else nn.Sequential(space)
 
 
 class Inception(nn.Module):
@@ -91,7 +83,7 @@ class Inception(nn.Module):
         self.branch1 = _conv(in_channels, one, 1)
         self.branch2 = nn.Sequential(_conv(in_channels, reduce3, 1), _conv(reduce3, three, 3))
         self.branch3 = nn.Sequential(_conv(in_channels, reduce5, 1), _conv(reduce5, five, 3))
-        self.branch4 = nn.Sequential(SeparableMaxPool(3, 1, time=True), _conv(in_channels, pooled, 1))
+        self.branch4 = nn.Sequential(_pool(3, 1, time=True), _conv(in_channels, pooled, 1))
 
     def forward(self, x: Tensor) -> Tensor:
         """`B C T H W` to `B C' T H W`."""
@@ -111,15 +103,15 @@ class GoogLeNet3d(nn.Sequential):
         self.num_features = spec.num_features
         first, reduced, channels = spec.widths("stem")
         self.conv1 = _conv(in_chans, first, 7, stride=(2, 2, 2))
-        self.maxpool1 = SeparableMaxPool(3, 2, time=False)
+        self.maxpool1 = _pool(3, 2, time=False)
         self.conv2 = _conv(first, reduced, 1)
         self.conv3 = _conv(reduced, channels, 3)
-        self.maxpool2 = SeparableMaxPool(3, 2, time=False)
+        self.maxpool2 = _pool(3, 2, time=False)
         for name in INCEPTIONS:
             if name == "inception4a":
-                self.maxpool3 = SeparableMaxPool(3, 2, time=True)
+                self.maxpool3 = _pool(3, 2, time=True)
             if name == "inception5a":
-                self.maxpool4 = SeparableMaxPool(2, 2, time=True)
+                self.maxpool4 = _pool(2, 2, time=True)
             self.add_module(name, Inception(channels, spec.widths(name)))
             channels = spec.joined(name)
 

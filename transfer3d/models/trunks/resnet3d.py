@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from transfer3d.layout import Triple
 from transfer3d.models.trunks.spec import TrunkSpec
 from transfer3d.nn.convolution import ConvNorm
+from transfer3d.nn.pooling import SpatialMaxPool
 from transfer3d.nn.residual import Residual, Shortcut, SqueezeExcite
 
 BlockKind = Literal["basic", "bottleneck"]
@@ -144,7 +145,7 @@ class TimePlan:
 
     def stem_pool(self) -> nn.Module:
         """What follows the stem: in 2D a 3x3 max pool of stride 2."""
-        return nn.MaxPool3d((1, 3, 3), (1, 2, 2), (0, 1, 1))
+        return SpatialMaxPool(3, 2, 1)
 
     def stride(self, site: BlockSite) -> int:
         """Temporal stride of a block."""
