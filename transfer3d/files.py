@@ -33,7 +33,7 @@ def atomic_path(final: Path) -> Iterator[Path]:
     except OSError as error:
         _forget(partial)
         raise SetupError(
-            "E541", f"{final} cannot be written: {error.strerror}. Choose another place."
+            "E541", f"{final} cannot be written: {error.strerror or error}. Choose another place."
         ) from error
     except BaseException:
         _forget(partial)

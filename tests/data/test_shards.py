@@ -13,7 +13,7 @@ from timm.data.readers import reader_wds
 from transfer3d.data.shard_writer import Sample, list_members, write_index, write_shards
 from transfer3d.data.shards import FolderStore, ShardVideos, read_index
 from transfer3d.data.source import open_videos
-from transfer3d.errors import DataError, UsageError
+from transfer3d.errors import DataError, SetupError, UsageError
 
 
 def make_samples(count=7, *, labelled=True):
@@ -175,7 +175,7 @@ def test_a_failure_leaves_no_shard(tmp_path):
         yield from make_samples(4)
         raise OSError("no space left")
 
-    with pytest.raises(OSError, match="no space"):
+    with pytest.raises(SetupError, match="cannot be written: no space"):
         write_shards(tmp_path, "toy", "train", samples(), per_shard=3)
     assert [p.name for p in tmp_path.iterdir()] == ["toy-train-000000.tar"]
 
