@@ -47,21 +47,22 @@ def _case(
         video = torch.randn(BATCH, channels, units, frames, height, height, device=device, generator=random)
         weight = torch.randn(channels, channels, *kernel, device=device, generator=random) * 0.01
         loop: Function = load_baseline("conv4d_loop").conv4d_loop
-        if baseline == LOOP:
-            theirs = _runner(loop, video, weight, phase)
-        else:
-            theirs = _runner(_plain, video.flatten(4), weight.flatten(4), phase)
+        clips = fold_units(video).contiguous()
 
-        def ours(clips: Tensor, weight: Tensor) -> Tensor:
-            return fold_units(conv4d(unfold_units(clips, units), weight))
+        def folded(function: Function) -> Function:
+            """As in a network: units come in the batch and go back there."""
+            return lambda clips, weight: fold_units(function(unfold_units(clips, units), weight))
 
         def difference() -> float:
-            clips = fold_units(video)
-            found, wanted = unfold_units(ours(clips, weight), units), loop(video, weight)
+            found, wanted = folded(conv4d)(clips, weight), folded(loop)(clips, weight)
             return float((found - wanted).norm() / wanted.norm())
 
-        mine = _runner(ours, fold_units(video).contiguous(), weight, phase)
-        return Contest(ours=mine, baseline=theirs, difference=difference)
+        ours = _runner(folded(conv4d), clips, weight, phase)
+        if baseline == LOOP:
+            theirs = _runner(folded(loop), clips, weight, phase)
+        else:
+            theirs = _runner(_plain, video.flatten(4), weight.flatten(4), phase)
+        return Contest(ours=ours, baseline=theirs, difference=difference)
 
     name = f"Conv4d {'x'.join(map(str, kernel))}, {channels} channels, {units}x{frames}x{height}x{height}"
     return Case(name=name, phase=phase, ours="Conv4d", baseline=baseline, at_least=at_least, build=build)
