@@ -14,8 +14,7 @@ def test_one_process_is_main_and_gathers_its_own():
     accelerator = make_accelerator("fp32")
     assert on_main(accelerator, lambda: 7) == 7
     assert gather_list(accelerator, [1, 2]) == [1, 2]
-    assert any_process(accelerator, True)
-    assert not any_process(accelerator, False)
+    assert any_process(accelerator, True, False) == (True, False)
 
 
 def test_decoding_processes_get_cores_and_training_keeps_one():

@@ -9,10 +9,12 @@ import torch
 from torch import nn
 
 from transfer3d.data.pipeline import Batch
+from transfer3d.engine.config import TrainerConfig
 from transfer3d.engine.distributed import make_accelerator
-from transfer3d.engine.optim import OptimizerConfig, ScheduleConfig
+from transfer3d.engine.optim import OptimizerConfig
 from transfer3d.engine.run_folder import RunFolder
-from transfer3d.engine.trainer import Trainer, TrainerConfig
+from transfer3d.engine.schedule import ScheduleConfig
+from transfer3d.engine.trainer import Trainer
 from transfer3d.errors import Interrupted, NonFiniteError, Preempted
 from transfer3d.transfer.objective import LossReport
 

@@ -3,18 +3,33 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
 from typing import Any, TypeVar
 
 import torch
 from accelerate import Accelerator, PartialState
 from accelerate.state import AcceleratorState
-from accelerate.utils import broadcast_object_list, gather_object
+from accelerate.utils import InitProcessGroupKwargs, broadcast_object_list, gather_object
 from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 
-from transfer3d.errors import Transfer3dError
+from transfer3d.errors import SetupError, Transfer3dError
 
 Result = TypeVar("Result")
+
+PATIENCE = timedelta(minutes=10)
+"""How long a process waits for the others, e.g. while the main one makes the built-in dataset."""
+PEER_GONE = (
+    "Connection closed",
+    "Connection reset",
+    "Broken pipe",
+    "Socket closed",
+    "NCCL",
+    "Timed out waiting",
+)
+"""What gloo and NCCL say when another process is gone, or silent for too long."""
 
 
 def make_accelerator(precision: str) -> Accelerator:
@@ -26,7 +41,10 @@ def make_accelerator(precision: str) -> Accelerator:
     torch.backends.cudnn.benchmark = True
     # accelerate keeps the first precision of a process for ever; a second run in it may want another one.
     AcceleratorState._reset_state()
-    return Accelerator(mixed_precision="bf16" if precision == "bf16" else "no")
+    return Accelerator(
+        mixed_precision="bf16" if precision == "bf16" else "no",
+        kwargs_handlers=[InitProcessGroupKwargs(timeout=PATIENCE)],
+    )
 
 
 def leave_cores_to(workers: int) -> None:
@@ -82,6 +100,43 @@ def gather_list(accelerator: Accelerator, items: list[Any]) -> list[Any]:
     return gather_object(items) if accelerator.num_processes > 1 else items
 
 
-def any_process(accelerator: Accelerator, flag: bool) -> bool:
-    """Whether `flag` is set in any process."""
-    return any(gather_list(accelerator, [flag]))
+def any_process(accelerator: Accelerator, *flags: bool) -> tuple[bool, ...]:
+    """Returns for each flag whether it is set in any process; all of them cost one exchange."""
+    if accelerator.num_processes == 1:
+        return flags
+    counts = torch.tensor(flags, dtype=torch.float32, device=accelerator.device)
+    torch.distributed.all_reduce(counts)
+    return tuple(count > 0 for count in counts.tolist())
+
+
+def wrap(accelerator: Accelerator, module: nn.Module, *, compiled: bool = False) -> nn.Module:
+    """Returns the module as it is trained: compiled if that is wanted, in DDP where there are processes.
+
+    `Accelerator.prepare` would do it only once for a module, and DDP must hear anew who needs a gradient.
+    """
+    wrapped = torch.compile(module) if compiled else module
+    if accelerator.num_processes == 1:
+        return wrapped
+    devices = [accelerator.device] if accelerator.device.type == "cuda" else None
+    return DistributedDataParallel(wrapped, device_ids=devices)
+
+
+@contextmanager
+def lost_processes(accelerator: Accelerator) -> Iterator[None]:
+    """Says it in a sentence when an exchange fails since another process is gone.
+
+    Raises:
+        SetupError: that happened.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        text = str(error)
+        if accelerator.num_processes == 1 or not any(sign in text for sign in PEER_GONE):
+            raise
+        rank = accelerator.process_index
+        raise SetupError(
+            "E520",
+            f"process {rank} lost another process of the run ({text.splitlines()[0]}). "
+            "Its own error says why; --resume goes on from the last checkpoint.",
+        ) from None

@@ -1,19 +1,19 @@
-"""Optimiser and learning-rate schedule, counted in optimiser steps."""
+"""The optimiser: timm's, over parameters grouped by how fast they learn and whether they decay."""
 
 from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat
 from timm.optim import create_optimizer_v2
-from timm.scheduler import CosineLRScheduler, MultiStepLRScheduler
-from timm.scheduler.scheduler import Scheduler
 from torch import nn
 from torch.optim import Optimizer
 
+from transfer3d.engine.parameter_groups import parameter_groups
+
 
 class OptimizerConfig(BaseModel):
-    """Which optimiser, and how it decays weights."""
+    """Which optimiser, and how fast which part of the network learns."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -24,36 +24,31 @@ class OptimizerConfig(BaseModel):
     """Not applied to biases and normalisation."""
     clip_grad_norm: float | None = Field(default=None, gt=0)
     """Largest norm of the whole gradient; none = not clipped."""
-
-
-class ScheduleConfig(BaseModel):
-    """How the learning rate goes from its start to the end of the run."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    kind: Literal["constant", "cosine", "step"] = "cosine"
-    warmup: float = Field(default=0.0, ge=0, lt=1)
-    """Share of all steps in which the learning rate rises linearly from 0."""
-    milestones: tuple[float, ...] = ()
-    """Shares of all steps at which `step` divides the learning rate."""
-    decay: float = Field(default=0.1, gt=0, lt=1)
-    """What `step` multiplies by at a milestone."""
+    layer_decay: float | None = Field(default=None, gt=0, le=1)
+    """What the learning rate is multiplied by from each layer to the one before it; the head's is whole."""
+    lr_scale: dict[str, NonNegativeFloat] = {}
+    """What the learning rate of a part of the network is multiplied by; 0 = it does not learn. By module
+    name, e.g. "trunk.res5"; * stands for any characters. Where several names fit, the longest one counts."""
+    average: float | None = Field(default=None, gt=0, lt=1)
+    """Decay of a moving average of the weights, which then is what is validated and published."""
 
 
 def make_optimizer(module: nn.Module, lr: float, config: OptimizerConfig) -> Optimizer:
-    """Builds timm's optimiser over the parameters that need a gradient."""
-    return create_optimizer_v2(
-        module, opt=config.name, lr=lr, weight_decay=config.weight_decay, momentum=config.momentum
+    """Builds timm's optimiser over the parameters that need a gradient.
+
+    A group's learning rate is the schedule's times its `lr_scale`.
+
+    Raises:
+        UsageError: a name of `config.lr_scale` fits no parameter.
+    """
+    groups = parameter_groups(
+        module, lr_scale=config.lr_scale, layer_decay=config.layer_decay, weight_decay=config.weight_decay
     )
+    name = "momentum" if config.name == "sgd" and config.momentum == 0 else config.name
+    return create_optimizer_v2(groups, opt=name, lr=lr, weight_decay=0.0, momentum=config.momentum)
 
 
-def make_schedule(optimizer: Optimizer, total_steps: int, config: ScheduleConfig) -> Scheduler:
-    """Builds timm's scheduler; `step_update(n)` sets the rate of step n, a pure function of n."""
-    warmup = round(config.warmup * total_steps)
-    if config.kind == "cosine":
-        return CosineLRScheduler(optimizer, t_initial=max(total_steps, 1), warmup_t=warmup, t_in_epochs=False)
-    shares = config.milestones if config.kind == "step" else ()
-    milestones = [round(share * total_steps) for share in shares]
-    return MultiStepLRScheduler(
-        optimizer, decay_t=milestones, decay_rate=config.decay, warmup_t=warmup, t_in_epochs=False
-    )
+def set_learning_rate(optimizer: Optimizer, lr: float) -> None:
+    """Sets the learning rate of each group: `lr` times the group's own scale."""
+    for group in optimizer.param_groups:
+        group["lr"] = lr * group["lr_scale"]

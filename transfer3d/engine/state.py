@@ -4,13 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
+from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 
-def pack_state(trainable: nn.Module, optimizer: Optimizer) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Splits weights and optimiser state into tensors by name and a JSON-able rest."""
+def pack_state(
+    trainable: nn.Module, optimizer: Optimizer, average: ModelEmaV3 | None = None
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Splits weights, their average and the optimiser's state into tensors by name and a JSON-able rest."""
     tensors = {f"model.{name}": tensor.contiguous() for name, tensor in trainable.state_dict().items()}
+    if average is not None:
+        averaged = average.module.state_dict()
+        tensors |= {f"average.{name}": tensor.contiguous() for name, tensor in averaged.items()}
     state = optimizer.state_dict()
     scalars: dict[str, dict[str, Any]] = {}
     for number, slots in state["state"].items():
@@ -23,11 +29,16 @@ def pack_state(trainable: nn.Module, optimizer: Optimizer) -> tuple[dict[str, Te
 
 
 def unpack_state(
-    tensors: dict[str, Tensor], state: dict[str, Any], trainable: nn.Module, optimizer: Optimizer
+    tensors: dict[str, Tensor],
+    state: dict[str, Any],
+    trainable: nn.Module,
+    optimizer: Optimizer,
+    average: ModelEmaV3 | None = None,
 ) -> None:
     """Puts back what `pack_state` took apart."""
-    weights = {n.removeprefix("model."): t for n, t in tensors.items() if n.startswith("model.")}
-    trainable.load_state_dict(weights, strict=True)
+    trainable.load_state_dict(_under("model.", tensors), strict=True)
+    if average is not None:
+        average.module.load_state_dict(_under("average.", tensors), strict=True)
     packed = state["optimizer"]
     slots: dict[int, dict[str, Any]] = {int(n): dict(values) for n, values in packed["scalars"].items()}
     for name, tensor in tensors.items():
@@ -35,3 +46,7 @@ def unpack_state(
             _, number, slot = name.split(".", 2)
             slots.setdefault(int(number), {})[slot] = tensor
     optimizer.load_state_dict({"state": slots, "param_groups": packed["param_groups"]})
+
+
+def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}

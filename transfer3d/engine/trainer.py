@@ -3,52 +3,33 @@
 from __future__ import annotations
 
 import math
-import signal
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
 from accelerate import Accelerator
-from pydantic import BaseModel, ConfigDict, Field
+from accelerate.tracking import GeneralTracker
 from rich.console import Console
+from timm.utils import ModelEmaV3
+from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from transfer3d.data.pipeline import Batch
-from transfer3d.engine.distributed import any_process, on_main, same_buffers
+from transfer3d.engine.accumulation import mean_report, parts_of
+from transfer3d.engine.batch_norm import renew_statistics, training_mode
+from transfer3d.engine.config import TrainerConfig
+from transfer3d.engine.distributed import any_process, lost_processes, on_main, same_buffers, wrap
 from transfer3d.engine.memory_format import channels_last
-from transfer3d.engine.optim import OptimizerConfig, ScheduleConfig, make_optimizer, make_schedule
+from transfer3d.engine.optim import make_optimizer, set_learning_rate
+from transfer3d.engine.parameter_groups import is_head
 from transfer3d.engine.run_folder import RunFolder
+from transfer3d.engine.schedule import learning_rate, stale_validations
+from transfer3d.engine.signals import StopSignals
 from transfer3d.engine.state import pack_state, unpack_state
-from transfer3d.errors import (
-    Interrupted,
-    NonFiniteError,
-    Preempted,
-    Transfer3dError,
-    UsageError,
-    WeightsError,
-)
+from transfer3d.engine.window import Window
+from transfer3d.errors import NonFiniteError, UsageError, WeightsError
 from transfer3d.progress import progress
 from transfer3d.transfer.objective import LossReport, Objective
-
-
-class TrainerConfig(BaseModel):
-    """The facts of a training run that do not depend on its data."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    steps: int = Field(ge=1)
-    """Optimiser steps of the whole run."""
-    lr: float = Field(gt=0)
-    seed: int = 0
-    optimizer: OptimizerConfig = OptimizerConfig()
-    schedule: ScheduleConfig = ScheduleConfig()
-    log_every: int = Field(default=20, ge=1)
-    save_every: int = Field(default=500, ge=1)
-    validate_every: int | None = Field(default=None, ge=1)
-    """Steps between validations; none = only after the last step."""
-    keep_checkpoints: int = Field(default=2, ge=2)
-    """At least 2: the last one may be the one that was being written when the lights went out."""
 
 
 class Trainer:
@@ -65,7 +46,12 @@ class Trainer:
         publish: writes the weights for others; called as publish("model" or "best", metrics), main process.
         validate: called on all processes, gives metrics; its `score` (higher is better) chooses the best.
         identity: what must be the same when the run is resumed (digests of data and teacher), by name.
+        tracker: gets every line of the log too; None on every process but the main one.
         console: for progress.
+
+    Raises:
+        UsageError: the schedule or early stopping acts on validation scores, and there are none; or a name of
+            `optimizer.lr_scale` is of no part of the network.
     """
 
     def __init__(
@@ -79,18 +65,38 @@ class Trainer:
         publish: Callable[[str, Mapping[str, Any]], None],
         validate: Callable[[], Mapping[str, float]] | None = None,
         identity: Mapping[str, str] | None = None,
+        tracker: GeneralTracker | None = None,
         console: Console | None = None,
     ) -> None:
+        if config.needs_scores and validate is None:
+            raise UsageError(
+                "E221",
+                "early_stop and a plateau schedule act on validation scores, and there are none: "
+                "the task has none, or the data no val split. Leave them out.",
+            )
         self.identity = dict(identity or {})
         self.objective, self.batches, self.config = objective, batches, config
         self.accelerator, self.folder, self.publish, self.validate = accelerator, folder, publish, validate
-        self.console = console or Console(stderr=True)
-        channels_last(objective.trainable.to(accelerator.device))
-        optimizer = make_optimizer(objective.trainable, config.lr, config.optimizer)
-        self.schedule = make_schedule(optimizer, config.steps, config.schedule)
-        self.wrapped, self.optimizer = accelerator.prepare(objective.trainable, optimizer)
-        self.step, self.best, self.metrics = 0, -math.inf, dict[str, float]()
-        self._stop_signal = 0
+        self.tracker, self.console = tracker, console or Console(stderr=True)
+        module = objective.trainable.to(accelerator.device)
+        channels_last(module)
+        self.optimizer = make_optimizer(module, config.lr, config.optimizer)
+        self._learners = {name for name, parameter in module.named_parameters() if parameter.requires_grad}
+        average = config.optimizer.average
+        self.average = None if average is None else ModelEmaV3(module, decay=average, use_warmup=True)
+        self.step, self.lr, self.scores, self.metrics = 0, 0.0, list[float](), dict[str, float]()
+        self._signals = StopSignals()
+
+    @property
+    def best(self) -> float:
+        """The highest validation score so far."""
+        return max(self.scores, default=-math.inf)
+
+    @property
+    def ended(self) -> bool:
+        """Whether all steps are made, or early stopping made an end of them."""
+        patience = self.config.early_stop
+        return self.step >= self.config.steps or bool(patience and stale_validations(self.scores) >= patience)
 
     def resume(self) -> None:
         """Goes back to the newest whole checkpoint of the folder; without one, training starts at step 0.
@@ -111,11 +117,12 @@ class Trainer:
                     "E230", f"the run was started with another {' and '.join(changed)}. Take that one."
                 )
             try:
-                unpack_state(tensors, state, self.objective.trainable, self.optimizer)
+                unpack_state(tensors, state, self.objective.trainable, self.optimizer, self.average)
             except (RuntimeError, ValueError, KeyError) as error:
                 reason = str(error).splitlines()[0]
                 raise WeightsError("E430", f"the checkpoint is of another network: {reason}") from error
-            self.step, self.best, self.metrics = state["step"], state["best"], state["metrics"]
+            self.step, self.scores, self.metrics = state["step"], state["scores"], state["metrics"]
+            self._say_processes(state["processes"])
         if self.folder:
             self.folder.forget_after(self.step)
 
@@ -126,126 +133,148 @@ class Trainer:
             NonFiniteError: loss or gradient is NaN or infinite; the step is not made and nothing is saved.
             Preempted: SIGTERM came; the step was finished and saved.
             Interrupted: Ctrl-C came; the step was finished and saved.
+            SetupError: another process of the run was lost.
         """
-        config, window = self.config, _Window()
+        config, window, stop = self.config, Window(), False
         title, quiet = f"training {config.steps} steps", not self.accelerator.is_main_process
         shown = progress(title, config.steps, console=self.console, quiet=quiet, start=self.step)
-        with _signals(self._note_signal), shown as bar:
-            for batch in self.batches(self.step) if self.step < config.steps else ():
-                report = self._train_step(batch)
+        with lost_processes(self.accelerator), self._signals, shown as bar:
+            self._set_learners()
+            for batch in window.awaiting(() if self.ended else self.batches(self.step)):
+                report, stop = self._train_step(batch)
                 window.add(report, len(batch.keys) * self.accelerator.num_processes)
-                last = self.step == config.steps
-                if self.step % config.log_every == 0 or last:
-                    self._log(window)
+                if self._is_due(config.log_every):
+                    self._log("train", {"lr": self.lr, **window.close()})
                 bar.update(1, note=window.note)
-                if last or (config.validate_every and self.step % config.validate_every == 0):
+                if self._is_due(config.validate_every):
                     self._validate()
-                stop = any_process(self.accelerator, self._stop_signal != 0)
-                if last or stop or self.step % config.save_every == 0:
+                if stop or self.ended or self._is_due(config.save_every):
                     self._save()
-                if last or stop:
+                if stop or self.ended:
                     break
-        if self.step < config.steps:
-            self._raise_stopped()
+        if stop and not self.ended:
+            raise self._signals.error(f"step {self.step} of {config.steps}")
         return self.metrics
 
-    def _train_step(self, batch: Batch) -> LossReport:
-        """Forward, backward, optimiser, schedule."""
-        torch.manual_seed(hash((self.config.seed, self.step, self.accelerator.process_index)))
-        self.schedule.step_update(self.step)
-        self.wrapped.train()
-        device = self.accelerator.device
-        moved = batch.to(device)
-        with self.accelerator.autocast():
-            report = self.objective.loss(self.wrapped, moved)
-        self.accelerator.backward(report.total)
-        limit = self.config.optimizer.clip_grad_norm or math.inf
-        norm = self.accelerator.clip_grad_norm_(self.objective.trainable.parameters(), limit)
-        finite = torch.isfinite(report.total.detach()) & torch.isfinite(torch.as_tensor(norm))
-        if any_process(self.accelerator, not bool(finite)):
-            raise NonFiniteError(
-                "E600",
-                f"step {self.step + 1}: loss {float(report.total.detach()):.4g}, "
-                f"gradient norm {float(norm or 0):.4g} with clips {', '.join(batch.keys[:4])}. "
-                "Lower lr, or use --precision fp32; "
-                "the last checkpoint is as it was.",
-            )
+    def _train_step(self, batch: Batch) -> tuple[LossReport, bool]:
+        """Rate, forward and backward for each part, optimiser; also says whether a signal asks to stop."""
+        config, device = self.config, self.accelerator.device
+        torch.manual_seed(hash((config.seed, self.step, self.accelerator.process_index)))
+        if self.step == config.head_steps:
+            self._set_learners()
+        rate = learning_rate(self.step, config.steps, config.lr, config.schedule, self.scores)
+        self.lr = rate * config.lr_factor
+        set_learning_rate(self.optimizer, self.lr)
+        parts, reports = parts_of(batch, config.accumulate), []
+        for part in parts:
+            more = part is not parts[-1]
+            with self.accelerator.no_sync(self.wrapped) if more else nullcontext():
+                with self.accelerator.autocast():
+                    reports.append(self.objective.loss(self.wrapped, part.to(device)))
+                self.accelerator.backward(reports[-1].total / len(parts))
+        report = mean_report(reports)
+        stop = self._check(batch, report.total)
         self.optimizer.step()
         self.optimizer.zero_grad()
         self.step += 1
-        return report
+        if self.average is not None:
+            self.average.update(self.objective.trainable, self.step)
+        return report, stop
 
-    def _log(self, window: _Window) -> None:
-        row = window.close()
-        self.metrics = {**self.metrics, **row}
-        if self.folder:
-            lr = self.optimizer.param_groups[0]["lr"]
-            self.folder.log({"step": self.step, "split": "train", "lr": lr, **row})
+    def _check(self, batch: Batch, loss: torch.Tensor) -> bool:
+        """Refuses a step that is not finite, clips the gradient; returns whether a process is to stop."""
+        parameters = [p for p in self.objective.trainable.parameters() if p.grad is not None]
+        norm = get_total_norm([p.grad for p in parameters if p.grad is not None])
+        finite = bool(torch.isfinite(norm + loss.detach()))
+        bad, stop = any_process(self.accelerator, not finite, self._signals.received != 0)
+        if bad:
+            raise NonFiniteError(
+                "E600",
+                f"step {self.step + 1}: loss {float(loss.detach()):.4g}, "
+                f"gradient norm {float(norm):.4g} with clips {', '.join(batch.keys[:4])}. "
+                "Lower lr, or use --precision fp32; "
+                "the last checkpoint is as it was.",
+            )
+        if limit := self.config.optimizer.clip_grad_norm:
+            clip_grads_with_norm_(parameters, limit, norm)
+        return stop
+
+    def _is_due(self, every: int | None) -> bool:
+        """Whether a step was just made after which something is to be done that is done every so often."""
+        return self.step == self.config.steps or (every is not None and self.step % every == 0)
+
+    def _set_learners(self) -> None:
+        """Lets the parameters learn that are to learn in this step; DDP must hear of it anew."""
+        module = self.objective.trainable
+        everything = self.step >= self.config.head_steps
+        for name, parameter in module.named_parameters():
+            parameter.requires_grad_(name in self._learners and (everything or is_head(name)))
+        self.wrapped = wrap(self.accelerator, module, compiled=self.config.compile)
+        training_mode(module, self.config.batch_norm)
+
+    @contextmanager
+    def _published(self) -> Iterator[None]:
+        """Puts the weights in place that others get: averaged, with new statistics, if that is wanted."""
+        module, count = self.objective.trainable, self.config.precise_batch_norm
+        same_buffers(self.accelerator, module)
+        kept = None
+        if self.average is not None or count:
+            kept = {name: tensor.clone() for name, tensor in module.state_dict().items()}
+        if self.average is not None:
+            same_buffers(self.accelerator, self.average.module)
+            module.load_state_dict(self.average.module.state_dict())
+        if count:
+            renew_statistics(self.objective, self._clips(count), self.accelerator)
+        yield
+        if kept is not None:
+            module.load_state_dict(kept)
+        training_mode(module, self.config.batch_norm)
+
+    def _clips(self, count: int) -> Iterator[Batch]:
+        """Yields this process's share of the first `count` training clips, at least one batch."""
+        for batch in self.batches(0):
+            yield batch
+            count -= len(batch.keys) * self.accelerator.num_processes
+            if count <= 0:
+                break
 
     def _validate(self) -> None:
         if self.validate is None:
             return
-        same_buffers(self.accelerator, self.objective.trainable)
-        found = self.validate()
-        self.metrics = {**self.metrics, **found}
-        if self.folder:
-            self.folder.log({"step": self.step, "split": "val", **found})
-        if found["score"] > self.best:
-            self.best = found["score"]
-            if self.accelerator.is_main_process:
+        with self._published():
+            found = self.validate()
+            is_best = found["score"] > self.best
+            self.scores.append(found["score"])
+            self._log("val", found)
+            if is_best and self.accelerator.is_main_process:
                 self.publish("best", self.metrics)
 
+    def _log(self, split: str, row: Mapping[str, float]) -> None:
+        self.metrics |= row
+        if self.folder:
+            self.folder.log({"step": self.step, "split": split, **row})
+        if self.tracker:
+            self.tracker.log({f"{split}/{name}": value for name, value in row.items()}, step=self.step)
+
     def _save(self) -> None:
+        """Publishes the weights, then writes the checkpoint: what a checkpoint is of has been published."""
+        with self._published():
+            if self.accelerator.is_main_process:
+                self.publish("model", self.metrics)
         self.accelerator.wait_for_everyone()
         if self.folder:
-            state = {"step": self.step, "best": self.best, "metrics": self.metrics, "identity": self.identity}
-            tensors, optimizer_state = pack_state(self.objective.trainable, self.optimizer)
-            keep = self.config.keep_checkpoints
-            self.folder.save_checkpoint(self.step, tensors, {**state, **optimizer_state}, keep=keep)
-            self.publish("model", self.metrics)
+            tensors, state = pack_state(self.objective.trainable, self.optimizer, self.average)
+            state |= {"step": self.step, "scores": self.scores, "metrics": self.metrics}
+            state |= {"identity": self.identity, "processes": self.accelerator.num_processes}
+            self.folder.save_checkpoint(self.step, tensors, state, keep=self.config.keep_checkpoints)
         self.accelerator.wait_for_everyone()
 
-    def _note_signal(self, number: int) -> None:
-        self._stop_signal = number
-
-    def _raise_stopped(self) -> None:
-        kind: type[Transfer3dError] = Interrupted if self._stop_signal == signal.SIGINT else Preempted
-        where = f"step {self.step} of {self.config.steps}"
-        raise kind("E700", f"stopped at {where}, which is saved. The same command with --resume goes on.")
-
-
-class _Window:
-    """Means of what was reported since the last log line; reading the values is left to that moment."""
-
-    def __init__(self) -> None:
-        self.note = ""
-        self._reports: list[dict[str, torch.Tensor]] = []
-        self._clips, self._started = 0, time.monotonic()
-
-    def add(self, report: LossReport, clips: int) -> None:
-        self._reports.append(report.parts)
-        self._clips += clips
-
-    def close(self) -> dict[str, float]:
-        names = dict.fromkeys(name for parts in self._reports for name in parts)
-        means = {
-            name: float(torch.stack([parts[name].float() for parts in self._reports if name in parts]).mean())
-            for name in names
-        }
-        self.note = "  ".join(f"{name} {value:.3f}" for name, value in means.items())
-        means["clips_per_second"] = round(self._clips / (time.monotonic() - self._started), 2)
-        self._reports, self._clips, self._started = [], 0, time.monotonic()
-        return means
-
-
-@contextmanager
-def _signals(note: Callable[[int], None]) -> Iterator[None]:
-    """SIGTERM and SIGINT are noted, and obeyed after the step."""
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        for number in before:
-            signal.signal(number, lambda received, _frame: note(received))
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    def _say_processes(self, before: int) -> None:
+        now = self.accelerator.num_processes
+        if now != before and self.accelerator.is_main_process:
+            self.console.print(
+                f"the run had {before} processes, now {now}: every step has the same clips and rates, but "
+                "BatchNorm and dropout see other parts of a batch, so the weights will differ a little",
+                highlight=False,
+                soft_wrap=True,
+            )

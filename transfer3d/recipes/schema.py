@@ -7,7 +7,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from transfer3d.data.augment import AugmentConfig
-from transfer3d.engine.optim import OptimizerConfig, ScheduleConfig
+from transfer3d.engine.config import Training
 from transfer3d.errors import UsageError
 from transfer3d.layout import ClipSpec
 from transfer3d.transfer.correspondence import CorrespondenceConfig
@@ -39,47 +39,51 @@ class ClipConfig(BaseModel):
             raise UsageError("E201", f"recipe: {error}. Change [clip] or --set clip.<key>=...") from None
 
 
-class Recipe(BaseModel):
+class Recipe(Training):
     """One training run. `extends` names the recipe whose values these change."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     task: Literal["correspond", "finetune"]
     source: str = ""
     """Paper, section and table that the numbers come from."""
     student: str | None = None
     """Name in the registry, or a checkpoint file."""
-    student_args: dict[str, Any] = {}
+    student_args: dict[str, Any] = Field(default={})
     """Keyword arguments of the student's builder."""
+    start: str | None = None
+    """Checkpoint file of a related student: its weights are taken over by name, all but the head's."""
+    dropout: float | None = Field(default=None, ge=0, lt=1)
+    """Dropout in front of the classifier; none = the student's own."""
     teacher: str | None = None
     """timm model name; for correspond."""
     weights: str = "timm"
     """The teacher's: "timm" (pretrained, from the hub), "none" (random) or a file."""
     data: str | None = None
-    seed: int = Field(default=0, ge=0)
+    data_share: float = Field(default=1.0, gt=0, le=1)
+    """Share of the training videos that is used, of every class alike; the seed decides which."""
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     """auto: bf16 where the machine computes it in hardware."""
     batch_size: int | Literal["auto"] = "auto"
-    """Clips in one optimiser step, all processes together; auto: the largest power of two that fits."""
+    """Clips in one optimiser step, all processes and parts together; auto: what fits, by halving."""
     epochs: float | None = Field(default=None, gt=0)
     max_steps: int | None = Field(default=None, ge=1)
     """Optimiser steps; with `epochs`, whichever ends first."""
-    lr: float = Field(gt=0)
     workers: int = Field(default=1, ge=0)
     """Processes that decode, for each training process."""
-    log_every: int = Field(default=20, ge=1)
-    save_every: int = Field(default=500, ge=1)
-    validate_every: int | None = Field(default=None, ge=1)
+    tracker: Literal["none", "tensorboard", "wandb"] = "none"
+    """Where metrics go besides metrics.jsonl."""
     max_bad_fraction: float = Field(default=0.01, ge=0, le=1)
     """Share of clips that may fail to decode before the run stops."""
     balanced: bool = False
     """Every class as often as any other, whatever their numbers of videos."""
+    class_weights: Literal["none", "balanced"] = "none"
+    """balanced: the loss of a clip weighs the more, the fewer videos its class has."""
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     clip: ClipConfig = ClipConfig()
     augment: AugmentConfig = AugmentConfig()
-    optimizer: OptimizerConfig = OptimizerConfig()
-    schedule: ScheduleConfig = ScheduleConfig()
     correspondence: CorrespondenceConfig = CorrespondenceConfig()
+    stages: dict[str, dict[str, Any]] = Field(default={})
+    """Runs that follow one another, by name: each a table of keys in which it differs from the recipe. From
+    the second on they start from the weights of the one before."""
 
     def given(self, key: str) -> str:
         """Returns the text of a key that a command cannot do without.

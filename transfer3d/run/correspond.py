@@ -12,7 +12,8 @@ from transfer3d.models.image import create_image_model
 from transfer3d.models.registry import list_models
 from transfer3d.recipes.schema import Recipe
 from transfer3d.run.builtin_data import data_folder, data_text
-from transfer3d.run.session import Session, fit, open_session
+from transfer3d.run.fit import fit
+from transfer3d.run.session import Session, open_session
 from transfer3d.run.students import build_student, check_student, parent_facts
 from transfer3d.transfer.correspondence import Correspondence
 from transfer3d.transfer.teacher import FrozenTeacher, paired_student

@@ -14,7 +14,8 @@ from transfer3d.evaluate.metrics import video_metrics
 from transfer3d.evaluate.protocol import ViewPlan, refuse_dropped, score_videos
 from transfer3d.recipes.schema import Recipe
 from transfer3d.run.builtin_data import data_folder, data_text
-from transfer3d.run.session import Session, fit, open_session
+from transfer3d.run.fit import fit
+from transfer3d.run.session import Session, open_session
 from transfer3d.run.students import build_student, check_student, parent_facts
 
 NO_SPLIT = "E212"

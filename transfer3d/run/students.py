@@ -45,6 +45,8 @@ def build_student(recipe: Recipe, num_classes: int) -> VideoStudent:
         raise UsageError(
             "E207", f"{name} takes {len(student.clip.mean)} channels, videos are decoded to {RGB}."
         )
+    if recipe.dropout is not None:
+        student.dropout.p = recipe.dropout
     student.clip = recipe.clip.apply(student.clip)
     return student
 

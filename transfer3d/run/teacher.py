@@ -15,9 +15,11 @@ from torch.nn import functional
 
 from transfer3d.data.moving_digits import Pixels, SynthConfig, still_digits
 from transfer3d.data.pipeline import Batch
+from transfer3d.engine.config import TrainerConfig
 from transfer3d.engine.distributed import make_accelerator
-from transfer3d.engine.optim import OptimizerConfig, ScheduleConfig
-from transfer3d.engine.trainer import Trainer, TrainerConfig
+from transfer3d.engine.optim import OptimizerConfig
+from transfer3d.engine.schedule import ScheduleConfig
+from transfer3d.engine.trainer import Trainer
 from transfer3d.files import atomic_path
 from transfer3d.models.image import create_image_model, image_facts
 from transfer3d.nn.pixels import normalise

@@ -1,0 +1,37 @@
+"""SIGTERM and Ctrl-C are noted, and obeyed after the step."""
+
+from __future__ import annotations
+
+import signal
+from typing import Any, Self
+
+from transfer3d.errors import Interrupted, Preempted
+
+
+class StopSignals:
+    """While it is entered, signals do not end the process.
+
+    Attributes:
+        received: number of the last signal; 0 = none.
+    """
+
+    def __init__(self) -> None:
+        self.received = 0
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> Self:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._before[number] = signal.signal(number, self._note)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _note(self, number: int, _frame: object) -> None:
+        self.received = number
+
+    def error(self, where: str) -> Preempted | Interrupted:
+        """Returns what the run ends with; `where` is e.g. "step 5 of 8"."""
+        kind = Interrupted if self.received == signal.SIGINT else Preempted
+        return kind("E700", f"stopped at {where}, which is saved. The same command with --resume goes on.")

@@ -1,0 +1,49 @@
+"""Experiment trackers, by accelerate's classes: what metrics.jsonl gets, they get too."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from accelerate.tracking import GeneralTracker, TensorBoardTracker, WandBTracker
+from accelerate.utils import is_tensorboard_available, is_wandb_available
+
+from transfer3d.errors import SetupError
+
+
+def open_tracker(name: str, folder: Path, settings: Mapping[str, Any]) -> GeneralTracker | None:
+    """Starts a tracker; call it on the main process only, and `finish()` in the end.
+
+    Args:
+        name: "tensorboard", which writes to `<folder>/tensorboard`; "wandb"; or "none".
+        folder: the run's.
+        settings: what the tracker shows as the run's configuration.
+
+    Raises:
+        SetupError: its package is not installed.
+    """
+    if name == "none":
+        return None
+    available = is_tensorboard_available() if name == "tensorboard" else is_wandb_available()
+    if not available:
+        raise SetupError(
+            "E563", f"tracker={name} needs a package: pip install transfer3d[{name}], or leave tracker out."
+        )
+    tracker: GeneralTracker = (
+        TensorBoardTracker("tensorboard", logging_dir=folder)
+        if name == "tensorboard"
+        else WandBTracker("transfer3d", name=folder.name, dir=str(folder))
+    )
+    tracker.start()
+    tracker.store_init_configuration(_flat(settings))
+    return tracker
+
+
+def _flat(settings: Mapping[str, Any]) -> dict[str, bool | int | float | str]:
+    """Returns what trackers can show: one value for each key."""
+    return {
+        key: value if isinstance(value, bool | int | float | str) else str(value)
+        for key, value in settings.items()
+        if value not in (None, {})
+    }
