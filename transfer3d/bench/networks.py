@@ -76,14 +76,15 @@ def _inference(how: str) -> Callable[[torch.device], Contest]:
         if how == "compiled":
             if device.type == "cpu" and shutil.which("g++") is None and shutil.which("clang++") is None:
                 raise SetupError("E560", "torch.compile needs a C++ compiler, and there is none here.")
-            student = fuse(student)
-            net = torch.compile(student)
+            student = fuse(student).bfloat16()
+            net = torch.compile(student, options={"freezing": True})
         channels_last(student)
+        own_clips = clips.bfloat16() if how == "compiled" else clips
 
         @torch.no_grad()
         def ours() -> Tensor:
-            with nullcontext() if how == "fp32" else _low(device):
-                return net(clips)
+            with _low(device) if how == "bf16" else nullcontext():
+                return net(own_clips)
 
         @torch.no_grad()
         def baseline() -> Tensor:

@@ -48,8 +48,8 @@ class P3DPlan(TimePlan):
         self.wiring: Wiring = wiring
 
     def stem_pool(self) -> nn.Module:
-        """A 2x3x3 max pool of stride 2: space first, then time."""
-        return nn.Sequential(super().stem_pool(), TemporalMaxPool())
+        """A 2x3x3 max pool of stride 2: time first, which leaves half the frames to pool in space."""
+        return nn.Sequential(TemporalMaxPool(), super().stem_pool())
 
     def unit(self, site: UnitSite, stride: Triple) -> nn.Module:
         """The first 3x3 of a block in res2..res4 is a pseudo-3D unit."""

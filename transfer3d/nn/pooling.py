@@ -8,7 +8,9 @@ pools in fp32, and everything behind them.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -37,8 +39,32 @@ class TemporalMaxPool(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """`B C T H W` to `B C ceil(T/stride) H W`."""
         pairs = self.size % 2 == 0
+        if self.size == self.stride == 2 and not torch.compiler.is_compiling() and x.shape[2] % 2 == 0:
+            return PairMaximum.apply(x)
         window, step, around = (self.size, 1), (self.stride, 1), (0 if pairs else self.size // 2, 0)
         return pool_time(x, lambda rows: F.max_pool2d(rows, window, step, around, ceil_mode=pairs))
+
+
+class PairMaximum(torch.autograd.Function):
+    """The maximum over pairs of frames, of which there is an even number.
+
+    Remembers one bit of a byte where a max pool remembers an index of eight: on a CPU most of a pool's time is
+    spent on memory, and this takes half of it. Of equal values the first has the gradient, as in torch's pools.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        """`B C T H W` to `B C T/2 H W`."""
+        first, second = x.unflatten(2, (-1, 2)).unbind(3)
+        ctx.save_for_backward(second > first)
+        return torch.maximum(first, second)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        """`B C T/2 H W` to `B C T H W`."""
+        (gradient,) = gradients
+        to_second = gradient * ctx.saved_tensors[0]
+        return torch.stack((gradient - to_second, to_second), 3).flatten(2, 3)
 
 
 def average_frames(x: Tensor, size: int, *, ceil_mode: bool) -> Tensor:

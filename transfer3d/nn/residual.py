@@ -71,4 +71,6 @@ class Residual(nn.Module):
         y = x
         for unit in self.units:
             y = unit(y)
-        return F.relu(self.se(y) + self.shortcut(x), inplace=True)
+        y = self.se(y)
+        y += self.shortcut(x)  # no gradient needs y itself, and memory is what a CPU waits for
+        return F.relu(y, inplace=True)
