@@ -48,8 +48,8 @@ class TemporalMaxPool(nn.Module):
 class PairMaximum(torch.autograd.Function):
     """The maximum over pairs of frames, of which there is an even number.
 
-    Remembers one bit of a byte where a max pool remembers an index of eight: on a CPU most of a pool's time is
-    spent on memory, and this takes half of it. Of equal values the first has the gradient, as in torch's pools.
+    Remembers one byte where a max pool remembers an index of eight: on a CPU most of a pool's time goes into
+    memory. Of equal values the first has the gradient, as in torch's pools.
     """
 
     @staticmethod
