@@ -34,7 +34,7 @@ def correspond(
     Example: `transfer3d correspond --teacher densenet121 --data my_videos/`
     """
     from transfer3d.run.commands import resolve
-    from transfer3d.run.correspond import correspond as run
+    from transfer3d.run.train import train
 
     resolved = resolve(
         "correspond",
@@ -49,4 +49,4 @@ def correspond(
         precision=precision,
         workers=workers,
     )
-    run(resolved, out=out, resume=resume, console=progress_console())
+    train(resolved, "correspond", out=out, resume=resume, console=progress_console())

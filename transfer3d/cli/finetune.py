@@ -27,7 +27,7 @@ def finetune(
     Example: `transfer3d finetune p3d_resnet50.safetensors --data my_videos/ --set epochs=30`
     """
     from transfer3d.run.commands import resolve
-    from transfer3d.run.finetune import finetune as run
+    from transfer3d.run.train import train
 
     resolved = resolve(
         "finetune",
@@ -40,4 +40,4 @@ def finetune(
         precision=precision,
         workers=workers,
     )
-    run(resolved, out=out, resume=resume, console=progress_console())
+    train(resolved, "finetune", out=out, resume=resume, console=progress_console())

@@ -28,8 +28,8 @@ class Training(BaseModel):
     """Training clips that BatchNorm's statistics are made from anew, for validation and publishing."""
     head_first: float = Field(default=0.0, ge=0)
     """How long only the head learns: below 1 a share of all steps, from 1 on their number."""
-    early_stop: int | None = Field(default=None, ge=1)
-    """Validations in a row without a better score after which the run ends."""
+    early_stop: int = Field(default=0, ge=0)
+    """Validations in a row without a better score after which the run ends; 0 = it goes to its end."""
     compile: bool = False
     """Whether torch.compile translates the network; the first steps then take minutes."""
     log_every: int = Field(default=20, ge=1)
@@ -43,7 +43,7 @@ class Training(BaseModel):
     @property
     def needs_scores(self) -> bool:
         """Whether something acts on validation scores."""
-        return self.early_stop is not None or self.schedule.kind == "plateau"
+        return self.early_stop > 0 or self.schedule.kind == "plateau"
 
 
 class TrainerConfig(Training):

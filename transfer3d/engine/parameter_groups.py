@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -32,8 +32,8 @@ def parameter_groups(
         UsageError: a name of `lr_scale` fits no parameter.
     """
     named = {_own_name(name): parameter for name, parameter in module.named_parameters()}
-    _refuse_strangers(lr_scale, named)
-    depths = layer_depths(named)
+    _refuse_strangers(lr_scale, named.keys())
+    depths = layer_depths(named.keys())
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in named.items():
         scale = scale_of(name, lr_scale) * (layer_decay or 1.0) ** depths[name]
@@ -53,7 +53,7 @@ def is_head(name: str) -> bool:
     return _own_name(name).startswith("head.")
 
 
-def layer_depths(names: Iterable[str]) -> dict[str, int]:
+def layer_depths(names: Collection[str]) -> dict[str, int]:
     """Returns for each parameter of a student how many layers lie between its own and the head, plus one.
 
     The head, and what stands outside of the trunk, has 0. A layer is a block, a stem's convolution, or what
@@ -82,7 +82,7 @@ def _own_name(name: str) -> str:
     return name.removeprefix("student.")
 
 
-def _refuse_strangers(patterns: Iterable[str], names: Iterable[str]) -> None:
+def _refuse_strangers(patterns: Iterable[str], names: Collection[str]) -> None:
     for pattern in patterns:
         if not any(_fits(name, pattern) for name in names):
             modules = {".".join(name.split(".")[:depth]) for name in names for depth in (1, 2, 3)}

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 from torch.nn import functional
 
+from transfer3d.data.source import VideoSet
 from transfer3d.errors import DataError
 from transfer3d.models.student import VideoStudent
 from transfer3d.nn.pixels import normalise
@@ -17,10 +19,14 @@ class Supervised:
     Args:
         student: any student whose head has the dataset's number of classes.
         label_smoothing: share of the target that is spread over all classes.
+        class_weights_K: what the loss of a clip is multiplied by, for each class; None = 1.
     """
 
-    def __init__(self, student: VideoStudent, label_smoothing: float = 0.0) -> None:
+    def __init__(
+        self, student: VideoStudent, label_smoothing: float = 0.0, class_weights_K: Tensor | None = None
+    ) -> None:
         self.trainable: nn.Module = student
+        self._weights_K = class_weights_K
         self.clip, self.classes, self.label_smoothing = student.clip, student.num_classes, label_smoothing
 
     def loss(self, trainable: nn.Module, batch: ClipBatch) -> LossReport:
@@ -38,6 +44,20 @@ class Supervised:
             )
         logits_BK = trainable(normalise(batch.clips_u8, self.clip.mean, self.clip.std)).float()
         targets = batch.labels_B if batch.targets_BK is None else batch.targets_BK
-        total = functional.cross_entropy(logits_BK, targets, label_smoothing=self.label_smoothing)
+        weights_K = None if self._weights_K is None else self._weights_K.to(logits_BK.device)
+        # Divided by the clips, not by their weights as torch would: so that parts of a batch add up to it.
+        total = functional.cross_entropy(
+            logits_BK, targets, weights_K, reduction="none", label_smoothing=self.label_smoothing
+        ).mean()
         accuracy = (logits_BK.argmax(1) == batch.labels_B).float().mean()
         return LossReport(total, {"loss": total.detach(), "clip_accuracy": accuracy})
+
+
+def balanced_weights(videos: VideoSet) -> Tensor:
+    """Returns a weight for each class [K]: videos / (classes * videos of the class), as scikit-learn does.
+
+    Over all videos the mean weight is 1; a class without videos has 0.
+    """
+    labels = torch.tensor([label for label in videos.labels if label is not None])
+    counts_K = torch.bincount(labels, minlength=len(videos.classes)).float()
+    return torch.where(counts_K > 0, len(labels) / (len(counts_K) * counts_K.clamp(min=1)), 0.0)

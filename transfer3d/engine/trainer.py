@@ -72,7 +72,7 @@ class Trainer:
             raise UsageError(
                 "E221",
                 "early_stop and a plateau schedule act on validation scores, and there are none: "
-                "the task has none, or the data no val split. Leave them out.",
+                "the task has none, or the data no val split. Set early_stop=0 and another schedule.kind.",
             )
         self.identity = dict(identity or {})
         self.objective, self.batches, self.config = objective, batches, config
@@ -96,7 +96,7 @@ class Trainer:
     def ended(self) -> bool:
         """Whether all steps are made, or early stopping made an end of them."""
         patience = self.config.early_stop
-        return self.step >= self.config.steps or bool(patience and stale_validations(self.scores) >= patience)
+        return self.step >= self.config.steps or 0 < patience <= stale_validations(self.scores)
 
     def resume(self) -> None:
         """Goes back to the newest whole checkpoint of the folder; without one, training starts at step 0.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -46,9 +47,26 @@ def load_recipe(name: str | Path, overrides: Sequence[str] = (), **options: Any)
 def validate(values: Mapping[str, Any], where: str) -> Recipe:
     """Checks values against the schema; an error names every wrong key, its value and the nearest name."""
     try:
-        return Recipe.model_validate(values)
+        recipe = Recipe.model_validate(values)
     except ValidationError as error:
         raise UsageError("E201", f"recipe {where}: {'; '.join(_sentences(error))}.") from None
+    stages_of(recipe)
+    return recipe
+
+
+def stages_of(recipe: Recipe) -> dict[str, Recipe]:
+    """Returns the recipe of every stage, by name, in order.
+
+    Raises:
+        UsageError: a stage has an unknown key, a wrong value, or a name that is no folder's.
+    """
+    common = recipe.model_dump(exclude={"stages"})
+    for name, changes in recipe.stages.items():
+        if not re.fullmatch(r"\w[\w-]*", name) or "stages" in changes:
+            raise UsageError("E201", f"stage '{name}': letters, digits, _ and -; and no stages within one.")
+    return {
+        name: validate(_merge(common, changes), f"stage {name}") for name, changes in recipe.stages.items()
+    }
 
 
 def dump(recipe: Recipe) -> str:

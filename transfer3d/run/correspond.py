@@ -5,22 +5,30 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
+from accelerate import Accelerator
 from rich.console import Console
 
 from transfer3d.data.source import open_videos
+from transfer3d.data.subset import share_of
 from transfer3d.models.image import create_image_model
 from transfer3d.models.registry import list_models
 from transfer3d.recipes.schema import Recipe
 from transfer3d.run.builtin_data import data_folder, data_text
 from transfer3d.run.fit import fit
 from transfer3d.run.session import Session, open_session
+from transfer3d.run.start import start_from
 from transfer3d.run.students import build_student, check_student, parent_facts
 from transfer3d.transfer.correspondence import Correspondence
 from transfer3d.transfer.teacher import FrozenTeacher, paired_student
 
 
 def correspond(
-    recipe: Recipe, *, out: Path | None, resume: bool = False, console: Console | None = None
+    recipe: Recipe,
+    *,
+    out: Path | None,
+    resume: bool = False,
+    console: Console | None = None,
+    accelerator: Accelerator | None = None,
 ) -> Path:
     """Runs the recipe and returns the run folder.
 
@@ -29,6 +37,7 @@ def correspond(
         out: run folder; None = the next free one under `runs`.
         resume: go on with an unfinished run.
         console: where to print; None = stderr.
+        accelerator: of the processes that this run shares with others; None = its own.
 
     Raises:
         UsageError: the recipe is for another task, names no teacher, or a student that cannot take its clip.
@@ -38,7 +47,9 @@ def correspond(
     recipe = recipe.model_copy(update={"student": name})
     check_student(recipe)
     title = f"correspond-{Path(name).stem}"
-    with open_session(recipe, out, title=title, resume=resume, console=console) as session:
+    with open_session(
+        recipe, out, title=title, resume=resume, console=console, accelerator=accelerator
+    ) as session:
         if session.finished:
             session.say(f"{session.path} holds a finished run: nothing to do")
         else:
@@ -52,19 +63,21 @@ def _train(session: Session) -> None:
     teacher = FrozenTeacher(create_image_model(name, recipe.weights, seed=recipe.seed))
     digest = teacher.digest()
     student = build_student(recipe, num_classes=0)
+    if recipe.start:
+        session.say(start_from(student, recipe.start, ()))
     session.say(
         f"correspond: teacher {name} (weights {recipe.weights}) -> student {recipe.student}, "
         f"{data_text(recipe)}"
     )
     teacher.check(student.clip)
     data = data_folder(session)
-    videos = open_videos(data, split=None, labelled=False)
+    videos = share_of(open_videos(data, split=None, labelled=False), recipe.data_share, seed=recipe.seed)
     session.say(f"{len(videos)} videos of {data}")
     session.say_dropped(videos)
     teacher.to(session.accelerator.device)
     facts = {
         "made_by": "correspond",
-        "parent": parent_facts(recipe.given("student")),
+        "parent": parent_facts(recipe.start or recipe.given("student")),
         "teacher": {"name": name, "weights": recipe.weights, "digest": digest},
     }
     objective = Correspondence(teacher, student, recipe.correspondence)

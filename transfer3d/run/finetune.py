@@ -5,24 +5,32 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from accelerate import Accelerator
 from rich.console import Console
 
 from transfer3d.data.source import VideoSet, open_videos
-from transfer3d.engine.supervised import Supervised
+from transfer3d.data.subset import share_of
+from transfer3d.engine.supervised import Supervised, balanced_weights
 from transfer3d.errors import DataError, UsageError
 from transfer3d.evaluate.metrics import video_metrics
-from transfer3d.evaluate.protocol import ViewPlan, refuse_dropped, score_videos
+from transfer3d.evaluate.scoring import refuse_dropped, score_videos
 from transfer3d.recipes.schema import Recipe
 from transfer3d.run.builtin_data import data_folder, data_text
 from transfer3d.run.fit import fit
 from transfer3d.run.session import Session, open_session
+from transfer3d.run.start import start_from
 from transfer3d.run.students import build_student, check_student, parent_facts
 
 NO_SPLIT = "E212"
 
 
 def finetune(
-    recipe: Recipe, *, out: Path | None, resume: bool = False, console: Console | None = None
+    recipe: Recipe,
+    *,
+    out: Path | None,
+    resume: bool = False,
+    console: Console | None = None,
+    accelerator: Accelerator | None = None,
 ) -> Path:
     """Runs the recipe and returns the run folder.
 
@@ -31,6 +39,7 @@ def finetune(
         out: run folder; None = the next free one under `runs`.
         resume: go on with an unfinished run.
         console: where to print; None = stderr.
+        accelerator: of the processes that this run shares with others; None = its own.
 
     Raises:
         UsageError: the recipe is for another task, or names no student or data.
@@ -38,7 +47,9 @@ def finetune(
     recipe.expect_task("finetune")
     title = f"finetune-{Path(recipe.given('student')).stem}"
     check_student(recipe)
-    with open_session(recipe, out, title=title, resume=resume, console=console) as session:
+    with open_session(
+        recipe, out, title=title, resume=resume, console=console, accelerator=accelerator
+    ) as session:
         if session.finished:
             session.say(f"{session.path} holds a finished run: nothing to do")
         else:
@@ -51,15 +62,18 @@ def _train(session: Session) -> None:
     name = recipe.given("student")
     session.say(f"finetune: {name}, {data_text(recipe)}")
     data = data_folder(session)
-    videos = open_videos(data, split="train", labelled=True)
+    whole = open_videos(data, split="train", labelled=True)
+    videos = share_of(whole, recipe.data_share, seed=recipe.seed)
     validation = open_validation(data, videos)
     student = build_student(recipe, num_classes=len(videos.classes))
+    if recipe.start:
+        session.say(start_from(student, recipe.start, videos.classes))
     held_out = f"{len(validation)} for validation" if validation else "none for validation"
     session.say(f"{len(videos)} labelled videos of {len(videos.classes)} classes in {data}, {held_out}")
     session.say_dropped(videos)
     facts = {
         "made_by": "finetune",
-        "parent": parent_facts(name),
+        "parent": parent_facts(recipe.start or name),
         "class_names": list(videos.classes),
     }
 
@@ -69,7 +83,6 @@ def _train(session: Session) -> None:
             student,
             validation,
             session.accelerator,
-            ViewPlan(clips=1),
             workers=recipe.workers,
         )
         found = video_metrics(scores, validation.classes)
@@ -79,10 +92,15 @@ def _train(session: Session) -> None:
             "score": found["video_top1"],
         }
 
+    weights = balanced_weights(videos) if recipe.class_weights == "balanced" else None
     metrics = fit(
-        session, Supervised(student, recipe.label_smoothing), student, videos, facts=facts,
+        session,
+        Supervised(student, recipe.label_smoothing, weights),
+        student,
+        videos,
+        facts=facts,
         validate=validate if validation else None,
-    )  # fmt: skip
+    )
     shown = f", validation top-1 {metrics['video_top1']:.1%}" if validation else ""
     session.say(
         f"training accuracy {metrics['clip_accuracy']:.1%}{shown} -> {session.path / 'model.safetensors'}"

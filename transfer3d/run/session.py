@@ -34,6 +34,8 @@ class Session:
         path: the run folder.
         folder: the open run folder; None on every process but the main one.
         finished: the run was already done.
+        resume: an unfinished run is gone on with.
+        owns_processes: the group of processes ends with the session.
         console: for progress and facts, main process only.
     """
 
@@ -44,6 +46,7 @@ class Session:
     console: Console
     finished: bool = False
     resume: bool = False
+    owns_processes: bool = True
 
     def say(self, line: str) -> None:
         """Prints one line, once for all processes."""
@@ -69,11 +72,18 @@ class Session:
         )
         if self.folder:
             self.folder.close()
-        self.accelerator.end_training()
+        if self.owns_processes:
+            self.accelerator.end_training()
 
 
 def open_session(
-    recipe: Recipe, out: Path | None, *, title: str, resume: bool, console: Console | None = None
+    recipe: Recipe,
+    out: Path | None,
+    *,
+    title: str,
+    resume: bool,
+    console: Console | None = None,
+    accelerator: Accelerator | None = None,
 ) -> Session:
     """Claims the run folder and sets up the processes.
 
@@ -83,11 +93,13 @@ def open_session(
         title: `<command>-<student>`.
         resume: go on with an unfinished run in `out`.
         console: where to print; None = stderr.
+        accelerator: of the session that this one is a part of; None = make one.
     """
     if resume and out is None:
         raise UsageError("E212", "--resume needs the run folder. Name it with -o.")
     precision = resolve_precision(recipe.precision)
-    accelerator = make_accelerator(precision)
+    owns_processes = accelerator is None
+    accelerator = accelerator or make_accelerator(precision)
     if accelerator.device.type == "cpu":
         leave_cores_to(recipe.workers)
     path = Path(on_main(accelerator, lambda: str(out or _free_folder(Path("runs"), title))))
@@ -100,11 +112,13 @@ def open_session(
     try:
         finished = on_main(accelerator, claim)
     except Transfer3dError:
-        accelerator.end_training()
+        if owns_processes:
+            accelerator.end_training()
         raise
     folder = held[0] if held else None
     recipe = recipe.model_copy(update={"precision": precision})
-    return Session(recipe, path, folder, accelerator, console or Console(stderr=True), finished, resume)
+    console = console or Console(stderr=True)
+    return Session(recipe, path, folder, accelerator, console, finished, resume, owns_processes)
 
 
 def resolve_precision(precision: str) -> str:

@@ -18,6 +18,7 @@ from transfer3d.models.student import VideoStudent
 from transfer3d.recipes.schema import Recipe
 
 RGB = 3
+RESERVED = {"num_classes", "seed", "clip", "weights", "name", "drop_rate"}
 
 
 def is_file(student: str) -> bool:
@@ -38,7 +39,7 @@ def build_student(recipe: Recipe, num_classes: int) -> VideoStudent:
         if student.num_classes != num_classes:
             student.reset_classifier(num_classes, seed=recipe.seed)
     else:
-        if reserved := set(recipe.student_args) & {"num_classes", "seed", "clip", "weights", "name"}:
+        if reserved := set(recipe.student_args) & RESERVED:
             raise UsageError("E207", f"student_args.{min(reserved)} is not for a recipe: the run decides it.")
         student = create_model(name, num_classes=num_classes, seed=recipe.seed, **recipe.student_args)
     if len(student.clip.mean) != RGB:

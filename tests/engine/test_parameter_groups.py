@@ -1,0 +1,108 @@
+"""Which parameter learns how fast."""
+
+import pytest
+import torch
+from torch import nn
+
+from transfer3d.engine.optim import OptimizerConfig, make_optimizer, set_learning_rate
+from transfer3d.engine.parameter_groups import layer_depths, parameter_groups, scale_of
+from transfer3d.errors import UsageError
+from transfer3d.models.registry import create_model, list_models
+
+TINY = list_models("*tiny")
+
+
+def scales(module, **options):
+    """The scale of every parameter, by name, None for one that does not learn."""
+    given = {"lr_scale": {}, "layer_decay": None, "weight_decay": 0.1, **options}
+    found = {
+        id(parameter): (group["lr_scale"], group["weight_decay"])
+        for group in parameter_groups(module, **given)
+        for parameter in group["params"]
+    }
+    return {name: found.get(id(parameter)) for name, parameter in module.named_parameters()}
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_depth_falls_along_the_forward_pass_of_every_family(name):
+    """The order of layers is that in which a forward pass comes to them."""
+    student = create_model(name, num_classes=3).eval()
+    depths = layer_depths([name for name, _ in student.named_parameters()])
+    seen = []
+
+    def note(prefix):
+        return lambda *_: seen.append(prefix)
+
+    leaves = [
+        (prefix, module)
+        for prefix, module in student.named_modules()
+        if list(module.parameters(recurse=False)) and prefix.startswith("trunk.")
+    ]
+    for prefix, module in leaves:
+        module.register_forward_pre_hook(note(prefix))
+    clip = student.clip
+    shape = (3, clip.frames, clip.size, clip.size)
+    with torch.no_grad():
+        student(torch.zeros(1, *((clip.units,) if clip.units > 1 else ()), *shape))
+    order = [depths[f"{prefix}.weight"] for prefix in seen]
+    assert order == sorted(order, reverse=True)
+    assert min(order) == 1
+    assert depths["head.weight"] == depths["head.bias"] == 0
+    assert max(order) >= 5
+
+
+def test_layer_decay_is_a_power_for_each_layer():
+    student = create_model("p3d_tiny", num_classes=3)
+    depths = layer_depths([name for name, _ in student.named_parameters()])
+    for name, (scale, _) in scales(student, layer_decay=0.5).items():
+        assert scale == 0.5 ** depths[name], name
+
+
+def test_biases_and_normalisation_do_not_decay():
+    student = create_model("p3d_tiny", num_classes=3)
+    for name, (_, decay) in scales(student).items():
+        assert decay == (0.1 if student.get_parameter(name).ndim > 1 else 0.0)
+
+
+def test_lr_scale_goes_by_name_and_zero_is_frozen():
+    student = create_model("v4d_tiny", num_classes=3)
+    found = scales(student, lr_scale={"trunk": 0.1, "*.after*": 0.0, "head": 10.0})
+    for name, value in found.items():
+        if ".after" in name:
+            assert value is None
+            assert not student.get_parameter(name).requires_grad
+        else:
+            assert value[0] == (10.0 if name.startswith("head") else 0.1)
+
+
+def test_the_longest_name_counts_and_a_name_is_no_prefix_of_letters():
+    assert scale_of("trunk.res3.0.weight", {"trunk": 2, "trunk.res3": 3, "trunk.res": 5}) == 3
+    assert scale_of("trunk.res2.0.weight", {"trunk.res3": 3}) == 1
+
+
+def test_a_student_within_an_objective_has_the_same_names():
+    outer = nn.ModuleDict({"student": create_model("p3d_tiny", num_classes=0), "head": nn.Linear(2, 2)})
+    found = scales(outer, lr_scale={"trunk.stem": 0.0, "head": 3.0}, layer_decay=0.9)
+    assert {found[name] for name in found if "trunk.stem" in name} == {None}
+    assert found["head.weight"][0] == 3.0
+
+
+def test_an_unknown_name_gets_the_nearest():
+    student = create_model("p3d_tiny", num_classes=3)
+    with pytest.raises(UsageError, match=r"'trunk.res9'.*did you mean 'trunk.res"):
+        make_optimizer(student, 0.1, OptimizerConfig(lr_scale={"trunk.res9": 1.0}))
+
+
+@pytest.mark.parametrize("name", ["sgd", "momentum", "adamw"])
+def test_frozen_parts_stay_and_others_move_in_proportion(name):
+    student = create_model("p3d_tiny", num_classes=3)
+    config = OptimizerConfig(name=name, momentum=0.0, weight_decay=0.0, lr_scale={"trunk": 0, "head": 0.5})
+    optimizer = make_optimizer(student, 0.1, config)
+    before = {key: value.clone() for key, value in student.named_parameters()}
+    set_learning_rate(optimizer, 0.2)
+    for parameter in student.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    optimizer.step()
+    moved = {key: (before[key] - value.detach()).abs().max() for key, value in student.named_parameters()}
+    assert all(moved[key] == 0 for key in moved if key.startswith("trunk."))
+    assert float(moved["head.weight"]) == pytest.approx(0.1, rel=1e-3)  # 0.2 * 0.5 * gradient of 1

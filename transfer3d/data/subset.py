@@ -1,0 +1,67 @@
+"""A share of a set of videos."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from transfer3d.data.decode import Source
+from transfer3d.data.videoset import Dropped, VideoSet
+from transfer3d.errors import UsageError
+
+
+class Subset:
+    """Some videos of another set, in its order.
+
+    Args:
+        whole: the other set.
+        indices: which of its videos.
+    """
+
+    def __init__(self, whole: VideoSet, indices: Sequence[int]) -> None:
+        self._whole, self._indices = whole, list(indices)
+        self.keys: Sequence[str] = [whole.keys[index] for index in indices]
+        self.labels: Sequence[int | None] = [whole.labels[index] for index in indices]
+        self.label_sets: Sequence[tuple[int, ...]] = [whole.label_sets[index] for index in indices]
+        self.sources: Sequence[str] = [whole.sources[index] for index in indices]
+        self.classes = whole.classes
+        self.dropped: Sequence[Dropped] = whole.dropped
+        self.runs: Sequence[int] = ()
+        self.buffer = 0
+        self.digest = hashlib.sha256(f"{whole.digest} {self._indices}".encode()).hexdigest()
+
+    def __len__(self) -> int:
+        return len(self._indices)
+
+    def open(self, index: int) -> Source:
+        """See `VideoSet.open`."""
+        return self._whole.open(self._indices[index])
+
+
+def share_of(videos: VideoSet, share: float, *, seed: int) -> VideoSet:
+    """Returns a share of the videos, of every class alike, and at least one of each.
+
+    Args:
+        videos: the whole set; it is returned as it is where the share is 1.
+        share: 0..1.
+        seed: decides which.
+
+    Raises:
+        UsageError: the videos can only be read run by run.
+    """
+    if share == 1:
+        return videos
+    if videos.runs:
+        raise UsageError("E213", "data_share needs videos in any order: the server gives no byte ranges.")
+    rng = np.random.default_rng(seed)
+    members: dict[int | None, list[int]] = {}
+    for index, label in enumerate(videos.labels):
+        members.setdefault(label, []).append(index)
+    chosen = [
+        rng.permutation(indices)[: max(math.floor(share * len(indices) + 0.5), 1)].tolist()
+        for _, indices in sorted(members.items(), key=lambda item: -1 if item[0] is None else item[0])
+    ]
+    return Subset(videos, sorted(index for indices in chosen for index in indices))

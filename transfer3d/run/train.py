@@ -1,0 +1,74 @@
+"""A recipe is trained: in one run, or in stages that follow one another."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+from rich.console import Console
+
+from transfer3d.engine.distributed import on_main
+from transfer3d.files import atomic_path, write_text
+from transfer3d.recipes.load import dump, load_recipe, stages_of
+from transfer3d.recipes.schema import Recipe
+from transfer3d.run.correspond import correspond
+from transfer3d.run.finetune import finetune
+from transfer3d.run.session import Session, open_session
+
+TASKS = {"correspond": correspond, "finetune": finetune}
+MODEL = "model.safetensors"
+
+
+def train(
+    recipe: Recipe, task: str, *, out: Path | None, resume: bool = False, console: Console | None = None
+) -> Path:
+    """Runs the recipe and returns the run folder.
+
+    The stages of a recipe are runs of their own, in folders of their own within the run folder: each resumes
+    as any run does, and the last one's student is copied to the run folder.
+
+    Args:
+        recipe: of that task.
+        task: "correspond" or "finetune".
+        out: run folder; None = the next free one under `runs`.
+        resume: go on with an unfinished run.
+        console: where to print; None = stderr.
+
+    Raises:
+        UsageError: the recipe is for another task, or lacks what its task needs.
+    """
+    recipe.expect_task(task)
+    if not recipe.stages:
+        return TASKS[task](recipe, out=out, resume=resume, console=console)
+    title = f"{task}-{Path(recipe.student or 'stages').stem}"
+    with open_session(recipe, out, title=title, resume=resume, console=console) as session:
+        if session.finished:
+            session.say(f"{session.path} holds a finished run: nothing to do")
+        else:
+            _train_stages(session)
+    return session.path
+
+
+def _train_stages(session: Session) -> None:
+    if session.folder and not session.resume:
+        write_text(session.path / "recipe.toml", dump(session.recipe))
+    before: Path | None = None
+    stages = stages_of(session.recipe)
+    for number, (name, recipe) in enumerate(stages.items(), 1):
+        folder = session.path / name
+        begun = on_main(session.accelerator, (folder / "recipe.toml").exists)
+        session.say(f"stage {number} of {len(stages)}: {name}")
+        if begun:
+            recipe = load_recipe(folder / "recipe.toml")
+        elif before is not None and recipe.start is None:
+            recipe = recipe.model_copy(update={"start": str(before / MODEL)})
+        TASKS[recipe.task](
+            recipe, out=folder, resume=begun, console=session.console, accelerator=session.accelerator
+        )
+        session.accelerator.wait_for_everyone()
+        before = folder
+    if session.folder and before is not None:
+        with atomic_path(session.path / MODEL) as partial:
+            shutil.copyfile(before / MODEL, partial)
+        session.folder.finish(json.loads((before / "finished.json").read_text(encoding="utf-8")))
