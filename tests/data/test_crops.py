@@ -18,8 +18,9 @@ from transfer3d.data.crops import SCALES, CornerCrop
 from transfer3d.data.mix import mix_batch
 from transfer3d.data.order import BalancedOrder
 from transfer3d.data.pipeline import clip_batches, view_batches
-from transfer3d.data.sampling import evaluation_views, temporal_windows
+from transfer3d.data.sampling import temporal_windows
 from transfer3d.data.source import open_videos
+from transfer3d.data.views import ViewPlan
 from transfer3d.errors import UsageError
 from transfer3d.layout import ClipSpec
 
@@ -135,27 +136,17 @@ def test_balanced_epochs():
 
 
 @pytest.mark.parametrize(
-    ("frames", "fps", "seconds", "starts"),
+    ("frames", "fps", "seconds", "windows"),
     [
-        (100, 10.0, (2.0,), [0, 16, 32, 48, 64, 80]),  # windows of 20 frames, 16 apart
-        (100, 10.0, (5.0, 50.0), [0, 40, 0]),  # a window longer than the video is the video
-        (10, 10.0, (4.0, 8.0), [0]),  # both are the video, taken once
-        (1, 25.0, (1.0,), [0]),
+        (100, 10.0, (2.0,), [[(start, 20) for start in (0, 16, 32, 48, 64, 80)]]),  # 0.8 of 20 apart
+        (100, 10.0, (5.0, 50.0), [[(0, 50), (40, 50)], [(0, 100)]]),  # longer than the video: the video
+        (10, 10.0, (0.4, 0.8), [[(0, 4), (3, 4), (6, 4)], [(0, 8)]]),
+        (10, 10.0, (4.0, 8.0), [[(0, 10)]]),  # both are the video, taken once
+        (1, 25.0, (1.0,), [[(0, 1)]]),
     ],
 )
-def test_temporal_windows(frames, fps, seconds, starts):
-    clips = temporal_windows(frames, fps, length=4, stride=1, seconds=seconds)
-    taken = [min(round(s * fps), frames) for s in seconds]
-    assert clips.max() < frames
-    assert len(clips) == len(starts)
-    for clip, start in zip(clips, starts, strict=True):
-        assert any(clip[0] == start + max(t - 4, 0) // 2 for t in taken)
-
-
-def test_windows_are_a_way_to_test():
-    clip = ClipSpec(frames=4, size=8, crop=8)
-    found = evaluation_views(100, clip, "windows", fps=10.0)
-    assert np.array_equal(found, temporal_windows(100, 10.0, length=4, stride=1))
+def test_temporal_windows(frames, fps, seconds, windows):
+    assert temporal_windows(frames, fps, seconds=seconds) == windows
 
 
 def test_mixed_and_balanced_batches_come_from_the_pipeline(digits_folder):
@@ -181,5 +172,5 @@ def test_mixed_and_balanced_batches_come_from_the_pipeline(digits_folder):
     for options in ({"augment": config}, {"augment": AugmentConfig(), "balanced": True}):
         with pytest.raises(UsageError, match="labels"):
             clip_batches(unlabelled, clip, batch_size=2, steps=1, seed=0, **options)
-    (views,) = view_batches(videos, clip, batch_size=80, views=2, crops=3)
+    (views,) = view_batches(videos, clip, batch_size=80, plan=ViewPlan(count=2, crops=3))
     assert views.clips_u8.shape == (480, 3, 2, 16, 16)

@@ -17,11 +17,13 @@ from transfer3d.data.batch import Batch
 from transfer3d.data.order import Order
 from transfer3d.data.pipeline import clip_batches, view_batches
 from transfer3d.data.source import open_videos
+from transfer3d.data.views import ViewPlan
 from transfer3d.errors import DataError, SetupError, UsageError
 from transfer3d.layout import ClipSpec
 
 CLIP = ClipSpec(frames=4, stride=2, size=16, crop=20)
 PLAIN = AugmentConfig(scale=(1.0, 1.0), flip=False)
+COVER = ViewPlan(places="cover")
 
 
 def train(videos, *, clip=CLIP, batch_size=8, steps=12, seed=5, augment=None, **options):
@@ -79,8 +81,12 @@ def test_colours_arrive_in_their_channels(tmp_path):
 
 def test_views_show_the_frames_that_sampling_names(numbered):
     clip = ClipSpec(frames=3, stride=4, size=16, crop=(16, 16))
-    for views, starts in ((1, [15]), (3, [0, 16, 31]), ("cover", [0, 12, 24])):
-        batches = list(view_batches(numbered, clip, batch_size=2, views=views))
+    for plan, starts in (
+        (ViewPlan(), [15]),
+        (ViewPlan(count=3), [0, 16, 31]),
+        (COVER, [0, 12, 24]),
+    ):
+        batches = list(view_batches(numbered, clip, batch_size=2, plan=plan))
         assert [len(set(b.keys)) for b in batches] == [2, 2, 1]
         for batch in batches:
             assert batch.keys == [key for key in sorted(set(batch.keys)) for _ in starts]
@@ -271,7 +277,7 @@ def test_short_videos_repeat_their_last_frame(tmp_path):
     clip = ClipSpec(frames=4, stride=2, size=16, crop=(16, 16))
     for batch in (
         next(iter(train(videos, clip=clip, batch_size=1, augment=PLAIN))),
-        next(iter(view_batches(videos, clip, batch_size=1, views="cover"))),
+        next(iter(view_batches(videos, clip, batch_size=1, plan=COVER))),
     ):
         assert numbers(batch.clips_u8[0].permute(1, 2, 3, 0).numpy()) == [5, 5, 5, 5]
 
@@ -284,7 +290,7 @@ def test_real_clips_make_batches(clips_folder):
     assert batch.clips_u8.shape == (len(videos), 3, 8, 56, 56)
     spread = batch.clips_u8.float().flatten(1).std(1)
     assert (spread > 5).all()
-    seen = [b.clips_u8.shape[0] for b in islice(view_batches(videos, clip, batch_size=1, views="cover"), 2)]
+    seen = [len(b.views) for b in islice(view_batches(videos, clip, batch_size=1, plan=COVER), 2)]
     assert np.all(np.array(seen) >= 2)
 
 

@@ -7,7 +7,6 @@ from transfer3d.data.sampling import (
     action_units,
     centre_clip,
     cover_clips,
-    evaluation_views,
     even_clips,
     random_clip,
     training_clip,
@@ -129,9 +128,6 @@ def test_shapes_follow_the_student():
     rng = np.random.default_rng(0)
     assert training_clip(50, clip, rng).shape == (4,)
     assert training_clip(50, units, rng).shape == (3, 4)
-    assert evaluation_views(50, clip, 10).shape == (10, 4)
-    assert evaluation_views(50, clip, "cover").shape == (6, 4)
-    assert evaluation_views(50, units, 1).shape == (1, 3, 4)
 
 
 def test_a_video_without_frames_is_no_video():

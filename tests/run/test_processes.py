@@ -13,6 +13,7 @@ import torch
 from rich.console import Console
 
 import transfer3d
+from transfer3d.evaluate.protocols import CENTRE
 from transfer3d.run.evaluate import evaluate_file
 
 pytestmark = pytest.mark.proc
@@ -77,7 +78,7 @@ def test_the_validation_score_of_two_processes_is_that_of_the_saved_student(digi
     assert len(list(out.glob("exit.rank*.json"))) == 2
     scored = json.loads((out / "metrics.jsonl").read_text().splitlines()[-1])
     report = evaluate_file(
-        out / "model.safetensors", str(data), split="val", clips=1, precision="fp32", workers=0,
+        out / "model.safetensors", str(data), split="val", protocol=CENTRE, precision="fp32", workers=0,
         out=None, console=Console(quiet=True),
     )  # fmt: skip
     assert report is not None

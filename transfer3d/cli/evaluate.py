@@ -1,7 +1,7 @@
 """`transfer3d evaluate`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -11,40 +11,100 @@ from transfer3d.cli.output import print_json, progress_console
 
 
 def evaluate(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="Checkpoint with a classifier.")],
-    data: Annotated[
-        str, typer.Option(help="Labelled videos: shard folder, class folders, or what `synth` wrote.")
+    files: Annotated[
+        list[Path],
+        typer.Argument(metavar="FILE", help="Checkpoint with a classifier; with --fuse, reports."),
     ],
+    data: Annotated[
+        str | None,
+        typer.Option(help="Labelled videos: shard folder, class folders, or what `synth` wrote."),
+    ] = None,
     split: Annotated[str, typer.Option(help="Which part of the data.")] = "test",
+    protocol: Annotated[
+        str,
+        typer.Option(
+            metavar="dense|p3d|t3d|tsn|v4d|f4d|windows",
+            help="dense: --clips x --crops; p3d: 20 random clips; t3d: all that do not overlap; tsn: 5 "
+            "clips, averaged before the softmax; v4d: 10 units x 3 crops, algorithm 1; f4d: the same in one "
+            "pass; windows: multi-scale windows of untrimmed videos.",
+        ),
+    ] = "dense",
     clips: Annotated[
-        int, typer.Option(min=1, help="Clips spread evenly over each video, scores averaged.")
-    ] = 1,
-    out: Annotated[Path | None, typer.Option("-o", "--out", help="JSON report to write.")] = None,
+        int | None, typer.Option(min=1, help="dense: clips spread evenly over each video. [default: 1]")
+    ] = None,
+    crops: Annotated[
+        int | None, typer.Option(metavar="1|3|10", help="dense: crops of each clip. [default: 1]")
+    ] = None,
+    reverse: Annotated[
+        str | None,
+        typer.Option(
+            metavar="frames|units", help="Play each clip, or take a video's units, in reverse order."
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seed of random clips.")] = 0,
+    labels: Annotated[
+        Literal["auto", "single", "multi"],
+        typer.Option(help="single: top-k; multi: hit@k, where videos have several labels."),
+    ] = "auto",
+    fuse: Annotated[
+        bool, typer.Option("--fuse", help="Average the scores beside these reports; of one, count again.")
+    ] = False,
+    fuse_weights: Annotated[
+        str | None, typer.Option(metavar="A,B,...", help="Weights of the fused reports.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("-o", "--out", help="JSON report to write; scores come beside it.")
+    ] = None,
     precision: options.Precision = None,
     workers: Annotated[int, typer.Option(min=0, help="Decoding processes.")] = 1,
     json: options.Json = False,
 ) -> None:
-    """Test a checkpoint: top-1, top-5 and per-class accuracy, as JSON.
+    """Test a checkpoint by a paper's protocol, or fuse the scores of several tests; report as JSON.
 
     Example: `transfer3d evaluate runs/finetune-p3d_tiny-1/model.safetensors --data digits/ --clips 3`
     """
-    from transfer3d.run.evaluate import evaluate_file
+    from transfer3d.errors import UsageError
+    from transfer3d.evaluate.protocols import named_protocol
+    from transfer3d.run.evaluate import evaluate_file, fuse_reports
 
+    if fuse:
+        weights = None if fuse_weights is None else _numbers(fuse_weights)
+        _show(fuse_reports(files, weights=weights, labels=labels, out=out), json)
+        return
+    if len(files) > 1 or fuse_weights is not None:
+        raise UsageError("E222", "one checkpoint at a time. To fuse reports, say --fuse.")
+    if data is None:
+        raise UsageError("E222", "evaluate needs videos. Name them with --data.")
+    chosen = named_protocol(protocol, clips=clips, crops=crops, reverse=reverse, seed=seed)
     report = evaluate_file(
-        file,
+        files[0],
         data,
         split=split,
-        clips=clips,
+        protocol=chosen,
+        labels=labels,
         precision=precision or "auto",
         workers=workers,
         out=out,
         console=progress_console(),
     )
-    if report is None:
-        return
-    if json:
+    if report is not None:
+        _show(report, json)
+
+
+def _numbers(text: str) -> list[float]:
+    from transfer3d.errors import UsageError
+
+    try:
+        return [float(number) for number in text.split(",")]
+    except ValueError:
+        raise UsageError("E222", f"--fuse-weights {text}: not of the form 1,1.5.") from None
+
+
+def _show(report: dict[str, Any], as_json: bool) -> None:
+    if as_json:
         print_json(report)
         return
-    for name in ("video_top1", "video_top5", "clip_top1", "mean_class_accuracy"):
-        stdout().print(f"{name:<20} {report[name]:.1%}")
+    for name, value in report.items():
+        if name.startswith(("clip_", "video_", "mean_")):
+            stdout().print(f"{name:<20} {value:.1%}")
     stdout().print(f"{'scored/expected':<20} {report['scored']}/{report['expected']}")

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision.transforms import v2
 
 from transfer3d.data.augment import crop_frames, decode_side, evaluation_transform
-from transfer3d.data.crops import Crops
 from transfer3d.data.decode import Source, Video
-from transfer3d.data.sampling import Indices, Views, evaluation_views
+from transfer3d.data.sampling import Indices
 from transfer3d.data.source import open_videos
+from transfer3d.data.views import ViewPlan, Views
 from transfer3d.layout import ClipSpec
 
 
@@ -30,35 +31,40 @@ def clip_of_file(path: str | Path, clip: ClipSpec) -> Tensor:
     Raises:
         BadVideo: the file cannot be decoded.
     """
-    return evaluation_clips(Path(path), clip, 1, name=str(path))[0]
+    return views_of_video(Path(path), clip, ViewPlan(), name=str(path)).clips()[0]
 
 
-def evaluation_clips(
+def views_of_video(
     source: Source,
     clip: ClipSpec,
-    views: Views,
+    plan: ViewPlan,
     *,
     name: str,
-    crops: Crops = 1,
+    number: int = 0,
     transform: v2.Transform | None = None,
-) -> Tensor:
-    """Returns the views of a video that a test looks at, V first, otherwise as `clip_of_file`.
+) -> Views:
+    """Decodes a video once and returns the views of it that a test looks at.
 
-    With several crops V counts all crops of the first clip, then those of the second, and so on.
+    With several crops V counts all crops of the first clip, then those of the second, and so on. Memory is
+    that of the distinct frames: with "windows" of a ten-minute video at 224 pixels, 2 GB.
 
     Args:
         source: a path, or the file's bytes.
         clip: what the student wants.
-        views: clips of the video: so many, evenly, "cover" or "windows".
+        plan: which views.
         name: what messages call it.
-        crops: of each clip; see `evaluation_transform`.
-        transform: `evaluation_transform(clip, crops)`, where it is made once for many videos.
+        number: of the video, for random views.
+        transform: `evaluation_transform(clip, plan.crops)`, where it is made once for many videos.
     """
     with Video(source, name=name) as video:
-        indices = evaluation_views(video.frames, clip, views, fps=video.fps)
-        frames = video.read(indices.ravel(), short_side=decode_side(clip))
-    cut = crop_frames(transform or evaluation_transform(clip, crops), frames)
-    return torch.stack([clips_of_frames(crop, indices) for crop in cut], dim=1).flatten(0, 1)
+        indices, scale_V = plan.indices(video.frames, video.fps, clip, number=number)
+        distinct, place = np.unique(indices, return_inverse=True)
+        frames = video.read(distinct, short_side=decode_side(clip))
+    cut = crop_frames(transform or evaluation_transform(clip, plan.crops), frames)
+    view = torch.from_numpy(place.reshape(indices.shape))
+    by_crop = [view + crop * len(distinct) for crop in range(len(cut))]
+    scale_V = torch.from_numpy(scale_V).repeat_interleave(len(cut))
+    return Views(torch.cat(cut), torch.stack(by_crop, dim=1).flatten(0, 1), scale_V)
 
 
 def clips_of_frames(frames_NCHW: Tensor, indices: Indices) -> Tensor:
@@ -87,5 +93,6 @@ class Clips(Dataset[tuple[Tensor, int]]):
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
         """Returns the clip (see `clip_of_file`) and the label."""
         label = self.videos.labels[index]
-        clips_u8 = evaluation_clips(self.videos.open(index), self.clip, 1, name=self.videos.keys[index])
-        return clips_u8[0], -1 if label is None else label
+        source, name = self.videos.open(index), self.videos.keys[index]
+        clip_u8 = views_of_video(source, self.clip, ViewPlan(), name=name).clips()[0]
+        return clip_u8, -1 if label is None else label

@@ -46,6 +46,7 @@ class FolderVideos:
         self._files = [files[i] for i in good]
         self.keys = [_key(file, root) for file in self._files]
         self.labels = [labels[i] for i in good]
+        self.label_sets = [() if label is None else (label,) for label in self.labels]
         self.sources = self.keys
         self.runs: Sequence[int] = ()
         self.buffer = 0

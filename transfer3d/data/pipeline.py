@@ -7,7 +7,7 @@ batches, a rank takes its slice of each, and a worker makes whole batches. So a 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -20,17 +20,19 @@ from transfer3d.data.augment import (
     training_transform,
     transform_labelled,
 )
-from transfer3d.data.batch import Batch, Draw
-from transfer3d.data.clips import clips_of_frames, evaluation_clips
-from transfer3d.data.crops import Crops
+from transfer3d.data.batch import Batch, Draw, ViewBatch
+from transfer3d.data.clips import clips_of_frames, views_of_video
 from transfer3d.data.decode import BadVideo, Video
 from transfer3d.data.mix import mix_batch
 from transfer3d.data.order import order_of
-from transfer3d.data.sampling import Views, training_clip
+from transfer3d.data.sampling import training_clip
 from transfer3d.data.videoset import VideoSet
+from transfer3d.data.views import ViewPlan, Views, join_views
 from transfer3d.data.workers import Made, Maker, run_workers
 from transfer3d.errors import DataError, UsageError
 from transfer3d.layout import ClipSpec
+
+CENTRE = ViewPlan()
 
 
 @dataclass
@@ -137,7 +139,7 @@ class ViewBatches:
     def __len__(self) -> int:
         return len(self._plan())
 
-    def __iter__(self) -> Iterator[Batch]:
+    def __iter__(self) -> Iterator[ViewBatch]:
         for batch, _ in run_workers(self.maker, self._plan(), self.workers):
             yield batch
 
@@ -151,8 +153,7 @@ def view_batches(
     clip: ClipSpec,
     *,
     batch_size: int,
-    views: Views = 1,
-    crops: Crops = 1,
+    plan: ViewPlan = CENTRE,
     rank: int = 0,
     world: int = 1,
     workers: int = 0,
@@ -163,8 +164,7 @@ def view_batches(
         videos: to test on.
         clip: what the student wants.
         batch_size: videos (not views) in a batch of this rank.
-        views: clips of each video: so many, evenly, "cover" or "windows".
-        crops: of each clip; see `evaluation_transform`.
+        plan: the views of each video; without it the one at its centre.
         rank: of this process.
         world: number of processes.
         workers: processes that decode; 0 decodes here.
@@ -175,10 +175,10 @@ def view_batches(
         SetupError: while iterating: a worker died.
     """
     _check_world(videos, world)
-    return ViewBatches(_TestingViews(videos, clip, views, crops), batch_size, rank, world, workers)
+    return ViewBatches(_TestingViews(videos, clip, plan), batch_size, rank, world, workers)
 
 
-class _TrainingClips(Maker):
+class _TrainingClips(Maker[Batch]):
     """Makes training batches, in a worker or here."""
 
     def __init__(
@@ -196,7 +196,7 @@ class _TrainingClips(Maker):
         self._side = decode_side(clip, augment.scale[1])
         self._transform = training_transform(clip, augment, videos.classes)
 
-    def make(self, draws: list[Draw]) -> Made:
+    def make(self, draws: list[Draw]) -> Made[Batch]:
         """Returns a batch, and what did not decode on the way."""
         bad: dict[str, str] = {}
         clips, labels, indices = [], [], []
@@ -214,7 +214,8 @@ class _TrainingClips(Maker):
                     labels.append(label)
                     indices.append(index)
                     break
-        batch = replace(_batch(self.videos, torch.stack(clips), indices), labels_B=torch.tensor(labels))
+        _, keys, sources = _facts(self.videos, indices)
+        batch = Batch(torch.stack(clips).contiguous(), torch.tensor(labels), keys, sources)
         if self._augment.mixup or self._augment.cutmix:
             rng = np.random.default_rng((self.seed, 1, *draws[0]))
             classes = len(self.videos.classes)
@@ -234,33 +235,30 @@ class _TrainingClips(Maker):
         return clips_of_frames(frames_u8, indices), label
 
 
-class _TestingViews(Maker):
+class _TestingViews(Maker[ViewBatch]):
     """Makes test batches, in a worker or here."""
 
-    def __init__(self, videos: VideoSet, clip: ClipSpec, views: Views, crops: Crops) -> None:
-        self.videos, self._clip = videos, clip
-        self._views: Views = views
-        self._transform = evaluation_transform(clip, crops)
+    def __init__(self, videos: VideoSet, clip: ClipSpec, plan: ViewPlan) -> None:
+        self.videos, self._clip, self._plan = videos, clip, plan
+        self._transform = evaluation_transform(clip, plan.crops)
 
-    def make(self, draws: list[Draw]) -> Made:
+    def make(self, draws: list[Draw]) -> Made[ViewBatch]:
         """Returns a batch; nothing bad is passed over."""
-        clips, owners = [], []
-        for _, index in draws:
-            views = self._one(index)
-            clips.append(views)
-            owners += [index] * len(views)
-        return _batch(self.videos, torch.cat(clips), owners), {}
+        parts = [self._one(index) for _, index in draws]
+        owners = [index for (_, index), views in zip(draws, parts, strict=True) for _ in range(len(views))]
+        return ViewBatch(join_views(parts), *_facts(self.videos, owners)), {}
 
-    def _one(self, index: int) -> Tensor:
+    def _one(self, index: int) -> Views:
         self.now_at(index)
         source, name = self.videos.open(index), self.videos.keys[index]
-        return evaluation_clips(source, self._clip, self._views, name=name, transform=self._transform)
+        return views_of_video(
+            source, self._clip, self._plan, name=name, number=index, transform=self._transform
+        )
 
 
-def _batch(videos: VideoSet, clips_u8: Tensor, indices: list[int]) -> Batch:
+def _facts(videos: VideoSet, indices: list[int]) -> tuple[Tensor, list[str], list[str]]:
     labels = [videos.labels[i] for i in indices]
-    return Batch(
-        clips_u8.contiguous(),
+    return (
         torch.tensor([-1 if label is None else label for label in labels]),
         [videos.keys[i] for i in indices],
         [videos.sources[i] for i in indices],

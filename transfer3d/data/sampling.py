@@ -8,7 +8,6 @@ its window starts at frame 0 and repeats its last frame.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -16,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from transfer3d.layout import ClipSpec
 
 Indices = NDArray[np.int64]
-Views = int | Literal["cover", "windows"]
+Window = tuple[int, int]
 WINDOWS_S = (1.0, 2.0, 4.0, 8.0, 16.0)
 
 
@@ -49,41 +48,45 @@ def cover_clips(frames: int, *, length: int, stride: int) -> Indices:
 
 
 def action_units(
-    frames: int, *, length: int, stride: int, units: int, rng: np.random.Generator | None = None
+    frames: int,
+    *,
+    length: int,
+    stride: int,
+    units: int,
+    rng: np.random.Generator | None = None,
+    place: float = 0.5,
 ) -> Indices:
     """Returns one clip from each of `units` equal sections of the video, [U, T] (V4D, section 3.1).
 
-    With `rng` (training) a clip's centre is uniform in its section, without (testing) it is the section's
-    centre. A clip may reach over its section, never over the video.
+    With `rng` (training) a clip's centre is uniform in its section, without (testing) it lies at `place`, a
+    share of the section. A clip may reach over its section, never over the video.
     """
-    place = np.full(units, 0.5) if rng is None else rng.random(units)
-    centres = (np.arange(units) + place) * frames / units
+    places = np.full(units, place) if rng is None else rng.random(units)
+    centres = (np.arange(units) + places) * frames / units
     window = (length - 1) * stride + 1
     starts = np.floor(centres - window / 2 + 0.5).clip(0, _room(frames, length, stride))
     return _clips(starts, frames, length, stride)
 
 
-def temporal_windows(
-    frames: int, fps: float, *, length: int, stride: int, seconds: Sequence[float] = WINDOWS_S
-) -> Indices:
-    """Returns a clip [N, T] from the centre of each window: TSN's multi-scale windows of untrimmed videos.
+def temporal_windows(frames: int, fps: float, *, seconds: Sequence[float] = WINDOWS_S) -> list[list[Window]]:
+    """Returns (start, length) of TSN's multi-scale windows of an untrimmed video, by scale, in frames.
 
     Windows of each length slide by 0.8 of it; one longer than the video is the video, taken once.
 
     Args:
         frames: of the video.
         fps: its frames per second.
-        length: frames of a clip.
-        stride: distance of its frames.
         seconds: lengths of the windows.
     """
-    windows: dict[tuple[int, int], None] = {}
+    seen: set[Window] = set()
+    scales = []
     for window_s in seconds:
         taken = min(max(round(window_s * fps), 1), frames)
         step = max(round(0.8 * taken), 1)
-        windows |= dict.fromkeys((start, taken) for start in range(0, frames - taken + 1, step))
-    clips = [start + centre_clip(taken, length=length, stride=stride) for start, taken in windows]
-    return np.stack(clips)
+        found = [(start, taken) for start in range(0, frames - taken + 1, step)]
+        scales.append([window for window in found if window not in seen])
+        seen.update(found)
+    return [windows for windows in scales if windows]
 
 
 def training_clip(frames: int, clip: ClipSpec, rng: np.random.Generator) -> Indices:
@@ -91,25 +94,6 @@ def training_clip(frames: int, clip: ClipSpec, rng: np.random.Generator) -> Indi
     if clip.units > 1:
         return action_units(frames, length=clip.frames, stride=clip.stride, units=clip.units, rng=rng)
     return random_clip(frames, length=clip.frames, stride=clip.stride, rng=rng)
-
-
-def evaluation_views(frames: int, clip: ClipSpec, views: Views, *, fps: float = 25.0) -> Indices:
-    """Returns what a student is tested on: [N, T], or [1, U, T] for the video-level families.
-
-    Args:
-        frames: of the video.
-        clip: of the student.
-        views: that many clips evenly, "cover": all non-overlapping ones, or "windows": those of
-            `temporal_windows`. A video-level family sees the whole video in one view.
-        fps: frames per second, for "windows".
-    """
-    if clip.units > 1:
-        return action_units(frames, length=clip.frames, stride=clip.stride, units=clip.units)[None]
-    if views == "cover":
-        return cover_clips(frames, length=clip.frames, stride=clip.stride)
-    if views == "windows":
-        return temporal_windows(frames, fps, length=clip.frames, stride=clip.stride)
-    return even_clips(frames, length=clip.frames, stride=clip.stride, count=views)
 
 
 def _room(frames: int, length: int, stride: int) -> int:

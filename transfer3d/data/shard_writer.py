@@ -30,6 +30,7 @@ class Sample:
         source: the original video.
         frames: number of frames.
         facts: further facts for KEY.json.
+        labels: all classes, where it may have several.
     """
 
     key: str
@@ -39,6 +40,7 @@ class Sample:
     source: str
     frames: int
     facts: dict[str, Any] = field(default_factory=dict)
+    labels: tuple[int, ...] = ()
 
 
 def write_shards(
@@ -116,13 +118,16 @@ def write_shard(path: Path, split: str, samples: Iterable[Sample]) -> Shard:
                 files = _files(sample)
                 tar.write({"__key__": sample.key, **files})
                 digests = {suffix: hashlib.sha256(content).hexdigest() for suffix, content in files.items()}
-                written.append((sample.key, sample.label, sample.source, sample.frames, digests))
+                facts = {"key": sample.key, "label": sample.label, "labels": sample.labels}
+                written.append(({**facts, "source": sample.source, "frames": sample.frames}, digests))
         places = list_members(partial)
         size = partial.stat().st_size
     indexed = []
-    for key, label, source, frames, digests in written:
-        members = {suffix: Member(*places[f"{key}.{suffix}"], digest) for suffix, digest in digests.items()}
-        indexed.append(IndexedSample(key=key, label=label, source=source, frames=frames, members=members))
+    for facts, digests in written:
+        members = {
+            suffix: Member(*places[f"{facts['key']}.{suffix}"], digest) for suffix, digest in digests.items()
+        }
+        indexed.append(IndexedSample(**facts, members=members))
     return Shard(file=path.name, split=split, size=size, samples=tuple(indexed))
 
 
@@ -133,6 +138,8 @@ def _files(sample: Sample) -> dict[str, bytes]:
             f"sample {sample.key}.{sample.suffix}: no dot or slash in a key, suffix one of {SUFFIXES}"
         )
     facts = {"label": sample.label, "source": sample.source, "frames": sample.frames, **sample.facts}
+    if sample.labels:
+        facts["labels"] = list(sample.labels)
     files = {sample.suffix: sample.video, "json": _json(facts).encode()}
     return files if sample.label is None else files | {"cls": str(sample.label).encode()}
 

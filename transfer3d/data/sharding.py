@@ -240,9 +240,7 @@ def _sample(key: str, entry: Entry, prepared: Prepared) -> Sample:
     video = entry.path.read_bytes() if prepared.video is None else prepared.video
     suffix = entry.path.suffix[1:].lower() if prepared.video is None else "mp4"
     facts = {"name": entry.name, **prepared.facts}
-    if entry.labels:
-        facts["labels"] = list(entry.labels)
-    return Sample(key, video, suffix, entry.label, entry.source, prepared.frames, facts)
+    return Sample(key, video, suffix, entry.label, entry.source, prepared.frames, facts, entry.labels)
 
 
 def _size(entry: Entry) -> int:

@@ -35,10 +35,11 @@ class _Strict(BaseModel):
 
 
 class IndexedSample(_Strict):
-    """One sample of the index; `members` by suffix."""
+    """One sample of the index; `members` by suffix, `labels` all classes where it may have several."""
 
     key: str
     label: int | None = Field(None, ge=0)
+    labels: tuple[int, ...] = ()
     source: str
     frames: int
     members: dict[str, Member]
@@ -47,6 +48,11 @@ class IndexedSample(_Strict):
     def suffix(self) -> str:
         """The container's, among the members."""
         return next(name for name in self.members if name in SUFFIXES)
+
+    @property
+    def label_set(self) -> tuple[int, ...]:
+        """All its classes."""
+        return self.labels or (() if self.label is None else (self.label,))
 
 
 class Shard(_Strict):
@@ -162,10 +168,14 @@ class ShardVideos:
             )
         self.keys = [sample.key for sample in samples]
         self.labels = [sample.label if labelled else None for sample in samples]
+        self.label_sets = [sample.label_set if labelled else () for sample in samples]
         self.sources = [sample.source for sample in samples]
         self.classes = index.classes if labelled else ()
         self.dropped: tuple[Dropped, ...] = ()
-        content = [[s.key, s.label, s.members[s.suffix].sha256] for s in samples]
+        content = [
+            [s.key, *((s.labels,) if len(s.labels) > 1 else ()), s.label, s.members[s.suffix].sha256]
+            for s in samples
+        ]
         self.digest = hashlib.sha256(json.dumps([index.classes, content]).encode()).hexdigest()
 
     def __len__(self) -> int:
@@ -205,9 +215,9 @@ def read_index(store: Store) -> Index:
         if not plain or not shard.file.endswith(".tar"):
             raise DataError("E320", f"{path}: '{shard.file}' is no name of a shard beside it.")
         for sample in shard.samples:
-            if sample.label is not None and sample.label >= len(index.classes):
+            if wrong := [label for label in sample.label_set if not 0 <= label < len(index.classes)]:
                 count = len(index.classes)
-                raise DataError("E310", f"{path}: {sample.key} has label {sample.label} of {count} classes.")
+                raise DataError("E310", f"{path}: {sample.key} has label {wrong[0]} of {count} classes.")
             if len(set(sample.members) & set(SUFFIXES)) != 1:
                 raise DataError("E331", f"{path}: {sample.key} has not exactly one video.")
     return index

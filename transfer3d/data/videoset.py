@@ -31,6 +31,11 @@ class VideoSet(Protocol):
         ...
 
     @property
+    def label_sets(self) -> Sequence[tuple[int, ...]]:
+        """All classes of each, where a set has videos with several; none where it has none."""
+        ...
+
+    @property
     def sources(self) -> Sequence[str]:
         """The original video that each was cut from: two of one source are no mismatched pair."""
         ...

@@ -5,19 +5,20 @@ from __future__ import annotations
 import signal
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
-from transfer3d.data.batch import Batch, Draw
+from transfer3d.data.batch import Draw
 from transfer3d.data.videoset import VideoSet
 from transfer3d.errors import DataError, SetupError
 
-Made = tuple[Batch, dict[str, str]]  # a batch, and by key why videos that it should have held did not decode
+Item = TypeVar("Item")
+Made = tuple[Item, dict[str, str]]  # a batch, and by key why videos that it should have held did not decode
 
 
-class Maker(ABC):
+class Maker(ABC, Generic[Item]):
     """Makes a batch from its plan.
 
     Attributes:
@@ -28,7 +29,7 @@ class Maker(ABC):
     _places: torch.Tensor | None = None
 
     @abstractmethod
-    def make(self, draws: list[Draw]) -> Made:
+    def make(self, draws: list[Draw]) -> Made[Item]:
         """Makes one batch."""
 
     def now_at(self, index: int) -> None:
@@ -43,13 +44,13 @@ class Maker(ABC):
         return self._places
 
 
-class _Batches(Dataset[Made | DataError | SetupError]):
+class _Batches(Dataset[Made[Item] | DataError | SetupError]):
     """Lets DataLoader fetch whole batches; an error travels as a value: raised it would lose its type."""
 
-    def __init__(self, maker: Maker) -> None:
+    def __init__(self, maker: Maker[Item]) -> None:
         self._maker = maker
 
-    def __getitems__(self, draws: list[Draw]) -> Made | DataError | SetupError:
+    def __getitems__(self, draws: list[Draw]) -> Made[Item] | DataError | SetupError:
         try:
             return self._maker.make(draws)
         except DataError as error:
@@ -58,7 +59,7 @@ class _Batches(Dataset[Made | DataError | SetupError]):
             return error
 
 
-def run_workers(maker: Maker, plan: Iterable[list[Draw]], workers: int) -> Iterator[Made]:
+def run_workers(maker: Maker[Item], plan: Iterable[list[Draw]], workers: int) -> Iterator[Made[Item]]:
     """Yields what `maker` makes of each list of draws, in order.
 
     Raises:

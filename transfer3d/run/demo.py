@@ -18,6 +18,7 @@ from transfer3d.data.moving_digits import SynthConfig, synthesise
 from transfer3d.data.pipeline import view_batches
 from transfer3d.data.source import open_videos
 from transfer3d.errors import UsageError
+from transfer3d.evaluate.protocols import CENTRE
 from transfer3d.files import write_text
 from transfer3d.insight.demo_report import DemoFacts, StudentResult, table_rows, write_report
 from transfer3d.layout import ClipSpec
@@ -134,7 +135,7 @@ def _finetune_and_test(
         run / "model.safetensors",
         shards,
         split="test",
-        clips=1,
+        protocol=CENTRE,
         precision="auto",
         workers=recipe.workers,
         out=run / "test.json",
@@ -153,7 +154,7 @@ def _sample_clips(shards: str, clip: ClipSpec, seed: int) -> list[tuple[str, np.
     videos = open_videos(shards, split="test", labelled=True)
     chosen = set(np.random.default_rng(seed).choice(len(videos), STRIPS, replace=False).tolist())
     strips = []
-    for number, batch in enumerate(view_batches(videos, clip, views=1, batch_size=1)):
+    for number, batch in enumerate(view_batches(videos, clip, batch_size=1)):
         if number in chosen:
             strips.append((videos.classes[int(batch.labels_B[0])], batch.clips_u8[0].numpy()))
     return strips

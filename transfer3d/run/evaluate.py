@@ -1,8 +1,10 @@
-"""Tests a checkpoint on a labelled split and writes the report."""
+"""Tests a checkpoint on a labelled split and writes the report; fuses the scores of several reports."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +13,14 @@ from rich.console import Console
 from transfer3d.data.source import open_videos
 from transfer3d.engine.distributed import make_accelerator
 from transfer3d.errors import UsageError, WeightsError
-from transfer3d.evaluate.metrics import video_metrics
-from transfer3d.evaluate.protocol import ViewPlan, refuse_dropped, score_videos
+from transfer3d.evaluate.fusion import fuse_scores
+from transfer3d.evaluate.metrics import Labels, video_metrics
+from transfer3d.evaluate.protocols import Protocol
+from transfer3d.evaluate.scores import save_scores
+from transfer3d.evaluate.scoring import refuse_dropped, score_videos
 from transfer3d.files import sha256_file, write_text
 from transfer3d.models.checkpoint import load, read_metadata
+from transfer3d.models.hub import locate
 from transfer3d.run.session import resolve_precision
 
 
@@ -23,7 +29,8 @@ def evaluate_file(
     data: str,
     *,
     split: str,
-    clips: int,
+    protocol: Protocol,
+    labels: Labels = "auto",
     precision: str,
     workers: int,
     out: Path | None,
@@ -35,19 +42,19 @@ def evaluate_file(
         file: checkpoint with a classifier.
         data: labelled videos.
         split: which part of them.
-        clips: clips spread evenly over a video, scores averaged.
+        protocol: the views; see `named_protocol`.
+        labels: see `video_metrics`.
         precision: "auto", "bf16" or "fp32".
         workers: decoding processes for each process.
-        out: where the report is written as JSON; None = nowhere.
+        out: where the report is written as JSON, and the scores beside it; None = nowhere.
         console: for progress.
 
     Raises:
-        UsageError: `out` is a folder.
+        UsageError: `out` is a folder, or the student cannot be tested so.
         WeightsError: the checkpoint's classes are not those of the data.
         DataError: a file is bad; an evaluation leaves nothing out.
     """
-    if out is not None and out.is_dir():
-        raise UsageError("E218", f"{out} is a folder. Name a JSON file with -o.")
+    _refuse_folder(out)
     student, facts = load(file), read_metadata(file)
     videos = open_videos(data, split=split, labelled=True)
     refuse_dropped(videos, data)
@@ -59,20 +66,59 @@ def evaluate_file(
             f"{len(videos.classes)}, or others. Evaluate on the classes that it was trained for."
         )  # fmt: skip
     accelerator = make_accelerator(resolve_precision(precision))
-    plan = ViewPlan(clips=clips)
-    scores = score_videos(student, videos, accelerator, plan, workers=workers, console=console)
+    scores = score_videos(student, videos, accelerator, protocol, workers=workers, console=console)
     accelerator.end_training()
     if not accelerator.is_main_process:
         return None
     report = {
         "checkpoint": str(file),
-        "checkpoint_sha256": sha256_file(file),
+        "checkpoint_sha256": sha256_file(locate(file)),
         "data": data,
         "data_digest": videos.digest,
         "split": split,
+        "protocol": {"name": protocol.name, **asdict(protocol.plan), "pooling": protocol.pooling},
         "expected": len(videos),
-        **video_metrics(scores, videos.classes),
+        **video_metrics(scores, videos.classes, labels=labels),
     }
     if out is not None:
+        save_scores(scores, out, classes=videos.classes, split=split, protocol=protocol.name)
         write_text(out, json.dumps(report, indent=2) + "\n")
     return report
+
+
+def fuse_reports(
+    reports: Sequence[Path], *, weights: Sequence[float] | None, labels: Labels, out: Path | None
+) -> dict[str, Any]:
+    """Returns the report of several evaluations' mean scores; of one alone, its metrics computed again.
+
+    Args:
+        reports: as `evaluate_file` wrote them, with the scores beside them.
+        weights: one for each; None = all alike.
+        labels: see `video_metrics`.
+        out: where the report is written as JSON, and the scores beside it; None = nowhere.
+
+    Raises:
+        UsageError: `out` is a folder, there are no scores beside a report, or not one weight for each.
+        DataError: the reports are not of the same videos.
+    """
+    _refuse_folder(out)
+    scores, facts = fuse_scores(reports, weights)
+    metrics = video_metrics(scores, facts.classes, labels=labels)
+    if len(reports) > 1:  # there are no views any more
+        metrics = {name: value for name, value in metrics.items() if not name.startswith(("clip_", "views"))}
+    report = {
+        "fused": [str(path) for path in reports],
+        "weights": list(weights or [1.0] * len(reports)),
+        "split": facts.split,
+        "expected": len(facts.keys),
+        **metrics,
+    }
+    if out is not None:
+        save_scores(scores, out, classes=facts.classes, split=facts.split, protocol=facts.protocol)
+        write_text(out, json.dumps(report, indent=2) + "\n")
+    return report
+
+
+def _refuse_folder(out: Path | None) -> None:
+    if out is not None and out.is_dir():
+        raise UsageError("E218", f"{out} is a folder. Name a JSON file with -o.")

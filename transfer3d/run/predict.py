@@ -11,7 +11,8 @@ from rich.console import Console
 from transfer3d.data.source import open_files
 from transfer3d.engine.distributed import make_accelerator
 from transfer3d.errors import WeightsError
-from transfer3d.evaluate.protocol import ViewPlan, score_videos
+from transfer3d.evaluate.protocols import named_protocol
+from transfer3d.evaluate.scoring import score_videos
 from transfer3d.models.checkpoint import load, read_metadata
 from transfer3d.run.session import resolve_precision
 
@@ -41,7 +42,8 @@ def predict_videos(
     for dropped in source.dropped:
         console.print(f"left out {dropped.path}: {dropped.reason}", highlight=False)
     accelerator = make_accelerator(resolve_precision(precision))
-    scores = score_videos(student, source, accelerator, ViewPlan(clips=clips), console=console)
+    protocol = named_protocol("dense", clips=clips)
+    scores = score_videos(student, source, accelerator, protocol, console=console)
     accelerator.end_training()
     rows = []
     for path, scores_K in zip(source.keys, scores.videos_NK, strict=True):

@@ -1,0 +1,90 @@
+"""`transfer3d evaluate` with 10 x 3 views against a loop over the views, at equal precision."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from transfer3d.bench.baselines import load_baseline
+from transfer3d.bench.case import Case, Contest
+from transfer3d.bench.videos import bench_videos
+from transfer3d.data.decode import Video
+from transfer3d.data.sampling import even_clips
+from transfer3d.data.source import open_files
+from transfer3d.engine.distributed import make_accelerator
+from transfer3d.evaluate.protocols import named_protocol
+from transfer3d.evaluate.scoring import score_videos
+from transfer3d.models.registry import create_model
+
+CLIPS, CROPS = 10, 3
+STUDENT = "p3d_resnet18"
+SIZE, CLASSES = 112, 101
+VIDEOS = 2
+
+
+def evaluation_cases(folder: Path | None, scratch: Path) -> Iterator[Case]:
+    """Yields the comparisons.
+
+    Args:
+        folder: of the user's videos; None = generated ones.
+        scratch: for generated videos.
+    """
+    paths = bench_videos(folder, scratch)[:VIDEOS]
+    for baseline, at_least, again in (
+        ("a loop that decodes each view", 1.3, True),
+        ("a loop over the views of decoded videos", None, False),
+    ):
+        yield Case(
+            name=f"evaluate {STUDENT} 16x{SIZE}x{SIZE}, {CLIPS} x {CROPS} views of {len(paths)} videos",
+            phase="evaluate",
+            ours="transfer3d evaluate, fp32",
+            baseline=f"{baseline}, fp32",
+            at_least=at_least,
+            build=partial(_contest, paths, again),
+        )
+
+
+def _contest(paths: list[Path], again: bool, device: torch.device) -> Contest:
+    student = create_model(STUDENT, num_classes=CLASSES).eval()
+    student.clip = replace(student.clip, size=SIZE, crop=SIZE)
+    clip = student.clip
+    accelerator = make_accelerator("fp32")
+    plain, videos = copy.deepcopy(student).to(device), open_files(paths)
+    protocol = named_protocol("dense", clips=CLIPS, crops=CROPS)
+    loop: Callable[..., Tensor] = load_baseline("views_loop").views_loop
+
+    def ours() -> Tensor:
+        return score_videos(student, videos, accelerator, protocol).videos_NK
+
+    def baseline() -> Tensor:
+        rows = []
+        for path in paths:
+            with Video(path) as video:
+                frames = video.frames
+            starts = even_clips(frames, length=clip.frames, stride=clip.stride, count=CLIPS)[:, 0].tolist()
+            rows.append(
+                loop(
+                    lambda one: plain(one.to(device)).cpu(),
+                    path,
+                    starts,
+                    frames=clip.frames,
+                    stride=clip.stride,
+                    size=SIZE,
+                    mean=clip.mean,
+                    std=clip.std,
+                    again=again,
+                )
+            )
+        return torch.stack(rows)
+
+    def difference() -> float:
+        theirs = baseline()
+        return float((ours() - theirs).norm() / theirs.norm())
+
+    return Contest(ours=ours, baseline=baseline, difference=difference)

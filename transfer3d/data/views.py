@@ -1,0 +1,142 @@
+"""Which views of a video a test looks at, and the frames that show them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from transfer3d.data.crops import Crops
+from transfer3d.data.sampling import (
+    Indices,
+    action_units,
+    cover_clips,
+    even_clips,
+    temporal_windows,
+    training_clip,
+)
+from transfer3d.layout import ClipSpec
+
+Places = Literal["even", "random", "units", "cover", "windows"]
+Reversal = Literal["frames", "units"]
+UNKNOWN_FPS = 25.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class ViewPlan:
+    """Which views of a video are looked at.
+
+    A view is one clip, or for the video-level families one clip from each section of the video.
+
+    Attributes:
+        places: "even" = `count` views from the first to the last; "random" = `count`, as in training;
+            "units" = one clip from each of `count` equal sections, which a video-level family takes together;
+            "cover" = all clips that do not overlap; "windows" = one view for each of `temporal_windows`. A
+            video-level family covers the video in one view.
+        count: see above; an even single view is the video's centre.
+        crops: of each clip; see `evaluation_transform`.
+        reverse: "frames" plays each clip backwards, "units" takes the sections of a video in reverse order
+            (V4D, section 4.4).
+        seed: of random places; each video has its own.
+    """
+
+    places: Places = "even"
+    count: int = 1
+    crops: Crops = 1
+    reverse: Reversal | None = None
+    seed: int = 0
+
+    def views_of_a_video(self, clip: ClipSpec) -> int | None:
+        """Returns how many views each video has; None where that depends on the video."""
+        if self.places == "windows" or (self.places == "cover" and clip.units == 1):
+            return None
+        together = self.places == "cover" or (self.places == "units" and clip.units > 1)
+        return self.crops * (1 if together else self.count)
+
+    def clips_of_a_view(self, clip: ClipSpec) -> int:
+        """Returns how many clips a view has: U of a video-level family, else 1."""
+        return self.count if self.places == "units" and clip.units > 1 else clip.units
+
+    def indices(
+        self, frames: int, fps: float, clip: ClipSpec, *, number: int = 0
+    ) -> tuple[Indices, NDArray[np.int64]]:
+        """Returns frame numbers [V, T], or [V, U, T] for the video-level families, and each view's scale [V].
+
+        Args:
+            frames: of the video.
+            fps: frames per second, for "windows".
+            clip: what the student wants.
+            number: of the video, for "random".
+        """
+        scales = [temporal_windows(frames, fps or UNKNOWN_FPS)] if self.places == "windows" else []
+        scale_V = [scale for windows in scales for scale, row in enumerate(windows) for _ in row]
+        if scales:
+            spans = [span for row in scales[0] for span in row]
+            found = np.stack([start + _even(taken, clip, 1)[0] for start, taken in spans])
+        elif self.places == "random":
+            rng = np.random.default_rng((self.seed, number))
+            found = np.stack([training_clip(frames, clip, rng) for _ in range(self.count)])
+        elif self.places == "units":
+            found = action_units(frames, length=clip.frames, stride=clip.stride, units=self.count)
+            found = found[None] if clip.units > 1 else found
+        elif self.places == "cover" and clip.units == 1:
+            found = cover_clips(frames, length=clip.frames, stride=clip.stride)
+        else:
+            found = _even(frames, clip, 1 if self.places == "cover" else self.count)
+        if self.reverse == "frames":
+            found = found[..., ::-1]
+        elif self.reverse == "units":
+            found = found[:, ::-1]
+        return found, np.array(scale_V or [0] * len(found))
+
+
+def _even(frames: int, clip: ClipSpec, count: int) -> Indices:
+    """Returns views spread evenly; those of a video-level family are shifted inside its sections."""
+    if clip.units == 1:
+        return even_clips(frames, length=clip.frames, stride=clip.stride, count=count)
+    places = [(number + 0.5) / count for number in range(count)]
+    return np.stack(
+        [
+            action_units(frames, length=clip.frames, stride=clip.stride, units=clip.units, place=place)
+            for place in places
+        ]
+    )
+
+
+@dataclass(frozen=True)
+class Views:
+    """Views of one or of several videos; a frame that many of them show is held once.
+
+    Attributes:
+        frames_u8: RGB [N, C, H, W] uint8, the distinct frames, cropped.
+        indices: [V, T] or [V, U, T] int64, the frames that each view is made of.
+        scale_V: int64; which length of window a view stands for, 0 where there is one.
+    """
+
+    frames_u8: Tensor
+    indices: Tensor
+    scale_V: Tensor
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def clips(self, first: int = 0, last: int | None = None) -> Tensor:
+        """Returns some views as [V, C, T, H, W] or [V, U, C, T, H, W], uint8."""
+        return self.frames_u8[self.indices[first:last]].transpose(-4, -3).contiguous()
+
+
+def join_views(parts: Sequence[Views]) -> Views:
+    """Returns the views of several videos as one."""
+    if len(parts) == 1:
+        return parts[0]
+    offsets = np.cumsum([0, *(len(part.frames_u8) for part in parts[:-1])]).tolist()
+    return Views(
+        torch.cat([part.frames_u8 for part in parts]),
+        torch.cat([part.indices + offset for part, offset in zip(parts, offsets, strict=True)]),
+        torch.cat([part.scale_V for part in parts]),
+    )

@@ -1,0 +1,42 @@
+"""The score of a video from the scores of its views."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+Pooling = Literal["mean", "consensus", "windows"]
+
+LEAST_WINDOWS = 15
+WINDOWS_SHARE = 4
+
+
+def pooled(views_VK: Tensor, scale_V: Tensor, pooling: Pooling) -> Tensor:
+    """Returns one video's scores [K].
+
+    "mean" averages probabilities. "consensus" averages scores before the softmax (TSN's segmental consensus,
+    Wang et al., ECCV 2016, section 3.1), which is the geometric mean of the probabilities, normalised.
+    "windows" averages, for each class and each length of window, the best windows, then the lengths (TSN's
+    multi-scale temporal window integration, Wang et al., TPAMI 2018): of n windows the max(15, n / 4) best.
+
+    Args:
+        views_VK: probabilities of the views.
+        scale_V: which length of window a view stands for.
+        pooling: see above.
+    """
+    if pooling == "consensus":
+        smallest = torch.finfo(views_VK.dtype).tiny  # a probability may have come out as 0
+        return views_VK.clamp(min=smallest).log().mean(0).softmax(-1)
+    if pooling == "windows":
+        scales = [views_VK[scale_V == scale] for scale in scale_V.unique()]
+        return torch.stack([_best(windows_VK) for windows_VK in scales]).mean(0)
+    return views_VK.mean(0)
+
+
+def _best(windows_VK: Tensor) -> Tensor:
+    """Returns each class's mean over its best windows."""
+    count = len(windows_VK)
+    kept = min(max(LEAST_WINDOWS, count // WINDOWS_SHARE), count)
+    return windows_VK.topk(kept, dim=0).values.mean(0)
