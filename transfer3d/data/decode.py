@@ -12,9 +12,10 @@ from __future__ import annotations
 import io
 import os
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Self
 
@@ -22,23 +23,24 @@ import av
 import av.error
 import numpy as np
 from av.container import InputContainer
+from av.packet import Packet
 from av.stream import Disposition, Stream
 from av.video.frame import VideoFrame
-from av.video.reformatter import Interpolation, VideoReformatter
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
+from transfer3d.data.pixels import Converter, Frames
 from transfer3d.data.wholeness import is_cut
 from transfer3d.errors import DataError
 
 Source = Path | bytes
-Frames = NDArray[np.uint8]
 
 # What a file may be, by its content, whatever its name: playlists and the like, which open further files or
 # addresses, are not on the list. Pictures larger than 8K are refused before memory is taken for them.
 FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,avi,matroska,webm,mpeg,mpegts,asf,flv,ogg"
 MAX_PIXELS = 7680 * 4320
 EARLY_S = 0.5
+NEAR = 4  # frames that are sooner decoded than passed over by another seek
 FAULTS = (av.error.FFmpegError, OSError, UnicodeDecodeError, MemoryError, ValueError)
 
 
@@ -81,7 +83,7 @@ class Video:
     def __init__(self, source: Source, *, name: str = "") -> None:
         self._source = source
         self._name = name or (str(source) if isinstance(source, Path) else "video")
-        self._reformatter = VideoReformatter()
+        self._converter = Converter()
         with _faults(self._name):
             self._container = _open(source)
             try:
@@ -125,8 +127,8 @@ class Video:
         with _faults(self._name):
             found = self._by_seek(wanted.tolist()) if self._timed else None
             found = found or self._by_counting(wanted.tolist())
-            height, width = _scaled(found[0].height, found[0].width, short_side)
-            return np.stack([self._pixels(frame, height, width) for frame in found])[place]
+            pictures = [self._rgb(frame, short_side) for frame in found]
+            return np.stack([pictures[i] for i in place])
 
     def seconds(self) -> NDArray[np.float64]:
         """Returns when each frame is shown, seconds after the first; by the rate where times are wrong."""
@@ -138,7 +140,7 @@ class Video:
         """Yields all frames [H, W, 3] in turn, as `read` does, by one decode from the start."""
         with _faults(self._name):
             for frame in self._decoded():
-                yield self._pixels(frame, *_scaled(frame.height, frame.width, short_side))
+                yield self._rgb(frame, short_side)
 
     def check(self) -> None:
         """Decodes all frames.
@@ -181,9 +183,8 @@ class Video:
         self._number = {time: i for i, time in enumerate(self._times)}
         # Elsewhere (AVI) presentation times are guesses, which only frames in an unbroken row can prove.
         self._exact_times = self._container.format.name.startswith(("mov,", "matroska,"))
-        # Demuxers search by decoding or by presentation time: the earlier of the two is safe with both.
         self._keys = sorted(
-            (self._number[p.pts], p.pts if p.dts is None else min(p.pts, p.dts))
+            (self._number[p.pts], p.pts, p.pts if p.dts is None else min(p.pts, p.dts))
             for p in packets
             if p.is_keyframe and p.pts is not None
         )
@@ -209,14 +210,13 @@ class Video:
         stream: Iterator[VideoFrame] = iter(())
         at: int | None = None  # number of the frame decoded last
         for target in wanted:
-            nearest = bisect_right(self._keys, (target, self._times[-1])) - 1
-            key, seek_to = self._keys[nearest] if nearest >= 0 else (0, self._times[0])
-            if at is None or key > at + 1:
-                try:
-                    self._container.seek(seek_to, stream=self._stream, backward=True)
-                except av.error.FFmpegError:
+            nearest = bisect_right(self._keys, (target, self._times[-1], 0)) - 1
+            key, *times = self._keys[nearest] if nearest >= 0 else (0, self._times[0], self._times[0])
+            if at is None or key > at + NEAR:
+                packets = self._packets_from(key, times)
+                if packets is None:
                     return None
-                stream, at = self._pictures(wanted), None
+                stream, at = self._pictures(packets, wanted), None
             while at != target:
                 frame = next(stream, None)
                 if frame is None or frame.pts is None:
@@ -232,11 +232,27 @@ class Video:
                     found.append(frame)
         return found
 
-    def _pictures(self, wanted: list[int]) -> Iterator[VideoFrame]:
+    def _packets_from(self, key: int, times: Sequence[int]) -> Iterator[Packet] | None:
+        """Seeks to a key frame, or before it; None where the demuxer only lands behind it.
+
+        Demuxers search by presentation or by decoding time, and some take off an offset first.
+        """
+        for time in times:
+            try:
+                self._container.seek(time, stream=self._stream, backward=True)
+            except av.error.FFmpegError:
+                return None
+            packets = self._container.demux(self._stream)
+            first = next(packets)
+            if first.pts is not None and self._number.get(first.pts, self.frames) <= key:
+                return chain([first], packets)
+        return None
+
+    def _pictures(self, packets: Iterator[Packet], wanted: list[int]) -> Iterator[VideoFrame]:
         """Yields the frames from here on, but for unwanted ones that no other frame refers to."""
         times = {self._times[number] for number in wanted}
         codec = self._stream.codec_context
-        for packet in self._container.demux(self._stream):
+        for packet in packets:
             if self._exact_times:
                 codec.skip_frame = "NONREF" if packet.size and packet.pts not in times else "DEFAULT"
             yield from packet.decode()
@@ -251,22 +267,10 @@ class Video:
                 return found
         raise BadVideo("E301", f"{self._name}: frame {wanted[len(found)]} of {self.frames} does not decode")
 
-    def _pixels(self, frame: VideoFrame, height: int, width: int) -> Frames:
-        """Converts one frame to RGB [H, W, 3], scaled and upright."""
+    def _rgb(self, frame: VideoFrame, short_side: int | None) -> Frames:
         if frame.is_corrupt:
             raise BadVideo("E301", f"{self._name}: a damaged frame")
-        picture = self._reformatter.reformat(
-            frame,
-            width,
-            height,
-            format="rgb24",
-            interpolation=Interpolation.BILINEAR,
-            src_color_range=frame.color_range,
-            threads=1,
-        )
-        pixels = picture.to_ndarray().astype(np.uint8, copy=False)
-        matrix = frame.side_data.get("DISPLAYMATRIX")
-        return pixels if matrix is None else _upright(pixels, np.frombuffer(matrix, np.int32))
+        return self._converter.rgb(frame, short_side)
 
 
 def _open(source: Source) -> InputContainer:
@@ -290,23 +294,6 @@ def _video_stream(container: InputContainer, name: str) -> VideoStream:
     codec.thread_type, codec.thread_count = "NONE", 1
     codec.options = {"max_pixels": str(MAX_PIXELS)}
     return moving[0]
-
-
-def _scaled(height: int, width: int, short_side: int | None) -> tuple[int, int]:
-    """Returns height and width with the short side brought down to `short_side`."""
-    short = min(height, width)
-    if short_side is None or short <= short_side:
-        return height, width
-    return max(round(height * short_side / short), 1), max(round(width * short_side / short), 1)
-
-
-def _upright(pixels: Frames, matrix: NDArray[np.int32]) -> Frames:
-    """Applies a display matrix of quarter turns and mirrors: x' = a x + c y, y' = b x + d y."""
-    a, b, _, c, d = matrix[:5].tolist()
-    if abs(a) >= abs(b):
-        return np.ascontiguousarray(pixels[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1])
-    turned = pixels.swapaxes(0, 1)
-    return np.ascontiguousarray(turned[:: -1 if b < 0 else 1, :: -1 if c < 0 else 1])
 
 
 @contextmanager
