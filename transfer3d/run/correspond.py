@@ -80,7 +80,7 @@ def _train(session: Session) -> None:
         "parent": parent_facts(recipe.start or recipe.given("student")),
         "teacher": {"name": name, "weights": recipe.weights, "digest": digest},
     }
-    objective = Correspondence(teacher, student, recipe.correspondence)
+    objective = Correspondence(teacher, student, recipe.correspondence, seed=recipe.seed)
     metrics = fit(session, objective, student, videos, facts=facts, identity={"teacher": digest})
     if teacher.digest() != digest:
         raise AssertionError("the frozen teacher's weights have changed")

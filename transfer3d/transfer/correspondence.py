@@ -134,14 +134,22 @@ class Correspondence:
         teacher: frozen image model, outside of everything that is optimised or saved.
         student: any student; it sees the same pixels as the teacher, normalised its own way.
         config: pairing and head.
+        seed: of the head's weights.
     """
 
     def __init__(
-        self, teacher: FrozenTeacher, student: VideoStudent, config: CorrespondenceConfig | None = None
+        self,
+        teacher: FrozenTeacher,
+        student: VideoStudent,
+        config: CorrespondenceConfig | None = None,
+        *,
+        seed: int = 0,
     ) -> None:
         self.config = config or CorrespondenceConfig()
         self.teacher, self.clip = teacher, student.clip
-        self.trainable = CorrespondenceStudent(student, teacher.num_features, self.config)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.trainable = CorrespondenceStudent(student, teacher.num_features, self.config)
 
     def loss(self, trainable: nn.Module, batch: ClipBatch) -> LossReport:
         """Returns the matching loss and the matched, mismatched and balanced accuracies (chance: 0.5)."""
