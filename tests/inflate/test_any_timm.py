@@ -12,47 +12,72 @@ from transfer3d.models.registry import create_model
 from transfer3d.models.trunks.timm3d import DEPTHS, convolution_stages
 from transfer3d.nn.framewise import FrameCount, TemporalConv
 
-QUICK = {
-    "ResNet": ("test_resnet", "resnet18", "seresnet18", "ecaresnet26t"),
-    "ConvNeXt": ("convnext_atto", "convnextv2_atto", "test_convnext2"),
-    "EfficientNet": (
-        "efficientnet_b0",
-        "tf_efficientnet_b0",
-        "efficientnet_lite0",
-        "tinynet_e",
-        "test_efficientnet",
+NETS = {
+    "ResNet": (
+        *("test_resnet", "resnet18", "resnet50", "resnet26d", "wide_resnet50_2", "resnext26ts", "seresnet18"),
+        *("ecaresnet26t", "skresnet18", "resnest14d", "resnetblur50", "resnetrs50", "resnet50_gn"),
     ),
-    "MobileNet": ("mobilenetv2_050", "mobilenetv3_small_050", "mobilenetv4_conv_small_035", "lcnet_050"),
-    "MnasNet and FBNet": ("mnasnet_small", "fbnetc_100", "hardcorenas_a"),
-    "GhostNet": ("ghostnet_050", "repghostnet_050"),
-    "RegNet": ("regnetx_002", "regnety_002", "test_byobnet"),
-    "DenseNet": ("test_densenet",),
+    "ConvNeXt": ("test_convnext2", "convnext_atto", "convnext_tiny", "convnextv2_atto"),
+    "Inception-NeXt": ("inception_next_atto",),
+    "EdgeNeXt": ("edgenext_xx_small",),
+    "EfficientNet": (
+        *("test_efficientnet", "efficientnet_b0", "tf_efficientnet_b0", "efficientnet_lite0", "tinynet_e"),
+        *("efficientnet_cc_b0_4e", "mixnet_s", "efficientnetv2_rw_t"),
+    ),
+    "MobileNet": (
+        *("mobilenetv3_small_050", "mobilenetv2_050", "mobilenetv1_100", "mobilenetv4_conv_small_035"),
+        *("lcnet_050", "mobilenet_edgetpu_v2_xs", "mobilenetv4_hybrid_medium"),
+    ),
+    "MnasNet and FBNet": ("mnasnet_small", "fbnetc_100", "hardcorenas_a", "spnasnet_100"),
+    "GhostNet": ("ghostnet_050", "repghostnet_050", "ghostnetv2_100"),
+    "RegNet": ("regnetx_002", "regnety_002", "regnetz_005"),
+    "ByobNet": ("test_byobnet", "gernet_s", "repvgg_a0", "mobileone_s0", "gcresnext26ts"),
+    "with attention": ("lambda_resnet26t", "halonet26t", "bat_resnext26ts", "mobilevit_xxs"),
+    "DenseNet": ("test_densenet", "densenetblur121d", "rdnet_tiny"),
     "DLA": ("dla46_c",),
     "ReXNet": ("rexnet_100",),
-}
-SLOW = {
+    "Inception": ("inception_v3", "inception_v4", "inception_resnet_v2"),
+    "Xception": ("xception41", "legacy_xception"),
+    "CSPNet": ("cspresnet50", "cspdarknet53", "cs3darknet_s"),
+    "VoVNet": ("ese_vovnet19b_dw",),
+    "Res2Net": ("res2net50_26w_4s",),
+    "SelecSLS": ("selecsls42b",),
+    "DPN": ("dpn48b",),
+    "HGNet": ("hgnet_tiny", "hgnetv2_b0"),
     "HRNet": ("hrnet_w18_small",),
-    "RepVGG and MobileOne": ("repvgg_a0", "mobileone_s0"),
-    "ResNet": ("resnet50", "resnet26d", "wide_resnet50_2", "resnext26ts"),
-    "ConvNeXt": ("convnext_tiny",),
+    "TResNet": ("tresnet_m",),
+    "VGG": ("vgg11_bn",),
+    "NASNet": ("nasnetalarge",),
+    "ConvMixer": ("convmixer_1024_20_ks9_p14",),
+    "FasterNet and StarNet": ("fasternet_t0", "starnet_s1"),
+    "FastViT": ("fastvit_t8",),
 }
+QUICK = {
+    *("test_resnet", "test_convnext2", "test_efficientnet", "mobilenetv3_small_050", "mnasnet_small"),
+    *("ghostnet_050", "regnetx_002", "test_byobnet", "test_densenet", "dla46_c", "rexnet_100"),
+}
+"""The smallest of eleven families; the others are slow."""
+OF_ONE_SIZE = {"halonet26t", "bat_resnext26ts"}
+"""They run on the size that they were trained on alone."""
 KINDS = ("test_convnext2", "test_efficientnet", "test_byobnet", "mobilenetv3_small_050")
 
 
-def names(table):
-    return [name for family in table.values() for name in family]
-
-
 def test_the_list_is_as_long_as_promised():
-    assert len(names(QUICK)) >= 25
+    assert sum(map(len, NETS.values())) >= 25
     assert len(QUICK) >= 10
+    assert {name for nets in NETS.values() for name in nets} >= QUICK
 
 
 @pytest.mark.parametrize(
-    "name", [*names(QUICK), *(pytest.param(name, marks=pytest.mark.slow) for name in names(SLOW))]
+    "name",
+    [
+        name if name in QUICK else pytest.param(name, marks=pytest.mark.slow)
+        for nets in NETS.values()
+        for name in nets
+    ],
 )
 def test_on_a_still_clip_the_student_is_the_2d_net(name, image_model):
-    done = inflate(image_model(name), "i3d", proof_size=64)
+    done = inflate(image_model(name), "i3d", proof_size=None if name in OF_ONE_SIZE else 96)
     assert done.proof.verdict == "proved"
     assert done.proof.difference <= 1e-5
     assert done.proof.logits_difference is not None
@@ -139,7 +164,11 @@ def test_after_two_steps_no_parameter_is_dead(name, frozen_bn, image_model):
 
 
 @pytest.mark.parametrize(
-    "options", [{}, {"stride": 2}, {"dilation": 2, "padding": 2}, {"groups": 4}, {"bias": False}]
+    "options",
+    [
+        *({}, {"stride": 2}, {"dilation": 2, "padding": 2}, {"groups": 4}, {"bias": False}),
+        *({"padding": "same"}, {"padding": "valid"}),
+    ],
 )
 @pytest.mark.parametrize("depth", [2, 3])
 def test_a_temporal_convolution_is_the_3d_one(options, depth):
@@ -149,7 +178,7 @@ def test_a_temporal_convolution_is_the_3d_one(options, depth):
     conv = TemporalConv(flat, depth, count)
     x = torch.randn(10, 4, 7, 9)
     clips = torch.stack([x[:5], x[5:]]).transpose(1, 2)
-    pad = options.get("padding", 1)
+    pad = {"same": 1, "valid": 0}.get(options.get("padding", 1), options.get("padding", 1))
     wanted = nn.functional.conv3d(
         nn.functional.pad(clips, (pad, pad, pad, pad, (depth - 1) // 2, depth // 2)),
         conv.conv.weight,
@@ -173,12 +202,29 @@ def test_padding_as_tensorflow_does(size, stride):
     torch.testing.assert_close(conv(x), flat(x), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    "size, options, said",
+    [
+        (3, {"padding": 1, "padding_mode": "reflect"}, "pads by 'reflect'"),
+        (4, {"padding": "same"}, "pads 'same'"),
+    ],
+)
+def test_padding_that_has_no_3d_form(size, options, said):
+    with pytest.raises(ValueError, match=said):
+        TemporalConv(nn.Conv2d(2, 2, size, **options), 3, FrameCount())
+
+
 def test_the_stage_of_a_convolution_is_its_resolution():
     stages = convolution_stages("resnet18", 3)
     assert stages["conv1"] == 1
     assert {stages[f"layer{stage}.1.conv2"] - stage for stage in (1, 2, 3, 4)} == {1}
     assert stages["layer3.0.conv1"] == 4  # where it strides: what counts is what it gives
     assert not any("downsample" in name for name in stages)  # 1x1
+
+
+def on_meta(name):
+    with torch.device("meta"):
+        return timm.create_model(name)
 
 
 @pytest.mark.parametrize(
@@ -198,11 +244,21 @@ def test_the_stage_of_a_convolution_is_its_resolution():
             r"convnext_atto was built with arguments that its name does not tell: tensors \d+ missing",
         ),
         (lambda: timm.create_model("test_resnet"), "i3d_googlenet", r"inflated from googlenet.*--to i3d"),
+        (lambda: on_meta("repvit_m0_9"), "i3d", r"several classifiers, head\.head\.l, head\.head_dist\.l"),
+        (lambda: on_meta("efficientvit_m0"), "i3d", r"more than the linear layer 'head\.linear'.*head\.bn"),
+        (lambda: on_meta("mobilenetv5_300m_enc"), "i3d", r"mobilenetv5_300m_enc has no pooled features"),
+        (lambda: on_meta("test_coatnet"), "i3d", r"test_coatnet has no spatial convolution in the stages"),
     ],
 )
 def test_what_cannot_work_says_which_can(make, to, said):
     with pytest.raises(UsageError, match=said):
         inflate(make(), to)
+
+
+def test_a_size_that_the_network_does_not_take_is_told_with_the_operator(image_model):
+    said = r"halonet26t does not take 64x64 images: its HaloAttn 'stages\.2\.1\.self_attn' says Assertion"
+    with pytest.raises(UsageError, match=said):
+        inflate(image_model("halonet26t"), "i3d", proof_size=64)
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from inflate.released import (
     values,
     zeros,
 )
+from inflate.released_nets import NETS, answer
 from torch import nn
 from torchvision.models.video import mc3_18, r2plus1d_18, r3d_18, resnet
 
@@ -31,7 +32,7 @@ def difference(found, wanted):
     "name",
     [
         "p3d-pytorch",
-        "p3d-pytorch-a",
+        pytest.param("p3d-pytorch-a", marks=pytest.mark.slow),
         "pytorchvideo-slow",
         pytest.param("v4d-release-fast", marks=pytest.mark.slow),  # 285 GMAC
     ],
@@ -181,21 +182,24 @@ def torchvision_net(block, depths):
     return resnet.VideoResNet(block, [resnet.Conv3DSimple] * 4, depths, resnet.BasicStem, num_classes=5)
 
 
+BOTTLENECK_DEPTHS = {50: [3, 4, 6, 3], 101: [3, 4, 23, 3], 152: [3, 8, 36, 3]}
+
+
 @pytest.mark.parametrize(
-    "make, name",
-    [
-        (lambda: r3d_18(num_classes=7), "r3d_resnet18"),
-        (lambda: torchvision_net(resnet.Bottleneck, [3, 4, 6, 3]), "r3d_resnet50"),
-    ],
+    "layers", [18, *(pytest.param(deep, marks=pytest.mark.slow) for deep in BOTTLENECK_DEPTHS)]
 )
-def test_torchvisions_own_networks_are_the_oracle(make, name):
+def test_torchvisions_own_networks_are_the_oracle(layers):
     torch.manual_seed(0)
-    net = shake(make())
-    student = import_state("torchvision-video", net.state_dict(), {}).student
-    assert student.model_name == name
+    if layers == 18:
+        net = shake(r3d_18(num_classes=7))
+    else:
+        net = shake(torchvision_net(resnet.Bottleneck, BOTTLENECK_DEPTHS[layers]))
+    done = import_state("torchvision-video", net.state_dict(), {})
+    assert done.student.model_name == ("r3d" if layers > 50 else f"r3d_resnet{layers}")
+    assert done.account.counts()["copied"] == len(net.state_dict()) == len(done.student.state_dict())
     clips = torch.randn(1, 3, 8, 40, 40)
     with torch.no_grad():
-        assert difference(student(clips), net(clips)) < TOLERANCE
+        assert difference(done.student(clips), net(clips)) < TOLERANCE
 
 
 @pytest.mark.parametrize("make, name", [(mc3_18, "mc3_18"), (r2plus1d_18, "r2plus1d_18")])
@@ -208,7 +212,7 @@ def test_other_nets_of_torchvision_are_refused_by_name(make, name):
 
 @pytest.mark.parametrize("kind", SHAPES)
 @pytest.mark.parametrize("layers", [pytest.param(101, marks=pytest.mark.slow), 152])
-def test_depths(kind, layers):
+def test_the_account_of_every_depth(kind, layers):
     shapes = SHAPES[kind](layers, classes=5)
     done = import_state(kind, zeros(shapes), {})
     assert done.student.num_classes == 5
@@ -217,13 +221,28 @@ def test_depths(kind, layers):
     assert sum(counts.values()) == len(shapes) == len(done.student.state_dict())
 
 
-@pytest.mark.parametrize("layers", [pytest.param(101, marks=pytest.mark.slow), 152])
-def test_depths_of_torchvision(layers):
-    depths = {101: [3, 4, 23, 3], 152: [3, 8, 36, 3]}[layers]
-    with torch.device("meta"):
-        shapes = {k: v.shape for k, v in torchvision_net(resnet.Bottleneck, depths).state_dict().items()}
-    done = import_state("torchvision-video", zeros(shapes), {})
-    assert done.account.counts()["copied"] == len(shapes) == len(done.student.state_dict())
+@pytest.mark.parametrize("kind", SHAPES)
+@pytest.mark.parametrize("layers", [50, *(pytest.param(deep, marks=pytest.mark.slow) for deep in (101, 152))])
+def test_the_answers_of_every_depth(kind, layers):
+    """Against the whole network, written by hand in the released names."""
+    state = values(SHAPES[kind](layers, classes=5))
+    for name in state:
+        if name.endswith("tsa.weight"):
+            state[name] *= 0.1
+    student = import_state(kind, state, {}).student
+    frames = NETS[kind][1]
+    clips = torch.randn(2, 3, frames, 48, 48, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        logits = student(clips if student.clip.units == 1 else clips[None])
+    assert difference(logits, answer(kind, state, clips, layers)) < TOLERANCE
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["p3d-pytorch", "pytorchvideo-slow", "v4d-release-fast"])
+def test_the_networks_written_by_hand_answer_as_the_released_ones(name):
+    facts, state, clips = reference(name)
+    logits = answer(facts["import_kind"], state, clips, 50)
+    assert difference(logits, torch.tensor(facts["output"])) < TOLERANCE
 
 
 def test_two_channels_of_flow():

@@ -115,6 +115,8 @@ def test_the_hub_end_to_end(tmp_path):
             assert child.ask("ours", "hf_hub:someone/student")["digest"] == ours["digest"]
             gone = child.ask("timm", "resnet18")
             assert (gone["exit_code"], gone["code"]) == (5, "E550")
+            assert "--weights FILE" in gone["error"]
+            assert "--weights none" in gone["error"]
             assert gone["seconds"] < 15
         assert len(seen) == asked
 

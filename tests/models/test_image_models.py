@@ -89,9 +89,18 @@ def test_no_file_and_a_folder(tmp_path):
         create_image_model("test_resnet", str(tmp_path))
 
 
+def test_weights_that_are_not_finite_are_warned_of(trained, tmp_path):
+    state = {**trained.state_dict(), "bn1.bias": torch.full((32,), float("nan"))}
+    save_file(state, tmp_path / "nan.safetensors")
+    with pytest.warns(UserWarning, match=r"nan\.safetensors: NaN or infinite values in bn1\.bias"):
+        create_image_model("test_resnet", str(tmp_path / "nan.safetensors"))
+
+
 def test_unknown_model():
     with pytest.raises(UsageError, match="did you mean 'resnet50'"):
         create_image_model("resnet5o", "none")
+    with pytest.raises(UsageError, match=r"no weights 'resnet18\.a9_in1k': it has .*resnet18\.a1_in1k"):
+        create_image_model("resnet18.a9_in1k", "none")
 
 
 def test_our_small_densenet_has_no_pretrained_weights():
@@ -113,8 +122,8 @@ def test_the_digest_sees_buffers(trained):
 
 
 @pytest.mark.proc
-@pytest.mark.parametrize("environment", [{"HF_HUB_OFFLINE": "1"}, {"HF_ENDPOINT": "http://127.0.0.1:9"}])
-def test_an_absent_hub_is_answered_in_seconds(environment, tmp_path):
+def test_an_absent_hub_is_answered_in_seconds(tmp_path):
+    """With HF_HUB_OFFLINE: tests/models/test_hub.py."""
     script = (
         "import time; from transfer3d.errors import SetupError; from transfer3d.models.image import *\n"
         "started = time.monotonic()\n"
@@ -124,7 +133,7 @@ def test_an_absent_hub_is_answered_in_seconds(environment, tmp_path):
     )
     done = subprocess.run(
         [sys.executable, "-c", script],
-        env={**os.environ, "HF_HOME": str(tmp_path), **environment},
+        env={**os.environ, "HF_HOME": str(tmp_path), "HF_ENDPOINT": "http://127.0.0.1:9"},
         capture_output=True,
         text=True,
         timeout=60,

@@ -97,6 +97,8 @@ class Filler:
 
     def _kernel(self, name: str, target: Tensor, source_name: str) -> Row:
         source, depth = self._source(source_name), target.shape[2]
+        if source.ndim == target.ndim:  # a 2D network may hold a 3D convolution (a lambda layer's)
+            return self._copy(name, target, source_name)
         if depth > 1 and self.temporal_init == "random":
             return Row(target=name, source=source_name, how="fresh", note="random, by rule")
         _write(name, target, spread(source, depth, self.temporal_init), source_name)

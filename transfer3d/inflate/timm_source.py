@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import re
 from typing import Any, cast
 
 import timm
@@ -17,23 +19,28 @@ def read_timm(name: str, model: nn.Module) -> tuple[TimmSpec, dict[str, str], st
     """Returns shape, module names and classifier of a timm network.
 
     Raises:
-        UsageError: its tensors are not those of timm's network of this name.
+        UsageError: its tensors are not those of timm's network of this name, or it does not end in pooled
+            features and one linear layer.
     """
     net = cast(Any, model)
     head = net.pretrained_cfg.get("classifier") or "fc"
     if not isinstance(head, str):
-        raise UsageError("E242", f"{name} has several classifiers, {head}: no student has.")
+        raise UsageError("E242", f"{name} has several classifiers, {', '.join(head)}: no student has.")
+    pool = getattr(net, "forward_head", None)
+    if pool is None or "pre_logits" not in inspect.signature(pool).parameters:
+        raise UsageError("E242", f"{name} has no pooled features (no `forward_head(..., pre_logits)`).")
     with torch.device("meta"):
-        plain = timm.create_model(name, num_classes=0, in_chans=net.in_chans)
-    wanted = {key: tuple(tensor.shape) for key, tensor in plain.state_dict().items()}
-    found = {
-        key: tuple(tensor.shape)
-        for key, tensor in model.state_dict().items()
-        if key in wanted or not key.startswith(f"{head}.")
-    }
-    if odd := differences(wanted, found):
+        whole = timm.create_model(name, num_classes=net.num_classes, in_chans=net.in_chans)
+        headless = timm.create_model(name, num_classes=0, in_chans=net.in_chans)
+    shapes = _shapes(model)
+    if odd := differences(_shapes(whole), shapes):
         raise UsageError(
             "E242", f"{name} was built with arguments that its name does not tell: tensors {odd}."
+        )
+    rest = {key: shape for key, shape in shapes.items() if not re.match(rf"{head}\.(weight|bias)$", key)}
+    if odd := differences(_shapes(headless), rest):
+        raise UsageError(
+            "E242", f"{name} classifies by more than the linear layer '{head}', as no student does: {odd}."
         )
     modules = {}
     for path, module in model.named_modules():
@@ -41,3 +48,7 @@ def read_timm(name: str, model: nn.Module) -> tuple[TimmSpec, dict[str, str], st
         if isinstance(module, nn.Conv2d):
             modules[f"trunk.net.{path}.conv"] = path
     return TimmSpec(architecture=name), modules, head
+
+
+def _shapes(model: nn.Module) -> dict[str, tuple[int, ...]]:
+    return {key: tuple(tensor.shape) for key, tensor in model.state_dict().items()}

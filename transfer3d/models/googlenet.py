@@ -1,7 +1,7 @@
 """The 2D GoogLeNet that I3D is inflated from, in timm's manners: timm has none. Importing registers it.
 
-Its parts and their names are torchvision's, so torchvision's file of ImageNet weights fits
-(`--weights googlenet-1378be20.pth`); the auxiliary classifiers in it are left out.
+Its parts and their names are torchvision's, so torchvision's file of ImageNet weights fits: `--weights timm`
+takes it from where torchvision does. The auxiliary classifiers in it are left out.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import Any
 
 from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
 from torch import Tensor, nn
-from torchvision.models.googlenet import BasicConv2d, Inception
+from torchvision.models.googlenet import BasicConv2d, GoogLeNet_Weights, Inception
 
 from transfer3d.models.trunks.googlenet3d import INCEPTIONS, GoogLeNetSpec
 
@@ -24,7 +24,12 @@ CFG = {
     "classifier": "fc",
     "num_classes": 1000,
 }
-default_cfgs = generate_default_cfgs({"googlenet.untrained": CFG, "test_googlenet.untrained": CFG})
+default_cfgs = generate_default_cfgs(
+    {
+        "googlenet.tv_in1k": {**CFG, "url": GoogLeNet_Weights.IMAGENET1K_V1.url, "license": "bsd-3-clause"},
+        "test_googlenet.untrained": CFG,
+    }
+)
 
 
 class GoogLeNet(nn.Module):
@@ -98,7 +103,7 @@ def _without_auxiliary(state: dict[str, Tensor], model: nn.Module) -> dict[str, 
 
 @register_model
 def googlenet(pretrained: bool = False, **kwargs: Any) -> GoogLeNet:
-    """Makes the paper's net; weights come from a file."""
+    """Makes the paper's net."""
     return build_model_with_cfg(
         GoogLeNet, "googlenet", pretrained, pretrained_filter_fn=_without_auxiliary, **kwargs
     )

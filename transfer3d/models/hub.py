@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
 
+import torch
 from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url, try_to_load_from_cache
 from huggingface_hub.errors import EntryNotFoundError
+from torch.hub import HASH_REGEX, download_url_to_file
 
 from transfer3d.errors import SetupError, UsageError, WeightsError
 
@@ -81,9 +84,39 @@ def hub_file(
                 continue
             return Path(hf_hub_download(repository, filename, revision=revision))
     except Exception as error:  # the hub's client changes its HTTP library, and with it these types
-        raise SetupError(
-            "E550",
-            f"{what} ({repository}) are not cached, and the hub does not give them "
-            f"({type(error).__name__}): {remedies}.",
-        ) from error
+        raise _not_had(what, repository, error, remedies) from error
     raise SetupError("E550", f"the hub's {repository} holds none of {', '.join(filenames)}: {remedies}.")
+
+
+def url_file(url: str, *, what: str, remedies: str) -> Path:
+    """Returns a file from torch's cache (`TORCH_HOME`), downloaded as torchvision does.
+
+    Args:
+        url: ends in the file's name, which holds the beginning of its sha256: `net-1378be20.pth`.
+        what: is missing, for the error.
+        remedies: what to do about it, for the error.
+
+    Raises:
+        SetupError: the server cannot be reached, or gives another file.
+    """
+    name = url.rpartition("/")[2]
+    cached = Path(torch.hub.get_dir()) / "checkpoints" / name
+    if cached.is_file():
+        return cached
+    digest = HASH_REGEX.search(name)
+    try:
+        head = urllib.request.Request(url, method="HEAD")
+        urllib.request.urlopen(head, timeout=HUB_TIMEOUT_S).close()  # torch waits for ever
+        cached.parent.mkdir(parents=True, exist_ok=True)
+        download_url_to_file(url, str(cached), digest[1] if digest else None, progress=False)
+    except Exception as error:
+        raise _not_had(what, url, error, remedies) from error
+    return cached
+
+
+def _not_had(what: str, where: str, error: Exception, remedies: str) -> SetupError:
+    return SetupError(
+        "E550",
+        f"{what} ({where}) are not cached, and the hub does not give them "
+        f"({type(error).__name__}): {remedies}.",
+    )

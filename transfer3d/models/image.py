@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +16,9 @@ from torch import nn
 from transfer3d.errors import UsageError, WeightsError, did_you_mean
 from transfer3d.models import googlenet, tiny_densenet  # noqa: F401 - registers them
 from transfer3d.models.digest import tensors_digest
-from transfer3d.models.header import differences
-from transfer3d.models.hub import hub_file
-from transfer3d.models.state_file import read_state
+from transfer3d.models.header import differences, some
+from transfer3d.models.hub import hub_file, url_file
+from transfer3d.models.state_file import is_finite, read_state
 
 HUB_FILES = ("model.safetensors", "pytorch_model.bin")
 REMEDIES = "give `--weights FILE` (a file of its weights) or `--weights none` (random weights)"
@@ -68,6 +69,8 @@ def create_image_model(
     if not timm.is_model(architecture):
         near = did_you_mean(architecture, timm.list_models())
         raise UsageError("E205", f"timm has no model '{name}'{near}.")
+    if "." in name and name not in (tags := timm.list_models(f"{architecture}.*", include_tags=True)):
+        raise UsageError("E205", f"timm has no weights '{name}': it has {', '.join(tags)}.")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         if weights == "none":
@@ -113,8 +116,11 @@ def _per_channel(values: Sequence[float], channels: int) -> tuple[float, ...]:
 
 
 def _hub_file(name: str) -> Path:
-    """Returns the path of a model's weights in the hub's cache, downloaded if need be."""
+    """Returns the path of a model's weights in a cache, downloaded if need be."""
     cfg = get_pretrained_cfg(name)
+    what = f"the weights of '{name}'"
+    if cfg is not None and not cfg.hf_hub_id and isinstance(cfg.url, str):
+        return url_file(cfg.url, what=what, remedies=REMEDIES)
     if cfg is None or not cfg.hf_hub_id:
         raise WeightsError("E429", f"timm has no pretrained weights for '{name}': {REMEDIES}.")
     repository, _, revision = cfg.hf_hub_id.partition("@")
@@ -122,7 +128,7 @@ def _hub_file(name: str) -> Path:
         repository,
         (cfg.hf_hub_filename,) if cfg.hf_hub_filename else HUB_FILES,
         revision=revision or None,
-        what=f"the weights of '{name}'",
+        what=what,
         remedies=REMEDIES,
     )
 
@@ -130,6 +136,8 @@ def _hub_file(name: str) -> Path:
 def _filled(name: str, path: Path, in_chans: int) -> nn.Module:
     """Builds a model with the head that its file has, and fills it strictly."""
     state = read_state(path)
+    if odd := [key for key, tensor in state.items() if not is_finite(tensor)]:
+        warnings.warn(f"{path}: NaN or infinite values in {some(odd)}", stacklevel=3)
     cfg = get_pretrained_cfg(name)
     classifier = (cfg.classifier if cfg else None) or "fc"
     head = state.get(f"{classifier if isinstance(classifier, str) else classifier[0]}.weight")

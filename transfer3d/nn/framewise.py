@@ -6,6 +6,8 @@ over frames in the batch is a BatchNorm over clips.
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -39,17 +41,15 @@ class TemporalConv(nn.Module):
         same: pads as TensorFlow does, by the input's size (timm's Conv2dSame).
 
     Raises:
-        ValueError: its padding is none of zeros.
+        ValueError: its padding is none of zeros alike on both sides.
     """
 
     def __init__(self, like: nn.Conv2d, depth: int, count: FrameCount, *, same: bool = False) -> None:
         super().__init__()
-        if like.padding_mode != "zeros" or isinstance(like.padding, str):
-            raise ValueError(f"a convolution with padding {like.padding!r} of {like.padding_mode}")
         self.count = count
         self.same = same
         (kh, kw), (sh, sw), (dh, dw) = like.kernel_size, like.stride, like.dilation
-        before, (ph, pw) = (depth - 1) // 2, like.padding
+        before, (ph, pw) = (depth - 1) // 2, _zeros_around(like)
         self.conv = Conv3d(
             like.in_channels,
             like.out_channels,
@@ -77,3 +77,17 @@ class TemporalConv(nn.Module):
             lack = max((-(-size // stride) - 1) * stride + (kernel - 1) * dilation + 1 - size, 0)
             pads += [lack // 2, lack - lack // 2]
         return F.pad(x, pads)
+
+
+def _zeros_around(conv: nn.Conv2d) -> tuple[int, int]:
+    """Returns how many rows and columns of zeros a convolution puts on each side."""
+    if conv.padding_mode != "zeros":
+        raise ValueError(f"a convolution that pads by '{conv.padding_mode}' has no 3D form")
+    if conv.padding == "valid":
+        return 0, 0
+    reach = [(kernel - 1) * step for kernel, step in zip(conv.kernel_size, conv.dilation, strict=True)]
+    if conv.padding == "same":
+        if any(zeros % 2 for zeros in reach):
+            raise ValueError(f"a convolution of size {conv.kernel_size} that pads 'same' has no 3D form")
+        return reach[0] // 2, reach[1] // 2
+    return cast(tuple[int, int], conv.padding)

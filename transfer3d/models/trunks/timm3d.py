@@ -19,6 +19,7 @@ from timm import layers as timm_layers
 from torch import Tensor, nn
 
 from transfer3d.models.trunks.spec import TrunkSpec
+from transfer3d.nn.culprit import culprit
 from transfer3d.nn.framewise import FrameCount, TemporalConv, fold_frames, unfold_frames
 
 DEPTHS = (1, 1, 1, 1, 3, 3)
@@ -65,7 +66,10 @@ class Timm3d(nn.Module):
         stages = convolution_stages(spec.architecture, in_chans)
         chosen = {name: depths[stage] for name, stage in stages.items() if depths[stage] > 1}
         if not chosen and max(depths) > 1:
-            raise ValueError(f"{spec.architecture} has no spatial convolution that could see time")
+            raise ValueError(
+                f"{spec.architecture} has no spatial convolution in the stages that see time "
+                f"(depths {list(depths)} at 1, 1/2, 1/4, 1/8, 1/16, 1/32 of the input's size)"
+            )
         for name, depth in chosen.items():
             self._inflate(name, depth, spec.architecture)
 
@@ -74,7 +78,10 @@ class Timm3d(nn.Module):
         if type(conv) not in INFLATABLE:
             raise ValueError(f"{architecture} has a {type(conv).__name__} ('{name}'), which has no 3D form")
         parent, _, child = name.rpartition(".")
-        temporal = TemporalConv(conv, depth, self.count, same=isinstance(conv, Conv2dSame))
+        try:
+            temporal = TemporalConv(conv, depth, self.count, same=isinstance(conv, Conv2dSame))
+        except ValueError as error:
+            raise ValueError(f"{architecture}, '{name}': {error}") from error
         setattr(self.net.get_submodule(parent), child, temporal)
 
     def forward(self, clips: Tensor) -> Tensor:
@@ -110,8 +117,11 @@ def convolution_stages(architecture: str, in_chans: int) -> dict[str, int]:
     for name, module in net.named_modules():
         if isinstance(module, nn.Conv2d):
             module.register_forward_hook(hook(name))
-    with torch.no_grad():
-        maps = cast(Any, net).forward_features(images)
+    try:
+        with torch.no_grad():
+            maps = cast(Any, net).forward_features(images)
+    except Exception as error:  # other people's code: it may raise anything
+        raise ValueError(f"{architecture} cannot be followed: {culprit(error, net)}") from error
     if not isinstance(maps, Tensor) or maps.ndim != 4 or maps.shape[2] != maps.shape[3]:
         raise ValueError(f"{architecture} gives no feature maps B D H W")
     return stages
