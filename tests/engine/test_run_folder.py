@@ -2,10 +2,15 @@
 
 import json
 import multiprocessing
+import os
+import signal
+from pathlib import Path
 
 import pytest
 import torch
 
+from transfer3d import files
+from transfer3d.engine import run_folder
 from transfer3d.engine.run_folder import MANIFEST, TENSORS, RunFolder
 from transfer3d.errors import SetupError, UsageError, WeightsError
 
@@ -118,3 +123,51 @@ def test_the_log_forgets_what_will_be_done_again(folder):
     folder.forget_after(2)
     rows = (folder.path / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(row)["step"] for row in rows] == [1, 2]
+
+
+def test_a_kill_at_any_moment_of_a_write_leaves_a_whole_checkpoint(tmp_path):
+    """A child is killed at its first, second, ... step on the disk, until it comes through."""
+    survived, moment = False, 0
+    while not survived:
+        moment += 1
+        path = tmp_path / str(moment)
+        child = os.fork()
+        if child == 0:
+            _write_until(path, moment)  # does not come back
+        _, status = os.waitpid(child, 0)
+        survived = os.waitstatus_to_exitcode(status) == 0
+        assert survived or os.waitstatus_to_exitcode(status) == -signal.SIGKILL
+        run = RunFolder(path, resume=False)
+        tensors, state, _ = run.load_checkpoint()
+        assert state["step"] in (2, 3)
+        assert tensors["x"].tolist() == [float(state["step"])] * 3
+        assert not list(path.rglob(".partial-*"))
+        run.close()
+    assert moment > 10
+
+
+def _write_until(path, moment):
+    """Writes three checkpoints and dies in the third one, before its `moment`-th step on the disk."""
+    run = RunFolder(path, resume=False)
+    save(run, 1, 2, keep=2)
+    left = [moment]
+
+    def deadly(name, whole):
+        def step(*arguments, **options):
+            left[0] -= 1
+            if left[0] == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return whole(*arguments, **options)
+
+        return step
+
+    for owner, names_ in (
+        (run_folder, ("save_file", "sha256_file", "fsync_folder")),
+        (files, ("fsync_folder",)),
+        (os, ("fsync", "unlink", "rmdir")),
+        (Path, ("mkdir", "replace", "rename", "write_text")),
+    ):
+        for name in names_:
+            setattr(owner, name, deadly(name, getattr(owner, name)))
+    save(run, 3, keep=2)
+    os._exit(0)

@@ -2,85 +2,12 @@
 
 import os
 import signal
-from dataclasses import dataclass
 
 import pytest
 import torch
-from torch import nn
+from training import assert_same, claim, make, weights
 
-from transfer3d.data.pipeline import Batch
-from transfer3d.engine.config import TrainerConfig
-from transfer3d.engine.distributed import make_accelerator
-from transfer3d.engine.optim import OptimizerConfig
-from transfer3d.engine.run_folder import RunFolder
-from transfer3d.engine.schedule import ScheduleConfig
-from transfer3d.engine.trainer import Trainer
 from transfer3d.errors import Interrupted, NonFiniteError, Preempted
-from transfer3d.transfer.objective import LossReport
-
-
-class Net(nn.Module):
-    """Convolution, BatchNorm and dropout: weights, buffers and randomness."""
-
-    def __init__(self):
-        super().__init__()
-        torch.manual_seed(7)
-        self.layers = nn.Sequential(
-            nn.Conv3d(3, 4, 3), nn.BatchNorm3d(4), nn.ReLU(), nn.Dropout(0.5), nn.Flatten(), nn.LazyLinear(3)
-        )
-        self.layers(torch.zeros(2, 3, 4, 8, 8))
-
-    def forward(self, clips):
-        return self.layers(clips.float() / 255)
-
-
-@dataclass
-class Task:
-    trainable: nn.Module
-    at_step: dict
-
-    def loss(self, trainable, batch):
-        action = self.at_step.get(int(batch.keys[0]))
-        if action:
-            action(self)
-        total = nn.functional.cross_entropy(trainable(batch.clips_u8), batch.labels_B)
-        return LossReport(total, {"loss": total.detach()})
-
-
-def batches(first_step):
-    for step in range(first_step, 1000):
-        generator = torch.Generator().manual_seed(step)
-        clips = torch.randint(0, 256, (4, 3, 4, 8, 8), dtype=torch.uint8, generator=generator)
-        yield Batch(clips, torch.arange(4) % 3, [str(step)] * 4, [str(i) for i in range(4)])
-
-
-def make(folder, steps=8, at_step=None, validate=None, **config):
-    defaults = {"lr": 0.05, "save_every": 3, "log_every": 1, "optimizer": OptimizerConfig(name="adamw")}
-    published = []
-    trainer = Trainer(
-        Task(Net(), at_step or {}),
-        batches,
-        TrainerConfig(steps=steps, schedule=ScheduleConfig(warmup=0.2), **{**defaults, **config}),
-        accelerator=make_accelerator("fp32"),
-        folder=folder,
-        publish=lambda name, _metrics: published.append(name),
-        validate=validate,
-    )
-    return trainer, published
-
-
-def weights(trainer):
-    return {name: tensor.clone() for name, tensor in trainer.objective.trainable.state_dict().items()}
-
-
-def assert_same(first, second):
-    assert all(torch.equal(first[name], second[name]) for name in first)
-
-
-def claim(path, resume=False):
-    folder = RunFolder(path, resume=resume)
-    (path / "recipe.toml").write_text("")
-    return folder
 
 
 class CrashError(Exception):
@@ -130,7 +57,7 @@ def test_a_signal_finishes_the_step_and_saves_it(tmp_path, number, error):
 def test_a_non_finite_loss_stops_before_the_step_and_saves_nothing(tmp_path):
     def poison(task):
         with torch.no_grad():
-            task.trainable.layers[0].weight[0] = float("nan")
+            task.trainable.trunk["stem"].weight[0] = float("nan")
 
     folder = claim(tmp_path / "run")
     trainer, _ = make(folder, at_step={4: poison})

@@ -100,6 +100,16 @@ def gather_list(accelerator: Accelerator, items: list[Any]) -> list[Any]:
     return gather_object(items) if accelerator.num_processes > 1 else items
 
 
+def mean_rows(accelerator: Accelerator, row: dict[str, float]) -> dict[str, float]:
+    """Returns, by name, the mean over the processes that have a value of this name."""
+    rows = gather_list(accelerator, [row])
+    found: dict[str, list[float]] = {}
+    for one in rows:
+        for name, value in one.items():
+            found.setdefault(name, []).append(value)
+    return {name: sum(values) / len(values) for name, values in found.items()}
+
+
 def any_process(accelerator: Accelerator, *flags: bool) -> tuple[bool, ...]:
     """Returns for each flag whether it is set in any process; all of them cost one exchange."""
     if accelerator.num_processes == 1:

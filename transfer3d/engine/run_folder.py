@@ -50,6 +50,7 @@ class RunFolder:
                 "E541", f"run folder {path} cannot be written: {error.strerror}. Choose another with -o."
             ) from None
         self._take_lock()
+        self._sweep()
         holds_run = (path / "recipe.toml").exists()
         if resume and not holds_run:
             self.close()
@@ -75,6 +76,11 @@ class RunFolder:
         self._lock.truncate(0)
         self._lock.write(f"pid {os.getpid()} on {socket.gethostname()} since {time.strftime('%F %T')}")
         self._lock.flush()
+
+    def _sweep(self) -> None:
+        """Removes what a process that was killed had begun to write."""
+        for partial in list(self.path.rglob(".partial-*")):
+            shutil.rmtree(partial) if partial.is_dir() else partial.unlink(missing_ok=True)
 
     def close(self) -> None:
         """Gives the lock back."""

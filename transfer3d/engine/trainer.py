@@ -18,7 +18,7 @@ from transfer3d.data.pipeline import Batch
 from transfer3d.engine.accumulation import mean_report, parts_of
 from transfer3d.engine.batch_norm import renew_statistics, training_mode
 from transfer3d.engine.config import TrainerConfig
-from transfer3d.engine.distributed import any_process, lost_processes, on_main, same_buffers, wrap
+from transfer3d.engine.distributed import any_process, lost_processes, mean_rows, on_main, same_buffers, wrap
 from transfer3d.engine.memory_format import channels_last
 from transfer3d.engine.optim import make_optimizer, set_learning_rate
 from transfer3d.engine.parameter_groups import is_head
@@ -144,7 +144,7 @@ class Trainer:
                 report, stop = self._train_step(batch)
                 window.add(report, len(batch.keys) * self.accelerator.num_processes)
                 if self._is_due(config.log_every):
-                    self._log("train", {"lr": self.lr, **window.close()})
+                    self._log("train", {"lr": self.lr, **mean_rows(self.accelerator, window.close())})
                 bar.update(1, note=window.note)
                 if self._is_due(config.validate_every):
                     self._validate()
@@ -160,7 +160,7 @@ class Trainer:
         """Rate, forward and backward for each part, optimiser; also says whether a signal asks to stop."""
         config, device = self.config, self.accelerator.device
         torch.manual_seed(hash((config.seed, self.step, self.accelerator.process_index)))
-        if self.step == config.head_steps:
+        if 0 < self.step == config.head_steps:
             self._set_learners()
         rate = learning_rate(self.step, config.steps, config.lr, config.schedule, self.scores)
         self.lr = rate * config.lr_factor
