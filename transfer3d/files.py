@@ -1,7 +1,10 @@
 """Files that are either whole or not there: written beside, flushed, renamed."""
 
+import fcntl
 import hashlib
 import os
+import socket
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -58,6 +61,52 @@ def fsync_folder(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+class Lock:
+    """Holds something for one process by a locked file; the end of the process, even by kill -9, frees it.
+
+    Args:
+        path: of the file, which only a process that is killed leaves behind.
+        name: what is held, for messages.
+
+    Raises:
+        SetupError: another process holds it, or the place cannot be written.
+    """
+
+    def __init__(self, path: Path, name: str) -> None:
+        self._path = path
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = path.open("a+")
+            while not self._is_taken():
+                self._file.close()
+                self._file = path.open("a+")
+        except BlockingIOError:
+            self._file.seek(0)
+            holder = self._file.read().strip() or "another process"
+            self._file.close()
+            raise SetupError(
+                "E540", f"{name} is in use by {holder}. Wait for it, or choose another with -o."
+            ) from None
+        except OSError as error:
+            raise SetupError(
+                "E541", f"{name} cannot be written: {error.strerror}. Choose another with -o."
+            ) from None
+        self._file.truncate(0)
+        self._file.write(f"pid {os.getpid()} on {socket.gethostname()} since {time.strftime('%F %T')}")
+        self._file.flush()
+
+    def _is_taken(self) -> bool:
+        """Locks the file; returns False where its last holder removed it meanwhile."""
+        fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return self._path.exists() and os.path.samestat(self._path.stat(), os.fstat(self._file.fileno()))
+
+    def close(self) -> None:
+        """Gives it back."""
+        with suppress(OSError):
+            self._path.unlink()
+        self._file.close()
 
 
 def write_text(final: Path, text: str) -> None:

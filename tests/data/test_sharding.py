@@ -2,6 +2,11 @@
 
 import hashlib
 import json
+import os
+import resource
+import threading
+import time
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -15,9 +20,18 @@ from transfer3d.data.datasets.layouts import read_listing
 from transfer3d.data.datasets.listing import Request
 from transfer3d.data.decode import Video
 from transfer3d.data.isolated import Limits
-from transfer3d.data.sharding import ShardConfig, claim_folder, plan_shards, publish, write_planned
+from transfer3d.data.sharding import (
+    ShardConfig,
+    claim_folder,
+    lock_folder,
+    lock_rank,
+    plan_shards,
+    publish,
+    wait_for_parts,
+    write_planned,
+)
 from transfer3d.data.source import open_videos
-from transfer3d.errors import DataError, UsageError
+from transfer3d.errors import DataError, SetupError, UsageError
 from transfer3d.progress import Meter
 
 
@@ -95,7 +109,102 @@ def test_a_folder_of_another_plan_is_refused(dataset, tmp_path):
         claim_folder(out, planned(dataset, short_side=32))
     note(tmp_path / "mine" / "thesis.tex", "x")
     with pytest.raises(UsageError, match="is no empty folder"):
-        claim_folder(tmp_path / "mine", planned(dataset))
+        lock_folder(tmp_path / "mine")
+    assert [path.name for path in (tmp_path / "mine").iterdir()] == ["thesis.tex"]
+
+
+def test_one_run_at_a_time_in_a_folder(dataset, tmp_path):
+    arguments = ["shard", str(dataset), "-o", str(tmp_path / "out"), "--name", "mini"]
+    held = lock_folder(tmp_path / "out")
+    refused = CliRunner().invoke(app, arguments)
+    assert (refused.exit_code, f"out is in use by pid {os.getpid()}" in refused.output) == (5, True)
+    assert refused.output.count("\n") == 1
+    assert [path.name for path in (tmp_path / "out").iterdir()] == [".lock"]
+    held.close()
+    # What a killed process leaves: a lock file that nobody holds.
+    (tmp_path / "out" / ".lock").write_text("pid 1 on moon since 1969")
+    done = CliRunner().invoke(app, arguments)
+    assert done.exit_code == 0, done.output
+    assert not (tmp_path / "out" / ".lock").exists()
+
+
+@contextmanager
+def files_up_to(size):
+    """As on a disk that is full: whatever is longer is not written (EFBIG stands for ENOSPC)."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_full_disk_ends_with_one_sentence_and_the_next_run_goes_on(dataset, tmp_path):
+    def run(out):
+        arguments = ["shard", str(dataset), "-o", str(tmp_path / out), "--name", "mini", "--per-shard", "2"]
+        return CliRunner().invoke(app, arguments)
+
+    def tars(out):
+        return {path.name: path.stat().st_size for path in sorted((tmp_path / out).glob("*.tar"))}
+
+    assert run("whole").exit_code == 0
+    for limit in sorted({*tars("whole").values(), 100}):
+        with files_up_to(limit - 1):
+            full = run(f"after {limit}")
+        assert full.exit_code == 5, full.output
+        assert full.output.count("\n") == 1
+        assert "cannot be written: " in full.output
+        # Nothing half-written under a final name, and nothing else is left lying about.
+        out = tmp_path / f"after {limit}"
+        left = {path.name for path in out.rglob("*") if path.is_file()}
+        assert all(size == tars("whole")[name] for name, size in tars(out.name).items())
+        assert not any(name.startswith(".partial") for name in left)
+        assert "index.json" not in left
+        kept = {path: path.stat().st_mtime_ns for path in out.glob("*.tar")}
+        assert run(out.name).exit_code == 0
+        assert contents(out) == contents(tmp_path / "whole")
+        assert {path: path.stat().st_mtime_ns for path in kept} == kept
+
+
+def test_a_process_that_is_gone_is_not_waited_for(dataset, tmp_path):
+    plan, out = planned(dataset, per_shard=2), tmp_path / "out"
+    claim_folder(out, plan)
+    first = {"meter": Silent(), "workers": 1, "limits": Limits(), "world": 2}
+    write_planned(out, plan, rank=0, **first)
+    with pytest.raises(
+        SetupError, match="process 1 ended before it wrote all its shards, first mini"
+    ) as gone:
+        wait_for_parts(out, plan, world=2)
+    assert (gone.value.code, gone.value.exit_code) == ("E520", 5)
+    alive = lock_rank(out, 1)
+
+    def other():
+        time.sleep(0.5)
+        write_planned(out, plan, rank=1, **first)
+
+    thread = threading.Thread(target=other)
+    thread.start()
+    wait_for_parts(out, plan, world=2)
+    thread.join()
+    alive.close()
+    publish(out, plan, source="mini")
+    write(plan, tmp_path / "one")
+    assert contents(out) == contents(tmp_path / "one")
+
+
+def test_what_is_left_of_killed_processes_does_not_stay(dataset, tmp_path):
+    plan, out = planned(dataset), tmp_path / "out"
+    write(plan, out)
+    whole = contents(out)
+    # Killed while it wrote a note, and killed between the index and the removal of the notes.
+    for left in ("parts/.partial-12345678-mini-train-000000.json", ".lock-1", "parts/mini-train-000000.json"):
+        note(out / left, "{}")
+    assert claim_folder(out, plan)
+    assert contents(out) == whole
+    (out / "index.json").unlink()
+    note(out / "parts" / ".partial-12345678-mini-train-000000.json", "{")
+    write(plan, out)
+    assert contents(out) == whole
 
 
 def test_what_open_videos_reads_is_what_was_listed(dataset, tmp_path):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,13 +22,13 @@ from transfer3d.data.datasets.listing import Entry, Listing
 from transfer3d.data.isolated import Fault, Limits, isolated_map
 from transfer3d.data.prepare import Order, Prepared, prepare
 from transfer3d.data.shard_writer import Sample, write_index, write_shard
-from transfer3d.data.shards import Shard
+from transfer3d.data.shards import INDEX, Shard
 from transfer3d.data.videoset import Dropped
-from transfer3d.errors import DataError, UsageError
-from transfer3d.files import sha256_file, write_text
+from transfer3d.errors import DataError, SetupError, UsageError
+from transfer3d.files import Lock, sha256_file, write_text
 from transfer3d.progress import Meter
 
-PLAN, PARTS = "plan.json", "parts"
+PLAN, PARTS, LOCK = "plan.json", "parts", ".lock"
 SPLITS = ("train", "val", "test", "unlabelled")
 SHARDS = 64  # of a split, where it is large enough: many small shards divide well
 SMALLEST, LARGEST = 16, 500
@@ -113,11 +114,29 @@ def plan_shards(listing: Listing, config: ShardConfig) -> Plan:
     return Plan(config, listing, shards, digest)
 
 
-def claim_folder(folder: Path, plan: Plan) -> bool:
-    """Notes the plan in the folder; returns whether its shards are finished already.
+def lock_folder(folder: Path) -> Lock:
+    """Keeps other runs out of the folder.
 
     Raises:
-        UsageError: the folder holds something else.
+        UsageError: the folder holds something else than shards.
+        SetupError: another run works there, or it cannot be written.
+    """
+    used = folder.exists() and (not folder.is_dir() or any(p.name != LOCK for p in folder.iterdir()))
+    if used and not (folder / PLAN).is_file():
+        raise UsageError("E211", f"{folder} is no empty folder. Give a new one.")
+    return Lock(folder / LOCK, f"{folder}")
+
+
+def lock_rank(folder: Path, rank: int) -> Lock:
+    """Shows that a process is alive, to the one that waits for its shards."""
+    return Lock(folder / f"{LOCK}-{rank}", f"{folder}, process {rank},")
+
+
+def claim_folder(folder: Path, plan: Plan) -> bool:
+    """Notes the plan in the locked folder; returns whether its shards are finished already.
+
+    Raises:
+        UsageError: the folder holds shards of another plan.
     """
     note = folder / PLAN
     if note.is_file():
@@ -126,11 +145,12 @@ def claim_folder(folder: Path, plan: Plan) -> bool:
                 "E211",
                 f"{folder} holds shards of other videos or options. Give a new folder, or the same options.",
             )
-        for left in folder.glob(".partial-*"):  # of a run that was killed
+        for left in (*folder.rglob(".partial-*"), *folder.glob(f"{LOCK}-*")):  # of a run that was killed
             left.unlink()
-        return (folder / "index.json").is_file()
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UsageError("E211", f"{folder} is no empty folder. Give a new one.")
+        finished = (folder / INDEX).is_file()
+        if finished:
+            shutil.rmtree(folder / PARTS, ignore_errors=True)
+        return finished
     facts = {"digest": plan.digest, "shards": len(plan.shards), **plan.config.model_dump()}
     write_text(note, json.dumps(facts, indent=2) + "\n")
     return False
@@ -147,14 +167,32 @@ def write_planned(
             meter.update(len(videos))
 
 
-def wait_for_parts(folder: Path, plan: Plan) -> None:
+def wait_for_parts(folder: Path, plan: Plan, *, world: int = 1) -> None:
     """Returns when all processes have written their shards.
 
-    By looking at the folder: a collective operation would give up after half an hour.
+    By looking at the folder: a collective operation would give up after half an hour, and not all launchers
+    end the others when one process dies.
+
+    Raises:
+        SetupError: a process is gone, and has not written all its shards.
     """
-    for name, _, _ in plan.shards:
+    for number, (name, _, _) in enumerate(plan.shards):
+        rank = number % world
         while _read_part(folder, name) is None:
+            if rank and _is_gone(folder, rank) and _read_part(folder, name) is None:
+                raise SetupError(
+                    "E520", f"process {rank} ended before it wrote all its shards, first {name}. Look at what "
+                    "it says; the same command again goes on."
+                )  # fmt: skip
             time.sleep(POLL_S)
+
+
+def _is_gone(folder: Path, rank: int) -> bool:
+    try:
+        lock_rank(folder, rank).close()
+    except SetupError:
+        return False
+    return True
 
 
 def publish(folder: Path, plan: Plan, *, source: str) -> list[Dropped]:

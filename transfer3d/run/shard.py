@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +17,8 @@ from transfer3d.data.isolated import Limits
 from transfer3d.data.sharding import (
     ShardConfig,
     claim_folder,
+    lock_folder,
+    lock_rank,
     plan_shards,
     publish,
     wait_for_parts,
@@ -85,15 +88,24 @@ def shard_dataset(
     accelerator = make_accelerator("fp32")
     rank, world = accelerator.process_index, accelerator.num_processes
     main = accelerator.is_main_process
-    finished = on_main(accelerator, lambda: claim_folder(out, plan))
-    if not finished:
-        mine = sum(len(videos) for _, _, videos in plan.shards[rank::world])
-        with progress("sharding", mine, console=console, quiet=not main) as meter:
-            write_planned(out, plan, meter, workers=workers, limits=limits, rank=rank, world=world)
-        if main:
-            wait_for_parts(out, plan)
-            publish(out, plan, source=f"{layout} {request.root.name}")
-    report = _report(layout, listing, out, finished) if main else None
+    with ExitStack() as held:
+
+        def claim() -> bool:
+            held.callback(lock_folder(out).close)
+            return claim_folder(out, plan)
+
+        finished = on_main(accelerator, claim)
+        if not finished:
+            if rank:
+                held.callback(lock_rank(out, rank).close)
+            accelerator.wait_for_everyone()
+            mine = sum(len(videos) for _, _, videos in plan.shards[rank::world])
+            with progress("sharding", mine, console=console, quiet=not main) as meter:
+                write_planned(out, plan, meter, workers=workers, limits=limits, rank=rank, world=world)
+            if main:
+                wait_for_parts(out, plan, world=world)
+                publish(out, plan, source=f"{layout} {request.root.name}")
+        report = _report(layout, listing, out, finished) if main else None
     accelerator.end_training()
     return report
 
