@@ -12,6 +12,10 @@ SOURCES = [
     ("test_resnet", "p3d"),
     ("test_resnet", "v4d"),
     ("test_resnet", "f4d"),
+    ("test_resnet", "i3ds"),
+    ("test_resnet", "r3d"),
+    ("test_googlenet", "i3d"),
+    ("test_densenet", "densenet3d"),
     ("test_densenet", "t3d"),
 ]
 

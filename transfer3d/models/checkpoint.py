@@ -150,6 +150,9 @@ def metadata_strings(path: str | Path) -> dict[str, str]:
 def load(path: str | Path) -> VideoStudent:
     """Builds the student that a checkpoint describes and fills it, in eval mode on the CPU.
 
+    The header is checked against the file's size and the network's shapes, every tensor for NaN. The digest
+    is not: reading it costs more than loading; `transfer3d info` does.
+
     Args:
         path: a file written by `save`, a folder that holds it as `model.safetensors`, or
             `hf_hub:user/name@revision`.
