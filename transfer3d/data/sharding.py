@@ -181,8 +181,8 @@ def wait_for_parts(folder: Path, plan: Plan, *, world: int = 1) -> None:
         while _read_part(folder, name) is None:
             if rank and _is_gone(folder, rank) and _read_part(folder, name) is None:
                 raise SetupError(
-                    "E520", f"process {rank} ended before it wrote all its shards, first {name}. Look at what "
-                    "it says; the same command again goes on."
+                    "E520", f"process {rank} ended before it wrote all its shards, first {name}. Look at "
+                    "what it says; the same command again goes on."
                 )  # fmt: skip
             time.sleep(POLL_S)
 
