@@ -1,5 +1,6 @@
 """`transfer3d recipe ls|show|validate`."""
 
+from itertools import groupby
 from typing import Annotated
 
 import typer
@@ -14,17 +15,26 @@ app = typer.Typer(
 
 @app.command()
 def ls(json: options.Json = False) -> None:
-    """List the built-in recipes.
+    """List the built-in recipes by paper, with the table or section that their numbers come from.
 
     Example: `transfer3d recipe ls`
     """
-    from transfer3d.recipes.load import list_recipes
+    from transfer3d.recipes.load import list_recipes, load_recipe
 
-    names = list_recipes()
+    recipes = {name: load_recipe(name) for name in list_recipes()}
     if json:
-        print_json(names)
-    else:
-        out().print("\n".join(names))
+        print_json(
+            [
+                {"name": name, "task": recipe.task, "student": recipe.student, "source": recipe.source}
+                for name, recipe in recipes.items()
+            ]
+        )
+        return
+    width = max(map(len, recipes)) + 2
+    for paper, names in groupby(recipes, key=lambda name: name.partition("/")[0]):
+        out().print(f"{paper}:")
+        for name in names:
+            out().print(f"  {name:<{width}}{recipes[name].source}".rstrip())
 
 
 @app.command()
@@ -42,14 +52,13 @@ def show(
 
 @app.command()
 def validate(name: Annotated[str, typer.Argument(help="Built-in name or TOML file.")]) -> None:
-    """Check a recipe: every key, and that its student can be built.
+    """Check a recipe: every key, and that its students and its teacher can be built.
 
     Example: `transfer3d recipe validate my.toml`
     """
     from transfer3d.recipes.load import load_recipe
-    from transfer3d.run.students import check_student
+    from transfer3d.run.validate import check_recipe
 
     recipe = load_recipe(name)
-    if recipe.student:
-        check_student(recipe)
+    check_recipe(recipe)
     out().print(f"{name}: a valid recipe for `transfer3d {recipe.task}`")

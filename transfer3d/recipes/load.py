@@ -141,6 +141,10 @@ def _sentences(error: ValidationError) -> Iterator[str]:
             yield f"unknown key '{key}'{did_you_mean(path[-1], _keys(path[:-1]))}"
         elif problem["type"] == "missing":
             yield f"key '{key}' is missing"
+        elif problem["type"] == "literal_error":
+            known = re.findall(r"'([^']*)'", problem["ctx"]["expected"])
+            near = did_you_mean(str(problem["input"]), known)
+            yield f"{key} = {problem['input']!r}{near}: one of {', '.join(known)}"
         else:
             yield f"{key} = {problem['input']!r}: {problem['msg'][0].lower() + problem['msg'][1:]}"
 

@@ -1,0 +1,195 @@
+"""The papers' recipes: each experiment has one, its numbers are the printed ones, its networks can be built,
+and two steps of it run in miniature."""
+
+import re
+from collections import Counter
+from dataclasses import asdict
+from functools import cache
+
+import pytest
+import torch
+from rich.console import Console
+
+from transfer3d.data.pipeline import clip_batches
+from transfer3d.data.source import open_videos
+from transfer3d.engine.distributed import make_accelerator
+from transfer3d.engine.supervised import Supervised
+from transfer3d.engine.trainer import Trainer
+from transfer3d.models.image import create_image_model
+from transfer3d.models.registry import entry, families
+from transfer3d.recipes.load import list_recipes, load_recipe, recipe_folder, stages_of
+from transfer3d.recipes.schema import ClipConfig, Recipe
+from transfer3d.run.fit import trainer_config
+from transfer3d.run.students import build_student
+from transfer3d.run.validate import check_recipe
+from transfer3d.transfer.correspondence import Correspondence
+from transfer3d.transfer.teacher import FrozenTeacher
+
+PAPERS = ("p3d", "t3d", "v4d", "f4d")
+NAMES = [name for name in list_recipes() if name.startswith(PAPERS)]
+EXPERIMENTS = {
+    # Rows of a table (or results of a figure) that a paper trained; the other rows are other papers' figures.
+    "p3d/table1": 5, "p3d/table2": 2,
+    "t3d/table2": 2, "t3d/table3": 2, "t3d/table4": 4, "t3d/table5": 2, "t3d/table6": 4, "t3d/table8": 6,
+    "t3d/table9": 3, "t3d/table10": 12,
+    "v4d/table2a": 5, "v4d/table2c": 3, "v4d/table2d": 4, "v4d/table2e": 4, "v4d/table3": 2, "v4d/table4": 1,
+    "v4d/table5": 1, "v4d/table6": 1,
+    "f4d/figure5": 3, "f4d/figure6": 2, "f4d/figure7": 1, "f4d/figure8": 2,
+    "f4d/table2": 8, "f4d/table3": 5, "f4d/table4": 7, "f4d/table5": 3,
+}  # fmt: skip
+
+
+def runs_of(name):
+    """The runs that a recipe makes: itself, or its stages."""
+    recipe = load_recipe(name)
+    return list(stages_of(recipe).values()) or [recipe]
+
+
+def test_every_experiment_has_its_recipe():
+    titles = [re.match(r"(\w+/(?:table|figure)\d+[a-e]?)-", name) for name in NAMES]
+    assert Counter(title[1] for title in titles if title) == EXPERIMENTS
+    assert len(NAMES) == sum(EXPERIMENTS.values()) + 5  # and how each paper trains in general
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_recipe_says_where_its_numbers_come_from(name):
+    text = (recipe_folder() / f"{name}.toml").read_text(encoding="utf-8")
+    paper = name[:3].upper()
+    assert text.startswith(f"# {paper} ")
+    source = load_recipe(name).source
+    assert source.startswith(paper)
+    table = re.search(r"/(table|figure)(\d+[a-e]?)", name)
+    if table:
+        kind, number = table.groups()
+        assert kind in source
+        assert number in re.findall(r"\d+[a-e]?", source)
+
+
+def epochs_of(recipe):
+    return [round(share * recipe.epochs) for share in recipe.schedule.milestones]
+
+
+def test_the_papers_numbers():
+    """P3D 3.3, 4; T3D 4.4; V4D 4.2, 4.3; F4D 4.2, 4.3."""
+    p3d = load_recipe("p3d/table1-p3d")
+    assert (p3d.batch_size, p3d.lr, p3d.max_steps, p3d.dropout, p3d.batch_norm) == (
+        128,
+        1e-3,
+        7500,
+        0.9,
+        "partial",
+    )
+    assert [share * p3d.max_steps for share in p3d.schedule.milestones] == [3000, 6000]
+    assert p3d.clip == ClipConfig(frames=16, stride=1, size=160, crop=(182, 242))
+    sports = load_recipe("p3d/table2-p3d199-sports1m")
+    assert (sports.max_steps, sports.dropout, sports.student) == (150_000, 0.1, "p3d_resnet152")
+    assert [share * 150_000 for share in sports.schedule.milestones] == [60_000, 120_000]
+    t3d = load_recipe("t3d/table4-t3d")
+    assert (t3d.batch_size, t3d.lr, t3d.epochs, t3d.schedule.kind) == (64, 0.1, 200, "plateau")
+    assert (t3d.optimizer.name, t3d.optimizer.weight_decay, t3d.optimizer.momentum) == ("sgd", 1e-4, 0.9)
+    assert t3d.clip == ClipConfig(frames=32, stride=2, size=224, crop=256)
+    transfer, kinetics, ucf = runs_of("t3d/table8-t3d-ft-transfer")
+    assert (transfer.task, transfer.batch_size, transfer.epochs, transfer.lr) == ("correspond", 32, 150, 0.1)
+    assert (transfer.correspondence.pairs, epochs_of(transfer)) == ("one-to-one", [30, 60, 90, 120])
+    assert (kinetics.task, kinetics.data_share, ucf.data) == ("finetune", 0.5, "ucf101-split1")
+    v4d = load_recipe("v4d/table2a-v4d-resnet18")
+    assert (v4d.lr, v4d.epochs, v4d.optimizer.weight_decay) == (0.01, 100, 1e-5)
+    assert epochs_of(v4d) == [35, 60, 80]
+    assert v4d.clip == ClipConfig(frames=4, stride=8, size=224, crop=(256, 320), units=4)
+    backbone, still, everything = runs_of("v4d/table4-v4d-resnet50-kinetics")
+    assert [stage.student for stage in (backbone, still, everything)] == [
+        "i3ds_resnet50", "v4d_resnet50", "v4d_resnet50"
+    ]  # fmt: skip
+    assert (backbone.clip.units, everything.clip.units, everything.clip.frames) == (1, 4, 8)
+    assert (still.optimizer.lr_scale, everything.optimizer.lr_scale) == ({"*.after*": 0}, {})
+    assert (backbone.start, still.start) == ("i3ds_resnet50.safetensors", None)
+    f4d = load_recipe("f4d/figure5-imagenet-8-frames")
+    assert (f4d.batch_size, f4d.lr, f4d.epochs, f4d.optimizer.momentum) == (128, 0.01, 80, 0.9)
+    assert epochs_of(f4d) == [20, 40, 60]
+    assert f4d.clip == ClipConfig(frames=8, stride=4, size=224, crop=(256, 256), units=4)
+    assert [stage.data for stage in runs_of("f4d/figure8-hmdb51")] == ["kinetics400", "hmdb51-split1"]
+
+
+BUILT = set()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_recipe_builds(name):
+    """On `meta`: the student takes its clips, the teacher exists. The same networks are built once."""
+    for recipe in runs_of(name):
+        teacher = recipe.teacher if recipe.task == "correspond" else None
+        key = (recipe.student, str(recipe.student_args), recipe.clip, teacher)
+        if key not in BUILT:
+            check_recipe(recipe)
+            BUILT.add(key)
+
+
+TEACHERS = {"densenet121": "test_densenet", "resnet50": "test_resnet"}
+
+
+def miniature(recipe: Recipe) -> Recipe:
+    """The same training of the tiny student of the family, on 4 clips of 32 pixels and at most 8 frames."""
+    name = recipe.given("student")
+    options = {} if name in families() else dict(entry(name).options)
+    family = name if name in families() else entry(name).family
+    options |= {key: value for key, value in recipe.student_args.items() if key != "spec"}
+    if family == "v4d":  # the tiny one has stages of one block, behind which a standard place need not be
+        options = {
+            key: [f"{s}.0" for s in value] if key == "stages" else value for key, value in options.items()
+        }
+    clip = ClipConfig(
+        frames=min(recipe.clip.frames or 8, 8), stride=1, size=32, crop=40, units=recipe.clip.units
+    )
+    return recipe.model_copy(
+        update={
+            "student": f"{family}_tiny", "student_args": options, "clip": clip, "start": None, "data": "",
+            "teacher": TEACHERS.get(recipe.teacher or ""), "weights": "none", "precision": "fp32",
+            "batch_size": 4, "max_steps": 2, "epochs": None, "workers": 0, "source": "", "data_share": 1.0,
+        }
+    )  # fmt: skip
+
+
+@cache
+def two_steps(folder: str, dumped: str) -> tuple[int, int, int]:
+    """Runs a miniature; returns its steps, and how many of how many parameters have changed."""
+    recipe = Recipe.model_validate_json(dumped)
+    corresponds = recipe.task == "correspond"
+    videos = open_videos(folder, split=None if corresponds else "train", labelled=not corresponds)
+    student = build_student(recipe, num_classes=len(videos.classes))
+    if corresponds:
+        teacher = FrozenTeacher(create_image_model(recipe.given("teacher"), "none"))
+        objective = Correspondence(teacher, student, recipe.correspondence, seed=0)
+    else:
+        objective = Supervised(student, recipe.label_smoothing)
+
+    def batches(first_step):
+        sizes = {"batch_size": 4, "steps": 2, "seed": 0, "start_step": first_step}
+        return clip_batches(videos, student.clip, augment=recipe.augment, **sizes)
+
+    trainer = Trainer(
+        objective,
+        batches,
+        trainer_config(recipe),
+        accelerator=make_accelerator("fp32"),
+        folder=None,
+        publish=lambda _name, _metrics: None,
+        validate=None if corresponds else lambda: {"score": 0.0},
+        console=Console(quiet=True),
+    )
+    before = {name: parameter.clone() for name, parameter in student.named_parameters()}
+    trainer.run()
+    changed = [
+        name for name, parameter in student.named_parameters() if not torch.equal(parameter, before[name])
+    ]
+    return trainer.step, len(changed), len(before)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_two_steps_run_in_miniature(name, digits_folder):
+    """With the recipe's optimiser, schedule and augmentation. Equal miniatures run once."""
+    for recipe in runs_of(name):
+        small = miniature(recipe)
+        steps, changed, parameters = two_steps(str(digits_folder / "shards"), small.model_dump_json())
+        assert steps == 2
+        assert changed > 0.6 * parameters
+        assert asdict(build_student(small, num_classes=0).clip)["units"] == (recipe.clip.units or 1)
