@@ -131,15 +131,16 @@ def test_every_video_is_decoded_once_for_all_its_views(videos, monkeypatch):
 class Limited(nn.Module):
     """Has no memory for more than `most` clips."""
 
-    def __init__(self, student, most):
+    def __init__(self, student, most, error=None):
         super().__init__()
         self.inner, self.most, self.seen = student, most, []
+        self.error = error or torch.OutOfMemoryError()
         self.clip, self.model_name, self.trunk = student.clip, student.model_name, student.trunk
 
     def forward(self, clips):
         self.seen.append(len(clips))
         if len(clips) > self.most:
-            raise torch.OutOfMemoryError
+            raise self.error
         return self.inner(clips)
 
 
@@ -160,6 +161,17 @@ def test_micro_batches_halve_until_they_fit(videos):
     assert len(units.seen) < 8
 
 
+def test_a_cpu_out_of_memory_is_told_from_other_errors(videos):
+    full = RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory: 9 bytes")
+    limited = Limited(student_of("p3d"), 2, full)
+    protocol = named_protocol("dense", clips=4)
+    score_videos(limited, videos, make_accelerator("fp32"), protocol, clips_per_step=4)
+    assert limited.seen == [4, *[2] * 6]
+    broken = Limited(student_of("p3d"), 2, RuntimeError("shapes do not fit"))
+    with pytest.raises(RuntimeError, match="shapes do not fit"):
+        score_videos(broken, videos, make_accelerator("fp32"), protocol, clips_per_step=4)
+
+
 def test_combinations_take_less_than_one_view_at_a_time(videos, monkeypatch):
     student, protocol = student_of("v4d"), named_protocol("v4d")
     whole = score_videos(student, videos, make_accelerator("fp32"), protocol)
@@ -175,6 +187,16 @@ def test_combinations_take_less_than_one_view_at_a_time(videos, monkeypatch):
     scores = score_videos(student, videos, make_accelerator("fp32"), protocol, clips_per_step=20)
     assert seen == [(2, 20), (1, 10), *[(1, 5)] * 9]
     torch.testing.assert_close(scores.videos_NK, whole.videos_NK)
+
+
+@pytest.mark.parametrize("family", ["p3d", "v4d"])
+def test_probabilities_are_in_fp32_whatever_the_network_computes_in(videos, family):
+    protocol = named_protocol("v4d")
+    scores = score_videos(student_of(family), videos, make_accelerator("bf16"), protocol)
+    exact = score_videos(student_of(family), videos, make_accelerator("fp32"), protocol)
+    for rough_VK, exact_VK in zip(scores.views_VK, exact.views_VK, strict=True):
+        assert (rough_VK.sum(-1) - 1).abs().max() < 1e-5
+        torch.testing.assert_close(rough_VK, exact_VK, atol=0.1, rtol=0)
 
 
 def test_a_first_size_follows_the_clip():

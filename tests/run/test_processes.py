@@ -14,6 +14,7 @@ from rich.console import Console
 
 import transfer3d
 from transfer3d.evaluate.protocols import CENTRE
+from transfer3d.evaluate.scores import load_scores
 from transfer3d.run.evaluate import evaluate_file
 
 pytestmark = pytest.mark.proc
@@ -33,22 +34,27 @@ def launch(processes, *arguments):
 def checkpoint(tmp_path_factory):
     path = tmp_path_factory.mktemp("student") / "student.safetensors"
     names = [f"{digit}_{way}" for digit in range(10) for way in ("down", "left", "right", "up")]
-    transfer3d.save(transfer3d.create_model("p3d_tiny", num_classes=40, seed=1), path, class_names=names)
+    student = transfer3d.create_model("p3d_tiny", num_classes=40, seed=1)
+    student.head.weight.data.normal_()  # scores so far apart that rounding does not decide
+    transfer3d.save(student, path, class_names=names)
     return path
 
 
 def test_evaluation_gives_the_same_numbers_from_one_and_two_processes(checkpoint, digits_folder, tmp_path):
-    reports = []
+    reports, scores = [], []
     for processes in (1, 2):
         out = tmp_path / f"report-{processes}.json"
         done = launch(
             processes, "evaluate", checkpoint, "--data", digits_folder / "shards", "--split", "train",
-            "--workers", "0", "--precision", "fp32", "-o", out,
+            "--workers", "0", "--precision", "fp32", "--protocol", "p3d", "-o", out,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
         reports.append(json.loads(out.read_text()))
-    assert reports[0]["expected"] == 80
+        scores.append(load_scores(out)[0])
+    assert (reports[0]["expected"], reports[0]["views"]) == (80, 1600)
     assert reports[0] == reports[1]
+    assert scores[0].keys == scores[1].keys
+    torch.testing.assert_close(torch.cat(scores[0].views_VK), torch.cat(scores[1].views_VK))
 
 
 def test_two_processes_train_one_student(digits_folder, tmp_path):

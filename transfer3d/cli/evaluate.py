@@ -72,9 +72,9 @@ def evaluate(
         _show(fuse_reports(files, weights=weights, labels=labels, out=out), json)
         return
     if len(files) > 1 or fuse_weights is not None:
-        raise UsageError("E222", "one checkpoint at a time. To fuse reports, say --fuse.")
+        raise UsageError("E226", "one checkpoint at a time. To fuse reports, say --fuse.")
     if data is None:
-        raise UsageError("E222", "evaluate needs videos. Name them with --data.")
+        raise UsageError("E226", "evaluate needs videos. Name them with --data.")
     chosen = named_protocol(protocol, clips=clips, crops=crops, reverse=reverse, seed=seed)
     report = evaluate_file(
         files[0],
@@ -97,7 +97,7 @@ def _numbers(text: str) -> list[float]:
     try:
         return [float(number) for number in text.split(",")]
     except ValueError:
-        raise UsageError("E222", f"--fuse-weights {text}: not of the form 1,1.5.") from None
+        raise UsageError("E226", f"--fuse-weights {text}: not of the form 1,1.5.") from None
 
 
 def _show(report: dict[str, Any], as_json: bool) -> None:

@@ -26,7 +26,7 @@ def fuse_scores(reports: Sequence[Path], weights: Sequence[float] | None = None)
     """
     if weights is not None and (len(weights) != len(reports) or min(weights) < 0 or not sum(weights) > 0):
         raise UsageError(
-            "E222", f"--fuse-weights {list(weights)}: {len(reports)} numbers, none negative, not all 0."
+            "E226", f"--fuse-weights {list(weights)}: {len(reports)} numbers, none negative, not all 0."
         )
     loaded = [load_scores(report) for report in reports]
     (first, facts), others = loaded[0], loaded[1:]

@@ -64,13 +64,16 @@ class MicroBatches:
         """Returns scores, or None where memory does not suffice; by then what was computed is let go."""
         try:
             return self.forward(clips_u8, self.size).float().cpu()
-        except torch.OutOfMemoryError:
-            return None
+        except RuntimeError as error:
+            # A GPU's is a class of its own, a CPU's is told by its text.
+            if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error):
+                return None
+            raise
 
     def _halve(self) -> None:
         if self.size == 1 or not (self._divisible or self.size // self._clips_of_a_view > 1):
             raise SetupError(
-                "E520", "one view does not fit into memory. Test with smaller clips, or on a larger device."
+                "E523", "one view does not fit into memory. Test with smaller clips, or on a larger device."
             )
         self.size //= 2
         if torch.cuda.is_available():

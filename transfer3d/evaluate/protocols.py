@@ -86,22 +86,22 @@ def named_protocol(
     """
     if name not in PROTOCOLS:
         near = did_you_mean(name, PROTOCOLS)
-        raise UsageError("E221", f"no protocol '{name}'{near}: there are {', '.join(PROTOCOLS)}.")
+        raise UsageError("E225", f"no protocol '{name}'{near}: there are {', '.join(PROTOCOLS)}.")
     protocol = PROTOCOLS[name]
     if name != "dense" and (clips is not None or crops is not None):
         raise UsageError(
-            "E221", f"--protocol {name} has its own clips and crops. Choose them with --protocol dense."
+            "E225", f"--protocol {name} has its own clips and crops. Choose them with --protocol dense."
         )
     plan = replace(protocol.plan, seed=seed)
     if clips is not None:
         plan = replace(plan, count=clips)
     if crops is not None:
         if crops not in get_args(Crops):
-            raise UsageError("E221", f"--crops {crops}: there are 1, 3 and 10.")
+            raise UsageError("E225", f"--crops {crops}: there are 1, 3 and 10.")
         plan = replace(plan, crops=crops)
     if reverse is not None:
         if reverse not in get_args(Reversal):
-            raise UsageError("E221", f"--reverse {reverse}: there are frames and units.")
+            raise UsageError("E225", f"--reverse {reverse}: there are frames and units.")
         plan = replace(plan, reverse=reverse)
     return replace(protocol, plan=plan)
 
@@ -109,6 +109,6 @@ def named_protocol(
 def check_protocol(protocol: Protocol, student: VideoStudent) -> None:
     """Raises UsageError where a student cannot be tested so."""
     if protocol.plan.reverse == "units" and student.clip.units == 1:
-        raise UsageError("E221", f"--reverse units: {student.model_name} sees single clips, not units.")
+        raise UsageError("E225", f"--reverse units: {student.model_name} sees single clips, not units.")
     if protocol.combinations and family_of(student.model_name) == "f4d":
-        raise UsageError("E221", f"{student.model_name} takes all units in one pass: use --protocol f4d.")
+        raise UsageError("E225", f"{student.model_name} takes all units in one pass: use --protocol f4d.")

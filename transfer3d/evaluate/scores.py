@@ -105,7 +105,7 @@ def load_scores(report: Path) -> tuple[Scores, ScoreFacts]:
     for path in (tensors_file, facts_file):
         if not path.is_file():
             raise UsageError(
-                "E222", f"{report}: no scores beside it ({path.name}). `transfer3d evaluate -o` writes them."
+                "E226", f"{report}: no scores beside it ({path.name}). `transfer3d evaluate -o` writes them."
             )
     try:
         facts = ScoreFacts.model_validate_json(facts_file.read_bytes())

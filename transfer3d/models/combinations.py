@@ -129,7 +129,8 @@ def _sum_of_scores(
         for hood in hoods
     ]
     video = torch.stack(torch.broadcast_tensors(*pooled)).mean(0)
-    scores = student.forward_head(video.flatten(0, last + 1)).softmax(-1)
+    logits = student.forward_head(video.flatten(0, last + 1))
+    scores = logits.softmax(-1, dtype=torch.promote_types(logits.dtype, torch.float32))
     return scores.unflatten(0, (units.shape[0], -1)).sum(1)
 
 

@@ -142,7 +142,7 @@ def _sentences(error: ValidationError) -> Iterator[str]:
         elif problem["type"] == "missing":
             yield f"key '{key}' is missing"
         elif problem["type"] == "literal_error":
-            known = re.findall(r"'([^']*)'", problem["ctx"]["expected"])
+            known = re.findall(r"'([^']*)'", problem.get("ctx", {}).get("expected", ""))
             near = did_you_mean(str(problem["input"]), known)
             yield f"{key} = {problem['input']!r}{near}: one of {', '.join(known)}"
         else:
