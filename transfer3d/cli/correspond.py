@@ -20,6 +20,12 @@ def correspond(
         str | None,
         typer.Option(help="Student name or checkpoint file. Default: the one paired with the teacher."),
     ] = None,
+    pairs: Annotated[
+        str | None,
+        typer.Option(
+            metavar="in-batch|one-to-one|hard", help="Which pairs are shown as mismatched. Default: in-batch."
+        ),
+    ] = None,
     data: options.Data = None,
     out: options.Out = None,
     recipe: options.RecipeName = None,
@@ -36,10 +42,11 @@ def correspond(
     from transfer3d.run.commands import resolve
     from transfer3d.run.train import train
 
+    chosen = [] if pairs is None else [f"correspondence.pairs={pairs}"]
     resolved = resolve(
         "correspond",
         recipe,
-        set_ or (),
+        [*chosen, *(set_ or ())],
         resumed=out if resume else None,
         teacher=teacher,
         weights=weights,

@@ -10,6 +10,8 @@ from rich.console import Console
 
 from transfer3d.data.source import open_videos
 from transfer3d.data.subset import share_of
+from transfer3d.errors import UsageError
+from transfer3d.models.checkpoint import load
 from transfer3d.models.image import create_image_model
 from transfer3d.models.registry import list_models
 from transfer3d.recipes.schema import Recipe
@@ -17,8 +19,9 @@ from transfer3d.run.builtin_data import data_folder, data_text
 from transfer3d.run.fit import fit
 from transfer3d.run.session import Session, open_session
 from transfer3d.run.start import start_from
-from transfer3d.run.students import build_student, check_student, parent_facts
+from transfer3d.run.students import build_student, check_student, is_file, parent_facts
 from transfer3d.transfer.correspondence import Correspondence
+from transfer3d.transfer.health import alarms
 from transfer3d.transfer.teacher import FrozenTeacher, paired_student
 
 
@@ -43,7 +46,10 @@ def correspond(
         UsageError: the recipe is for another task, names no teacher, or a student that cannot take its clip.
     """
     recipe.expect_task("correspond")
-    name = recipe.student or paired_student(recipe.given("teacher"), list_models())
+    teacher = recipe.given("teacher")
+    if recipe.student is None and is_file(teacher):
+        raise UsageError("E214", f"{teacher} is a video teacher, which goes with any student: name one.")
+    name = recipe.student or paired_student(teacher, list_models())
     recipe = recipe.model_copy(update={"student": name})
     check_student(recipe)
     title = f"correspond-{Path(name).stem}"
@@ -60,9 +66,9 @@ def correspond(
 def _train(session: Session) -> None:
     recipe = session.recipe
     name = recipe.given("teacher")
-    teacher = FrozenTeacher(create_image_model(name, recipe.weights, seed=recipe.seed))
+    teacher = build_teacher(recipe)
     digest = teacher.digest()
-    student = build_student(recipe, num_classes=0)
+    student = build_student(recipe, num_classes=teacher.num_classes if recipe.correspondence.kd else 0)
     if recipe.start:
         session.say(start_from(student, recipe.start, ()))
     session.say(
@@ -87,5 +93,16 @@ def _train(session: Session) -> None:
     told = (
         (name, metrics.get(f"{name}_accuracy", math.nan)) for name in ("matched", "mismatched", "balanced")
     )
-    shown = ", ".join(f"{name} {accuracy:.1%}" for name, accuracy in told)
-    session.say(f"{shown} (chance 50 %) -> {session.path / 'model.safetensors'}")
+    shown = ", ".join(f"{name} {accuracy:.1%}" for name, accuracy in told if not math.isnan(accuracy))
+    shown = f"{shown} (chance 50 %)" if shown else f"loss {metrics['loss']:.4g}"
+    session.say(f"{shown} -> {session.path / 'model.safetensors'}")
+    for alarm in alarms(metrics):
+        session.say(f"look at this: {alarm}")
+
+
+def build_teacher(recipe: Recipe) -> FrozenTeacher:
+    """Builds the recipe's teacher: a timm model, or a student's checkpoint file."""
+    name = recipe.given("teacher")
+    if is_file(name):
+        return FrozenTeacher(load(name))
+    return FrozenTeacher(create_image_model(name, recipe.weights, seed=recipe.seed))

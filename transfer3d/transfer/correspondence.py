@@ -5,154 +5,201 @@ sees the frames, the student sees the clip; their features are concatenated and 
 2-way softmax. Only the student and this head learn.
 
 Beyond the paper: with `pairs="in-batch"` the B clips and B frame sets of a batch make B positives and up
-to B(B - 1) negatives. The first layer is linear, so all pairs cost one sum. Positives and negatives weigh
-one half each.
+to B(B - 1) negatives, at the cost of one sum; and other ways to learn from the same two features, each with
+a weight: contrast (`infonce`), regression onto the teacher's feature (`feature`), its classes (`kd`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Literal
+from typing import Self
 
 import torch
-from pydantic import BaseModel, ConfigDict, PositiveInt
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 from torch import Tensor, nn
-from torch.nn import functional
 
+from transfer3d.errors import UsageError
+from transfer3d.layout import ClipSpec
 from transfer3d.models.student import VideoStudent
 from transfer3d.nn.pixels import normalise
+from transfer3d.transfer.heads import FeatureHead, PairHead, SimilarityHead
+from transfer3d.transfer.health import directions, recall
+from transfer3d.transfer.losses import distillation, infonce, matching
 from transfer3d.transfer.objective import ClipBatch, LossReport
-from transfer3d.transfer.teacher import FrozenTeacher
+from transfer3d.transfer.pairs import Pairs, choose_negatives, different_sources
+from transfer3d.transfer.teacher import FrozenTeacher, Lesson
+
+NEAREST = (1, 5)
 
 
 class CorrespondenceConfig(BaseModel):
-    """How frames and clips are paired, and the head that judges them."""
+    """What is learnt from the teacher, how frames and clips are paired, and the head that judges them."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    pairs: Literal["in-batch", "one-to-one"] = "in-batch"
-    """in-batch: every frame set with every clip; one-to-one: one negative for each positive (the paper)."""
+    pairs: Pairs = "in-batch"
+    """in-batch: every frame set with every clip; one-to-one: one negative for each positive (the paper);
+    hard: the negatives that the head is most mistaken about."""
     hidden: tuple[PositiveInt, PositiveInt] = (512, 128)
     """Widths of fc1 and fc2."""
+    match: float = Field(default=1.0, ge=0)
+    """Weight of the matching task (the paper's)."""
+    infonce: float = Field(default=0.0, ge=0)
+    """Weight of the contrast between all frame sets and clips of a batch."""
+    feature: float = Field(default=0.0, ge=0)
+    """Weight of the regression onto the teacher's feature."""
+    kd: float = Field(default=0.0, ge=0)
+    """Weight of the teacher's class scores; the student gets its classes."""
+    temperature: float = Field(default=0.1, gt=0)
+    """Of infonce."""
+    kd_temperature: float = Field(default=4.0, gt=0)
+    """Of kd."""
 
-
-class PairHead(nn.Module):
-    """The matching classifier: concatenate -> fc1 -> ReLU -> fc2 -> ReLU -> 2.
-
-    fc1 over a concatenation is the sum of two linear layers, so each feature passes its half only once.
-    """
-
-    def __init__(self, frame_features: int, clip_features: int, hidden: tuple[int, int] = (512, 128)) -> None:
-        super().__init__()
-        self.fc1_frames = nn.Linear(frame_features, hidden[0], bias=False)
-        self.fc1_clip = nn.Linear(clip_features, hidden[0])
-        self.fc2 = nn.Linear(hidden[0], hidden[1])
-        self.classifier = nn.Linear(hidden[1], 2)
-
-    def forward(self, frames_BD: Tensor, clips_BD: Tensor) -> Tensor:
-        """Judges every frame set against every clip.
-
-        Args:
-            frames_BD: the teacher's features of B frame sets.
-            clips_BD: the student's features of B clips.
-
-        Returns:
-            Logits, B (frames) x B (clips) x 2; index 1 means that they belong together.
-        """
-        hidden = self.fc1_frames(frames_BD)[:, None] + self.fc1_clip(clips_BD)[None]
-        return self.classifier(functional.relu(self.fc2(functional.relu(hidden))))
+    @model_validator(mode="after")
+    def _learns_something(self) -> Self:
+        if not any((self.match, self.infonce, self.feature, self.kd)):
+            raise ValueError("every weight is 0: give match, infonce, feature or kd one")
+        return self
 
 
 class CorrespondenceStudent(nn.Module):
-    """What learns: the student and the head, wrapped as one module."""
+    """What learns: the student and the heads of the terms that have a weight, wrapped as one module."""
 
-    def __init__(self, student: VideoStudent, teacher_features: int, config: CorrespondenceConfig) -> None:
+    def __init__(
+        self, student: nn.Module, student_features: int, teacher_features: int, config: CorrespondenceConfig
+    ) -> None:
         super().__init__()
         self.student = student
-        self.head = PairHead(teacher_features, student.num_features, config.hidden)
+        self.with_logits = config.kd > 0
+        widths = (teacher_features, student_features)
+        self.head = PairHead(*widths, config.hidden) if config.match else None
+        self.similarity = SimilarityHead(*widths) if config.infonce else None
+        self.feature = FeatureHead(*widths) if config.feature else None
 
-    def forward(self, clips: Tensor, frames_BD: Tensor) -> Tensor:
-        """Returns the logits of all pairs, B x B x 2 (see `PairHead`); clips are normalised floats."""
-        features = self.student.forward_features(clips)
-        return self.head(frames_BD, self.student.forward_head(features, pre_logits=True))
+    def forward(self, clips: Tensor, frames_BD: Tensor) -> dict[str, Tensor]:
+        """Compares clips with the teacher's features of the same number of frame sets.
 
+        Args:
+            clips: normalised floats.
+            frames_BD: the teacher's.
 
-def correspondence_loss(
-    logits_BB2: Tensor, sources: Sequence[str], pairs: Literal["in-batch", "one-to-one"] = "in-batch"
-) -> LossReport:
-    """Cross-entropy of the matching task, positives and negatives at one half each.
-
-    Args:
-        logits_BB2: row = frames, column = clip.
-        sources: source video of each item; a pair from one source is no negative.
-        pairs: which off-diagonal pairs count; "one-to-one" draws one frame set of another video for each clip
-            from torch's generator.
-
-    Where all clips of a batch come from one source there is no negative: the matched half counts alone.
-    """
-    count, device = len(sources), logits_BB2.device
-    ids = {source: number for number, source in enumerate(dict.fromkeys(sources))}
-    source_B = torch.tensor([ids[source] for source in sources], device=device)
-    different_BB = source_B[:, None] != source_B[None]
-    if pairs == "one-to-one":
-        different_BB = _one_negative_each(different_BB)
-    matched_B2 = logits_BB2.diagonal().T.float()
-    matched_loss = functional.cross_entropy(matched_B2, matched_B2.new_ones(count, dtype=torch.long))
-    matched = (matched_B2.argmax(1) == 1).float().mean()
-    mismatched_M2 = logits_BB2[different_BB].float()
-    if len(mismatched_M2) == 0:
-        return LossReport(matched_loss / 2, {"loss": matched_loss.detach() / 2, "matched_accuracy": matched})
-    zeros_M = mismatched_M2.new_zeros(len(mismatched_M2), dtype=torch.long)
-    mismatched_loss = functional.cross_entropy(mismatched_M2, zeros_M)
-    total = (matched_loss + mismatched_loss) / 2
-    mismatched = (mismatched_M2.argmax(1) == 0).float().mean()
-    return LossReport(
-        total,
-        {
-            "loss": total.detach(),
-            "matched_accuracy": matched,
-            "mismatched_accuracy": mismatched,
-            "balanced_accuracy": (matched + mismatched) / 2,
-        },
-    )
-
-
-def _one_negative_each(different_BB: Tensor) -> Tensor:
-    """Draws, for each clip that has any, one frame set of another video from torch's generator."""
-    having_M = different_BB.any(0).nonzero()[:, 0]
-    chosen_BB = torch.zeros_like(different_BB)
-    if len(having_M):
-        drawn_M = torch.multinomial(different_BB.T[having_M].float(), 1)[:, 0]
-        chosen_BB[drawn_M, having_M] = True
-    return chosen_BB
+        Returns:
+            "features" B D of the student and, for each term that has a weight: "match" B x B x 2,
+            "similarity" B x B (rows = frames), "feature_error", "logits" B K.
+        """
+        if isinstance(self.student, VideoStudent):
+            maps = self.student.forward_features(clips)
+            features_BD = self.student.forward_head(maps, pre_logits=True)
+        else:
+            maps, features_BD = None, self.student(clips).flatten(1)
+        found = {"features": features_BD}
+        if self.head is not None:
+            found["match"] = self.head(frames_BD, features_BD)
+        if self.similarity is not None:
+            found["similarity"] = self.similarity(frames_BD, features_BD)
+        if self.feature is not None:
+            found["feature_error"] = self.feature(frames_BD, features_BD)
+        if self.with_logits and maps is not None and isinstance(self.student, VideoStudent):
+            found["logits"] = self.student.forward_head(maps)
+        return found
 
 
 class Correspondence:
     """The objective of T3D: a student learns to match a frozen teacher's view of the same frames.
 
     Args:
-        teacher: frozen image model, outside of everything that is optimised or saved.
-        student: any student; it sees the same pixels as the teacher, normalised its own way.
-        config: pairing and head.
-        seed: of the head's weights.
+        teacher: frozen, outside of everything that is optimised or saved.
+        student: a `VideoStudent`, or any module that turns normalised clips into features.
+        config: what is learnt, pairing and head.
+        clip: what the student sees; a `VideoStudent` says it by itself.
+        num_features: of the student; a `VideoStudent` says it by itself.
+        seed: of the heads' weights.
+
+    Raises:
+        UsageError: kd is wanted, and the label spaces do not meet.
+        ValueError: a student that does not say what it takes or gives, without `clip` or `num_features`.
     """
 
     def __init__(
         self,
         teacher: FrozenTeacher,
-        student: VideoStudent,
+        student: nn.Module,
         config: CorrespondenceConfig | None = None,
         *,
+        clip: ClipSpec | None = None,
+        num_features: int | None = None,
         seed: int = 0,
     ) -> None:
         self.config = config or CorrespondenceConfig()
-        self.teacher, self.clip = teacher, student.clip
+        if isinstance(student, VideoStudent):
+            clip, num_features = clip or student.clip, num_features or student.num_features
+        if clip is None or num_features is None:
+            raise ValueError("this student does not say its clip and num_features: give both")
+        if self.config.kd:
+            classes = student.num_classes if isinstance(student, VideoStudent) else None
+            if not teacher.num_classes or classes != teacher.num_classes:
+                raise UsageError(
+                    "E221",
+                    f"kd needs one label space: teacher {teacher.name} has {teacher.num_classes} classes, "
+                    f"the student {classes or 'none'}. Take another of the two, or set correspondence.kd=0.",
+                )
+        self.teacher, self.clip = teacher, clip
+        widths = num_features, teacher.num_features
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            self.trainable = CorrespondenceStudent(student, teacher.num_features, self.config)
+            self.trainable = CorrespondenceStudent(student, *widths, self.config)
 
     def loss(self, trainable: nn.Module, batch: ClipBatch) -> LossReport:
-        """Returns the matching loss and the matched, mismatched and balanced accuracies (chance: 0.5)."""
-        frames_BD = self.teacher(batch.clips_u8)
-        logits_BB2 = trainable(normalise(batch.clips_u8, self.clip.mean, self.clip.std), frames_BD)
-        return correspondence_loss(logits_BB2, batch.sources, self.config.pairs)
+        """Returns the weighted sum of the terms, each term, accuracies and recalls (0..1; 0.5 is chance)."""
+        lesson = self.teacher.look(batch.clips_u8)
+        clips = normalise(batch.clips_u8, self.clip.mean, self.clip.std)
+        return self.judge(trainable(clips, lesson.features_BD), lesson, different_of(batch))
+
+    def judge(self, found: dict[str, Tensor], lesson: Lesson, different_BB: Tensor) -> LossReport:
+        """Turns what the student and its heads answered into a loss.
+
+        Args:
+            found: of `CorrespondenceStudent`.
+            lesson: the teacher's.
+            different_BB: which pairs come from different videos.
+        """
+        config, terms, signs = self.config, dict[str, tuple[float, Tensor]](), dict[str, Tensor]()
+        if "similarity" in found:
+            terms["infonce"] = (
+                config.infonce,
+                infonce(found["similarity"], different_BB, config.temperature),
+            )
+            signs |= _recalls(found["similarity"], different_BB)
+        if "match" in found:
+            loss, matched = _match(found["match"], different_BB, config.pairs)
+            terms["match"] = (config.match, loss)
+            signs |= matched
+        if "feature_error" in found:
+            terms["feature"] = (config.feature, found["feature_error"])
+        if "logits" in found and lesson.logits_BK is not None:
+            terms["kd"] = (config.kd, distillation(found["logits"], lesson.logits_BK, config.kd_temperature))
+        total = torch.stack([weight * loss.float() for weight, loss in terms.values()]).sum()
+        signs["feature_directions"] = directions(found["features"])
+        losses = {f"{name}_loss": loss.detach() for name, (_, loss) in terms.items()}
+        return LossReport(total, {"loss": total.detach(), **(losses if len(losses) > 1 else {}), **signs})
+
+
+def different_of(batch: ClipBatch) -> Tensor:
+    """Returns `different_sources` of a batch, on its device."""
+    return different_sources(batch.sources, batch.clips_u8.device)
+
+
+def _match(logits_BB2: Tensor, different_BB: Tensor, pairs: Pairs) -> tuple[Tensor, dict[str, Tensor]]:
+    belief_BB = (logits_BB2[..., 1] - logits_BB2[..., 0]).detach()
+    negatives_BB = choose_negatives(different_BB, belief_BB, pairs)
+    task = matching(logits_BB2, negatives_BB)
+    signs = {"matched_accuracy": task.matched}
+    if task.mismatched is not None and task.balanced is not None:
+        signs |= {"mismatched_accuracy": task.mismatched, "balanced_accuracy": task.balanced}
+        others = matching(logits_BB2.detach().roll(1, 1), negatives_BB)  # the head with other videos' clips
+        assert others.balanced is not None
+        signs["shuffled_accuracy"] = others.balanced
+    return task.loss, signs | _recalls(belief_BB, different_BB)
+
+
+def _recalls(belief_BB: Tensor, different_BB: Tensor) -> dict[str, Tensor]:
+    return {f"recall_at_{k}": recall(belief_BB.detach(), different_BB, k) for k in NEAREST}

@@ -1,7 +1,8 @@
-"""The teacher: an image model that is frozen by its type."""
+"""The teacher: a network that is frozen by its type."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Self
 
 import torch
@@ -10,23 +11,44 @@ from torch import Tensor, nn
 from transfer3d.errors import UsageError
 from transfer3d.layout import ClipSpec
 from transfer3d.models.image import image_facts, weights_digest
+from transfer3d.models.student import VideoStudent
 from transfer3d.nn.pixels import normalise
 
 
+@dataclass(frozen=True)
+class Lesson:
+    """What a teacher says of B clips.
+
+    Attributes:
+        features_BD: float, detached.
+        logits_BK: its class scores; None where it has no classes.
+    """
+
+    features_BD: Tensor
+    logits_BK: Tensor | None
+
+
 class FrozenTeacher(nn.Module):
-    """A 2D network that looks at the frames of a clip one by one (T3D, section 3.2).
+    """A network that teaches: a 2D one looks at the frames of a clip one by one (T3D, section 3.2).
 
     Its parameters need no gradient, `train()` leaves it in eval mode, and its own mean and std are used.
 
     Args:
-        network: a timm model with `forward_features` and `forward_head`.
+        network: a timm model with `forward_features` and `forward_head`, or a `VideoStudent`, which looks at
+            the whole clip.
     """
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
-        facts = image_facts(network)
-        self.name, self.num_features = facts.name, facts.num_features
-        self.facts = facts
+        self.of_clips = isinstance(network, VideoStudent)
+        if isinstance(network, VideoStudent):
+            self.name, self.num_features = network.model_name, network.num_features
+            self.mean, self.std, self.num_classes = network.clip.mean, network.clip.std, network.num_classes
+        else:
+            facts = image_facts(network)
+            self.name, self.num_features = facts.name, facts.num_features
+            self.mean, self.std = facts.mean, facts.std
+            self.num_classes = int(getattr(network, "num_classes", 0))
         self.network = network.requires_grad_(False)
         self.train(False)
 
@@ -35,33 +57,43 @@ class FrozenTeacher(nn.Module):
         return super().train(False)
 
     @torch.no_grad()
-    def forward(self, clips_u8: Tensor) -> Tensor:
-        """Averages the pooled features of all frames of each clip.
+    def look(self, clips_u8: Tensor) -> Lesson:
+        """Averages the pooled features, and the class scores, of all frames of each clip.
 
         Args:
             clips_u8: uint8, B C T H W or B U C T H W, values 0..255.
-
-        Returns:
-            Float features, B D, detached.
         """
         batch, channels = clips_u8.shape[0], clips_u8.shape[-4]
-        frames_NCHW = clips_u8.movedim(-4, -3).reshape(-1, channels, *clips_u8.shape[-2:])
-        frames_NCHW = normalise(frames_NCHW, self.facts.mean, self.facts.std)
-        frames_NCHW = frames_NCHW.contiguous(memory_format=torch.channels_last)
-        features = self.network.forward_features(frames_NCHW)  # type: ignore[operator]
-        pooled_ND = self.network.forward_head(features, pre_logits=True)  # type: ignore[operator]
-        return pooled_ND.float().reshape(batch, -1, pooled_ND.shape[-1]).mean(1)
+        if self.of_clips:
+            seen = normalise(clips_u8, self.mean, self.std)
+        else:
+            frames_NCHW = clips_u8.movedim(-4, -3).reshape(-1, channels, *clips_u8.shape[-2:])
+            seen = normalise(frames_NCHW, self.mean, self.std).contiguous(memory_format=torch.channels_last)
+        maps = self.network.forward_features(seen)  # type: ignore[operator]
+        features_ND = self.network.forward_head(maps, pre_logits=True)  # type: ignore[operator]
+        logits_NK = self.network.forward_head(maps) if self.num_classes else None  # type: ignore[operator]
+
+        def mean(each: Tensor) -> Tensor:
+            return each.float().reshape(batch, -1, each.shape[-1]).mean(1)
+
+        return Lesson(mean(features_ND), None if logits_NK is None else mean(logits_NK))
+
+    def forward(self, clips_u8: Tensor) -> Tensor:
+        """Returns the features of `look`, B D."""
+        return self.look(clips_u8).features_BD
 
     def check(self, clip: ClipSpec) -> None:
         """Raises UsageError where the network cannot take the frames of such a clip."""
-        shape = (1, len(clip.mean), 1, clip.size, clip.size)
+        units = (clip.units,) if self.of_clips and clip.units > 1 else ()
+        shape = (1, *units, len(clip.mean), clip.frames if self.of_clips else 1, clip.size, clip.size)
         try:
             self(torch.zeros(shape, dtype=torch.uint8, device=next(self.parameters()).device))
         except (AssertionError, RuntimeError, ValueError) as error:
             raise UsageError(
                 "E220",
-                f"teacher {self.name} cannot take frames of {clip.size}x{clip.size} pixels and {shape[1]} "
-                f"channels ({str(error).splitlines()[0]}). Set clip.size, or take another teacher.",
+                f"teacher {self.name} cannot take frames of {clip.size}x{clip.size} pixels and "
+                f"{len(clip.mean)} channels ({str(error).splitlines()[0]}). "
+                "Set clip.size, or take another teacher.",
             ) from error
 
     def digest(self) -> str:

@@ -1,0 +1,66 @@
+"""The small networks between a student's features and a teacher's."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+from torch.nn import functional
+
+EMBEDDING = 128
+
+
+class PairHead(nn.Module):
+    """The matching classifier of T3D section 3.2: concatenate -> fc1 -> ReLU -> fc2 -> ReLU -> 2.
+
+    fc1 over a concatenation is the sum of two linear layers, so each feature passes its half only once.
+    """
+
+    def __init__(self, frame_features: int, clip_features: int, hidden: tuple[int, int] = (512, 128)) -> None:
+        super().__init__()
+        self.fc1_frames = nn.Linear(frame_features, hidden[0], bias=False)
+        self.fc1_clip = nn.Linear(clip_features, hidden[0])
+        self.fc2 = nn.Linear(hidden[0], hidden[1])
+        self.classifier = nn.Linear(hidden[1], 2)
+
+    def forward(self, frames_BD: Tensor, clips_BD: Tensor) -> Tensor:
+        """Judges every frame set against every clip.
+
+        Args:
+            frames_BD: the teacher's features of B frame sets.
+            clips_BD: the student's features of B clips.
+
+        Returns:
+            Logits, B (frames) x B (clips) x 2; index 1 means that they belong together.
+        """
+        hidden = self.fc1_frames(frames_BD)[:, None] + self.fc1_clip(clips_BD)[None]
+        return self.classifier(functional.relu(self.fc2(functional.relu(hidden))))
+
+
+class SimilarityHead(nn.Module):
+    """Both features on one sphere: the cosine of every frame set with every clip."""
+
+    def __init__(self, frame_features: int, clip_features: int) -> None:
+        super().__init__()
+        self.frames = nn.Linear(frame_features, EMBEDDING)
+        self.clips = nn.Linear(clip_features, EMBEDDING)
+
+    def forward(self, frames_BD: Tensor, clips_BD: Tensor) -> Tensor:
+        """Returns B (frames) x B (clips), -1..1."""
+        frames_BE = functional.normalize(self.frames(frames_BD), dim=1)
+        return frames_BE @ functional.normalize(self.clips(clips_BD), dim=1).T
+
+
+class FeatureHead(nn.Module):
+    """The student's guess of the teacher's feature, beside that feature with mean 0 and variance 1.
+
+    Standardised over what training has seen, every dimension counts the same, and an error of 1 is that of a
+    student that knows nothing. A projector is always needed: pooled features are never negative.
+    """
+
+    def __init__(self, frame_features: int, clip_features: int) -> None:
+        super().__init__()
+        self.standard = nn.BatchNorm1d(frame_features, affine=False)
+        self.guess = nn.Linear(clip_features, frame_features)
+
+    def forward(self, frames_BD: Tensor, clips_BD: Tensor) -> Tensor:
+        """Returns the mean squared error, a scalar."""
+        return functional.mse_loss(self.guess(clips_BD).float(), self.standard(frames_BD.float()))
