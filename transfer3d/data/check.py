@@ -11,7 +11,8 @@ from transfer3d.data.decode import VideoFacts
 from transfer3d.data.folder import videos_under
 from transfer3d.data.isolated import Fault, Limits, isolated_map
 from transfer3d.data.prepare import inspect, inspect_file
-from transfer3d.data.shards import INDEX, FolderStore, ShardVideos, read_index
+from transfer3d.data.shards import ShardVideos
+from transfer3d.data.source import open_shards
 from transfer3d.errors import DataError, UsageError
 
 
@@ -57,15 +58,12 @@ def check_videos(source: Path, *, workers: int, limits: Limits) -> Iterator[Chec
 
 def _jobs(source: Path) -> list[tuple[list[str], partial[Iterator[VideoFacts | Fault]]]]:
     """Returns the videos' names, and what checks them, for each part of a source."""
-    for shards in (source, source / "shards"):
-        if (shards / INDEX).is_file():
-            store = FolderStore(shards)
-            index = read_index(store)
-            parts = [ShardVideos(store, index, split=split, labelled=False) for split in index.counts]
-            return [
-                (list(v.keys), partial(isolated_map, partial(_inspect_member, v), range(len(v))))
-                for v in parts
-            ]
+    if (shards := open_shards(source)) is not None:
+        store, index = shards
+        parts = [ShardVideos(store, index, split=split, labelled=False) for split in index.counts]
+        return [
+            (list(v.keys), partial(isolated_map, partial(_inspect_member, v), range(len(v)))) for v in parts
+        ]
     if not source.exists():
         raise UsageError("E212", f"{source} is not there. Give a folder of videos or of shards, or a video.")
     files = [source] if source.is_file() else videos_under(source)

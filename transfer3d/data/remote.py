@@ -9,6 +9,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from transfer3d.files import atomic_path
 Part = tuple[int, int]  # offset and size, bytes
 
 CHUNK = 1 << 20
+FAULTS = (OSError, http.client.HTTPException)
 PASSING = (408, 425, 429, 500, 502, 503, 504)
 KEPT = 16  # shards of a server without ranges that lie here at once
 BUFFER = 8  # of them, those whose videos are mixed
@@ -96,6 +98,14 @@ class HttpStore(Store):
         """Returns `size`: here every read is checked, and no shard is asked for its size."""
         return size
 
+    @contextmanager
+    def local(self, file: str) -> Iterator[Path]:
+        """Gives a copy of a shard."""
+        with tempfile.TemporaryDirectory(prefix="transfer3d-shard-") as folder:
+            path = Path(folder) / "shard.tar"
+            self._ask(file, path=path)
+            yield path
+
     def _read_kept(self, folder: Path, file: str, offset: int, size: int) -> bytes:
         """Reads from the local copy of a shard, which the workers of this process share."""
         while True:
@@ -140,9 +150,8 @@ class HttpStore(Store):
             if error.code in PASSING:
                 raise _Passing(f"answer {error.code}") from None
             raise DataError("E315", f"{address}: the server answers {error.code} ({error.reason}).") from None
-        except (OSError, http.client.HTTPException) as error:
-            reason = getattr(error, "reason", None) or str(error) or type(error).__name__
-            raise _Passing(str(reason)) from None
+        except FAULTS as error:
+            raise _Passing(_reason(error)) from None
 
     def _received(self, chunks: Iterator[bytes], expected: int | None, path: Path | None) -> bytes:
         """Returns the bytes, or writes them to `path`; fewer than expected are a fault."""
@@ -158,10 +167,21 @@ class HttpStore(Store):
 
     def _chunks(self, answer: http.client.HTTPResponse, expected: int | None) -> Iterator[bytes]:
         deadline = time.monotonic() + self._patience.stall_s + (expected or 0) / self._patience.slowest
-        while chunk := answer.read1(CHUNK):
+        while True:
+            try:
+                chunk = answer.read1(CHUNK)
+            # Here already: further out it would be taken for a fault of the file that is written.
+            except FAULTS as error:
+                raise _Passing(_reason(error)) from None
+            if not chunk:
+                return
             yield chunk
             if time.monotonic() > deadline:
                 raise _Passing("too slow an answer")
+
+
+def _reason(error: Exception) -> str:
+    return str(getattr(error, "reason", None) or str(error) or type(error).__name__)
 
 
 def _refuse_short(size: int, expected: int | None) -> None:

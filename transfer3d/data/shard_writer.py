@@ -17,6 +17,8 @@ from transfer3d.data.videoset import Dropped
 from transfer3d.errors import DataError
 from transfer3d.files import atomic_path, write_text
 
+END = 2 * tarfile.BLOCKSIZE  # of zeros, behind the last member
+
 
 @dataclass(frozen=True)
 class Sample:
@@ -144,21 +146,37 @@ def _files(sample: Sample) -> dict[str, bytes]:
     return files if sample.label is None else files | {"cls": str(sample.label).encode()}
 
 
-def list_members(path: Path) -> dict[str, tuple[int, int]]:
+def list_members(path: Path, where: str = "") -> dict[str, tuple[int, int]]:
     """Returns offset and size of every member's bytes, by name; nothing is extracted.
 
+    Args:
+        path: of the tar file.
+        where: what messages call it; the path by default.
+
     Raises:
-        DataError: a member that is no plain file, has an unsafe name, or is there twice.
+        DataError: a member that is no plain file, has an unsafe name, or is there twice; or a damaged file.
     """
+    where = where or str(path)
     found: dict[str, tuple[int, int]] = {}
-    with tarfile.open(path, "r:") as tar:
-        for member in tar:
-            name = PurePosixPath(member.name)
-            if not member.isreg() or name.is_absolute() or ".." in name.parts or member.name in found:
-                raise DataError(
-                    "E320", f"{path}: member '{member.name}' is refused: not a plain, single, safe file."
-                )
-            found[member.name] = member.offset_data, member.size
+    try:
+        with tarfile.open(path, "r:") as tar:
+            for member in tar:
+                name = PurePosixPath(member.name)
+                if not member.isreg() or name.is_absolute() or ".." in name.parts or member.name in found:
+                    raise DataError(
+                        "E320", f"{where}: member '{member.name}' is refused: not a plain, single, safe file."
+                    )
+                found[member.name] = member.offset_data, member.size
+    except tarfile.TarError as error:
+        raise DataError("E330", f"{where} is no whole tar file ({error}). Copy it again.") from None
+    # A header that is damaged looks like the end to tarfile.
+    end = max((offset + size for offset, size in found.values()), default=0)
+    with path.open("rb") as file:
+        file.seek(-(-end // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE)
+        if file.read(END) != bytes(END):
+            raise DataError(
+                "E330", f"{where}: the tar file is cut or damaged after {len(found)} members. Copy it again."
+            )
     return found
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple, Protocol
 
@@ -99,6 +100,10 @@ class Store(Protocol):
         """Returns the size of a shard, which should be `size`; 0 where it is not there."""
         ...
 
+    def local(self, file: str) -> AbstractContextManager[Path]:
+        """Gives a shard as a file, for as long as the context lasts."""
+        ...
+
 
 class FolderStore(Store):
     """Shards in a folder.
@@ -128,6 +133,10 @@ class FolderStore(Store):
         """Returns the size of a shard."""
         path = self._folder / file
         return path.stat().st_size if path.is_file() else 0
+
+    def local(self, file: str) -> AbstractContextManager[Path]:
+        """Gives the file itself."""
+        return nullcontext(self._folder / file)
 
 
 def read_range(path: Path, offset: int, size: int) -> bytes:
@@ -210,6 +219,20 @@ def read_index(store: Store) -> Index:
         raise DataError("E331", f"{path}: {where}: {first['msg']}. Write the shards again.") from None
     if index.format != FORMAT:
         raise DataError("E331", f"{path}: format {index.format}, known is {FORMAT}. Write the shards again.")
+    check_index(index, path)
+    return index
+
+
+def check_index(index: Index, path: str) -> None:
+    """Looks for what would be wrong in any index.
+
+    Args:
+        index: to check.
+        path: what messages call it.
+
+    Raises:
+        DataError: a name that is no shard's, a label that is no class, or a sample without a video.
+    """
     for shard in index.shards:
         plain = PurePosixPath(shard.file).name == shard.file and not shard.file.startswith("pipe:")
         if not plain or not shard.file.endswith(".tar"):
@@ -220,7 +243,6 @@ def read_index(store: Store) -> Index:
                 raise DataError("E310", f"{path}: {sample.key} has label {wrong[0]} of {count} classes.")
             if len(set(sample.members) & set(SUFFIXES)) != 1:
                 raise DataError("E331", f"{path}: {sample.key} has not exactly one video.")
-    return index
 
 
 def _check_size(store: Store, shard: Shard) -> None:

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from transfer3d.data.folder import FolderVideos, class_folders, videos_under
+from transfer3d.data.foreign import expand, index_foreign
 from transfer3d.data.remote import HttpStore
-from transfer3d.data.shards import INDEX, FolderStore, ShardVideos, Store, read_index
+from transfer3d.data.shards import INDEX, FolderStore, Index, ShardVideos, Store, read_index
 from transfer3d.data.videoset import VideoSet
 from transfer3d.errors import DataError, UsageError
 
@@ -18,8 +19,10 @@ def open_videos(path: str | Path, *, split: str | None = "train", labelled: bool
     """Opens a folder of videos.
 
     Understood are, in this order: the http address of a folder of shards; a folder of shards (it has
-    `index.json`); one with such a folder `shards` in it (what `transfer3d synth` writes);
-    `PATH/<split>/<class>/*`; `PATH/<class>/*` and a flat folder, which have no splits and are taken whole.
+    `index.json`); one with such a folder `shards` in it (what `transfer3d synth` writes); tar files that
+    others wrote, as a folder of them or as `PLACE/name-{000..012}.tar`, here or at an http address, which are
+    read through once, for want of an index; `PATH/<split>/<class>/*`; `PATH/<class>/*` and a flat folder,
+    which have no splits and are taken whole.
 
     Args:
         path: the folder, or an address.
@@ -32,18 +35,14 @@ def open_videos(path: str | Path, *, split: str | None = "train", labelled: bool
         DataError: nothing there decodes, a class is missing, or shards are damaged.
         SetupError: a server does not answer.
     """
-    if str(path).startswith(("http://", "https://")):
-        return _sharded(HttpStore(str(path)), split, labelled)
-    if str(path).startswith("pipe:") or "://" in str(path):
-        raise DataError(
-            "E321", f"{path}: data is read from folders and from http addresses, never from commands."
+    if (shards := open_shards(path)) is not None:
+        store, index = shards
+        return ShardVideos(
+            store, index, split=_pick(split, list(index.counts), labelled, store), labelled=labelled
         )
     root = Path(path)
     if not root.is_dir():
         raise UsageError("E212", f"{root} is no folder. Give a folder of videos or of shards.")
-    for shards in (root, root / "shards"):
-        if (shards / INDEX).is_file():
-            return _sharded(FolderStore(shards), split, labelled)
     parts = [name for name in SPLITS if (root / name).is_dir()]
     if not parts:
         if split not in (None, "train") and (labelled or split != "unlabelled"):
@@ -71,10 +70,29 @@ def open_files(paths: Sequence[str | Path]) -> VideoSet:
     return FolderVideos(Path(), once, [None] * len(once), ())
 
 
-def _sharded(store: Store, split: str | None, labelled: bool) -> ShardVideos:
-    index = read_index(store)
-    wanted = _pick(split, list(index.counts), labelled, store)
-    return ShardVideos(store, index, split=wanted, labelled=labelled)
+def open_shards(path: str | Path) -> tuple[Store, Index] | None:
+    """Returns the shards that an address or a folder stands for, None where it is no place of shards."""
+    place, slash, names = str(path).rpartition("/")
+    named = names.endswith(".tar")
+    if str(path).startswith(("http://", "https://")):
+        store = HttpStore(place if named else str(path))
+        return store, index_foreign(store, expand(names)) if named else read_index(store)
+    if str(path).startswith("pipe:") or "://" in str(path):
+        raise DataError(
+            "E321", f"{path}: data is read from folders and from http addresses, never from commands."
+        )
+    if named and not Path(path).is_dir():
+        folder, files = Path(place + slash), expand(names)
+        if missing := [file for file in files if not (folder / file).is_file()]:
+            raise UsageError("E212", f"{folder / missing[0]} is not there, nor {len(missing) - 1} others.")
+        return FolderStore(folder), index_foreign(FolderStore(folder), files)
+    for folder in (Path(path), Path(path) / "shards"):
+        if (folder / INDEX).is_file():
+            return FolderStore(folder), read_index(FolderStore(folder))
+    files = sorted(file.name for file in Path(path).glob("*.tar"))
+    if files and not videos_under(Path(path)):
+        return FolderStore(Path(path)), index_foreign(FolderStore(Path(path)), files)
+    return None
 
 
 def _pick(split: str | None, known: Sequence[str], labelled: bool, root: Path | Store) -> str:
