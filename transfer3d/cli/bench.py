@@ -75,3 +75,33 @@ def data(
         print_json({"machine": machine, "pairs": pairs, "results": [asdict(result) for result in done]})
         return
     show(out(), machine, pairs, done)
+
+
+@app.command()
+def train(
+    folder: Annotated[
+        Path | None, typer.Option("--data", help="Folder of videos; default: generated ones of 320x240.")
+    ] = None,
+    only: Annotated[str, typer.Option(help="Only cases whose name or baseline contains this.")] = "",
+    pairs: Annotated[int, typer.Option(min=1, help="How often each pair is timed.")] = 7,
+    json: options.Json = False,
+) -> None:
+    """Compare a finetune step with loops written by hand, and measure how long training waits for data.
+
+    Example: `transfer3d bench train --only waiting`
+    """
+    import tempfile
+    from dataclasses import asdict
+
+    from transfer3d.bench.report import machine_facts, show
+    from transfer3d.bench.train import train_results
+    from transfer3d.progress import track
+
+    with tempfile.TemporaryDirectory() as scratch:
+        device, total, results = train_results(folder, Path(scratch), only=only, pairs=pairs)
+        done = list(track(results, "bench", total, console=progress_console()))
+    machine = machine_facts(device)
+    if json:
+        print_json({"machine": machine, "pairs": pairs, "results": [asdict(result) for result in done]})
+        return
+    show(out(), machine, pairs, done)

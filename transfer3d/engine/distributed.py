@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 from accelerate import Accelerator, PartialState
@@ -124,7 +124,7 @@ def wrap(accelerator: Accelerator, module: nn.Module, *, compiled: bool = False)
 
     `Accelerator.prepare` would do it only once for a module, and DDP must hear anew who needs a gradient.
     """
-    wrapped = torch.compile(module) if compiled else module
+    wrapped = cast(nn.Module, torch.compile(module)) if compiled else module
     if accelerator.num_processes == 1:
         return wrapped
     devices = [accelerator.device] if accelerator.device.type == "cuda" else None

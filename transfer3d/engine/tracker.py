@@ -4,12 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from accelerate.tracking import GeneralTracker, TensorBoardTracker, WandBTracker
 from accelerate.utils import is_tensorboard_available, is_wandb_available
 
 from transfer3d.errors import SetupError
+
+
+class Tracker(Protocol):
+    """Who gets every line of the log, as it is written."""
+
+    def log(self, values: dict[str, float], step: int | None = None) -> None:
+        """Takes the values of one step, named `<split>/<name>`."""
+        ...
 
 
 def open_tracker(name: str, folder: Path, settings: Mapping[str, Any]) -> GeneralTracker | None:

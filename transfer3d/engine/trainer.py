@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.tracking import GeneralTracker
 from rich.console import Console
 from timm.utils import ModelEmaV3
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
@@ -26,6 +25,7 @@ from transfer3d.engine.run_folder import RunFolder
 from transfer3d.engine.schedule import learning_rate, stale_validations
 from transfer3d.engine.signals import StopSignals
 from transfer3d.engine.state import pack_state, unpack_state
+from transfer3d.engine.tracker import Tracker
 from transfer3d.engine.window import Window
 from transfer3d.errors import NonFiniteError, UsageError, WeightsError
 from transfer3d.progress import progress
@@ -65,7 +65,7 @@ class Trainer:
         publish: Callable[[str, Mapping[str, Any]], None],
         validate: Callable[[], Mapping[str, float]] | None = None,
         identity: Mapping[str, str] | None = None,
-        tracker: GeneralTracker | None = None,
+        tracker: Tracker | None = None,
         console: Console | None = None,
     ) -> None:
         if config.needs_scores and validate is None:

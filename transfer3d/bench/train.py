@@ -1,0 +1,193 @@
+"""Training: the trainer against loops written by hand, and how long it waits for data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from itertools import repeat
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from torch import nn
+
+from transfer3d.bench.baselines import load_baseline
+from transfer3d.bench.case import Case, Contest, Result, run_cases
+from transfer3d.bench.videos import bench_videos
+from transfer3d.data.augment import AugmentConfig
+from transfer3d.data.pipeline import Batch, clip_batches
+from transfer3d.data.prepare import Order, prepare
+from transfer3d.data.shard_writer import Sample, write_index, write_shards
+from transfer3d.data.source import open_videos
+from transfer3d.data.videoset import VideoSet
+from transfer3d.engine.config import TrainerConfig
+from transfer3d.engine.distributed import bf16_is_fast, leave_cores_to, make_accelerator
+from transfer3d.engine.memory_format import channels_last
+from transfer3d.engine.supervised import Supervised
+from transfer3d.engine.trainer import Trainer
+from transfer3d.errors import UsageError
+from transfer3d.layout import ClipSpec
+from transfer3d.models.registry import create_model
+
+NETWORK, CLASSES = "p3d63", 101
+CLIP = ClipSpec(frames=16, stride=2, size=160, crop=160)
+CLIPS, STEPS = 4, 3
+WAITING = "waiting for data, p3d_resnet50, 8 clips of 16x112x112"
+SHARDS_CLIP = ClipSpec(frames=16, stride=2, size=112, crop=128)
+SHARDS_CLIPS, WINDOW, WINDOWS, WORKERS = 8, 5, 4, 2
+SIDE, GOP = 128, 12
+
+
+def train_results(
+    folder: Path | None, scratch: Path, *, only: str, pairs: int
+) -> tuple[torch.device, int, Iterator[Result]]:
+    """Prepares the measurements.
+
+    Args:
+        folder: of the user's videos; None = generated ones.
+        scratch: for generated videos and for shards.
+        only: part of the names or baselines of those to make, in any case; empty for all.
+        pairs: see `paired_ratio`.
+
+    Returns:
+        The device, the number of measurements, and their results one by one.
+
+    Raises:
+        UsageError: none has such a name.
+    """
+    device = make_accelerator("fp32").device
+    cases = [case for case in step_cases() if only.lower() in f"{case.name} {case.baseline}".lower()]
+    waits = only.lower() in WAITING.lower()
+    if not cases and not waits:
+        raise UsageError("E220", f"no case contains '{only}'.")
+
+    def results() -> Iterator[Result]:
+        yield from run_cases(cases, device, pairs=pairs)
+        if waits:
+            yield _waiting(folder, scratch)
+
+    return device, len(cases) + waits, results()
+
+
+def step_cases() -> Iterator[Case]:
+    """Yields the comparisons of the trainer with loops written by hand."""
+    name = f"finetune, P3D-63, {CLIPS} clips of 16x160x160"
+    for baseline, at_least, build in (
+        ("plain fp32 code", 2.8, _plain),
+        ("a bare loop, same arithmetic", 1 / 1.03, _bare),
+    ):
+        yield Case(
+            name=name,
+            phase="step",
+            ours="default settings",
+            baseline=baseline,
+            at_least=at_least,
+            build=build,
+        )
+
+
+def _plain(device: torch.device) -> Contest:
+    return _against(device, load_baseline("p3d_plain").PlainP3D63(CLASSES), low=False)
+
+
+def _bare(device: torch.device) -> Contest:
+    net = create_model(NETWORK, num_classes=CLASSES)
+    channels_last(net)
+    return _against(device, net, low=bf16_is_fast())
+
+
+def _against(device: torch.device, net: nn.Module, *, low: bool) -> Contest:
+    """The trainer against a loop by hand over another network: some steps on one batch that lies ready."""
+    student = create_model(NETWORK, num_classes=CLASSES, clip=CLIP)
+    shape = (CLIPS, 3, CLIP.frames, CLIP.size, CLIP.size)
+    clips_u8 = torch.randint(0, 256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    labels = torch.arange(CLIPS)
+    names = [str(number) for number in range(CLIPS)]
+    ready = Batch(clips_u8.to(device), labels.to(device), names, names)
+    trainer = _trainer(Supervised(student), lambda _: repeat(ready), STEPS)
+    hand = load_baseline("finetune_plain").HandWritten(net.to(device), CLIP.mean, CLIP.std, low)
+
+    def ours() -> None:
+        trainer.step = 0
+        trainer.run()
+
+    return Contest(ours=ours, baseline=lambda: hand.run(ready.clips_u8, ready.labels_B, STEPS))
+
+
+def _trainer(
+    objective: Supervised, batches: Callable[[int], Iterable[Batch]], steps: int, **options: Any
+) -> Trainer:
+    """A trainer with the default settings of `finetune`, that keeps nothing."""
+    return Trainer(
+        objective,
+        batches,
+        TrainerConfig(steps=steps, lr=1e-4, log_every=WINDOW),
+        accelerator=make_accelerator("bf16" if bf16_is_fast() else "fp32"),
+        folder=None,
+        publish=lambda _name, _metrics: None,
+        console=Console(quiet=True),
+        **options,
+    )
+
+
+def _waiting(folder: Path | None, scratch: Path) -> Result:
+    """Trains on shards of small videos; the ratio is the share of the time in which there was a batch.
+
+    The first window, in which the workers start, is left out.
+
+    Args:
+        folder: of the user's videos; None = generated ones.
+        scratch: for generated videos and for the shards.
+    """
+    videos = _small_shards(bench_videos(folder, scratch), scratch / "shards")
+    objective = Supervised(create_model("p3d_resnet50", num_classes=len(videos.classes), clip=SHARDS_CLIP))
+    steps = WINDOW * (WINDOWS + 1)
+
+    def batches(_: int) -> Iterable[Batch]:
+        options: dict[str, Any] = {"batch_size": SHARDS_CLIPS, "steps": steps, "seed": 0}
+        return clip_batches(videos, SHARDS_CLIP, augment=AugmentConfig(), workers=WORKERS, **options)
+
+    rows = _Rows()
+    threads = torch.get_num_threads()
+    leave_cores_to(WORKERS)
+    try:
+        _trainer(objective, batches, steps, tracker=rows).run()
+    finally:
+        torch.set_num_threads(threads)
+    measured = rows.rows[1:]
+    step_ms = sum(1000 * SHARDS_CLIPS / row["train/clips_per_second"] for row in measured) / len(measured)
+    busy = 1 - sum(row["train/data_wait"] for row in measured) / len(measured)
+    return Result(
+        name=WAITING,
+        phase="step",
+        ours=f"{WORKERS} workers, {SIDE}-px shards",
+        baseline="the same without waiting",
+        at_least=0.95,
+        ours_ms=step_ms,
+        baseline_ms=step_ms * busy,
+        ratio=busy,
+    )
+
+
+class _Rows:
+    """A tracker that keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.rows: list[dict[str, float]] = []
+
+    def log(self, values: dict[str, float], step: int | None = None) -> None:
+        """See `Tracker.log`."""
+        self.rows.append(values)
+
+
+def _small_shards(paths: list[Path], folder: Path) -> VideoSet:
+    """Packs copies of videos, each a class of its own, as `shard --short-side 128 --gop 12` does."""
+    samples = []
+    for number, path in enumerate(paths):
+        copy = prepare(Order(path, path.name, short_side=SIDE, gop=GOP))
+        assert copy.video is not None
+        samples.append(Sample(str(number), copy.video, "mp4", number, path.name, frames=copy.frames))
+    folder.mkdir(parents=True, exist_ok=True)
+    shards = write_shards(folder, "bench", "train", samples)
+    write_index(folder, "bench", shards, classes=[sample.key for sample in samples], source="bench")
+    return open_videos(folder, split="train", labelled=True)
