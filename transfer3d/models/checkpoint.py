@@ -150,8 +150,9 @@ def metadata_strings(path: str | Path) -> dict[str, str]:
 def load(path: str | Path) -> VideoStudent:
     """Builds the student that a checkpoint describes and fills it, in eval mode on the CPU.
 
-    The header is checked against the file's size and the network's shapes, every tensor for NaN. The digest
-    is not: reading it costs more than loading; `transfer3d info` does.
+    The header is checked against the file's size and the network's shapes. Values that are not finite, and
+    tensors that are not those that were written (their digest differs), are warned of: a file may have been
+    edited on purpose.
 
     Args:
         path: a file written by `save`, a folder that holds it as `model.safetensors`, or
@@ -218,6 +219,8 @@ def _load(
     ]
     if odd:
         warnings.warn(f"{path}: NaN or infinite values in {some(odd)}", stacklevel=3)
+    if facts.digest not in (None, tensors_digest(tensors)):
+        warnings.warn(f"{path}: its tensors are not those that were written: another digest", stacklevel=3)
     student.to_empty(device="cpu")
     student.load_state_dict(tensors, strict=True)
     return student.eval()
