@@ -4,6 +4,7 @@ import pickle
 from collections import Counter
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -18,6 +19,7 @@ from transfer3d.data.shards import ShardVideos, read_index
 from transfer3d.data.source import open_videos
 from transfer3d.errors import DataError, SetupError
 from transfer3d.layout import ClipSpec
+from transfer3d.run.session import Session
 
 CLIP = ClipSpec(frames=2, size=16, crop=16)
 HASTY = Patience(stall_s=0.3, tries=3, pause_s=0.01)
@@ -106,6 +108,11 @@ def test_without_ranges_shards_are_read_whole_and_one_after_another(folder, tmp_
     with serving(out, ranges=False) as (address, state):
         videos = opened(address)
         assert list(videos.runs) == [10] * 8
+        said = []
+        Session.say_dropped(SimpleNamespace(say=said.append), videos)
+        assert said == [
+            "the server gives no byte ranges: shards are read whole, and videos mixed within 2 at a time"
+        ]
         found = batches(videos, workers=workers)
         bytes_of = {key: local.open(i) for i, key in enumerate(local.keys)}
         for index in (0, 79, 40):

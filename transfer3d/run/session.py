@@ -54,7 +54,12 @@ class Session:
             self.console.print(line, highlight=False, soft_wrap=True)
 
     def say_dropped(self, videos: VideoSet) -> None:
-        """Names the files that were left out, with the reason."""
+        """Says how videos are read that cannot be in any order; names what was left out, with the reason."""
+        if videos.runs:
+            self.say(
+                "the server gives no byte ranges: shards are read whole, and videos mixed within "
+                f"{videos.buffer} at a time"
+            )
         for dropped in videos.dropped:
             self.say(f"left out {dropped.path}: {dropped.reason}")
 
