@@ -4,8 +4,6 @@ import torch
 import torch.nn.functional as F
 from inflate.released import blocks
 
-P3D_KINDS = "ABC"
-
 
 def normed(state, conv, norm, x, **options):
     """A convolution without bias, and BatchNorm in eval mode as it is defined."""
@@ -22,8 +20,8 @@ def stem(state, conv, norm, clips):
     return normed(state, conv, norm, clips, stride=(1, 2, 2), padding=(0, 3, 3)).relu()
 
 
-def p3d(state, clips, layers):
-    """The P3D port: blocks A, B, C in turn, T halved behind each of the first three stages, res5 in 2D."""
+def p3d(state, clips, layers, kinds="ABC"):
+    """The P3D port: kinds of blocks in turn, T halved behind each of the first three stages, res5 in 2D."""
     x = F.max_pool3d(stem(state, "conv1_custom", "bn1", clips), (2, 3, 3), 2, (0, 1, 1))
     place = 0
     for stage, block, _, _, projects in blocks(layers):
@@ -42,7 +40,7 @@ def p3d(state, clips, layers):
         if stage == 4:
             y = normed(state, f"{name}.conv_normal", f"{name}.bn_normal", y, padding=1).relu()
         else:
-            kind = P3D_KINDS[place % 3]
+            kind = kinds[place % len(kinds)]
             place += 1
             spatial = unit(2, y, padding=(0, 1, 1)).relu()
             temporal = unit(3, y if kind == "B" else spatial, padding=(1, 0, 0)).relu()
@@ -104,6 +102,6 @@ NETS = {"p3d-pytorch": (p3d, 16), "pytorchvideo-slow": (slow, 4), "v4d-release":
 """The oracle of a kind, and how many frames it is asked about."""
 
 
-def answer(kind, state, clips, layers):
+def answer(kind, state, clips, layers, **options):
     with torch.no_grad():
-        return NETS[kind][0](state, clips, layers)
+        return NETS[kind][0](state, clips, layers, **options)

@@ -237,6 +237,16 @@ def test_the_answers_of_every_depth(kind, layers):
     assert difference(logits, answer(kind, state, clips, layers)) < TOLERANCE
 
 
+@pytest.mark.parametrize("blocks", ["A", "B", "C"])
+def test_pure_nets_of_the_p3d_port(blocks, p3d_port):
+    state, _ = p3d_port
+    student = import_state("p3d-pytorch", state, {"blocks": blocks}).student
+    clips = torch.randn(1, 3, 16, 32, 32, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        logits = student(clips)
+    assert difference(logits, answer("p3d-pytorch", state, clips, 50, kinds=blocks)) < TOLERANCE
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["p3d-pytorch", "pytorchvideo-slow", "v4d-release-fast"])
 def test_the_networks_written_by_hand_answer_as_the_released_ones(name):

@@ -1,4 +1,6 @@
-"""Every registered name at its full width, on clips of two small frames."""
+"""Every registered name at its full width, on clips of two small frames; the deep ones are slow."""
+
+import re
 
 import pytest
 import torch
@@ -12,7 +14,13 @@ def small_clips(student):
     return torch.randn(2, *units, 3, 2, 32, 32, generator=torch.Generator().manual_seed(0))
 
 
-@pytest.mark.parametrize("name", list_models())
+DEEP = re.compile("101|152|161|169|201")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=pytest.mark.slow) if DEEP.search(name) else name for name in list_models()],
+)
 def test_forward_and_backward(name):
     student = create_model(name, num_classes=3).train()
     logits = student(small_clips(student))

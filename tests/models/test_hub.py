@@ -18,16 +18,20 @@ from transfer3d.models.image import create_image_model, weights_digest
 
 SCRIPT = """
 import json, sys, time
+from pathlib import Path
 from transfer3d.errors import Transfer3dError
 from transfer3d.models.checkpoint import load
 from transfer3d.models.image import create_image_model, weights_digest
+from transfer3d.run.inflate import inflate_to_file
 
 for line in sys.stdin:
     started = time.monotonic()
     kind, name = json.loads(line)
     try:
-        model = create_image_model(name) if kind == "timm" else load(name)
-        said = {"digest": weights_digest(model)}
+        if kind == "inflate":
+            said = inflate_to_file(name, "p3d", Path(sys.argv[1]), weights="timm", force=True).facts()
+        else:
+            said = {"digest": weights_digest(create_image_model(name) if kind == "timm" else load(name))}
     except Transfer3dError as error:
         said = {"error": str(error), "exit_code": error.exit_code, "code": error.code}
     print(json.dumps({**said, "seconds": time.monotonic() - started}), flush=True)
@@ -39,7 +43,7 @@ class Child:
 
     def __init__(self, home, **environment):
         self.process = subprocess.Popen(
-            [sys.executable, "-c", SCRIPT],
+            [sys.executable, "-c", SCRIPT, str(home / "inflated.safetensors")],
             env={**os.environ, "HF_HOME": str(home), "HF_HUB_DISABLE_PROGRESS_BARS": "1", **environment},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -84,6 +88,9 @@ def test_the_hub_end_to_end(tmp_path):
             assert found["digest"] == weights_digest(trained), found
             asked = len(seen)
             assert child.ask("timm", "test_resnet")["digest"] == found["digest"]
+            inflated = child.ask("inflate", "test_resnet")
+            assert inflated["source_digest"] == found["digest"], inflated
+            assert inflated["proof"]["verdict"] == "proved"
             assert len(seen) == asked  # a cache hit asks nobody
 
             missing = child.ask("timm", "resnet50")
