@@ -27,6 +27,8 @@ KINDS = {
     "mpeg4 in AVI": {"container": "avi", "codec": "mpeg4", "g": 7},
     "mpeg4 with B-frames in AVI": {"container": "avi", "codec": "mpeg4", "bf": 2, "g": 7},
     "vp9 in WebM": {"container": "webm", "codec": "libvpx-vp9", "g": 8, "deadline": "realtime"},
+    "vp9 with alpha": {"container": "webm", "codec": "libvpx-vp9", "pix_fmt": "yuva420p", "g": 8},
+    "ProRes 4444": {"container": "mov", "codec": "prores_ks", "pix_fmt": "yuva444p10le"},
 }
 
 
@@ -72,6 +74,35 @@ def test_one_open_video_gives_several_clips_in_any_order():
     with Video(encode(numbered_frames(60), bf=2, g=12)) as video:
         for first in (50, 0, 30, 10):
             assert numbers(video.read(np.arange(first, first + 5))) == list(range(first, first + 5))
+
+
+@pytest.mark.parametrize("bf", [0, 2])
+def test_an_edit_list_hides_the_frames_before_it(bf):
+    file = io.BytesIO()
+    with av.open(io.BytesIO(encode(numbered_frames(60), bf=bf, g=12))) as whole, av.open(
+        file, "w", format="mp4", options={"avoid_negative_ts": "disabled"}
+    ) as out:  # fmt: skip
+        stream = out.add_stream_from_template(whole.streams.video[0])
+        for packet in whole.demux(video=0):
+            if packet.size:
+                packet.pts, packet.dts = packet.pts - 7 * packet.duration, packet.dts - 7 * packet.duration
+                packet.stream = stream
+                out.mux(packet)
+    assert b"elst" in file.getvalue()
+    for indices in ([0, 1, 2], [52], [10, 30, 31], [46, 5]):
+        with Video(file.getvalue()) as video:
+            assert video.frames == 53
+            assert numbers(video.read(np.array(indices))) == [7 + i for i in indices]
+
+
+def test_ten_bits_show_what_eight_show():
+    noise = np.random.default_rng(0).integers(30, 220, (1, 6, 8, 3), np.uint8)
+    frames = noise.repeat(8, 1).repeat(8, 2)
+    shown = []
+    for options in ({"pix_fmt": "yuv444p"}, {"pix_fmt": "yuv444p10le"}):
+        with Video(encode(frames, qp=1, **options)) as video:
+            shown.append(video.read(np.array([0]))[0].astype(int))
+    assert np.abs(shown[0] - shown[1]).max() <= 2
 
 
 def test_variable_rate():

@@ -237,6 +237,29 @@ def test_smaller_copies_show_the_same_frames(tmp_path, short_side, gop):
                 assert np.allclose(copy.seconds() * 1000, times, atol=0.1)
 
 
+@pytest.mark.parametrize("place", ["ü x", "a#b?c;d", "100%", "{a,b}", "x::y"])
+def test_names_that_trouble_others(tmp_path, place):
+    """Dots, cases and one name twice: keys are made, and the names are kept as facts."""
+    names = ["a/my.video.v1.mp4", "a/A.mp4", "a/a.mp4", "b/a.mp4", "b/#20_(x)_[y]?;%.mp4"]
+    for name in names:
+        video(tmp_path / place / name)
+    plan = planned(tmp_path / place)
+    write(plan, tmp_path / f"out {place}")
+    videos = open_videos(tmp_path / f"out {place}", labelled=True)
+    assert not any(set("./") & set(key) for key in videos.keys)
+    bytes_of = {(tmp_path / place / name).read_bytes() for name in names}
+    assert {videos.open(i) for i in range(5)} == bytes_of
+    assert sorted(videos.sources) == sorted(names)
+
+
+def test_workers_do_not_change_the_shards(dataset, tmp_path):
+    for workers in (1, 3):
+        claim_folder(tmp_path / str(workers), planned(dataset))
+        write_planned(tmp_path / str(workers), planned(dataset), Silent(), workers=workers, limits=Limits())
+        publish(tmp_path / str(workers), planned(dataset), source="mini")
+    assert contents(tmp_path / "1") == contents(tmp_path / "3")
+
+
 def test_bad_files_are_named_and_left_out(dataset, tmp_path):
     root = tmp_path / "set"
     for i in range(6):
