@@ -1,4 +1,4 @@
-"""Training: the trainer against loops written by hand, and how long it waits for data."""
+"""Training and testing against loops written by hand, and how long training waits for data."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from torch import nn
 
 from transfer3d.bench.baselines import load_baseline
 from transfer3d.bench.case import Case, Contest, Result, run_cases
+from transfer3d.bench.evaluation import evaluation_cases
 from transfer3d.bench.videos import bench_videos
 from transfer3d.data.augment import AugmentConfig
 from transfer3d.data.pipeline import Batch, clip_batches
@@ -56,7 +57,8 @@ def train_results(
         UsageError: none has such a name.
     """
     device = make_accelerator("fp32").device
-    cases = [case for case in step_cases() if only.lower() in f"{case.name} {case.baseline}".lower()]
+    every = [*step_cases(), *evaluation_cases(folder, scratch)]
+    cases = [case for case in every if only.lower() in f"{case.name} {case.baseline}".lower()]
     waits = only.lower() in WAITING.lower()
     if not cases and not waits:
         raise UsageError("E220", f"no case contains '{only}'.")

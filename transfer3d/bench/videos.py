@@ -34,7 +34,7 @@ def bench_videos(folder: Path | None, scratch: Path) -> list[Path]:
 
     Args:
         folder: of the user's videos; None = generate.
-        scratch: where generated ones go.
+        scratch: where generated ones go, or are from another case.
 
     Raises:
         DataError: no videos in the folder.
@@ -66,7 +66,9 @@ def _short_side(path: Path) -> int:
 
 
 def _generate(path: Path, seed: int) -> Path:
-    """Writes ten seconds of a textured picture that pans, with noise."""
+    """Writes ten seconds of a textured picture that pans, with noise, where that is not done."""
+    if path.exists():
+        return path
     rng = np.random.default_rng(seed)
     coarse = rng.integers(0, 256, (HEIGHT // 8 + 40, WIDTH // 8 + 40, 3), np.uint8)
     picture = coarse.repeat(8, 0).repeat(8, 1)

@@ -86,7 +86,7 @@ def train(
     pairs: Annotated[int, typer.Option(min=1, help="How often each pair is timed.")] = 7,
     json: options.Json = False,
 ) -> None:
-    """Compare a finetune step with loops written by hand, and measure how long training waits for data.
+    """Compare training and testing with loops written by hand, and measure how long training waits for data.
 
     Example: `transfer3d bench train --only waiting`
     """
