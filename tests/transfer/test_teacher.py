@@ -16,7 +16,7 @@ class Batch:
         self.clips_u8 = torch.randint(0, 256, (count, 3, frames, 32, 32), dtype=torch.uint8)
         self.labels_B = torch.zeros(count, dtype=torch.long)
         self.sources = [str(i) for i in range(count)]
-        self.targets_BK = None
+        self.targets_BK = self.seconds_u8 = self.second_names = None
 
 
 @pytest.fixture

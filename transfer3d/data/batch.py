@@ -10,6 +10,8 @@ from torch import Tensor
 
 from transfer3d.data.views import Views
 
+TENSORS = ("clips_u8", "labels_B", "targets_BK", "seconds_u8")
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -21,6 +23,8 @@ class Batch:
         keys: of the videos.
         sources: the original videos.
         targets_BK: share of each class, where clips are mixed; None = the labels.
+        seconds_u8: another view of the same frames, as `clips_u8`; None where none was asked for.
+        second_names: equal names are equal pixels; None where seconds are drawn at random.
     """
 
     clips_u8: Tensor
@@ -28,14 +32,13 @@ class Batch:
     keys: list[str]
     sources: list[str]
     targets_BK: Tensor | None = None
+    seconds_u8: Tensor | None = None
+    second_names: list[str] | None = None
 
     def to(self, device: torch.device) -> Batch:
         """Returns the batch with its tensors on a device."""
-        clips_u8, labels_B, targets_BK = (
-            None if tensor is None else tensor.to(device, non_blocking=True)
-            for tensor in (self.clips_u8, self.labels_B, self.targets_BK)
-        )
-        return replace(self, clips_u8=clips_u8, labels_B=labels_B, targets_BK=targets_BK)
+        tensors = ((name, getattr(self, name)) for name in TENSORS)
+        return replace(self, **{n: t.to(device, non_blocking=True) for n, t in tensors if t is not None})
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 import torch
@@ -15,17 +16,19 @@ from torch import Tensor
 
 from transfer3d.data.augment import (
     AugmentConfig,
+    crop_frames,
     decode_side,
     evaluation_transform,
     training_transform,
+    transform_frames,
     transform_labelled,
 )
 from transfer3d.data.batch import Batch, Draw, ViewBatch
 from transfer3d.data.clips import clips_of_frames, views_of_video
-from transfer3d.data.decode import BadVideo, Video
+from transfer3d.data.decode import BadVideo, Frames, Video
 from transfer3d.data.mix import mix_batch
 from transfer3d.data.order import order_of
-from transfer3d.data.sampling import training_clip
+from transfer3d.data.sampling import Indices, training_clip
 from transfer3d.data.videoset import VideoSet
 from transfer3d.data.views import ViewPlan, Views, join_views
 from transfer3d.data.workers import Made, Maker, run_workers
@@ -33,6 +36,8 @@ from transfer3d.errors import DataError, UsageError
 from transfer3d.layout import ClipSpec
 
 CENTRE = ViewPlan()
+Second = Literal["none", "independent", "centre"]
+"""Another view of a training clip's frames: varied by draws of its own, or the centre as in testing."""
 
 
 @dataclass
@@ -91,6 +96,7 @@ def clip_batches(
     workers: int = 0,
     max_bad_fraction: float = 0.01,
     balanced: bool = False,
+    second: Second = "none",
 ) -> ClipBatches:
     """Returns training batches: each video once per epoch, over all ranks; epochs follow one another.
 
@@ -109,6 +115,7 @@ def clip_batches(
         workers: processes that decode; 0 decodes here.
         max_bad_fraction: of the videos; more that do not decode stop the run.
         balanced: every class as often as any other; an epoch then has as many clips, but not each video once.
+        second: see `Second`.
 
     Raises:
         UsageError: fewer videos than processes, a batch that does not divide by them, or an option that
@@ -122,7 +129,7 @@ def clip_batches(
     if batch_size < 1 or batch_size % world:
         raise UsageError("E210", f"batch_size={batch_size} does not divide by {world} processes.")
     tolerated = int(max_bad_fraction * len(videos))
-    maker = _TrainingClips(videos, clip, augment, seed, tolerated, balanced)
+    maker = _TrainingClips(videos, clip, augment, seed, tolerated, balanced, second)
     return ClipBatches(maker, batch_size, steps, start_step, rank, world, workers, max_bad_fraction)
 
 
@@ -189,21 +196,23 @@ class _TrainingClips(Maker[Batch]):
         seed: int,
         tolerated: int,
         balanced: bool,
+        second: Second,
     ) -> None:
         self.videos, self.seed = videos, seed
         self.order = order_of(videos, seed, balanced=balanced)
         self._clip, self._tolerated, self._augment = clip, tolerated, augment
         self._side = decode_side(clip, augment.scale[1])
         self._transform = training_transform(clip, augment, videos.classes)
+        self._second, self._centre = second, evaluation_transform(clip)
 
     def make(self, draws: list[Draw]) -> Made[Batch]:
         """Returns a batch, and what did not decode on the way."""
         bad: dict[str, str] = {}
-        clips, labels, indices = [], [], []
+        clips, labels, indices, seconds, names = [], [], [], [], []
         for epoch, index in draws:
             while True:
                 try:
-                    clip, label = self._one(epoch, index)
+                    clip, label, second, name = self._one(epoch, index)
                 except BadVideo as fault:
                     bad[self.videos.keys[index]] = str(fault)
                     if len(bad) > self._tolerated:
@@ -213,16 +222,26 @@ class _TrainingClips(Maker[Batch]):
                     clips.append(clip)
                     labels.append(label)
                     indices.append(index)
+                    seconds += [] if second is None else [second]
+                    names.append(name)
                     break
         _, keys, sources = _facts(self.videos, indices)
-        batch = Batch(torch.stack(clips).contiguous(), torch.tensor(labels), keys, sources)
+        batch = Batch(
+            torch.stack(clips).contiguous(),
+            torch.tensor(labels),
+            keys,
+            sources,
+            seconds_u8=torch.stack(seconds).contiguous() if seconds else None,
+            second_names=names if self._second == "centre" else None,
+        )
         if self._augment.mixup or self._augment.cutmix:
             rng = np.random.default_rng((self.seed, 1, *draws[0]))
             classes = len(self.videos.classes)
             batch = mix_batch(batch, self._augment, classes, seed=int(rng.integers(2**63)))
         return batch, bad
 
-    def _one(self, epoch: int, index: int) -> tuple[Tensor, int]:
+    def _one(self, epoch: int, index: int) -> tuple[Tensor, int, Tensor | None, str]:
+        """Returns a clip, its label, its second view, and a name that says which frames of what it shows."""
         self.now_at(index)
         rng = np.random.default_rng((self.seed, epoch, index))
         with Video(self.videos.open(index), name=self.videos.keys[index]) as video:
@@ -232,7 +251,16 @@ class _TrainingClips(Maker[Batch]):
         frames_u8, label = transform_labelled(
             self._transform, frames, -1 if label is None else label, seed=int(rng.integers(2**63))
         )
-        return clips_of_frames(frames_u8, indices), label
+        name = f"{self.videos.keys[index]} {' '.join(map(str, indices.ravel()))}"
+        return clips_of_frames(frames_u8, indices), label, self._second_view(frames, indices, rng), name
+
+    def _second_view(self, frames: Frames, indices: Indices, rng: np.random.Generator) -> Tensor | None:
+        if self._second == "none":
+            return None
+        if self._second == "centre":
+            return clips_of_frames(crop_frames(self._centre, frames)[0], indices)
+        again_u8 = transform_frames(self._transform, frames, seed=int(rng.integers(2**63)))
+        return clips_of_frames(again_u8, indices)
 
 
 class _TestingViews(Maker[ViewBatch]):

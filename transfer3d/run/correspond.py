@@ -11,6 +11,7 @@ from rich.console import Console
 from transfer3d.data.source import open_videos
 from transfer3d.data.subset import share_of
 from transfer3d.errors import UsageError
+from transfer3d.layout import ClipSpec
 from transfer3d.models.checkpoint import load
 from transfer3d.models.image import create_image_model
 from transfer3d.models.registry import list_models
@@ -20,6 +21,7 @@ from transfer3d.run.fit import fit
 from transfer3d.run.session import Session, open_session
 from transfer3d.run.start import start_from
 from transfer3d.run.students import build_student, check_student, is_file, parent_facts
+from transfer3d.transfer.cache import LessonCache
 from transfer3d.transfer.correspondence import Correspondence
 from transfer3d.transfer.health import alarms
 from transfer3d.transfer.teacher import FrozenTeacher, paired_student
@@ -86,8 +88,20 @@ def _train(session: Session) -> None:
         "parent": parent_facts(recipe.start or recipe.given("student")),
         "teacher": {"name": name, "weights": recipe.weights, "digest": digest},
     }
-    objective = Correspondence(teacher, student, recipe.correspondence, seed=recipe.seed)
-    metrics = fit(session, objective, student, videos, facts=facts, identity={"teacher": digest})
+    cache = open_cache(session, teacher, student.clip, videos.digest)
+    objective = Correspondence(teacher, student, recipe.correspondence, seed=recipe.seed, cache=cache)
+    view = recipe.correspondence.teacher_view
+    metrics = fit(
+        session,
+        objective,
+        student,
+        videos,
+        facts=facts,
+        identity={"teacher": digest},
+        second="none" if view == "same" else view,
+    )
+    if cache:
+        cache.flush()
     if teacher.digest() != digest:
         raise AssertionError("the frozen teacher's weights have changed")
     told = (
@@ -98,6 +112,19 @@ def _train(session: Session) -> None:
     session.say(f"{shown} -> {session.path / 'model.safetensors'}")
     for alarm in alarms(metrics):
         session.say(f"look at this: {alarm}")
+
+
+def open_cache(
+    session: Session, teacher: FrozenTeacher, clip: ClipSpec, data_digest: str
+) -> LessonCache | None:
+    """Opens the recipe's cache of lessons, or returns None where it names none."""
+    folder = session.recipe.correspondence.cache
+    if folder is None:
+        return None
+    scope = f"{data_digest} {clip.size} {clip.crop} {session.recipe.precision}"
+    cache = LessonCache(teacher, Path(folder), scope=scope, process=session.accelerator.process_index)
+    session.say(f"{len(cache)} lessons of this teacher in {folder}")
+    return cache
 
 
 def build_teacher(recipe: Recipe) -> FrozenTeacher:

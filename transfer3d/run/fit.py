@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from transfer3d.data.pipeline import Batch, clip_batches
+from transfer3d.data.pipeline import Batch, Second, clip_batches
 from transfer3d.data.source import VideoSet
 from transfer3d.engine.config import TrainerConfig, Training
 from transfer3d.engine.tracker import open_tracker
@@ -29,6 +29,7 @@ def fit(
     facts: Mapping[str, Any],
     identity: Mapping[str, str] | None = None,
     validate: Callable[[], Mapping[str, float]] | None = None,
+    second: Second = "none",
 ) -> Mapping[str, float]:
     """Plans, trains, and leaves `model.safetensors` in the run folder.
 
@@ -40,6 +41,7 @@ def fit(
         identity: digests that a resumed run must find again, besides the data's.
         facts: further provenance of the checkpoint, JSON-able; `class_names` becomes its own entry.
         validate: see `Trainer`.
+        second: whether batches bring another view of their clips' frames, see `clip_batches`.
     """
     recipe = plan_steps(session, objective, student.clip, videos)
     config = trainer_config(recipe)
@@ -61,6 +63,7 @@ def fit(
             workers=recipe.workers,
             max_bad_fraction=recipe.max_bad_fraction,
             balanced=recipe.balanced,
+            second=second,
         )
 
     def publish(name: str, metrics: Mapping[str, Any]) -> None:

@@ -11,7 +11,7 @@ a weight: contrast (`infonce`), regression onto the teacher's feature (`feature`
 
 from __future__ import annotations
 
-from typing import Self
+from typing import Literal, Self
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
@@ -21,6 +21,7 @@ from transfer3d.errors import UsageError
 from transfer3d.layout import ClipSpec
 from transfer3d.models.student import VideoStudent
 from transfer3d.nn.pixels import normalise
+from transfer3d.transfer.cache import LessonCache
 from transfer3d.transfer.heads import FeatureHead, PairHead, SimilarityHead
 from transfer3d.transfer.health import directions, recall
 from transfer3d.transfer.losses import distillation, infonce, matching
@@ -53,11 +54,18 @@ class CorrespondenceConfig(BaseModel):
     """Of infonce."""
     kd_temperature: float = Field(default=4.0, gt=0)
     """Of kd."""
+    teacher_view: Literal["same", "independent", "centre"] = "same"
+    """What the teacher sees of the clip's frames: the student's own pixels; crop, mirror and colours drawn
+    once more, so that no border and no tint gives the pair away; or the centre, unvaried."""
+    cache: str | None = None
+    """Folder that keeps the teacher's features, for this run and later ones; with teacher_view "centre"."""
 
     @model_validator(mode="after")
     def _learns_something(self) -> Self:
         if not any((self.match, self.infonce, self.feature, self.kd)):
             raise ValueError("every weight is 0: give match, infonce, feature or kd one")
+        if self.cache is not None and self.teacher_view != "centre":
+            raise ValueError('a cache needs teacher_view = "centre": other views never come again')
         return self
 
 
@@ -113,6 +121,7 @@ class Correspondence:
         clip: what the student sees; a `VideoStudent` says it by itself.
         num_features: of the student; a `VideoStudent` says it by itself.
         seed: of the heads' weights.
+        cache: asked instead of the teacher, where the batch's second views have names.
 
     Raises:
         UsageError: kd is wanted, and the label spaces do not meet.
@@ -128,6 +137,7 @@ class Correspondence:
         clip: ClipSpec | None = None,
         num_features: int | None = None,
         seed: int = 0,
+        cache: LessonCache | None = None,
     ) -> None:
         self.config = config or CorrespondenceConfig()
         if isinstance(student, VideoStudent):
@@ -142,7 +152,7 @@ class Correspondence:
                     f"kd needs one label space: teacher {teacher.name} has {teacher.num_classes} classes, "
                     f"the student {classes or 'none'}. Take another of the two, or set correspondence.kd=0.",
                 )
-        self.teacher, self.clip = teacher, clip
+        self.teacher, self.clip, self.cache = teacher, clip, cache
         widths = num_features, teacher.num_features
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
@@ -150,7 +160,11 @@ class Correspondence:
 
     def loss(self, trainable: nn.Module, batch: ClipBatch) -> LossReport:
         """Returns the weighted sum of the terms, each term, accuracies and recalls (0..1; 0.5 is chance)."""
-        lesson = self.teacher.look(batch.clips_u8)
+        seen_u8 = batch.clips_u8 if batch.seconds_u8 is None else batch.seconds_u8
+        if self.cache is None or batch.second_names is None:
+            lesson = self.teacher.look(seen_u8)
+        else:
+            lesson = self.cache.look(seen_u8, batch.second_names)
         clips = normalise(batch.clips_u8, self.clip.mean, self.clip.std)
         return self.judge(trainable(clips, lesson.features_BD), lesson, different_of(batch))
 

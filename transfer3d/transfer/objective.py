@@ -41,6 +41,16 @@ class ClipBatch(Protocol):
         ...
 
     @property
+    def seconds_u8(self) -> Tensor | None:
+        """Another view of the same frames, as `clips_u8`; None = there is none."""
+        ...
+
+    @property
+    def second_names(self) -> Sequence[str] | None:
+        """Names of the second views: equal names are equal pixels; None = they are drawn at random."""
+        ...
+
+    @property
     def sources(self) -> Sequence[str]:
         """The source video of each clip."""
         ...

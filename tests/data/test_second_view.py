@@ -1,0 +1,79 @@
+"""Another view of the same frames: what a teacher may see beside the student."""
+
+import pytest
+import torch
+
+from transfer3d.data.augment import AugmentConfig
+from transfer3d.data.pipeline import clip_batches, view_batches
+from transfer3d.data.source import open_videos
+from transfer3d.layout import ClipSpec
+
+CLIP = ClipSpec(frames=4, stride=2, size=24, crop=32)
+STILL = AugmentConfig(scale=(1.0, 1.0), flip=False)
+
+
+@pytest.fixture
+def videos(digits_folder):
+    return open_videos(digits_folder, split="test", labelled=True)
+
+
+def batches(videos, second, augment=STILL, clip=CLIP, workers=0, steps=3):
+    options = {"batch_size": 8, "steps": steps, "seed": 3, "augment": augment, "workers": workers}
+    return list(clip_batches(videos, clip, second=second, **options))
+
+
+def test_the_student_sees_the_same_with_and_without_a_second_view(videos):
+    alone = batches(videos, "none")
+    for second in ("independent", "centre"):
+        for one, other in zip(alone, batches(videos, second), strict=True):
+            assert torch.equal(one.clips_u8, other.clips_u8)
+            assert other.seconds_u8 is not None
+            assert other.seconds_u8.shape == other.clips_u8.shape
+    assert all(batch.seconds_u8 is None and batch.second_names is None for batch in alone)
+
+
+def test_independent_crops_are_of_the_same_frames(videos):
+    """Where there is nothing to draw both views are equal: so they show the same frames."""
+    whole = ClipSpec(frames=4, stride=2, size=32, crop=32)
+    for batch in batches(videos, "independent", clip=whole):
+        assert torch.equal(batch.clips_u8, batch.seconds_u8)
+    differing = [
+        not torch.equal(clip, second)
+        for batch in batches(videos, "independent")
+        for clip, second in zip(batch.clips_u8, batch.seconds_u8, strict=True)
+    ]
+    assert sum(differing) > 0.9 * len(differing)
+
+
+def test_one_draw_does_not_follow_from_the_other(videos):
+    """Mirrored or not: of four combinations each is seen."""
+    whole = ClipSpec(frames=4, stride=2, size=32, crop=32)
+    flipping = AugmentConfig(scale=(1.0, 1.0), flip=True)
+    plain = batches(videos, "none", STILL, whole)
+    seen = set()
+    for still, batch in zip(plain, batches(videos, "independent", flipping, whole), strict=True):
+        for as_is, clip, second in zip(still.clips_u8, batch.clips_u8, batch.seconds_u8, strict=True):
+            seen.add((torch.equal(as_is, clip), torch.equal(as_is, second)))
+    assert len(seen) == 4
+
+
+def test_the_centre_is_that_of_testing_and_its_name_says_which_frames(videos):
+    short = ClipSpec(frames=16, stride=1, size=24, crop=32)  # all frames of these videos: one place only
+    tested = {}
+    for batch in view_batches(videos, short, batch_size=8):
+        tested |= dict(zip(batch.keys, batch.clips_u8, strict=True))
+    names = {}
+    for batch in batches(videos, "centre", AugmentConfig(), short, steps=10):
+        for key, name, second in zip(batch.keys, batch.second_names, batch.seconds_u8, strict=True):
+            assert torch.equal(names.setdefault(name, second), second)
+            if [int(frame) for frame in name.split()[1:]] == list(range(16)):
+                assert torch.equal(second, tested[key])
+    assert len(names) == len({name.split()[0] for name in names}) == len(videos)
+
+
+def test_equal_from_workers(videos):
+    for one, other in zip(
+        batches(videos, "independent"), batches(videos, "independent", workers=2), strict=True
+    ):
+        assert torch.equal(one.seconds_u8, other.seconds_u8)
+        assert one.keys == other.keys
