@@ -29,7 +29,8 @@ def shards(tmp_path_factory):
         parts += write_shards(
             folder, "some", split, [sample(n, labels, split[0]) for n, labels in enumerate(sets)]
         )
-    write_index(folder, "some", parts, classes=CLASSES, source="made here")
+    official = {"test": 8, "val": 6}
+    write_index(folder, "some", parts, classes=CLASSES, source="made here", official=official)
     return folder
 
 
@@ -57,6 +58,7 @@ def test_several_labels_are_counted_as_hits(checkpoint, shards, tmp_path):
     assert report["protocol"]["name"] == "p3d"
     assert (report["protocol"]["count"], report["protocol"]["seed"]) == (20, 3)
     assert (report["expected"], report["scored"], report["views"]) == (6, 6, 120)
+    assert report["official"] == 8
     assert report["video_hit5"] == 1.0
     assert 0 <= report["video_hit1"] <= 1
     assert 0 < report["mean_ap"] <= 1
@@ -67,6 +69,11 @@ def test_several_labels_are_counted_as_hits(checkpoint, shards, tmp_path):
     other = report_of(checkpoint, "--data", shards, "--split", "val")
     assert "video_top1" in other
     assert "video_hit1" in report_of(checkpoint, "--data", shards, "--split", "val", "--labels", "multi")
+
+
+def test_what_is_missing_of_the_dataset_is_said_beside_the_accuracy(checkpoint, shards):
+    done = run(checkpoint, "--data", shards, "--workers", 0)
+    assert "6/6 of 8 that the dataset lists" in done.output
 
 
 REFUSALS = [

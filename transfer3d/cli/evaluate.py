@@ -107,4 +107,5 @@ def _show(report: dict[str, Any], as_json: bool) -> None:
     for name, value in report.items():
         if name.startswith(("clip_", "video_", "mean_")):
             stdout().print(f"{name:<20} {value:.1%}")
-    stdout().print(f"{'scored/expected':<20} {report['scored']}/{report['expected']}")
+    listed = f" of {report['official']} that the dataset lists" if report.get("official") else ""
+    stdout().print(f"{'scored/expected':<20} {report['scored']}/{report['expected']}{listed}")

@@ -51,6 +51,7 @@ class FolderVideos:
         self.runs: Sequence[int] = ()
         self.buffer = 0
         self.classes = classes
+        self.official = None
         content = [
             [key, label, file.stat().st_size]
             for key, label, file in zip(self.keys, self.labels, self._files, strict=True)

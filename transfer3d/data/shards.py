@@ -180,6 +180,7 @@ class ShardVideos:
         self.label_sets = [sample.label_set if labelled else () for sample in samples]
         self.sources = [sample.source for sample in samples]
         self.classes = index.classes if labelled else ()
+        self.official = index.official.get(split)
         self.dropped: tuple[Dropped, ...] = ()
         content = [
             [s.key, *((s.labels,) if len(s.labels) > 1 else ()), s.label, s.members[s.suffix].sha256]

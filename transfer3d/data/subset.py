@@ -28,6 +28,7 @@ class Subset:
         self.label_sets: Sequence[tuple[int, ...]] = [whole.label_sets[index] for index in indices]
         self.sources: Sequence[str] = [whole.sources[index] for index in indices]
         self.classes = whole.classes
+        self.official = whole.official
         self.dropped: Sequence[Dropped] = whole.dropped
         self.runs: Sequence[int] = ()
         self.buffer = 0

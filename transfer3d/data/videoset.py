@@ -61,6 +61,11 @@ class VideoSet(Protocol):
         ...
 
     @property
+    def official(self) -> int | None:
+        """How many videos the dataset lists for this part, found or not; None where nothing says so."""
+        ...
+
+    @property
     def dropped(self) -> Sequence[Dropped]:
         """Files that were left out at the start."""
         ...

@@ -77,6 +77,7 @@ def evaluate_file(
         "data_digest": videos.digest,
         "split": split,
         "protocol": {"name": protocol.name, **asdict(protocol.plan), "pooling": protocol.pooling},
+        "official": videos.official,
         "expected": len(videos),
         **video_metrics(scores, videos.classes, labels=labels),
     }
