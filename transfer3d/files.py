@@ -103,10 +103,11 @@ class Lock:
         return self._path.exists() and os.path.samestat(self._path.stat(), os.fstat(self._file.fileno()))
 
     def close(self) -> None:
-        """Gives it back."""
-        with suppress(OSError):
-            self._path.unlink()
-        self._file.close()
+        """Gives it back, once."""
+        if not self._file.closed:
+            with suppress(OSError):
+                self._path.unlink()
+            self._file.close()
 
 
 def write_text(final: Path, text: str) -> None:

@@ -8,12 +8,9 @@ digests, is written last, and the folder gets its name only then.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import shutil
-import socket
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -23,7 +20,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from transfer3d.errors import SetupError, UsageError, WeightsError
-from transfer3d.files import fsync_folder, sha256_file, write_text
+from transfer3d.files import Lock, fsync_folder, sha256_file, write_text
 
 TENSORS, STATE, MANIFEST = "state.safetensors", "state.json", "MANIFEST.json"
 
@@ -42,14 +39,7 @@ class RunFolder:
 
     def __init__(self, path: Path, *, resume: bool) -> None:
         self.path, self.checkpoints = path, path / "checkpoints"
-        try:
-            path.mkdir(parents=True, exist_ok=True)
-            self._lock = (path / ".lock").open("a+")
-        except OSError as error:
-            raise SetupError(
-                "E541", f"run folder {path} cannot be written: {error.strerror}. Choose another with -o."
-            ) from None
-        self._take_lock()
+        self._lock = Lock(path / ".lock", f"run folder {path}")
         self._sweep()
         holds_run = (path / "recipe.toml").exists()
         if resume and not holds_run:
@@ -62,20 +52,6 @@ class RunFolder:
                 "E211",
                 f"run folder {path} holds {finished} run. Go on with --resume, or choose another with -o.",
             )
-
-    def _take_lock(self) -> None:
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            self._lock.seek(0)
-            holder = self._lock.read().strip() or "another process"
-            raise SetupError(
-                "E540",
-                f"run folder {self.path} is in use by {holder}. Wait for it, or choose another with -o.",
-            ) from None
-        self._lock.truncate(0)
-        self._lock.write(f"pid {os.getpid()} on {socket.gethostname()} since {time.strftime('%F %T')}")
-        self._lock.flush()
 
     def _sweep(self) -> None:
         """Removes what a process that was killed had begun to write."""
