@@ -105,3 +105,33 @@ def train(
         print_json({"machine": machine, "pairs": pairs, "results": [asdict(result) for result in done]})
         return
     show(out(), machine, pairs, done)
+
+
+@app.command()
+def correspond(
+    pairs: Annotated[int, typer.Option(min=1, help="How often each pair is timed.")] = 7,
+    json: options.Json = False,
+) -> None:
+    """Compare a step of correspondence with one written from the paper's text.
+
+    Example: `transfer3d bench correspond --pairs 3`
+    """
+    import tempfile
+    from dataclasses import asdict
+
+    from transfer3d.bench.case import run_cases
+    from transfer3d.bench.correspondence import correspondence_cases
+    from transfer3d.bench.report import machine_facts, show
+    from transfer3d.engine.distributed import make_accelerator
+    from transfer3d.progress import track
+
+    device = make_accelerator("fp32").device
+    with tempfile.TemporaryDirectory() as scratch:
+        cases = list(correspondence_cases(Path(scratch)))
+        results = run_cases(cases, device, pairs=pairs)
+        done = list(track(results, "bench", len(cases), console=progress_console()))
+    machine = machine_facts(device)
+    if json:
+        print_json({"machine": machine, "pairs": pairs, "results": [asdict(result) for result in done]})
+        return
+    show(out(), machine, pairs, done)
