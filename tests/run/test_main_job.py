@@ -199,7 +199,7 @@ def test_downstream_scripts(work, digits_folder, capsys):
     [
         (["clip.size=32", "clip.crop=16"], 2, "crop=16 is smaller than size=32"),
         (["batch_size=1"], 2, "needs at least two clips"),
-        (["student_args.drop_rate=high"], 2, "'high'"),
+        (["dropout=high"], 2, "'high'"),
         (["student_args.depth=3"], 2, "no argument 'depth'"),
     ],
 )

@@ -7,10 +7,12 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from random import Random
 
 import pytest
 import torch
 from rich.console import Console
+from safetensors.torch import load_file
 
 import transfer3d
 from transfer3d.evaluate.protocols import CENTRE
@@ -106,7 +108,7 @@ def test_a_refused_folder_ends_both_processes_at_once(digits_folder, tmp_path):
 def finetune(digits_folder, out, *more):
     command = [sys.executable, "-m", "transfer3d", "finetune", "p3d_tiny", "--recipe", "demo/tiny-finetune"]
     command += ["--data", str(digits_folder / "shards"), "-o", str(out), *TINY]
-    command += ["--set", "max_steps=60", "--set", "save_every=5", *more]
+    command += ["--set", "max_steps=30", "--set", "save_every=5", *more]
     return subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT
     )
@@ -125,7 +127,7 @@ def test_kill_9_and_resume_give_bit_equal_weights(digits_folder, tmp_path):
     assert straight.wait(240) == 0, straight.stderr.read()
     out = tmp_path / "killed"
     process = finetune(digits_folder, out)
-    wait_for(out / "checkpoints" / "step-20", process)
+    wait_for(out / "checkpoints" / "step-10", process)
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert not (out / "finished.json").exists()
@@ -138,8 +140,38 @@ def test_kill_9_and_resume_give_bit_equal_weights(digits_folder, tmp_path):
     second = transfer3d.load(out / "model.safetensors").state_dict()
     assert all(torch.equal(first[name], second[name]) for name in first)
     steps = [json.loads(line)["step"] for line in (out / "metrics.jsonl").read_text().splitlines()]
-    assert sorted(set(steps)) == list(range(1, 61))
-    assert len(steps) == 61  # and one validation
+    assert sorted(set(steps)) == list(range(1, 31))
+    assert len(steps) == 31  # and one validation
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(3))
+def test_a_run_that_is_killed_again_and_again_ends_with_the_same_bits(digits_folder, tmp_path, seed):
+    more = ["--workers", "2"] + [
+        part
+        for value in (
+            "save_every=3", "validate_every=7", "accumulate=2", "optimizer.average=0.9", "dropout=0.5",
+            "schedule.kind=plateau", "schedule.patience=1", "head_first=9", "precise_batch_norm=16",
+        )
+        for part in ("--set", value)
+    ]  # fmt: skip
+    straight = finetune(digits_folder, tmp_path / "straight", *more)
+    assert straight.wait(240) == 0, straight.stderr.read()
+    out, random, kills = tmp_path / "killed", Random(seed), 0
+    while not (out / "finished.json").exists():
+        process = finetune(
+            digits_folder, out, *more, *(["--resume"] if (out / "recipe.toml").exists() else [])
+        )
+        wait_for(out / ".lock", process)
+        try:
+            process.wait(random.uniform(2, 9))
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGKILL)
+            kills += process.wait() == -signal.SIGKILL
+        assert kills < 30
+    assert kills
+    first, second = (load_file(folder / "model.safetensors") for folder in (tmp_path / "straight", out))
+    assert all(torch.equal(first[name], second[name]) for name in first)
 
 
 def test_sigterm_saves_and_exits_with_75(digits_folder, tmp_path):

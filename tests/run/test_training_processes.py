@@ -20,7 +20,7 @@ OPTIONS = ["--workers", "0", "--precision", "fp32"] + [
     for value in (
         "batch_size=8", "log_every=1", f"max_steps={STEPS}", "validate_every=2", "save_every=2", "lr=0.01",
         "batch_norm=frozen", "schedule.kind=plateau", "schedule.patience=1", "schedule.warmup=0.4",
-        "optimizer.average=0.9", "augment.flip=false",
+        "optimizer.average=0.9", "augment.flip=false", "head_first=2", "accumulate=2",
     )
     for part in ("--set", value)
 ]  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -127,6 +128,8 @@ def wrap(accelerator: Accelerator, module: nn.Module, *, compiled: bool = False)
     wrapped = cast(nn.Module, torch.compile(module)) if compiled else module
     if accelerator.num_processes == 1:
         return wrapped
+    # Kernels of one pixel have two right layouts; DDP says of one that it is the other.
+    warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")
     devices = [accelerator.device] if accelerator.device.type == "cuda" else None
     return DistributedDataParallel(wrapped, device_ids=devices)
 

@@ -118,10 +118,10 @@ class Trainer:
                 )
             try:
                 unpack_state(tensors, state, self.objective.trainable, self.optimizer, self.average)
+                self.step, self.scores, self.metrics = state["step"], state["scores"], state["metrics"]
             except (RuntimeError, ValueError, KeyError) as error:
                 reason = str(error).splitlines()[0]
                 raise WeightsError("E430", f"the checkpoint is of another network: {reason}") from error
-            self.step, self.scores, self.metrics = state["step"], state["scores"], state["metrics"]
             self._say_processes(state["processes"])
         if self.folder:
             self.folder.forget_after(self.step)

@@ -10,7 +10,7 @@ from transfer3d.errors import UsageError
 from transfer3d.recipes.load import load_recipe
 from transfer3d.recipes.schema import Recipe
 
-FREE = ("workers", "log_every", "save_every")
+FREE = ("workers", "log_every", "save_every", "tracker")
 """Keys that may change when a run is resumed."""
 
 
