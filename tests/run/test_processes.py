@@ -162,9 +162,9 @@ def test_a_run_that_is_killed_again_and_again_ends_with_the_same_bits(digits_fol
         process = finetune(
             digits_folder, out, *more, *(["--resume"] if (out / "recipe.toml").exists() else [])
         )
-        wait_for(out / ".lock", process)
+        wait_for(out / ("checkpoints/step-3" if kills == 0 else ".lock"), process)
         try:
-            process.wait(random.uniform(2, 9))
+            process.wait(random.uniform(2, 9) if kills else 0)
         except subprocess.TimeoutExpired:
             process.send_signal(signal.SIGKILL)
             kills += process.wait() == -signal.SIGKILL
