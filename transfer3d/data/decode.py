@@ -291,6 +291,9 @@ def _video_stream(container: InputContainer, name: str) -> VideoStream:
     codec = moving[0].codec_context
     if codec is None:
         raise BadVideo("E304", f"{name}: no decoder for its video stream")
+    if codec.width * codec.height > MAX_PIXELS:
+        most = f"{MAX_PIXELS / 1e6:.0f} million pixels"
+        raise BadVideo("E305", f"{name}: {codec.width}x{codec.height} is more than {most}")
     codec.thread_type, codec.thread_count = "NONE", 1
     codec.options = {"max_pixels": str(MAX_PIXELS)}
     return moving[0]
