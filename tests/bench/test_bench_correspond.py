@@ -30,10 +30,14 @@ def test_the_plain_step_judges_the_same_pairs_with_the_same_features():
         for frames, target in ((clip, 1), ((clip - 1) % 3, 0)):
             logits = plain.head(torch.cat([frames_BD[frames], clips_BD[clip]]))
             expected = expected + functional.cross_entropy(logits, torch.tensor(target)) / 6
-    losses = []
-    backward = torch.Tensor.backward
+    losses, backward = [], torch.Tensor.backward
+
+    def noted(loss):
+        losses.append(float(loss.detach()))
+        backward(loss)
+
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(torch.Tensor, "backward", lambda loss: (losses.append(float(loss.detach())), backward(loss)))
+        patch.setattr(torch.Tensor, "backward", noted)
         plain.step(clips_u8, (teacher.mean, teacher.std), ((0.5,) * 3, (0.25,) * 3))
     assert losses == [pytest.approx(float(expected), rel=1e-4)]
 

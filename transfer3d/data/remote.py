@@ -113,7 +113,7 @@ class HttpStore(Store):
                 return read_range(folder / file, offset, size)
             except FileNotFoundError:
                 self._ask(file, path=folder / file)
-                by_age = sorted(folder.glob("[!.]*"), key=lambda path: path.stat().st_mtime)
+                by_age = sorted(folder.glob("[!.]*"), key=_written_at)
                 for oldest in by_age[:-KEPT]:
                     oldest.unlink(missing_ok=True)
 
@@ -178,6 +178,14 @@ class HttpStore(Store):
             yield chunk
             if time.monotonic() > deadline:
                 raise _Passing("too slow an answer")
+
+
+def _written_at(path: Path) -> float:
+    """Returns when a file was written; another worker may just have removed it, as the oldest."""
+    try:
+        return path.stat().st_mtime
+    except FileNotFoundError:
+        return 0.0
 
 
 def _reason(error: Exception) -> str:
