@@ -1,12 +1,18 @@
 """`transfer3d bench`."""
 
+from __future__ import annotations
+
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from transfer3d.cli import options
 from transfer3d.cli.output import out, print_json, progress_console
+
+if TYPE_CHECKING:
+    from transfer3d.bench.case import Result
 
 app = typer.Typer(help="Measure speed and memory here, against named baselines.", no_args_is_help=True)
 
@@ -23,17 +29,10 @@ def models(
 
     Example: `transfer3d bench models --only p3d`
     """
-    from dataclasses import asdict
-
-    from transfer3d.bench.report import bench_models, show
-    from transfer3d.progress import track
+    from transfer3d.bench.report import bench_models
 
     machine, total, results = bench_models(only=only, pairs=pairs, device=device, threads=threads)
-    done = list(track(results, "bench", total, console=progress_console()))
-    if json:
-        print_json({"machine": machine, "pairs": pairs, "results": [asdict(result) for result in done]})
-        return
-    show(out(), machine, pairs, done)
+    _report(machine, results, total, pairs=pairs, json=json)
 
 
 @app.command()
@@ -52,15 +51,13 @@ def data(
     Example: `transfer3d bench data --data videos/`
     """
     import tempfile
-    from dataclasses import asdict
 
     import torch
 
     from transfer3d.bench.case import run_cases
     from transfer3d.bench.data import data_cases
-    from transfer3d.bench.report import machine_facts, show
+    from transfer3d.bench.report import machine_facts
     from transfer3d.errors import UsageError
-    from transfer3d.progress import track
 
     with tempfile.TemporaryDirectory() as scratch:
         every = list(data_cases(folder, Path(scratch)))
@@ -68,13 +65,9 @@ def data(
         if not cases:
             raise UsageError("E220", f"no case contains '{only}'.")
         torch.set_num_threads(1)
-        results = run_cases(cases, torch.device("cpu"), pairs=pairs)
-        done = list(track(results, "bench", len(cases), console=progress_console()))
-    machine = machine_facts(torch.device("cpu"))
-    if json:
-        print_json({"machine": machine, "pairs": pairs, "results": [asdict(result) for result in done]})
-        return
-    show(out(), machine, pairs, done)
+        cpu = torch.device("cpu")
+        results = run_cases(cases, cpu, pairs=pairs)
+        _report(machine_facts(cpu), results, len(cases), pairs=pairs, json=json)
 
 
 @app.command()
@@ -91,20 +84,13 @@ def train(
     Example: `transfer3d bench train --only waiting`
     """
     import tempfile
-    from dataclasses import asdict
 
-    from transfer3d.bench.report import machine_facts, show
+    from transfer3d.bench.report import machine_facts
     from transfer3d.bench.train import train_results
-    from transfer3d.progress import track
 
     with tempfile.TemporaryDirectory() as scratch:
         device, total, results = train_results(folder, Path(scratch), only=only, pairs=pairs)
-        done = list(track(results, "bench", total, console=progress_console()))
-    machine = machine_facts(device)
-    if json:
-        print_json({"machine": machine, "pairs": pairs, "results": [asdict(result) for result in done]})
-        return
-    show(out(), machine, pairs, done)
+        _report(machine_facts(device), results, total, pairs=pairs, json=json)
 
 
 @app.command()
@@ -117,21 +103,30 @@ def correspond(
     Example: `transfer3d bench correspond --pairs 3`
     """
     import tempfile
-    from dataclasses import asdict
 
     from transfer3d.bench.case import run_cases
     from transfer3d.bench.correspondence import correspondence_cases
-    from transfer3d.bench.report import machine_facts, show
+    from transfer3d.bench.report import machine_facts
     from transfer3d.engine.distributed import make_accelerator
-    from transfer3d.progress import track
 
     device = make_accelerator("fp32").device
     with tempfile.TemporaryDirectory() as scratch:
         cases = list(correspondence_cases(Path(scratch)))
         results = run_cases(cases, device, pairs=pairs)
-        done = list(track(results, "bench", len(cases), console=progress_console()))
-    machine = machine_facts(device)
+        _report(machine_facts(device), results, len(cases), pairs=pairs, json=json)
+
+
+def _report(
+    machine: dict[str, Any], results: Iterable[Result], total: int, *, pairs: int, json: bool
+) -> None:
+    """Measures, with a progress bar, and prints."""
+    from dataclasses import asdict
+
+    from transfer3d.bench.report import show
+    from transfer3d.progress import track
+
+    done = list(track(results, "bench", total, console=progress_console()))
     if json:
         print_json({"machine": machine, "pairs": pairs, "results": [asdict(result) for result in done]})
-        return
-    show(out(), machine, pairs, done)
+    else:
+        show(out(), machine, pairs, done)
