@@ -12,6 +12,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from transfer3d.data.pipeline import Batch
+from transfer3d.engine.out_of_memory import is_out_of_memory, step_fits
 from transfer3d.transfer.objective import Objective
 
 PROBE_CLIPS = 2  # the smallest batch that has a negative pair
@@ -59,13 +60,17 @@ def plan_batch(
         make_batch: makes a batch of n clips, contents do not matter.
         batch_size: clips of one process; None = find it.
         largest: where the search starts.
+
+    Raises:
+        SetupError: not even two clips fit.
     """
     module = objective.trainable.to(accelerator.device)
     kept = {name: tensor.clone() for name, tensor in module.state_dict().items()}
     probe = make_batch(PROBE_CLIPS)
-    _step(objective, accelerator, probe)  # the first one pays for lazy set-up
-    started = time.perf_counter()
-    activation_bytes = _step(objective, accelerator, probe)
+    with step_fits():
+        _step(objective, accelerator, probe)  # the first one pays for lazy set-up
+        started = time.perf_counter()
+        activation_bytes = _step(objective, accelerator, probe)
     seconds = (time.perf_counter() - started) / PROBE_CLIPS
     fixed = 4 * sum(p.numel() * p.element_size() for p in module.parameters())
     free = free_memory(accelerator.device)
@@ -94,7 +99,9 @@ def _runs(
         return plan.fits
     try:
         _step(objective, accelerator, make_batch(plan.batch_size))
-    except torch.OutOfMemoryError:
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
         torch.cuda.empty_cache()
         return False
     return True

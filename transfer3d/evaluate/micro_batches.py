@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from transfer3d.data.views import Views
+from transfer3d.engine.out_of_memory import is_out_of_memory
 from transfer3d.errors import SetupError
 from transfer3d.layout import ClipSpec
 
@@ -65,8 +66,7 @@ class MicroBatches:
         try:
             return self.forward(clips_u8, self.size).float().cpu()
         except RuntimeError as error:
-            # A GPU's is a class of its own, a CPU's is told by its text.
-            if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error):
+            if is_out_of_memory(error):
                 return None
             raise
 
