@@ -20,6 +20,7 @@ from transfer3d.engine.config import TrainerConfig
 from transfer3d.engine.distributed import any_process, lost_processes, mean_rows, on_main, same_buffers, wrap
 from transfer3d.engine.memory_format import channels_last
 from transfer3d.engine.optim import make_optimizer, set_learning_rate
+from transfer3d.engine.out_of_memory import step_fits
 from transfer3d.engine.parameter_groups import is_head
 from transfer3d.engine.run_folder import RunFolder
 from transfer3d.engine.schedule import learning_rate, stale_validations
@@ -72,7 +73,8 @@ class Trainer:
             raise UsageError(
                 "E221",
                 "early_stop and a plateau schedule act on validation scores, and there are none: "
-                "the task has none, or the data no val split. Set early_stop=0 and another schedule.kind.",
+                "the task has none, or the data no val split. Hold videos out with val_share=0.1, or set "
+                "early_stop=0 and another schedule.kind.",
             )
         self.identity = dict(identity or {})
         self.objective, self.batches, self.config = objective, batches, config
@@ -133,12 +135,12 @@ class Trainer:
             NonFiniteError: loss or gradient is NaN or infinite; the step is not made and nothing is saved.
             Preempted: SIGTERM came; the step was finished and saved.
             Interrupted: Ctrl-C came; the step was finished and saved.
-            SetupError: another process of the run was lost.
+            SetupError: another process of the run was lost, or a step does not fit into memory.
         """
         config, window, stop = self.config, Window(), False
         title, quiet = f"training {config.steps} steps", not self.accelerator.is_main_process
         shown = progress(title, config.steps, console=self.console, quiet=quiet, start=self.step)
-        with lost_processes(self.accelerator), self._signals, shown as bar:
+        with lost_processes(self.accelerator), step_fits(), self._signals, shown as bar:
             self._set_learners()
             for batch in window.awaiting(() if self.ended else self.batches(self.step)):
                 report, stop = self._train_step(batch)
@@ -191,7 +193,7 @@ class Trainer:
             raise NonFiniteError(
                 "E600",
                 f"step {self.step + 1}: loss {float(loss.detach()):.4g}, "
-                f"gradient norm {float(norm):.4g} with clips {', '.join(batch.keys[:4])}. "
+                f"gradient norm {float(norm):.4g} with clips {', '.join(batch.keys)}. "
                 "Lower lr, or use --precision fp32; "
                 "the last checkpoint is as it was.",
             )
