@@ -82,7 +82,7 @@ def test_a_report_without_scores_is_refused(tmp_path):
     with pytest.raises(UsageError, match=r"no scores beside it \(r.scores.safetensors\)"):
         fuse_scores([tmp_path / "r.json"])
     path = save(tmp_path / "r.json")
-    for weights in ([1.0, 2.0], [-1.0], [0.0]):
+    for weights in ([1.0, 2.0], [-1.0], [0.0], [float("nan")], [float("inf")]):
         with pytest.raises(UsageError, match="1 numbers, none negative"):
             fuse_scores([path], weights)
 

@@ -13,7 +13,7 @@ from transfer3d.engine.schedule import ScheduleConfig
 class Training(BaseModel):
     """The keys that recipes and the trainer share."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     lr: float = Field(gt=0)
     """Highest learning rate."""

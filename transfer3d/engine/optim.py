@@ -15,7 +15,7 @@ from transfer3d.engine.parameter_groups import parameter_groups
 class OptimizerConfig(BaseModel):
     """Which optimiser, and how fast which part of the network learns."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     name: Literal["sgd", "momentum", "adamw"] = "sgd"
     """sgd is Nesterov's, momentum is plain; both with `momentum`."""

@@ -14,7 +14,7 @@ Share = float
 class ScheduleConfig(BaseModel):
     """How the learning rate goes from its start to the end of the run."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     kind: Literal["constant", "cosine", "step", "plateau", "manual"] = "cosine"
     warmup: float = Field(default=0.0, ge=0, lt=1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -24,7 +25,9 @@ def fuse_scores(reports: Sequence[Path], weights: Sequence[float] | None = None)
         UsageError: no scores beside a report, or not one weight for each.
         DataError: the reports are of other videos, labels, classes or splits.
     """
-    if weights is not None and (len(weights) != len(reports) or min(weights) < 0 or not sum(weights) > 0):
+    if weights is not None and (
+        len(weights) != len(reports) or min(weights) < 0 or not 0 < sum(weights) < math.inf
+    ):
         raise UsageError(
             "E226", f"--fuse-weights {list(weights)}: {len(reports)} numbers, none negative, not all 0."
         )
