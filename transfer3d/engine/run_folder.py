@@ -72,9 +72,19 @@ class RunFolder:
         write_text(self.path / "finished.json", json.dumps(facts, indent=2))
 
     def log(self, row: Mapping[str, Any]) -> None:
-        """Appends one line to metrics.jsonl."""
-        with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
+        """Appends one line to metrics.jsonl.
+
+        Raises:
+            SetupError: the disk is full.
+        """
+        log = self.path / "metrics.jsonl"
+        try:
+            with log.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(row) + "\n")
+        except OSError as error:
+            raise SetupError(
+                "E530", f"{log} cannot be written: {error}. Make room and go on with --resume."
+            ) from None
 
     def forget_after(self, step: int) -> None:
         """Drops the log of steps that the resumed run will do again."""

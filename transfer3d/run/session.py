@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -18,11 +19,9 @@ from transfer3d.engine.distributed import (
     on_main,
 )
 from transfer3d.engine.run_folder import RunFolder
-from transfer3d.errors import Transfer3dError, UsageError
+from transfer3d.errors import SetupError, Transfer3dError, UsageError
 from transfer3d.files import write_text
 from transfer3d.recipes.schema import Recipe
-
-LARGEST_AUTO_BATCH = 32
 
 
 @dataclass
@@ -72,9 +71,9 @@ class Session:
         """Writes this process's exit code (a launcher makes 1 of every other), ends the group, unlocks."""
         code = 0 if error is None else error.exit_code if isinstance(error, Transfer3dError) else 1
         rank = self.accelerator.process_index
-        write_text(
-            self.path / f"exit.rank{rank}.json", json.dumps({"exit_code": code, "error": str(error or "")})
-        )
+        with suppress(SetupError):  # a disk that is full: what was said first is what counts
+            facts = {"exit_code": code, "error": str(error or "")}
+            write_text(self.path / f"exit.rank{rank}.json", json.dumps(facts))
         if self.folder:
             self.folder.close()
         if self.owns_processes:
