@@ -5,6 +5,7 @@ import json
 import pytest
 from typer.testing import CliRunner
 
+import transfer3d
 from transfer3d.cli.main import app
 from transfer3d.recipes.load import list_recipes
 
@@ -48,6 +49,14 @@ def test_validate_names_what_is_wrong(text, tmp_path):
     done = run("validate", tmp_path / "mine.toml")
     assert done.exit_code == 2, done.output
     assert WRONG[text] in " ".join(done.output.split())
+
+
+def test_validate_accepts_a_teacher_that_is_a_file(tmp_path):
+    file = tmp_path / "teacher.safetensors"
+    (tmp_path / "mine.toml").write_text(f'extends = "demo/tiny-correspond"\nteacher = "{file}"\n')
+    assert run("validate", tmp_path / "mine.toml").exit_code == 4  # not there yet
+    transfer3d.save(transfer3d.create_model("p3d_tiny", num_classes=3), file)
+    assert run("validate", tmp_path / "mine.toml").exit_code == 0
 
 
 def test_validate_accepts_a_recipe_with_stages():

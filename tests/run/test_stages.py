@@ -75,7 +75,8 @@ def test_stages_are_recipes_of_their_own_and_survive_a_round_trip(recipe, tmp_pa
     [
         ("stages.still.lrr=1", "stage still: unknown key 'lrr' (did you mean 'lr'?)"),
         ("stages.still.clip.size=0", "stage still: clip.size = 0"),
-        ("stages.a/b.lr=1", "stage 'a/b'"),
+        ("stages.stil.data=x", "no stage 'stil' (did you mean 'still'?). The recipe has taught, still, "),
+        ("stages={'a/b'={lr=1}}", "stage 'a/b'"),
     ],
 )
 def test_a_wrong_key_in_a_stage_is_named(recipe, override, named):
@@ -132,6 +133,23 @@ def test_a_staged_run_that_dies_in_a_stage_resumes_to_the_same_student(recipe, d
     )
     assert json.loads((out / "finished.json").read_text())["steps"] == 2
     assert "nothing to do" in run("finetune", "-o", out, "--resume").output
+
+
+@pytest.mark.parametrize(
+    ("change", "code", "named"),
+    [("data=nowhere", 2, "stage all: nowhere is not there"), ("start=old.safetensors", 4, "old.safetensors")],
+)
+def test_what_a_later_stage_lacks_is_said_before_the_first(
+    recipe, digits_folder, tmp_path, change, code, named
+):
+    out = tmp_path / "run"
+    done = run(
+        "finetune", "--recipe", recipe, "--data", digits_folder / "shards", "-o", out,
+        "--set", f"stages.all.{change}",
+    )  # fmt: skip
+    assert done.exit_code == code, done.output
+    assert named in " ".join(done.output.split())
+    assert not out.exists()
 
 
 def test_a_start_takes_over_everything_it_finds_a_place_for(tmp_path):

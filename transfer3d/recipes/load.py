@@ -123,6 +123,11 @@ def _set(values: dict[str, Any], override: str) -> None:
     except tomllib.TOMLDecodeError:
         value = text
     *tables, last = key.strip().split(".")
+    if tables[:1] == ["stages"] and tables[1:] and tables[1] not in (stages := values.get("stages", {})):
+        raise UsageError(
+            "E203", f"--set {override}: no stage '{tables[1]}'{did_you_mean(tables[1], stages)}. "
+            f"The recipe has {', '.join(stages) or 'none'}."
+        )  # fmt: skip
     for table in tables:
         inner = values.setdefault(table, {})
         if not isinstance(inner, dict):

@@ -9,12 +9,16 @@ from pathlib import Path
 from rich.console import Console
 
 from transfer3d.engine.distributed import on_main
+from transfer3d.errors import UsageError
 from transfer3d.files import atomic_path, write_text
+from transfer3d.models.checkpoint import read_metadata
+from transfer3d.models.hub import locate
 from transfer3d.recipes.load import dump, load_recipe, stages_of
 from transfer3d.recipes.schema import Recipe
 from transfer3d.run.correspond import correspond
 from transfer3d.run.finetune import finetune
 from transfer3d.run.session import Session, open_session
+from transfer3d.run.validate import check_recipe
 
 TASKS = {"correspond": correspond, "finetune": finetune}
 MODEL = "model.safetensors"
@@ -36,11 +40,14 @@ def train(
         console: where to print; None = stderr.
 
     Raises:
-        UsageError: the recipe is for another task, or lacks what its task needs.
+        UsageError: the recipe is for another task, or lacks what its task needs, in any of its stages.
     """
     recipe.expect_task(task)
     if not recipe.stages:
         return TASKS[task](recipe, out=out, resume=resume, console=console)
+    if not resume:
+        for name, stage in stages_of(recipe).items():
+            _refuse_missing(name, stage)
     title = f"{task}-{Path(recipe.student or 'stages').stem}"
     with open_session(recipe, out, title=title, resume=resume, console=console) as session:
         if session.finished:
@@ -48,6 +55,19 @@ def train(
         else:
             _train_stages(session)
     return session.path
+
+
+def _refuse_missing(name: str, stage: Recipe) -> None:
+    """Says before the first stage what would end the run when a later one has its turn."""
+    place = Path(stage.data or "")
+    place = place.parent if place.suffix == ".tar" else place  # many shards have a pattern's name
+    if "://" not in (stage.data or "") and not place.exists():
+        raise UsageError(
+            "E212", f"stage {name}: {stage.data} is not there. Name videos with --set stages.{name}.data=..."
+        )  # fmt: skip
+    if stage.start is not None:
+        read_metadata(locate(stage.start))
+    check_recipe(stage)
 
 
 def _train_stages(session: Session) -> None:
