@@ -3,7 +3,7 @@
 import pytest
 
 from transfer3d.data.source import open_videos
-from transfer3d.data.subset import share_of
+from transfer3d.data.subset import share_of, split_off
 
 
 def test_a_share_is_of_every_class_alike_and_the_seed_decides_which(digits_folder):
@@ -28,3 +28,27 @@ def test_a_share_is_of_every_class_alike_and_the_seed_decides_which(digits_folde
 def test_a_share_of_unlabelled_videos_is_a_share(digits_folder):
     whole = open_videos(digits_folder / "shards", split=None, labelled=False)
     assert len(share_of(whole, 0.25, seed=3)) == pytest.approx(len(whole) / 4, abs=1)
+
+
+class Groups:
+    """Three classes: of ten groups of three videos, of two groups, of one."""
+
+    labels = (0,) * 30 + (1,) * 8 + (2,) * 2
+    sources = (*(f"a{n // 3}" for n in range(30)), *["b0"] * 3, *["b1"] * 5, *["c0"] * 2)
+    keys = tuple(str(n) for n in range(40))
+    label_sets = tuple((label,) for label in labels)
+    classes, digest, dropped, runs, official = ("a", "b", "c"), "0", (), (), None
+
+    def __len__(self):
+        return 40
+
+
+def test_what_is_held_out_is_a_share_of_every_class_by_whole_sources():
+    rest, held = split_off(Groups(), 0.2, seed=0)
+    assert sorted([*rest.keys, *held.keys], key=int) == list(Groups.keys)
+    assert not set(rest.sources) & set(held.sources)
+    assert held.labels.count(0) == 6
+    assert held.labels.count(1) in (3, 5)  # one of its two groups
+    assert held.labels.count(2) == 0  # there is but one
+    again, other = (split_off(Groups(), 0.2, seed=seed)[1] for seed in (0, 1))
+    assert again.keys == held.keys != other.keys

@@ -88,6 +88,7 @@ def test_the_papers_numbers():
     assert (t3d.batch_size, t3d.lr, t3d.epochs, t3d.schedule.kind) == (64, 0.1, 200, "plateau")
     assert (t3d.optimizer.name, t3d.optimizer.weight_decay, t3d.optimizer.momentum) == ("sgd", 1e-4, 0.9)
     assert t3d.clip == ClipConfig(frames=32, stride=2, size=224, crop=256)
+    assert t3d.val_share > 0  # its schedule acts on validation scores, and UCF101 has no such split
     transfer, kinetics, ucf = runs_of("t3d/table8-t3d-ft-transfer")
     assert (transfer.task, transfer.batch_size, transfer.epochs, transfer.lr) == ("correspond", 32, 150, 0.1)
     assert (transfer.correspondence.pairs, epochs_of(transfer)) == ("one-to-one", [30, 60, 90, 120])

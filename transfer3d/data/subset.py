@@ -55,8 +55,7 @@ def share_of(videos: VideoSet, share: float, *, seed: int) -> VideoSet:
     """
     if share == 1:
         return videos
-    if videos.runs:
-        raise UsageError("E213", "data_share needs videos in any order: the server gives no byte ranges.")
+    _refuse_runs(videos, "data_share")
     rng = np.random.default_rng(seed)
     members: dict[int | None, list[int]] = {}
     for index, label in enumerate(videos.labels):
@@ -66,3 +65,39 @@ def share_of(videos: VideoSet, share: float, *, seed: int) -> VideoSet:
         for _, indices in sorted(members.items(), key=lambda item: -1 if item[0] is None else item[0])
     ]
     return Subset(videos, sorted(index for indices in chosen for index in indices))
+
+
+def split_off(videos: VideoSet, share: float, *, seed: int) -> tuple[VideoSet, VideoSet]:
+    """Returns the videos without a share of every class, and that share.
+
+    What was cut from one source video stays together. Of every class at least one source is held out, and one
+    left; a class of a single source has none to hold out.
+
+    Args:
+        videos: the whole set, labelled.
+        share: 0..1.
+        seed: decides which.
+
+    Raises:
+        UsageError: the videos can only be read run by run.
+    """
+    _refuse_runs(videos, "val_share")
+    rng = np.random.default_rng(seed)
+    groups: dict[int, dict[str, list[int]]] = {}
+    for index, (label, source) in enumerate(zip(videos.labels, videos.sources, strict=True)):
+        groups.setdefault(-1 if label is None else label, {}).setdefault(source, []).append(index)
+    held: set[int] = set()
+    for _, sources in sorted(groups.items()):
+        wanted, taken = share * sum(map(len, sources.values())), 0
+        for source in rng.permutation(list(sources))[:-1]:
+            if taken >= wanted:
+                break
+            held.update(sources[source])
+            taken += len(sources[source])
+    rest = [index for index in range(len(videos)) if index not in held]
+    return Subset(videos, rest), Subset(videos, sorted(held))
+
+
+def _refuse_runs(videos: VideoSet, key: str) -> None:
+    if videos.runs:
+        raise UsageError("E213", f"{key} needs videos in any order: the server gives no byte ranges.")

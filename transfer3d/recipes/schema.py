@@ -60,6 +60,8 @@ class Recipe(Training):
     data: str | None = None
     data_share: float = Field(default=1.0, gt=0, le=1)
     """Share of the training videos that is used, of every class alike; the seed decides which."""
+    val_share: float = Field(default=0.0, ge=0, lt=1)
+    """Share of the training videos, of every class alike, that validates where the data has no val split."""
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     """auto: bf16 where the machine computes it in hardware."""
     batch_size: int | Literal["auto"] = "auto"

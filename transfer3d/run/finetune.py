@@ -9,7 +9,7 @@ from accelerate import Accelerator
 from rich.console import Console
 
 from transfer3d.data.source import VideoSet, open_videos
-from transfer3d.data.subset import share_of
+from transfer3d.data.subset import share_of, split_off
 from transfer3d.engine.supervised import Supervised, balanced_weights
 from transfer3d.errors import DataError, UsageError
 from transfer3d.evaluate.metrics import video_metrics
@@ -63,8 +63,10 @@ def _train(session: Session) -> None:
     session.say(f"finetune: {name}, {data_text(recipe)}")
     data = data_folder(session)
     whole = open_videos(data, split="train", labelled=True)
+    validation = open_validation(data, whole)
+    if validation is None and recipe.val_share:
+        whole, validation = split_off(whole, recipe.val_share, seed=recipe.seed)
     videos = share_of(whole, recipe.data_share, seed=recipe.seed)
-    validation = open_validation(data, videos)
     student = build_student(recipe, num_classes=len(videos.classes))
     if recipe.start:
         session.say(start_from(student, recipe.start, videos.classes))
