@@ -11,7 +11,7 @@ from typing import Any
 from rich.console import Console
 
 from transfer3d.data.source import open_videos
-from transfer3d.engine.distributed import make_accelerator
+from transfer3d.engine.distributed import lost_processes, make_accelerator
 from transfer3d.errors import UsageError, WeightsError
 from transfer3d.evaluate.fusion import fuse_scores
 from transfer3d.evaluate.metrics import Labels, video_metrics
@@ -66,7 +66,8 @@ def evaluate_file(
             f"{len(videos.classes)}, or others. Evaluate on the classes that it was trained for."
         )  # fmt: skip
     accelerator = make_accelerator(resolve_precision(precision))
-    scores = score_videos(student, videos, accelerator, protocol, workers=workers, console=console)
+    with lost_processes(accelerator):
+        scores = score_videos(student, videos, accelerator, protocol, workers=workers, console=console)
     accelerator.end_training()
     if not accelerator.is_main_process:
         return None
