@@ -110,8 +110,9 @@ def finetune(digits_folder, out, *more):
     command += ["--data", str(digits_folder / "shards"), "-o", str(out), *TINY]
     command += ["--set", "max_steps=30", "--set", "save_every=5", *more]
     return subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT
-    )
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT,
+        start_new_session=True,
+    )  # fmt: skip
 
 
 def wait_for(path: Path, process):
@@ -174,10 +175,11 @@ def test_a_run_that_is_killed_again_and_again_ends_with_the_same_bits(digits_fol
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
-def test_sigterm_saves_and_exits_with_75(digits_folder, tmp_path):
+def test_sigterm_to_all_its_processes_saves_and_exits_with_75(digits_folder, tmp_path):
+    """As SLURM sends it: to those that decode too."""
     out = tmp_path / "preempted"
-    process = finetune(digits_folder, out)
+    process = finetune(digits_folder, out, "--workers", "2", "--set", "max_steps=300")
     wait_for(out / "checkpoints" / "step-5", process)
-    process.send_signal(signal.SIGTERM)
+    os.killpg(process.pid, signal.SIGTERM)
     assert process.wait(60) == 75
     assert "--resume" in process.stderr.read()

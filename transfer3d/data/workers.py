@@ -103,6 +103,8 @@ def _as_it_is(answer: Any) -> Any:
 
 
 def _start_worker(_: int) -> None:
-    # Ctrl-C is for the parent to handle; it ends its workers itself.
+    # Ctrl-C, and the SIGTERM that SLURM sends to every process, are for the parent to handle: it finishes its
+    # step, and ends its workers itself. They notice, too, when it is gone.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     torch.set_num_threads(1)
