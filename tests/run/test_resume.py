@@ -96,6 +96,10 @@ def test_what_was_left_open_is_no_change_and_what_was_given_is():
     stored = load_recipe("demo/tiny-finetune", ["batch_size=8", "max_steps=20", "precision=bf16"])
     assert not changed_keys(stored, load_recipe("demo/tiny-finetune", ["batch_size='auto'", "workers=7"]))
     assert changed_keys(stored, load_recipe("demo/tiny-finetune", ["optimizer.momentum=0.5"]))
+    # Of epochs and max_steps the smaller number is kept: a larger one may have been given, a smaller one not.
+    stored = stored.model_copy(update={"epochs": 3.0})
+    assert changed_keys(stored, stored.model_copy(update={"max_steps": 19})) == ["max_steps=20"]
+    assert not changed_keys(stored, stored.model_copy(update={"max_steps": 99}))
     with pytest.raises(UsageError, match="seed = -1"):
         load_recipe("demo/tiny-finetune", ["seed=-1"])
 

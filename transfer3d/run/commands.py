@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -60,7 +61,9 @@ def changed_keys(stored: Recipe, asked: Recipe) -> list[str]:
     """
     old, new = stored.model_dump(), asked.model_dump()
     settled = [key for key, value in new.items() if value in (None, "auto")]
-    steps = ["max_steps"] if asked.epochs is not None else []
+    # Beside epochs a run keeps the smaller number of steps, so a larger one may be what it was started with.
+    larger = (asked.max_steps or 0) >= (stored.max_steps or math.inf)
+    steps = ["max_steps"] if asked.epochs is not None and larger else []
     return [
         f"{key}={old[key]!r}" for key in old if old[key] != new[key] and key not in (*settled, *steps, *FREE)
     ]
