@@ -252,7 +252,7 @@ def test_a_folder_of_lists_as_slowfast_has_it(tmp_path):
     assert [path.name for path in listing.extra] == ["other.mp4"]
 
 
-@pytest.mark.parametrize("label", ["-1", "-100", "1.0", "dog"])
+@pytest.mark.parametrize("label", ["-1", "-100", "1.0", "dog", "9999999999"])
 def test_labels_that_are_no_class(tmp_path, label):
     video(tmp_path / "a.mp4")
     note(tmp_path / "list.csv", "path,label", "a.mp4,0", f"b.mp4,{label}")
@@ -273,6 +273,34 @@ def test_labels_that_are_no_class(tmp_path, label):
 def test_wrong_lists_of_paths(tmp_path, lines, said):
     with pytest.raises(DataError, match=said):
         read_listing(Request(note(tmp_path / "list.csv", *lines)))
+
+
+@pytest.mark.parametrize(
+    ("name", "first"),
+    [("list.csv", "path,label"), ("train.csv", "label,youtube_id,time_start,time_end,split")],
+)
+def test_a_list_that_is_not_utf_8(tmp_path, name, first):
+    (tmp_path / name).write_bytes(f"{first}\ncafé,cafécafécaf,1,2,train\n".encode("latin-1"))
+    place = tmp_path / name if name == "list.csv" else tmp_path
+    with pytest.raises(DataError, match=rf"{name}, line 2: it is not UTF-8") as caught:
+        read_listing(Request(place))
+    assert caught.value.code == "E314"
+
+
+@pytest.mark.parametrize(
+    "database",
+    [
+        [],
+        {"a": []},
+        {"a": {"subset": "training", "annotations": [{"label": "x", "segment": [1.0]}]}},
+        {"a": {"subset": "training", "annotations": [{"label": "x", "segment": [1.0, 2.0, 3.0]}]}},
+        {"a": {"subset": "training", "annotations": [{"label": "x", "segment": "12:30"}]}},
+    ],
+)
+def test_wrong_lists_of_activitynet(tmp_path, database):
+    (tmp_path / "list.json").write_text(json.dumps({"database": database}))
+    with pytest.raises(DataError, match=r"list\.json: not ActivityNet's JSON"):
+        read_listing(Request(tmp_path))
 
 
 def test_class_folders_and_pools(tmp_path):

@@ -174,6 +174,7 @@ def test_pickles_are_refused_and_never_loaded(tmp_path):
     [
         ([("a.mp4", b"x"), ("a.cls", b"-1")], "E310", "a has label '-1'"),
         ([("a.mp4", b"x"), ("a.cls", b"-100")], "E310", "a has label '-100'"),
+        ([("a.mp4", b"x"), ("a.cls", b"1000000")], "E310", "a has label '1000000'"),
         ([("a.mp4", b"x"), ("a.cls", b"dog")], "E310", "a has label 'dog'"),
         ([("a.mp4", b"x"), ("a.json", b'{"label": 1.0}')], "E310", "a has label '1.0'"),
         ([("a.mp4", b"x"), ("a.json", b'{"label": true}')], "E310", "a has label 'True'"),

@@ -115,8 +115,8 @@ def _sample(key: str, members: dict[str, Member], small: dict[str, bytes], where
     facts = facts if isinstance(facts, dict) else {}
     given = small["cls"].decode(errors="replace").strip() if "cls" in small else facts.get("label")
     label = None if given is None else str(given)
-    if label is not None and not re.fullmatch(r"[0-9]{1,9}", label):
-        raise DataError("E310", f"{where}: {key} has label '{label}'. A class is a number from 0.")
+    if label is not None and not re.fullmatch(r"[0-9]{1,6}", label):
+        raise DataError("E310", f"{where}: {key} has label '{label}'. A class is a number from 0 to 999999.")
     source, frames = facts.get("source"), facts.get("frames")
     return IndexedSample(
         key=key,

@@ -24,12 +24,13 @@ def read(request: Request) -> Listing:
     try:
         database: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))["database"]
         segments = [
-            (name, SPLIT_NAMES[video["subset"]], note["label"], *map(float, note["segment"]))
+            (name, SPLIT_NAMES[video["subset"]], str(note["label"]), float(start), float(end))
             for name, video in database.items()
             for note in video["annotations"]
+            for start, end in (note["segment"],)
         ]
         whole = [(name, SPLIT_NAMES[v["subset"]]) for name, v in database.items() if not v["annotations"]]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError("E314", f"{path}: not ActivityNet's JSON ({error!r}). Copy it again.") from None
     classes = sorted({label for _, _, label, _, _ in segments})
     finder = Finder(request.root)

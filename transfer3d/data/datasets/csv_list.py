@@ -16,6 +16,8 @@ from transfer3d.errors import DataError
 
 SLOWFAST = re.compile(r"(.+\.\w+)\s+(\S+)")
 HEADER = ("path", "label", "split")
+MOST_DIGITS = 6
+"""Of a number that is a label; there are as many classes as the largest one says."""
 
 
 class _Row(NamedTuple):
@@ -95,6 +97,12 @@ def _classes(rows: list[_Row]) -> list[str]:
                 "E310",
                 f"{row.list}, line {row.line}: {row.path} has label '{row.label}', the first has a number. "
                 "Give numbers from 0, or names, to all.",
+            )
+        if len(row.label) > MOST_DIGITS:
+            raise DataError(
+                "E310",
+                f"{row.list}, line {row.line}: {row.path} has label '{row.label}'. Give numbers below 10 ** "
+                f"{MOST_DIGITS}, or names.",
             )
     return [str(number) for number in range(max(int(row.label) for row in rows) + 1)]
 

@@ -8,10 +8,11 @@ be called by its id alone. Classes are sorted.
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Iterator
 from pathlib import Path
 
-from transfer3d.data.datasets.listing import SPLIT_NAMES, Entry, Finder, Listing, Request, bad_line
+from transfer3d.data.datasets.listing import SPLIT_NAMES, Entry, Finder, Listing, Request, bad_line, text_of
 
 Row = dict[str, str]
 
@@ -50,16 +51,15 @@ def _is_official(path: Path) -> bool:
 
 
 def _rows(path: Path) -> Iterator[tuple[int, Row]]:
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        reader = csv.DictReader(file)
-        for row in reader:
-            yield reader.line_num, row
+    reader = csv.DictReader(io.StringIO(text_of(path), newline=""))
+    for row in reader:
+        yield reader.line_num, row
 
 
 def _name(path: Path, number: int, row: Row) -> str:
     try:
         start, end = (round(float(row[key])) for key in ("time_start", "time_end"))
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise bad_line(path, number, "time_start and time_end are no numbers") from None
     return f"{row['youtube_id']}_{start:06d}_{end:06d}"
 

@@ -159,9 +159,22 @@ def _plain(folder: str) -> str:
     return folder.replace(" ", "_").casefold()
 
 
+def text_of(path: Path) -> str:
+    """Returns a list's text.
+
+    Raises:
+        DataError: it is not UTF-8.
+    """
+    content = path.read_bytes()
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise bad_line(path, content.count(b"\n", 0, error.start) + 1, "it is not UTF-8") from None
+
+
 def lines(path: Path) -> Iterator[tuple[int, str]]:
     """Yields number and text of each line that is not empty."""
-    for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), start=1):
+    for number, line in enumerate(text_of(path).splitlines(), start=1):
         if text := line.strip():
             yield number, text
 
