@@ -107,6 +107,10 @@ def test_a_folder_of_another_plan_is_refused(dataset, tmp_path):
     assert claim_folder(out, planned(dataset))
     with pytest.raises(UsageError, match="shards of other videos or options"):
         claim_folder(out, planned(dataset, short_side=32))
+    for damaged in ("", "[]", "{}"):
+        note(out / "plan.json", damaged)
+        with pytest.raises(UsageError, match="shards of other videos or options"):
+            claim_folder(out, planned(dataset))
     note(tmp_path / "mine" / "thesis.tex", "x")
     with pytest.raises(UsageError, match="is no empty folder"):
         lock_folder(tmp_path / "mine")

@@ -140,7 +140,7 @@ def claim_folder(folder: Path, plan: Plan) -> bool:
     """
     note = folder / PLAN
     if note.is_file():
-        if json.loads(note.read_text(encoding="utf-8"))["digest"] != plan.digest:
+        if _planned(note) != plan.digest:
             raise UsageError(
                 "E211",
                 f"{folder} holds shards of other videos or options. Give a new folder, or the same options.",
@@ -154,6 +154,14 @@ def claim_folder(folder: Path, plan: Plan) -> bool:
     facts = {"digest": plan.digest, "shards": len(plan.shards), **plan.config.model_dump()}
     write_text(note, json.dumps(facts, indent=2) + "\n")
     return False
+
+
+def _planned(note: Path) -> str:
+    """Returns the digest of the plan that a folder was begun with; empty where the note is not ours."""
+    try:
+        return str(json.loads(note.read_bytes())["digest"])
+    except (ValueError, KeyError, TypeError):
+        return ""
 
 
 def write_planned(
