@@ -1,5 +1,6 @@
 """The commands that need no training."""
 
+import errno
 import json
 import subprocess
 import sys
@@ -53,6 +54,11 @@ def test_every_command_has_a_help_with_an_example(run):
         (["predict", "nothing.safetensors", "nothing.mp4"], 4, "nothing.safetensors"),
         (["synth", "out", "--size", "33"], 2, "--size 33"),
         (["finetune", "p3d_tiny", "--precision", "fp16", "--data", "."], 2, "fp16"),
+        (["finetune", "p3d_tiny", "--data", ".", "--seed", str(10**30)], 2, "--seed"),
+        (["inflate", "test_resnet", "--to", "p3d", "--seed", "-1"], 2, "--seed"),
+        (["check", ".", "--browse", "-1"], 2, "--browse"),
+        (["shard", ".", "-o", "out", "--seconds", "0"], 2, "--seconds"),
+        (["shard", ".", "-o", "out", "--memory-gib", "0"], 2, "--memory-gib"),
     ],
 )
 def test_wrong_input_gets_one_sentence_and_its_exit_code(run, arguments, code, said, tmp_path, monkeypatch):
@@ -62,6 +68,24 @@ def test_wrong_input_gets_one_sentence_and_its_exit_code(run, arguments, code, s
     assert said in result.output
     assert "Traceback" not in result.output
     assert not list(tmp_path.rglob("*.safetensors"))
+
+
+@pytest.mark.parametrize(
+    ("fault", "code", "said"),
+    [
+        (PermissionError(errno.EACCES, "Permission denied", "a.safetensors"), 5, "error[E542] a.safetensors"),
+        (OSError(errno.ENAMETOOLONG, "File name too long", "aaa"), 5, "error[E542] aaa: File name too long"),
+        (FileNotFoundError(errno.ENOENT, "No such file", "a.safetensors"), 1, "bug: FileNotFoundError"),
+    ],
+)
+def test_a_fault_of_the_disk_is_no_bug(run, fault, code, said, monkeypatch):
+    def refuse(path):
+        raise fault
+
+    monkeypatch.setattr("transfer3d.run.info.inspect_checkpoint", refuse)
+    result = run("info", "a.safetensors")
+    assert (result.exit_code, said in result.output) == (code, True), result.output
+    assert result.output.count("\n") == 1
 
 
 def test_models_prints_facts_as_json(run):

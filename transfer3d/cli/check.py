@@ -17,7 +17,8 @@ def check(
     seconds: Annotated[float, typer.Option(min=0.1, help="Time limit for one video.")] = 30.0,
     memory_gib: Annotated[float, typer.Option(min=0.5, help="Memory limit for one video.")] = 4.0,
     browse: Annotated[
-        int, typer.Option(metavar="N", help="Instead: write N augmented clips as film strips to browse/.")
+        int,
+        typer.Option(min=0, metavar="N", help="Instead: write N augmented clips as film strips to browse/."),
     ] = 0,
     student: Annotated[str, typer.Option(help="With --browse: whose clips.")] = "p3d_resnet50",
     recipe: Annotated[str, typer.Option(help="With --browse: whose augmentation.")] = "default/finetune",

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from transfer3d.cli import options
 from transfer3d.cli.output import out as stdout
 from transfer3d.cli.output import progress_console
 
@@ -13,7 +14,9 @@ def demo(
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder of the demo; replaced.")] = Path(
         "runs/demo"
     ),
-    seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, max=options.LARGEST_SEED, help="Seed of everything random.")
+    ] = 0,
 ) -> None:
     """Everything end to end on the built-in dataset: a teacher, its students, a table, a report.
 

@@ -41,7 +41,7 @@ def evaluate(
             metavar="frames|units", help="Play each clip, or take a video's units, in reverse order."
         ),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Seed of random clips.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=options.LARGEST_SEED, help="Seed of random clips.")] = 0,
     labels: Annotated[
         Literal["auto", "single", "multi"],
         typer.Option(help="single: top-k; multi: hit@k, where videos have several labels."),

@@ -25,7 +25,7 @@ def inflate(
         int | None, typer.Option(min=0, help="New head with so many classes; default: the 2D head is kept.")
     ] = None,
     in_chans: Annotated[int, typer.Option(min=1, help="Input channels (flow: 2, depth: 1).")] = 3,
-    seed: Annotated[int, typer.Option(help="Seed of what is random.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=options.LARGEST_SEED, help="Seed of what is random.")] = 0,
     force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
     json: options.Json = False,
 ) -> None:

@@ -6,6 +6,7 @@ anything else is a bug and ends with 1. `--debug` shows the traceback of either.
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import traceback
@@ -33,7 +34,13 @@ from transfer3d.cli import (
     shard,
     synth,
 )
-from transfer3d.errors import Transfer3dError
+from transfer3d.errors import SetupError, Transfer3dError
+
+PLACES = (
+    errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ELOOP,
+    errno.EMFILE, errno.ENAMETOOLONG,
+)  # fmt: skip
+"""Faults of a disk or of its user, wherever they strike; no bug."""
 
 
 class Commands(TyperGroup):
@@ -55,6 +62,11 @@ class Commands(TyperGroup):
         except Exception as error:
             if _is_click_error(error):
                 raise
+            if isinstance(error, OSError) and error.errno in PLACES:
+                where = f"{error.filename}: " if error.filename else ""
+                line = f"error[E542] {where}{error.strerror}. Look at the place and at its permissions."
+                _say(line, debug=ctx.params.get("debug", False))
+                raise typer.Exit(SetupError.exit_code) from None
             what = f"{type(error).__name__}: {error}"
             _say(f"bug: {what}. Run again with `transfer3d --debug ...` and report the traceback.",
                  debug=ctx.params.get("debug", False))  # fmt: skip

@@ -33,7 +33,8 @@ Set = Annotated[
     ),
 ]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with an unfinished run (name it with -o).")]
-Seed = Annotated[int | None, typer.Option(help="Seed of everything random.")]
+LARGEST_SEED = 2**63 - 1
+Seed = Annotated[int | None, typer.Option(min=0, max=LARGEST_SEED, help="Seed of everything random.")]
 Precision = Annotated[
     str | None,
     typer.Option(metavar="auto|bf16|fp32", help="auto: bf16 where the machine computes it in hardware."),
