@@ -124,7 +124,7 @@ def test_workers_change_nothing(videos, workers):
 
 
 @pytest.mark.parametrize("world", [1, 2, 3])
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("workers", [0, 1, 2])
 def test_ranks_share_the_same_global_batches(videos, world, workers):
     sizes = {"batch_size": 6, "steps": 8}
     whole = list(train(videos, **sizes))
