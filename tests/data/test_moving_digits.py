@@ -123,12 +123,43 @@ def test_one_frame_does_not_tell_the_motion_but_movement_does():
     assert ((steps @ ways.T).argmax(1) == motions).mean() > 0.99
 
 
-def test_the_digit_stays_in_the_frame():
+@pytest.mark.parametrize("poses", ["slight", "free"])
+def test_the_digit_stays_in_the_frame(poses):
     for i in range(200):
-        ink = draw_video(SynthConfig(background="plain"), "unlabelled", i).frames[..., 0]
+        ink = draw_video(SynthConfig(background="plain", poses=poses), "unlabelled", i).frames[..., 0]
         edge = max(ink[:, 0].max(), ink[:, -1].max(), ink[:, :, 0].max(), ink[:, :, -1].max())
         assert ink.max() > 200
         assert edge < 128
+
+
+def test_free_poses_turn_and_size_digits_much_more():
+    def stands(poses):
+        """Returns how large each video's ink is, and how far it leans: its axis, for the upright digit 1."""
+        sizes, leans = [], []
+        for index in range(60):
+            ink = draw_video(SynthConfig(background="plain", poses=poses), "train", 4 + 40 * index).frames[8]
+            rows, columns = np.nonzero(ink[..., 0] > 100)
+            spread = np.cov(np.stack([rows, columns]))
+            sizes.append(np.sqrt(np.trace(spread)))
+            leans.append(np.degrees(np.arctan2(2 * spread[0, 1], spread[0, 0] - spread[1, 1]) / 2))
+        return np.std(sizes) / np.mean(sizes), np.std(leans)
+
+    (slight_size, slight_lean), (free_size, free_lean) = stands("slight"), stands("free")
+    assert free_size > 1.3 * slight_size
+    assert free_lean > 1.3 * slight_lean
+
+
+def test_a_dataset_from_before_there_were_poses_is_known(digits_folder, tmp_path):
+    stored = json.loads((digits_folder / "synth.json").read_text())
+    assert stored.pop("poses") == "slight"
+    (tmp_path / "shards").mkdir()
+    (tmp_path / "shards" / "index.json").write_text("{}")
+    (tmp_path / "synth.json").write_text(json.dumps(stored))
+    synthesise(tmp_path, configuration(digits_folder), QUIET)
+    assert (tmp_path / "shards" / "index.json").read_text() == "{}"  # it is left alone
+    free = configuration(digits_folder).model_copy(update={"poses": "free"})
+    with pytest.raises(UsageError, match="another moving-digits set"):
+        synthesise(tmp_path, free, QUIET)
 
 
 def test_strong_backgrounds_give_a_video_away_and_weak_ones_hardly():

@@ -15,6 +15,9 @@ def synth(
     background: Annotated[
         str, typer.Option(metavar="weak|strong|plain", help="strong lets a matching task cheat.")
     ] = "weak",
+    poses: Annotated[
+        str, typer.Option(metavar="slight|free", help="free: turned and sized much more; harder to learn.")
+    ] = "slight",
     frames: Annotated[int, typer.Option(min=2, help="Frames of a video.")] = 16,
     size: Annotated[int, typer.Option(min=16, help="Pixels of a side, even.")] = 64,
     train: Annotated[int, typer.Option(min=1, help="Labelled training videos per class (40 classes).")] = 25,
@@ -37,6 +40,7 @@ def synth(
     given = {
         "seed": seed,
         "background": background,
+        "poses": poses,
         "frames": frames,
         "size": size,
         "train": train,

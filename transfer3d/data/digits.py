@@ -16,6 +16,7 @@ Pixels = NDArray[np.uint8]
 
 SHARES: dict[Split, float] = {"train": 0.6, "val": 0.15, "test": 0.25}
 GLYPH = 32  # pixels of an enlarged drawing, between empty borders of one pixel
+SLIGHT_TURN = 0.35  # radians
 EXTENT = 0.42  # side of a drawing at scale 1, as a share of the frame's
 
 
@@ -90,8 +91,9 @@ def backdrop(kind: Background, size: int, rng: np.random.Generator) -> tuple[Flo
 def render(scene: Scene, size: int) -> Pixels:
     """Draws the digit over the background, [T, size, size, 3] uint8."""
     scale = scene.scale * (EXTENT * size / GLYPH)  # pixels of the frame for one of the drawing
-    # A box around the digit: half its diagonal at most, since turns are slight.
-    reach = int(np.ceil(GLYPH * float(scale.max()) * 0.65)) + 1
+    # A box around the digit: half its diagonal at most; turned slightly it needs less.
+    half = 0.65 if float(np.abs(scene.angle).max()) < SLIGHT_TURN else 0.71
+    reach = int(np.ceil(GLYPH * float(scale.max()) * half)) + 1
     corner = np.floor(scene.centre * size).astype(int) - reach
     middle = (scene.centre * size - corner).astype(np.float32)
     ink = _ink(scene, middle, scale, 2 * reach + 1)[..., None]

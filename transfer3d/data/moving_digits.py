@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import av
 import numpy as np
@@ -32,6 +32,7 @@ from transfer3d.files import write_text
 from transfer3d.progress import Meter, progress
 
 Part = Literal["train", "val", "test", "unlabelled"]
+Poses = Literal["slight", "free"]
 
 PARTS: tuple[Part, ...] = ("train", "val", "test", "unlabelled")
 MOTIONS = {"down": (1, 0), "left": (0, -1), "right": (0, 1), "up": (-1, 0)}
@@ -40,12 +41,25 @@ FPS = 12
 MARKER = "synth.json"
 
 
+class PoseRange(NamedTuple):
+    """How digits may stand, and the room that they need for it."""
+
+    turn_degrees: float
+    smallest: float
+    reach: float  # from the centre, as a share of the drawing's side
+
+
+POSES: dict[Poses, PoseRange] = {"slight": PoseRange(12, 0.85, 0.6), "free": PoseRange(40, 0.6, 0.7)}
+
+
 class SynthConfig(BaseModel):
     """What `synthesise` writes.
 
     Attributes:
         seed: of everything but the split of the drawings, which is always the same.
         background: "weak" is dim, "plain" black, "strong" unlike any other video's.
+        poses: how digits differ: "slight" turns them by up to 12 degrees, to 85..100 % of the full size;
+            "free" by up to 40 degrees, to 60..100 %, so that a few videos do not show what they share.
         frames: of a video.
         size: H and W of a video, pixels, even.
         train: videos per class, 40 classes.
@@ -59,6 +73,7 @@ class SynthConfig(BaseModel):
 
     seed: int = Field(default=0, ge=0)
     background: Background = "weak"
+    poses: Poses = "slight"
     frames: int = Field(default=16, ge=2)
     size: int = Field(default=64, ge=16, multiple_of=2)
     train: int = Field(default=25, ge=1)
@@ -86,7 +101,9 @@ def synthesise(directory: Path, config: SynthConfig, console: Console) -> None:
     if directory.exists() and not directory.is_dir():
         raise UsageError("E211", f"{directory} is a file. Give a new folder.")
     if marker.exists():
-        if json.loads(marker.read_text(encoding="utf-8")) != wanted:
+        stored = json.loads(marker.read_text(encoding="utf-8"))
+        found = {"poses": "slight", **stored}  # what was written before there were others
+        if found != wanted:
             raise UsageError("E211", f"{directory} holds another moving-digits set. Give a new folder.")
         if (directory / "shards" / "index.json").exists():
             return
@@ -127,12 +144,18 @@ def draw_video(config: SynthConfig, part: Part, index: int) -> DigitVideo:
     digit, motion = divmod(int(rng.integers(len(CLASSES))) if label is None else label, len(MOTIONS))
     drawing = int(rng.choice(drawings("train" if part == "unlabelled" else part, digit)))
     way = tuple(MOTIONS.values())[motion]
-    scene = _scene(drawing, way, config.frames, config.size, config.background, rng)
+    scene = _scene(drawing, way, config.frames, config.size, config.background, config.poses, rng)
     return DigitVideo(render(scene, config.size), label, drawing)
 
 
 def still_digits(
-    split: Split, *, seed: int = 0, size: int = 64, background: Background = "weak", count: int | None = None
+    split: Split,
+    *,
+    seed: int = 0,
+    size: int = 64,
+    background: Background = "weak",
+    poses: Poses = "slight",
+    count: int | None = None,
 ) -> tuple[Pixels, NDArray[np.int64]]:
     """Returns digits standing still, anywhere in the frame: the images for a 2D teacher.
 
@@ -141,6 +164,7 @@ def still_digits(
         seed: of places, turns, sizes and colours.
         size: H and W, pixels.
         background: as for the videos.
+        poses: as for the videos.
         count: number of images N, balanced over the digits; by default one for each drawing.
 
     Returns:
@@ -152,7 +176,7 @@ def still_digits(
     for i in range(count):
         rng = np.random.default_rng((seed, 100 + PARTS.index(split), i))
         members = drawings(split, i % 10)
-        scene = _scene(members[i // 10 % len(members)], (0, 0), 1, size, background, rng)
+        scene = _scene(members[i // 10 % len(members)], (0, 0), 1, size, background, poses, rng)
         images[i] = render(scene, size)[0].transpose(2, 0, 1)
     return images, np.arange(count, dtype=np.int64) % 10
 
@@ -163,19 +187,21 @@ def _scene(
     frames: int,
     size: int,
     background: Background,
+    poses: Poses,
     rng: np.random.Generator,
 ) -> Scene:
     """Draws everything about a video but its drawing and its motion."""
     colour, behind = backdrop(background, size, rng)
     time = np.arange(frames) - (frames - 1) / 2
     speed = rng.uniform(0.015, 0.03)  # shares of the frame, per frame
-    margin = 0.6 * EXTENT  # a turned and enlarged digit stays in the frame
+    most, smallest, reach = POSES[poses]
+    margin = reach * EXTENT  # a turned and enlarged digit stays in the frame
     room = 1 - 2 * margin
     start = rng.uniform(0, room, 2)
     centre = margin + (start + time[:, None] * speed * np.asarray(way)) % room
     # Each is drawn twice: at the middle of the video, and by how much it changes over it.
-    turn = rng.uniform(-12, 12, 2)  # degrees
-    growth = rng.uniform((0.85, -0.1), (1.0, 0.1))
+    turn = rng.uniform((-most, -12), (most, 12))  # degrees
+    growth = rng.uniform((smallest, -0.1), (1.0, 0.1))
     part = time / max(frames - 1, 1)
     return Scene(
         glyph(drawing),
@@ -235,7 +261,12 @@ def encode_mp4(frames: Pixels, *, fps: int, **options: str) -> bytes:
 def _write_images(folder: Path, config: SynthConfig) -> None:
     for split in ("train", "val", "test"):
         images, digits = still_digits(
-            split, seed=config.seed, size=config.size, background=config.background, count=10 * config.stills
+            split,
+            seed=config.seed,
+            size=config.size,
+            background=config.background,
+            poses=config.poses,
+            count=10 * config.stills,
         )
         for i, (image, digit) in enumerate(zip(images, digits, strict=True)):
             path = folder / split / str(digit) / f"{split}-{i:06d}.png"

@@ -99,7 +99,8 @@ def train_teacher(
 def _stills(
     split: Literal["train", "test"], synth: SynthConfig, size: int, *, count: int
 ) -> tuple[Pixels, Any]:
-    return still_digits(split, seed=synth.seed, size=size, background=synth.background, count=count)
+    look = {"background": synth.background, "poses": synth.poses}
+    return still_digits(split, seed=synth.seed, size=size, count=count, **look)
 
 
 @torch.no_grad()

@@ -1,0 +1,228 @@
+"""tools/transfer_result.py: its statistics, its clips, and that no row and seed is run or counted twice."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from scipy.stats import ttest_rel
+
+from transfer3d.data.augment import AugmentConfig
+from transfer3d.data.pipeline import clip_batches
+from transfer3d.data.source import open_videos
+from transfer3d.data.subset import share_of
+from transfer3d.errors import UsageError
+from transfer3d.layout import ClipSpec
+
+ROOT = Path(__file__).parents[2]
+SMALLEST = [
+    *("train=1", "val=1", "test=1", "unlabelled=40", "labels=1"),
+    *("teacher_steps=2", "transfer_steps=2", "finetune_steps=2"),
+]
+STUDENTS_T = {2: 12.706, 3: 4.303, 5: 2.776, 8: 2.365}
+"""97.5 % quantiles from a printed table, by the number of values."""
+
+
+@pytest.mark.parametrize("count", STUDENTS_T)
+def test_intervals_are_those_of_the_printed_table(count):
+    from result.statistics import interval
+
+    values = np.random.default_rng(count).uniform(0, 1, count)
+    found = interval(values.tolist())
+    mean = sum(values) / count
+    variance = sum((value - mean) ** 2 for value in values) / (count - 1)
+    assert found.mean == pytest.approx(mean)
+    assert found.half == pytest.approx(STUDENTS_T[count] * (variance / count) ** 0.5, rel=3e-4)
+
+
+def test_differences_are_paired_by_seed():
+    from result.statistics import paired_difference
+
+    rng = np.random.default_rng(0)
+    baseline = rng.uniform(0.1, 0.9, 8)
+    ours = baseline + 0.1 + rng.normal(0, 0.02, 8)
+    order = rng.permutation(8).tolist()
+    found = paired_difference({seed: ours[seed] for seed in order}, dict(enumerate(baseline)) | {99: 0.0})
+    expected = ttest_rel(ours, baseline).confidence_interval(0.95)
+    assert (found.mean - found.half, found.mean + found.half) == pytest.approx((expected.low, expected.high))
+    assert found.count == 8
+    assert found.excludes_zero
+    assert found.half < 0.05 < np.std(baseline), "the spread between seeds has not been taken out"
+
+
+@pytest.mark.parametrize("second", ["none", "independent", "centre"])
+def test_clips_from_memory_are_those_of_the_pipeline(digits_folder, second):
+    from result.clips import DecodedVideos, MemoryBatches, side_of
+
+    videos = share_of(open_videos(digits_folder / "shards", split="train", labelled=True), 0.5, seed=1)
+    clip = ClipSpec(frames=4, stride=2, size=16, crop=16)
+    augment = AugmentConfig(flip=True, colour=0.5)
+    shared = {"batch_size": 16, "steps": 4, "seed": 5, "second": second}
+    expected = clip_batches(videos, clip, augment=augment, **shared)
+    batches = MemoryBatches(DecodedVideos(side_of(clip, augment)), videos, clip, augment, **shared)
+    found = list(batches(0))
+    assert len(found) == 4
+    for one, other in zip(found, expected, strict=True):
+        assert torch.equal(one.clips_u8, other.clips_u8)
+        assert torch.equal(one.labels_B, other.labels_B)
+        assert (one.keys, one.sources, one.second_names) == (other.keys, other.sources, other.second_names)
+        assert (one.seconds_u8 is None) == (other.seconds_u8 is None)
+        if one.seconds_u8 is not None and other.seconds_u8 is not None:
+            assert torch.equal(one.seconds_u8, other.seconds_u8)
+    assert torch.equal(next(islice(batches(2), 1)).clips_u8, found[2].clips_u8)
+
+
+def test_tuning_takes_the_best_mean_and_of_equals_the_cheaper():
+    from result.tuning import choose
+
+    scores = {(0.1, 300): (0.5, 0.3), (0.1, 900): (0.2, 0.6), (0.3, 300): (0.1, 0.65), (0.3, 900): (0.7, 0.0)}
+    records = [
+        {"tuned_row": "scratch", "lr": lr, "max_steps": steps, "top1": top1}
+        for (lr, steps), found in scores.items()
+        for top1 in found
+    ]
+    assert choose(records) == {"scratch": (0.1, 300)}  # 0.40 as (0.1, 900), 0.375, 0.35
+
+
+def test_every_row_is_tuned_as_a_main_one_and_every_way_to_be_taught_is_a_recipe():
+    from result.setting import MAIN, STUDIES, TRANSFERS, Setting, transfer_recipe
+    from result.tuning import read_tuned
+
+    rows = (*MAIN, *STUDIES)
+    assert {row.tuned_as for row in rows} == {row.name for row in MAIN}
+    assert set(read_tuned()) <= {row.name for row in MAIN}
+    assert len({row.name for row in rows}) == len(rows)
+    assert {row.transfer for row in rows} - {None} == set(TRANSFERS)
+    recipes = [transfer_recipe(Setting(), name, 0) for name in TRANSFERS]
+    assert len({recipe.model_dump_json() for recipe in recipes}) == len(TRANSFERS)
+
+
+def test_a_store_counts_once_and_goes_on_with_its_own_setting_only(tmp_path):
+    from result.store import Store
+
+    store = Store(tmp_path / "result.json", {"setting": {"labels": 4}})
+    store.add({"row": "b", "seed": 1})
+    store.add({"row": "a", "seed": 0})
+    store.add({"row": "b", "seed": 0})
+    with pytest.raises(ValueError, match="counted already"):
+        store.add({"row": "b", "seed": 1})
+    again = Store(tmp_path / "result.json", {"setting": {"labels": 4}})
+    assert again.records == [{"row": "b", "seed": 0}, {"row": "b", "seed": 1}, {"row": "a", "seed": 0}]
+    with pytest.raises(UsageError, match="another setting"):
+        Store(tmp_path / "result.json", {"setting": {"labels": 5}})
+
+
+def run(out):
+    import transfer_result
+
+    given = {"quick": False, "full": False, "tune": False, "only": "", "readme": False}
+    transfer_result.main(out=out, set_=SMALLEST, seeds=2, processes=1, **given)
+    return json.loads((out / "result.json").read_text())["records"]
+
+
+def test_the_whole_tool_ended_in_between_and_gone_on_with(tmp_path, monkeypatch):
+    from result import schedule
+
+    finetune, ran = schedule.finetune, []
+
+    def until_the_third(place, row, seed, chosen, split):
+        ran.append((row.name, seed))
+        if len(ran) == 3:
+            raise KeyboardInterrupt
+        return finetune(place, row, seed, chosen, split)
+
+    monkeypatch.setattr(schedule, "finetune", until_the_third)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path)
+    ended = json.loads((tmp_path / "result.json").read_text())["records"]
+    assert [(record["row"], record["seed"]) for record in ended] == ran[:2]
+
+    records = run(tmp_path)
+    keys = [(record["row"], record["seed"]) for record in records]
+    assert len(keys) == len(set(keys)) == 5 * 2
+    assert sorted(ran[:2] + ran[3:]) == sorted(keys), "what stood in the JSON was run again"
+    before = (tmp_path / "result.json").read_bytes()
+    run(tmp_path)
+    assert len(ran) == 11
+    assert (tmp_path / "result.json").read_bytes() == before
+
+    assert {record["labelled_videos"] for record in records} == {40}
+    assert {record["row"]: record["transfer"] is not None for record in records} == {
+        "scratch": False,
+        "correspondence": True,
+        "inflated": False,
+        "inflated + correspondence": True,
+        "frame teacher": False,
+    }
+    for record in records:
+        assert max(record["top1"], 0) <= min(record["digit"], record["motion"])
+        assert (40 * record["top1"]) % 1 == pytest.approx(0, abs=1e-6)
+
+    by_row = {row: [r["digit"] for r in records if r["row"] == row] for row, _ in keys}
+    table = (tmp_path / "table.md").read_text().splitlines()
+    line = next(line for line in table if line.startswith("| frame teacher"))
+    digits = np.array(by_row["frame teacher"])
+    half = STUDENTS_T[2] * digits.std(ddof=1) / 2**0.5
+    shown = line.split("|")[3].strip().replace("±", "").split()
+    assert [float(number) for number in shown] == pytest.approx([100 * digits.mean(), 100 * half], abs=0.06)
+    assert line.rstrip("| ").endswith("2")
+
+
+def test_the_curve_is_drawn_from_its_own_records_only(tmp_path):
+    from result.tables import write_curve
+
+    main = [{"row": "scratch", "study": "main", "seed": seed, "top1": 0.5} for seed in range(3)]
+    assert not write_curve(main, tmp_path / "curve.png")
+    curve = [
+        {"row": f"scratch, {labels} labels", "study": "labels", "seed": seed, "top1": labels / 60 + seed / 20}
+        for labels in (1, 10, 50)
+        for seed in range(3)
+    ]
+    assert write_curve(main + curve, tmp_path / "curve.png")
+    with Image.open(tmp_path / "curve.png") as picture:
+        assert len(picture.convert("L").getcolors() or []) > 20  # lines, letters, and smooth edges
+
+
+def test_tables_go_between_the_markers_of_the_readme(tmp_path):
+    from result.tables import BEGIN, END, write_readme
+
+    readme = tmp_path / "README.md"
+    readme.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
+    for text in ("| a \\1 |\n", "| b |\n"):
+        write_readme(readme, text)
+        assert readme.read_text() == f"before\n{BEGIN}\n{text}{END}\nafter\n"
+    assert BEGIN in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.slow
+@pytest.mark.proc
+def test_killed_with_its_processes_it_goes_on(tmp_path):
+    command = [
+        sys.executable,
+        str(ROOT / "tools" / "transfer_result.py"),
+        "-o",
+        str(tmp_path),
+        "--seeds",
+        "2",
+    ]
+    command += ["--processes", "2", *(word for change in SMALLEST for word in ("--set", change))]
+    result = tmp_path / "result.json"
+    with subprocess.Popen(command, start_new_session=True, stderr=subprocess.DEVNULL) as running:
+        while not result.exists() and running.poll() is None:
+            time.sleep(0.05)
+        os.killpg(running.pid, signal.SIGKILL)
+    before = json.loads(result.read_text())["records"]
+    subprocess.run(command, check=True, capture_output=True)
+    after = json.loads(result.read_text())["records"]
+    keys = [(record["row"], record["seed"]) for record in after]
+    assert len(keys) == len(set(keys)) == 10
+    assert 0 < len(before) <= 10
+    assert all(record in after for record in before)

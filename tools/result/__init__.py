@@ -1,0 +1,1 @@
+"""What `tools/transfer_result.py` is made of."""

@@ -1,0 +1,40 @@
+"""The teacher without a student: its features of single frames, averaged, and a linear head on them."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from transfer3d.transfer.objective import ClipBatch, LossReport
+from transfer3d.transfer.teacher import FrozenTeacher
+
+
+class FrameTeacher:
+    """The head learns from the same labelled clips as the students; the teacher stays as it is.
+
+    Args:
+        teacher: frozen.
+        num_classes: K.
+        seed: of the head's weights.
+    """
+
+    def __init__(self, teacher: FrozenTeacher, num_classes: int, *, seed: int) -> None:
+        self.teacher = teacher
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.trainable: nn.Module = nn.Sequential(
+                nn.BatchNorm1d(teacher.num_features, affine=False),
+                nn.Linear(teacher.num_features, num_classes),
+            )
+
+    def logits(self, head: nn.Module, clips_u8: Tensor) -> Tensor:
+        """Returns B K of clips, uint8."""
+        return head(self.teacher.look(clips_u8).features_BD)
+
+    def loss(self, trainable: nn.Module, batch: ClipBatch) -> LossReport:
+        """Returns the mean cross-entropy and the clip accuracy."""
+        logits_BK = self.logits(trainable, batch.clips_u8).float()
+        total = functional.cross_entropy(logits_BK, batch.labels_B)
+        accuracy = (logits_BK.argmax(1) == batch.labels_B).float().mean()
+        return LossReport(total, {"loss": total.detach(), "clip_accuracy": accuracy})

@@ -1,0 +1,102 @@
+"""Runs rows and seeds side by side: first all teachers, then all teaching, then all labelled training."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from rich.console import Console
+
+from result.setting import Row
+from result.store import Store
+from result.work import Place, finetune, teach, transfer
+from transfer3d.data.moving_digits import synthesise
+from transfer3d.progress import track
+
+Work = tuple[Callable[..., Any], tuple[Any, ...]]
+Run = Callable[[Sequence[Work], str], Iterator[Any]]
+
+
+@dataclass(frozen=True)
+class Job:
+    """One record that is wanted.
+
+    Attributes:
+        row: what is trained.
+        seed: of everything random.
+        chosen: `lr` and `max_steps`.
+        name: of the record; one name and seed are counted once.
+        split: that is tested on.
+    """
+
+    row: Row
+    seed: int
+    chosen: dict[str, Any]
+    name: str
+    split: str = "test"
+
+
+def run_jobs(place: Place, jobs: Sequence[Job], store: Store, *, processes: int, console: Console) -> None:
+    """Fills the store with the records of all jobs that it does not hold.
+
+    Args:
+        place: of data, teachers and taught students, which are made where they are missing.
+        jobs: in the order of the records.
+        store: written after each job.
+        processes: side by side, with one share of the cores each; 1 works in this one.
+        console: for progress.
+    """
+    wanted = [job for job in jobs if (job.name, job.seed) not in store]
+    for row in {job.row.look: job.row for job in wanted}.values():
+        synthesise(place.data(row), place.synth(row), console)
+    teachers = {
+        place.teacher(job.row, job.seed): (place, job.row, job.seed) for job in wanted if job.row.has_teacher
+    }
+    taught = {
+        place.taught(job.row, job.seed): (place, job.row, job.seed) for job in wanted if job.row.transfer
+    }
+    with _side_by_side(processes, console) as run:
+        for _ in run([(teach, arguments) for arguments in teachers.values()], "teachers"):
+            pass
+        for _ in run([(transfer, arguments) for arguments in taught.values()], "teaching without labels"):
+            pass
+        for record in run([(_record, (place, job)) for job in wanted], "training on labels"):
+            store.add(record)
+
+
+def _record(place: Place, job: Job) -> dict[str, Any]:
+    found = finetune(place, job.row, job.seed, job.chosen, job.split)
+    return {**found, "row": job.name, "tuned_row": job.row.tuned_as}
+
+
+@contextmanager
+def _side_by_side(processes: int, console: Console) -> Iterator[Run]:
+    """Yields what runs work in any order, its results as they come."""
+    if processes == 1:
+        yield lambda work, title: track(
+            (function(*arguments) for function, arguments in work), title, len(work), console=console
+        )
+        return
+    threads = max(len(os.sched_getaffinity(0)) // processes, 1)
+    pool = ProcessPoolExecutor(
+        processes,
+        multiprocessing.get_context("spawn"),
+        initializer=torch.set_num_threads,
+        initargs=(threads,),
+    )
+
+    def run(work: Sequence[Work], title: str) -> Iterator[Any]:
+        futures = [pool.submit(function, *arguments) for function, arguments in work]
+        done = (future.result() for future in as_completed(futures))
+        return track(done, title, len(work), console=console)
+
+    try:
+        yield run
+    finally:
+        pool.shutdown(cancel_futures=True)

@@ -1,0 +1,146 @@
+"""What is compared: the setting that all rows share, and how each row's student comes about."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from transfer3d.data.digits import Background
+from transfer3d.data.moving_digits import Poses, SynthConfig
+from transfer3d.recipes.load import load_recipe
+from transfer3d.recipes.schema import Recipe
+
+Start = Literal["scratch", "inflated", "frames"]
+TEACHER, FAMILY, STUDENT = "test_resnet", "p3d", "p3d_tiny"
+LABEL_CURVE = (1, 2, 5, 10, 20, 50)
+
+
+class Setting(BaseModel):
+    """What all rows share; it stands in the JSON, and a run only goes on with its own."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    labels: int = Field(default=8, ge=1)
+    """Labelled training videos of each class."""
+    train: int = Field(default=50, ge=1)
+    """Videos of each class that the labelled ones are drawn from."""
+    val: int = Field(default=10, ge=1)
+    test: int = Field(default=20, ge=1)
+    unlabelled: int = Field(default=2000, ge=32)
+    teacher_steps: int = Field(default=300, ge=1)
+    transfer_steps: int = Field(default=1500, ge=1)
+    finetune_steps: int | None = Field(default=None, ge=1)
+    """Instead of what tuning chose; none = that."""
+    data_seed: int = Field(default=0, ge=0)
+
+    def synth(self, background: Background, poses: Poses) -> SynthConfig:
+        """Returns the configuration of a dataset that looks like this."""
+        parts = {"train": self.train, "val": self.val, "test": self.test, "unlabelled": self.unlabelled}
+        return SynthConfig(seed=self.data_seed, background=background, poses=poses, stills=0, **parts)
+
+
+QUICK = Setting(unlabelled=1000, transfer_steps=300, finetune_steps=150)
+"""The form that takes minutes."""
+
+
+TRANSFERS: dict[str, list[str]] = {
+    "match": [],
+    "one-to-one": ["correspondence.pairs=one-to-one"],
+    "hard": ["correspondence.pairs=hard"],
+    "infonce": ["correspondence.match=0", "correspondence.infonce=1"],
+    "feature": ["correspondence.match=0", "correspondence.feature=1"],
+    "kd": ["correspondence.match=0", "correspondence.kd=1"],
+    "match + feature": ["correspondence.feature=1"],
+    "independent": ["correspondence.teacher_view=independent"],
+    "colour": ["augment.colour=1", "correspondence.teacher_view=independent"],
+    "colour, hard": [
+        "augment.colour=1",
+        "correspondence.teacher_view=independent",
+        "correspondence.pairs=hard",
+    ],
+}
+"""Ways to be taught, as `--set` of `transfer3d correspond --recipe demo/tiny-correspond`."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row: how a student starts, what it is taught, how many labels it sees.
+
+    Attributes:
+        name: unique.
+        study: which table or figure it is for.
+        start: random weights, the teacher's kernels, or no student: the teacher looks at single frames.
+        transfer: key of `TRANSFERS`; None = it is not taught.
+        labels: of each class; None = the setting's.
+        background: of all videos, and of the teacher's images.
+        poses: of all digits.
+    """
+
+    name: str
+    study: str
+    start: Start
+    transfer: str | None = None
+    labels: int | None = None
+    background: Background = "weak"
+    poses: Poses = "free"
+
+    @property
+    def look(self) -> str:
+        """What its videos look like; names the dataset and its teachers."""
+        return f"{self.background}-{self.poses}"
+
+    @property
+    def has_teacher(self) -> bool:
+        """Whether a teacher is needed."""
+        return self.start != "scratch" or self.transfer is not None
+
+    @property
+    def tuned_as(self) -> str:
+        """The main row whose learning rate and steps are used."""
+        taught = "" if self.transfer is None else " + correspondence"
+        names = {"scratch + correspondence": "correspondence", "frames": "frame teacher"}
+        return names.get(self.start + taught, self.start + taught)
+
+
+MAIN = (
+    Row("scratch", "main", "scratch"),
+    Row("correspondence", "main", "scratch", "match"),
+    Row("inflated", "main", "inflated"),
+    Row("inflated + correspondence", "main", "inflated", "match"),
+    Row("frame teacher", "main", "frames"),
+)
+OBJECTIVES = tuple(
+    Row(name, "objectives", "scratch", name) for name in ("infonce", "feature", "kd", "match + feature")
+)
+PAIRS = tuple(Row(f"match, {name}", "pairs", "scratch", name) for name in ("one-to-one", "hard"))
+CURVE = tuple(
+    Row(f"{row.name}, {labels} labels", "labels", row.start, row.transfer, labels)
+    for labels in LABEL_CURVE
+    for row in MAIN
+)
+SHORTCUT = (
+    Row("strong backgrounds: scratch", "shortcut", "scratch", background="strong"),
+    *(
+        Row(f"strong backgrounds: {name}", "shortcut", "scratch", name, background="strong")
+        for name in ("match", "hard", "independent", "colour", "colour, hard")
+    ),
+    Row("strong backgrounds: inflated", "shortcut", "inflated", background="strong"),
+)
+SLIGHT = tuple(
+    Row(f"slight poses: {row.name}", "poses", row.start, row.transfer, poses="slight") for row in MAIN
+)
+STUDIES = (*OBJECTIVES, *PAIRS, *CURVE, *SHORTCUT, *SLIGHT)
+
+
+def transfer_recipe(setting: Setting, transfer: str, seed: int) -> Recipe:
+    """Returns the recipe of a row's teaching."""
+    return load_recipe(
+        "demo/tiny-correspond", TRANSFERS[transfer], seed=seed, max_steps=setting.transfer_steps
+    )
+
+
+def finetune_recipe(seed: int, chosen: dict[str, Any]) -> Recipe:
+    """Returns the recipe of the labelled training: `chosen` has its `lr` and `max_steps`."""
+    return load_recipe("demo/tiny-finetune", seed=seed, epochs=None, **chosen)
