@@ -82,7 +82,7 @@ def main(
 
 
 def _setting(base: Setting, changes: list[str]) -> Setting:
-    pairs = dict(change.partition("=")[::2] for change in changes)
+    pairs = {key: value for key, _, value in (change.partition("=") for change in changes)}
     try:
         return Setting.model_validate({**base.model_dump(), **pairs})
     except ValidationError as error:

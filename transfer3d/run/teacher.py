@@ -99,8 +99,9 @@ def train_teacher(
 def _stills(
     split: Literal["train", "test"], synth: SynthConfig, size: int, *, count: int
 ) -> tuple[Pixels, Any]:
-    look = {"background": synth.background, "poses": synth.poses}
-    return still_digits(split, seed=synth.seed, size=size, count=count, **look)
+    return still_digits(
+        split, seed=synth.seed, size=size, background=synth.background, poses=synth.poses, count=count
+    )
 
 
 @torch.no_grad()
