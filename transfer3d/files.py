@@ -13,6 +13,18 @@ from pathlib import Path
 from transfer3d.errors import SetupError
 
 
+def refuse_unwritable(final: Path) -> None:
+    """Raises SetupError where a file could not be written in the end: better said before the work."""
+    place = next(parent for parent in final.absolute().parents if parent.exists())
+    if not place.is_dir():
+        reason = f"{place} is a file"
+    elif not os.access(place, os.W_OK | os.X_OK):
+        reason = f"{place} may not be written to"
+    else:
+        return
+    raise SetupError("E541", f"{final} cannot be written: {reason}. Choose another place.")
+
+
 @contextmanager
 def atomic_path(final: Path) -> Iterator[Path]:
     """Yields a temporary path beside `final`; on success it is flushed to disk and renamed to `final`.

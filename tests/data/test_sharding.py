@@ -331,3 +331,18 @@ def test_the_command(dataset, tmp_path):
     ):
         result = run(*arguments)
         assert (result.exit_code, said in result.output) == (code, True), result.output
+
+
+def test_a_damaged_note_of_a_shard_makes_it_anew(digits_folder, tmp_path):
+    config = ["--workers", "1"]
+    source, out = str(digits_folder / "videos" / "test"), tmp_path / "shards"
+    first = CliRunner().invoke(app, ["shard", source, "-o", str(out), *config])
+    assert first.exit_code == 0, first.output
+    path = min(out.glob("*.tar"))
+    shard = path.read_bytes()
+    (out / "index.json").unlink()
+    (out / "parts").mkdir()
+    (out / "parts" / f"{path.stem}.json").write_text("[]")
+    again = CliRunner().invoke(app, ["shard", source, "-o", str(out), *config])
+    assert again.exit_code == 0, again.output
+    assert path.read_bytes() == shard

@@ -174,6 +174,18 @@ def test_what_acts_on_scores_is_refused_where_there_are_none(options):
         make(None, **options)
 
 
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ({"optimizer": OptimizerConfig(lr_scale={"*": 0})}, "nothing is left that learns"),
+        ({"optimizer": OptimizerConfig(lr_scale={"head": 0}), "head_first": 2}, "no head that learns"),
+    ],
+)
+def test_a_run_in_which_nothing_would_learn_is_refused(options, named):
+    with pytest.raises(UsageError, match=named):
+        make(None, **options)
+
+
 def test_new_statistics_are_shown_and_the_run_keeps_its_own(tmp_path):
     trainer, seen, _ = validated(None, precise_batch_norm=12, batch_norm="frozen", steps=2)
     before = weights(trainer)["trunk.norm.running_mean"]

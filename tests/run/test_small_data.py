@@ -49,7 +49,7 @@ def test_without_validation_videos_it_says_what_to_set(digits_folder, tmp_path):
     assert done.exit_code == 2, done.output
     assert "early_stop=0" in " ".join(done.output.split())
     done = run("p3d_tiny", "--recipe", "default/small-data", "--data", tmp_path / "data",
-               "-o", tmp_path / "held", "--set", "max_steps=2", "--set", "val_share=0.4")  # fmt: skip
+               "-o", tmp_path / "run", "--set", "max_steps=2", "--set", "val_share=0.4")  # fmt: skip
     assert done.exit_code == 0, done.output
     assert "40 labelled videos" in done.output
     assert "40 for validation" in done.output

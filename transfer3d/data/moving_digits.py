@@ -101,9 +101,12 @@ def synthesise(directory: Path, config: SynthConfig, console: Console) -> None:
     if directory.exists() and not directory.is_dir():
         raise UsageError("E211", f"{directory} is a file. Give a new folder.")
     if marker.exists():
-        stored = json.loads(marker.read_text(encoding="utf-8"))
-        found = {"poses": "slight", **stored}  # what was written before there were others
-        if found != wanted:
+        try:
+            stored = json.loads(marker.read_bytes())
+        except ValueError:
+            stored = None
+        # There were no other poses before they were named.
+        if not isinstance(stored, dict) or {"poses": "slight", **stored} != wanted:
             raise UsageError("E211", f"{directory} holds another moving-digits set. Give a new folder.")
         if (directory / "shards" / "index.json").exists():
             return

@@ -16,7 +16,7 @@ from itertools import chain
 from pathlib import Path
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from transfer3d.data.datasets.listing import Entry, Listing
 from transfer3d.data.isolated import Fault, Limits, isolated_map
@@ -267,7 +267,10 @@ def _read_part(folder: Path, name: str) -> _Part | None:
     note = folder / PARTS / f"{name}.json"
     if not note.is_file():
         return None
-    part = _Part.model_validate_json(note.read_bytes())
+    try:
+        part = _Part.model_validate_json(note.read_bytes())
+    except ValidationError:
+        return None  # damaged: the shard is written once more
     if part.shard is None:
         return part
     path = folder / part.shard.file

@@ -19,7 +19,7 @@ class Training(BaseModel):
     """Highest learning rate."""
     lr_base_batch: int | None = Field(default=None, ge=1)
     """Batch size that `lr` is meant for: all rates are multiplied by batch_size / lr_base_batch."""
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, lt=2**63)
     accumulate: int = Field(default=1, ge=1)
     """Parts that a process computes its share of a batch in, one after the other, to save memory."""
     batch_norm: Literal["live", "partial", "frozen"] = "live"

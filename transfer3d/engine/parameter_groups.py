@@ -29,7 +29,7 @@ def parameter_groups(
         weight_decay: of weights.
 
     Raises:
-        UsageError: a name of `lr_scale` fits no parameter.
+        UsageError: a name of `lr_scale` fits no parameter, or nothing learns.
     """
     named = {_own_name(name): parameter for name, parameter in module.named_parameters()}
     _refuse_strangers(lr_scale, named.keys())
@@ -42,6 +42,10 @@ def parameter_groups(
         if parameter.requires_grad:
             decay = weight_decay if parameter.ndim > 1 else 0.0
             groups.setdefault((scale, decay), []).append(parameter)
+    if not groups:
+        raise UsageError(
+            "E216", "optimizer.lr_scale: nothing is left that learns. Leave a part at more than 0."
+        )
     return [
         {"params": parameters, "lr_scale": scale, "weight_decay": decay}
         for (scale, decay), parameters in groups.items()

@@ -52,7 +52,7 @@ class Trainer:
 
     Raises:
         UsageError: the schedule or early stopping acts on validation scores, and there are none; or a name of
-            `optimizer.lr_scale` is of no part of the network.
+            `optimizer.lr_scale` is of no part of the network; or nothing learns, in the beginning or at all.
     """
 
     def __init__(
@@ -84,6 +84,8 @@ class Trainer:
         channels_last(module)
         self.optimizer = make_optimizer(module, config.lr, config.optimizer)
         self._learners = {name for name, parameter in module.named_parameters() if parameter.requires_grad}
+        if config.head_steps and not any(map(is_head, self._learners)):
+            raise UsageError("E216", "head_first: the network has no head that learns. Set head_first=0.")
         average = config.optimizer.average
         self.average = None if average is None else ModelEmaV3(module, decay=average, use_warmup=True)
         self.step, self.lr, self.scores, self.metrics = 0, 0.0, list[float](), dict[str, float]()

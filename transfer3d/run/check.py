@@ -15,7 +15,7 @@ from transfer3d.data.pipeline import clip_batches
 from transfer3d.data.source import open_videos
 from transfer3d.data.videoset import Dropped
 from transfer3d.errors import DataError, UsageError
-from transfer3d.files import atomic_path, write_text
+from transfer3d.files import atomic_path, refuse_unwritable, write_text
 from transfer3d.insight.figures import film_strip
 from transfer3d.models.registry import entry
 from transfer3d.progress import track
@@ -35,6 +35,8 @@ def check_source(
         report: CSV file of the bad ones; None writes none.
         console: for progress.
     """
+    if report is not None:
+        refuse_unwritable(report)
     total = count_videos(source)
     checked = list(
         track(check_videos(source, workers=workers, limits=limits), "checking", total, console=console)

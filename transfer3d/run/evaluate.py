@@ -18,7 +18,7 @@ from transfer3d.evaluate.metrics import Labels, video_metrics
 from transfer3d.evaluate.protocols import Protocol
 from transfer3d.evaluate.scores import save_scores
 from transfer3d.evaluate.scoring import refuse_dropped, score_videos
-from transfer3d.files import sha256_file, write_text
+from transfer3d.files import refuse_unwritable, sha256_file, write_text
 from transfer3d.models.checkpoint import load, read_metadata
 from transfer3d.models.hub import locate
 from transfer3d.run.session import resolve_precision
@@ -55,6 +55,8 @@ def evaluate_file(
         DataError: a file is bad; an evaluation leaves nothing out.
     """
     _refuse_folder(out)
+    if out is not None:
+        refuse_unwritable(out)
     student, facts = load(file), read_metadata(file)
     videos = open_videos(data, split=split, labelled=True)
     refuse_dropped(videos, data)

@@ -46,8 +46,6 @@ def fit(
     recipe = plan_steps(session, objective, student.clip, videos)
     config = trainer_config(recipe)
     accelerator, folder = session.accelerator, session.folder
-    if folder and not session.resume:
-        write_text(session.path / "recipe.toml", dump(recipe))
 
     def batches(first_step: int) -> Iterable[Batch]:
         return clip_batches(
@@ -88,6 +86,8 @@ def fit(
     if session.resume:
         trainer.resume()
         session.say(f"resuming at step {trainer.step}" if trainer.step else "no checkpoint yet: from step 0")
+    elif folder:  # not before everything is in order: it makes the folder that of an unfinished run
+        write_text(session.path / "recipe.toml", dump(recipe))
     try:
         metrics = trainer.run()
     finally:

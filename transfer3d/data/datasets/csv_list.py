@@ -75,7 +75,10 @@ def _rows(path: Path) -> list[_Row]:
         return [_Row(path, n, m[1], m[2], default) for (n, _), m in zip(numbered, matches, strict=True) if m]
     found = []
     for number, text in numbered:
-        cells = [cell.strip() for cell in next(csv.reader([text]))]
+        try:
+            cells = [cell.strip() for cell in next(csv.reader([text]))]
+        except csv.Error as error:
+            raise bad_line(path, number, str(error)) from None
         if number == numbered[0][0] and cells == list(HEADER[: len(cells)]):
             continue
         if len(cells) not in (2, 3) or not cells[0] or not cells[1]:

@@ -52,8 +52,11 @@ def _is_official(path: Path) -> bool:
 
 def _rows(path: Path) -> Iterator[tuple[int, Row]]:
     reader = csv.DictReader(io.StringIO(text_of(path), newline=""))
-    for row in reader:
-        yield reader.line_num, row
+    try:
+        for row in reader:
+            yield reader.line_num, row
+    except csv.Error as error:
+        raise bad_line(path, reader.line_num, str(error)) from None
 
 
 def _name(path: Path, number: int, row: Row) -> str:

@@ -32,8 +32,12 @@ def read(request: Request) -> Listing:
     entries = []
     for part in PARTS:
         path = _note(request, part)
-        for number, row in enumerate([] if path is None else _json(path), start=1):
-            assert path is not None
+        if path is None:
+            continue
+        rows = _json(path)
+        if not isinstance(rows, list):
+            raise DataError("E314", f"{path}: not a list of videos. Copy it again.")
+        for number, row in enumerate(rows, start=1):
             try:
                 name, template = str(row["id"]), row.get("template")
                 label = answers.get(name) if template is None else number_of[_without_brackets(template)]
