@@ -187,7 +187,7 @@ def test_members_that_are_no_plain_files_are_refused(tmp_path, kind):
     _refused(tmp_path, member)
 
 
-@pytest.mark.parametrize("name", ["../canary.mp4", "/tmp/canary.mp4", "a/../../canary.mp4"])
+@pytest.mark.parametrize("name", ["../canary.mp4", "/canary.mp4", "a/../../canary.mp4"])
 def test_members_with_unsafe_names_are_refused(tmp_path, name):
     _refused(tmp_path, tarfile.TarInfo(name))
     assert not (tmp_path.parent / "canary.mp4").exists()

@@ -12,20 +12,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from transfer3d.data.augment import (
-    AugmentConfig,
-    crop_frames,
-    decode_side,
-    evaluation_transform,
-    training_transform,
-    transform_frames,
-)
+from transfer3d.data.augment import AugmentConfig, decode_side
 from transfer3d.data.batch import Batch
-from transfer3d.data.clips import clips_of_frames
 from transfer3d.data.decode import Frames, Video
+from transfer3d.data.drawing import ClipDrawer, Drawn, Second
 from transfer3d.data.order import order_of
-from transfer3d.data.pipeline import Second, view_batches
-from transfer3d.data.sampling import training_clip
+from transfer3d.data.pipeline import view_batches
 from transfer3d.data.videoset import VideoSet
 from transfer3d.layout import ClipSpec
 
@@ -76,10 +68,10 @@ class MemoryBatches:
         seed: int,
         second: Second = "none",
     ) -> None:
-        self._decoded, self._videos, self._clip = decoded, videos, clip
-        self._batch_size, self._steps, self._seed, self._second = batch_size, steps, seed, second
+        self._decoded, self._videos = decoded, videos
+        self._batch_size, self._steps, self._seed = batch_size, steps, seed
         self._order = order_of(videos, seed, balanced=False)
-        self._varied, self._centre = training_transform(clip, augment), evaluation_transform(clip)
+        self._drawer = ClipDrawer(clip, augment, second=second)
 
     def __call__(self, first_step: int) -> Iterator[Batch]:
         """Yields the batches from a step on."""
@@ -88,34 +80,16 @@ class MemoryBatches:
             yield self._batch([self._order.draw(first + place) for place in range(self._batch_size)])
 
     def _batch(self, draws: list[tuple[int, int]]) -> Batch:
-        clips, seconds, names = zip(*(self._one(*draw) for draw in draws), strict=True)
-        videos = self._videos
-        labels = [videos.labels[index] for _, index in draws]
-        return Batch(
-            torch.stack(clips),
-            torch.tensor([-1 if label is None else label for label in labels]),
-            [videos.keys[index] for _, index in draws],
-            [videos.sources[index] for _, index in draws],
-            seconds_u8=None if self._second == "none" else torch.stack(seconds),
-            second_names=list(names) if self._second == "centre" else None,
+        keys, sources = (
+            [values[index] for _, index in draws] for values in (self._videos.keys, self._videos.sources)
         )
+        return self._drawer.batch([self._one(*draw) for draw in draws], keys, sources)
 
-    def _one(self, epoch: int, index: int) -> tuple[Tensor, Tensor | None, str]:
-        whole = self._decoded.frames(self._videos, index)
+    def _one(self, epoch: int, index: int) -> Drawn:
+        frames = self._decoded.frames(self._videos, index)
         rng = np.random.default_rng((self._seed, epoch, index))
-        indices = training_clip(len(whole), self._clip, rng)
-        frames = whole[indices.ravel()]
-
-        def varied() -> Tensor:
-            seed = int(rng.integers(2**63))
-            return clips_of_frames(transform_frames(self._varied, frames, seed=seed), indices)
-
-        clip, second = varied(), None
-        if self._second == "independent":
-            second = varied()
-        elif self._second == "centre":
-            second = clips_of_frames(crop_frames(self._centre, frames)[0], indices)
-        return clip, second, f"{self._videos.keys[index]} {' '.join(map(str, indices.ravel()))}"
+        key, label = self._videos.keys[index], self._videos.labels[index]
+        return self._drawer.draw(key, label, len(frames), lambda indices: frames[indices], rng)
 
 
 def side_of(clip: ClipSpec, augment: AugmentConfig) -> int:

@@ -29,8 +29,8 @@ from result.setting import (
     finetune_recipe,
     transfer_recipe,
 )
+from transfer3d.data.drawing import Second
 from transfer3d.data.moving_digits import SynthConfig
-from transfer3d.data.pipeline import Second
 from transfer3d.data.source import open_videos
 from transfer3d.data.subset import share_of
 from transfer3d.data.videoset import VideoSet

@@ -10,7 +10,7 @@ import torch
 
 from transfer3d.bench.memory import peak_bytes
 from transfer3d.bench.paired import PAIRS, Run, paired_ratio
-from transfer3d.errors import SetupError
+from transfer3d.errors import SetupError, UsageError
 
 MIB = 2**20
 
@@ -68,6 +68,17 @@ class Result:
     baseline_mib: float | None = None
     difference: float | None = None
     skipped: str | None = None
+
+
+def matching(cases: Iterable[Case], only: str) -> list[Case]:
+    """Returns the cases whose name or baseline contains `only`, in any case; "" takes all."""
+    return [case for case in cases if only.lower() in f"{case.name} {case.baseline}".lower()]
+
+
+def no_case(only: str, cases: Iterable[Case]) -> UsageError:
+    """Returns the answer to a name that no case has."""
+    names = "; ".join(dict.fromkeys(case.name for case in cases))
+    return UsageError("E220", f"no case contains '{only}': they are {names}.")
 
 
 def run_cases(cases: Iterable[Case], device: torch.device, *, pairs: int = PAIRS) -> Iterator[Result]:

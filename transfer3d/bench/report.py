@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from transfer3d.bench.card import card_cases
-from transfer3d.bench.case import Case, Result, run_cases
+from transfer3d.bench.case import Result, matching, no_case, run_cases
 from transfer3d.bench.conv4d import conv4d_cases
 from transfer3d.bench.networks import network_cases
 from transfer3d.errors import SetupError, UsageError
@@ -24,7 +24,7 @@ def bench_models(
     """Prepares the comparisons.
 
     Args:
-        only: part of the names of the cases to run, in any case; empty for all.
+        only: see `matching`.
         pairs: see `paired_ratio`.
         device: cpu, cuda or auto.
         threads: of torch on the CPU; None leaves them.
@@ -44,14 +44,10 @@ def bench_models(
     if threads is not None:
         torch.set_num_threads(threads)
     every = [*conv4d_cases(), *network_cases(), *(card_cases() if where.type == "cuda" else ())]
-    chosen = [case for case in every if only.lower() in case.name.lower()]
+    chosen = matching(every, only)
     if not chosen:
-        raise UsageError("E220", f"no case contains '{only}': they are {_names(every)}.")
+        raise no_case(only, every)
     return machine_facts(where), len(chosen), run_cases(chosen, where, pairs=pairs)
-
-
-def _names(cases: Sequence[Case]) -> str:
-    return "; ".join(dict.fromkeys(case.name for case in cases))
 
 
 def machine_facts(device: torch.device) -> dict[str, Any]:

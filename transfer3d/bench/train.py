@@ -12,7 +12,7 @@ from rich.console import Console
 from torch import nn
 
 from transfer3d.bench.baselines import load_baseline
-from transfer3d.bench.case import Case, Contest, Result, run_cases
+from transfer3d.bench.case import Case, Contest, Result, matching, no_case, run_cases
 from transfer3d.bench.evaluation import evaluation_cases
 from transfer3d.bench.videos import bench_videos
 from transfer3d.data.augment import AugmentConfig
@@ -26,7 +26,6 @@ from transfer3d.engine.distributed import bf16_is_fast, leave_cores_to, make_acc
 from transfer3d.engine.memory_format import channels_last
 from transfer3d.engine.supervised import Supervised
 from transfer3d.engine.trainer import Trainer
-from transfer3d.errors import UsageError
 from transfer3d.layout import ClipSpec
 from transfer3d.models.registry import create_model
 
@@ -47,7 +46,7 @@ def train_results(
     Args:
         folder: of the user's videos; None = generated ones.
         scratch: for generated videos and for shards.
-        only: part of the names or baselines of those to make, in any case; empty for all.
+        only: see `matching`; the waiting for data is called `waiting`.
         pairs: see `paired_ratio`.
 
     Returns:
@@ -58,10 +57,10 @@ def train_results(
     """
     device = make_accelerator("fp32").device
     every = [*step_cases(), *evaluation_cases(folder, scratch)]
-    cases = [case for case in every if only.lower() in f"{case.name} {case.baseline}".lower()]
+    cases = matching(every, only)
     waits = only.lower() in WAITING.lower()
     if not cases and not waits:
-        raise UsageError("E220", f"no case contains '{only}'.")
+        raise no_case(only, every)
 
     def results() -> Iterator[Result]:
         yield from run_cases(cases, device, pairs=pairs)

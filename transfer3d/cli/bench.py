@@ -16,11 +16,19 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Measure speed and memory here, against named baselines.", no_args_is_help=True)
 
+Folder = Annotated[
+    Path | None, typer.Option("--data", help="Folder of videos; default: generated ones of 320x240.")
+]
+Only = Annotated[
+    str, typer.Option(help="Only cases whose name or baseline contains this, e.g. `conv4d`, `plain`.")
+]
+Pairs = Annotated[int, typer.Option(min=1, help="How often each pair is timed.")]
+
 
 @app.command()
 def models(
-    only: Annotated[str, typer.Option(help="Only cases whose name contains this, e.g. `conv4d`.")] = "",
-    pairs: Annotated[int, typer.Option(min=1, help="How often each pair is timed.")] = 7,
+    only: Only = "",
+    pairs: Pairs = 7,
     device: Annotated[str, typer.Option(metavar="cpu|cuda|auto", help="Where to run.")] = "auto",
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; default: torch's.")] = None,
     json: options.Json = False,
@@ -37,11 +45,9 @@ def models(
 
 @app.command()
 def data(
-    folder: Annotated[
-        Path | None, typer.Option("--data", help="Folder of videos; default: generated ones of 320x240.")
-    ] = None,
-    only: Annotated[str, typer.Option(help="Only cases whose name or baseline contains this.")] = "",
-    pairs: Annotated[int, typer.Option(min=1, help="How often each pair is timed.")] = 7,
+    folder: Folder = None,
+    only: Only = "",
+    pairs: Pairs = 7,
     json: options.Json = False,
 ) -> None:
     """Compare decoding with other decoders and other ways, and two workers with one.
@@ -54,16 +60,15 @@ def data(
 
     import torch
 
-    from transfer3d.bench.case import run_cases
+    from transfer3d.bench.case import matching, no_case, run_cases
     from transfer3d.bench.data import data_cases
     from transfer3d.bench.report import machine_facts
-    from transfer3d.errors import UsageError
 
     with tempfile.TemporaryDirectory() as scratch:
         every = list(data_cases(folder, Path(scratch)))
-        cases = [case for case in every if only.lower() in f"{case.name} {case.baseline}".lower()]
+        cases = matching(every, only)
         if not cases:
-            raise UsageError("E220", f"no case contains '{only}'.")
+            raise no_case(only, every)
         torch.set_num_threads(1)
         cpu = torch.device("cpu")
         results = run_cases(cases, cpu, pairs=pairs)
@@ -72,11 +77,9 @@ def data(
 
 @app.command()
 def train(
-    folder: Annotated[
-        Path | None, typer.Option("--data", help="Folder of videos; default: generated ones of 320x240.")
-    ] = None,
-    only: Annotated[str, typer.Option(help="Only cases whose name or baseline contains this.")] = "",
-    pairs: Annotated[int, typer.Option(min=1, help="How often each pair is timed.")] = 7,
+    folder: Folder = None,
+    only: Only = "",
+    pairs: Pairs = 7,
     json: options.Json = False,
 ) -> None:
     """Compare training and testing with loops written by hand, and measure how long training waits for data.
@@ -95,7 +98,7 @@ def train(
 
 @app.command()
 def correspond(
-    pairs: Annotated[int, typer.Option(min=1, help="How often each pair is timed.")] = 7,
+    pairs: Pairs = 7,
     json: options.Json = False,
 ) -> None:
     """Compare a step of correspondence with one written from the paper's text.

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Literal
 
 import numpy as np
 import torch
@@ -16,19 +15,14 @@ from torch import Tensor
 
 from transfer3d.data.augment import (
     AugmentConfig,
-    crop_frames,
-    decode_side,
     evaluation_transform,
-    training_transform,
-    transform_frames,
-    transform_labelled,
 )
 from transfer3d.data.batch import Batch, Draw, ViewBatch
-from transfer3d.data.clips import clips_of_frames, views_of_video
-from transfer3d.data.decode import BadVideo, Frames, Video
+from transfer3d.data.clips import views_of_video
+from transfer3d.data.decode import BadVideo, Video
+from transfer3d.data.drawing import ClipDrawer, Drawn, Second
 from transfer3d.data.mix import mix_batch
 from transfer3d.data.order import order_of
-from transfer3d.data.sampling import Indices, training_clip
 from transfer3d.data.videoset import VideoSet
 from transfer3d.data.views import ViewPlan, Views, join_views
 from transfer3d.data.workers import Made, Maker, run_workers
@@ -36,8 +30,6 @@ from transfer3d.errors import DataError, UsageError
 from transfer3d.layout import ClipSpec
 
 CENTRE = ViewPlan()
-Second = Literal["none", "independent", "centre"]
-"""Another view of a training clip's frames: varied by draws of its own, or the centre as in testing."""
 
 
 @dataclass
@@ -200,67 +192,45 @@ class _TrainingClips(Maker[Batch]):
     ) -> None:
         self.videos, self.seed = videos, seed
         self.order = order_of(videos, seed, balanced=balanced)
-        self._clip, self._tolerated, self._augment = clip, tolerated, augment
-        self._side = decode_side(clip, augment.scale[1])
-        self._transform = training_transform(clip, augment, videos.classes)
-        self._second, self._centre = second, evaluation_transform(clip)
+        self._tolerated, self._augment = tolerated, augment
+        self._drawer = ClipDrawer(clip, augment, videos.classes, second)
 
     def make(self, draws: list[Draw]) -> Made[Batch]:
         """Returns a batch, and what did not decode on the way."""
         bad: dict[str, str] = {}
-        clips, labels, indices, seconds, names = [], [], [], [], []
+        drawn, indices = [], []
         for epoch, index in draws:
             while True:
                 try:
-                    clip, label, second, name = self._one(epoch, index)
+                    one = self._one(epoch, index)
                 except BadVideo as fault:
                     bad[self.videos.keys[index]] = str(fault)
                     if len(bad) > self._tolerated:
                         raise
                     index = (index + 1) % len(self.videos)
                 else:
-                    clips.append(clip)
-                    labels.append(label)
+                    drawn.append(one)
                     indices.append(index)
-                    seconds += [] if second is None else [second]
-                    names.append(name)
                     break
         _, keys, sources = _facts(self.videos, indices)
-        batch = Batch(
-            torch.stack(clips).contiguous(),
-            torch.tensor(labels),
-            keys,
-            sources,
-            seconds_u8=torch.stack(seconds).contiguous() if seconds else None,
-            second_names=names if self._second == "centre" else None,
-        )
+        batch = self._drawer.batch(drawn, keys, sources)
         if self._augment.mixup or self._augment.cutmix:
             rng = np.random.default_rng((self.seed, 1, *draws[0]))
             classes = len(self.videos.classes)
             batch = mix_batch(batch, self._augment, classes, seed=int(rng.integers(2**63)))
         return batch, bad
 
-    def _one(self, epoch: int, index: int) -> tuple[Tensor, int, Tensor | None, str]:
-        """Returns a clip, its label, its second view, and a name that says which frames of what it shows."""
+    def _one(self, epoch: int, index: int) -> Drawn:
         self.now_at(index)
-        rng = np.random.default_rng((self.seed, epoch, index))
-        with Video(self.videos.open(index), name=self.videos.keys[index]) as video:
-            indices = training_clip(video.frames, self._clip, rng)
-            frames = video.read(indices.ravel(), short_side=self._side)
-        label = self.videos.labels[index]
-        frames_u8, label = transform_labelled(
-            self._transform, frames, -1 if label is None else label, seed=int(rng.integers(2**63))
-        )
-        name = f"{self.videos.keys[index]} {' '.join(map(str, indices.ravel()))}"
-        return clips_of_frames(frames_u8, indices), label, self._second_view(frames, indices, rng), name
-
-    def _second_view(self, frames: Frames, indices: Indices, rng: np.random.Generator) -> Tensor | None:
-        if self._second == "none":
-            return None
-        if self._second == "centre":
-            return clips_of_frames(crop_frames(self._centre, frames)[0], indices)
-        again_u8 = transform_frames(self._transform, frames, seed=int(rng.integers(2**63)))
-        return clips_of_frames(again_u8, indices)
+        rng, key = np.random.default_rng((self.seed, epoch, index)), self.videos.keys[index]
+        with Video(self.videos.open(index), name=key) as video:
+            return self._drawer.draw(
+                key,
+                self.videos.labels[index],
+                video.frames,
+                lambda indices: video.read(indices, short_side=self._drawer.side),
+                rng,
+            )
 
 
 class _TestingViews(Maker[ViewBatch]):

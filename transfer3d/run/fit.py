@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from transfer3d.data.pipeline import Batch, Second, clip_batches
+from transfer3d.data.drawing import Second
+from transfer3d.data.pipeline import Batch, clip_batches
 from transfer3d.data.source import VideoSet
 from transfer3d.engine.config import TrainerConfig, Training
 from transfer3d.engine.tracker import open_tracker
