@@ -1,0 +1,101 @@
+"""A file of features: read back by ours, by safetensors alone, and refused when damaged."""
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
+from transfer3d.errors import DataError, UsageError
+from transfer3d.insight.feature_file import FORMAT, FeatureFacts, FeatureSet, load_features, save_features
+
+FACTS = FeatureFacts(
+    checkpoint="model.safetensors",
+    checkpoint_sha256="00",
+    student="p3d_tiny",
+    data="videos/",
+    data_digest="11",
+    split="test",
+    views={"places": "random", "count": 20, "seed": 0},
+    precision="fp32",
+)
+
+
+def features_of(**changes):
+    generator = torch.Generator().manual_seed(0)
+    made = FeatureSet(
+        keys=("a/0", "a/1", "b/ü.mp4"),
+        label_sets=[(1,), (), (0,)],
+        sources=("x", "x", "y"),
+        classes=("waving", "running"),
+        layers={
+            "pool5": torch.randn(3, 5, generator=generator),
+            "res4": torch.randn(3, 4, generator=generator),
+        },
+        facts=FACTS,
+    )
+    return replace(made, **changes)
+
+
+@pytest.mark.parametrize("label_sets", [[(1,), (), (0,)], [(0, 1), (), (1,)]], ids=["single", "several"])
+def test_what_is_read_is_what_was_written(tmp_path, label_sets):
+    features = features_of(label_sets=label_sets)
+    save_features(features, tmp_path / "f.safetensors")
+    again = load_features(tmp_path / "f.safetensors")
+    for name in ("keys", "label_sets", "sources", "classes", "facts"):
+        assert getattr(again, name) == getattr(features, name)
+    assert all(torch.equal(again.layers[name], tensor) for name, tensor in features.layers.items())
+    assert again.labels_N.tolist() == [(*some, -1)[0] for some in label_sets]
+
+
+def test_safetensors_alone_reads_it(tmp_path):
+    save_features(features_of(), tmp_path / "f.safetensors")
+    tensors = load_file(tmp_path / "f.safetensors")
+    assert tensors["labels"].tolist() == [1, -1, 0]
+    assert tensors["pool5"].shape == (3, 5)
+    with safe_open(tmp_path / "f.safetensors", framework="numpy") as file:
+        assert json.loads(file.metadata()["keys"]) == ["a/0", "a/1", "b/ü.mp4"]
+
+
+def test_a_layer_that_there_is_not_is_named_with_the_nearest():
+    with pytest.raises(UsageError, match=r"no layer 'pool4' \(did you mean 'pool5'\?\)"):
+        features_of().layer("pool4")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"keys": ("a", "b")}, "not of the same videos"),
+        ({"keys": ("a", "a", "b")}, "a key comes twice"),
+        ({"classes": ("waving",)}, "a label has no class"),
+        ({"layers": {"pool5": torch.full((3, 2), torch.nan)}}, "layer 'pool5' is no matrix of finite"),
+        ({"layers": {"pool5": torch.zeros(3, 2, dtype=torch.int64)}}, "layer 'pool5' is no matrix of finite"),
+        ({"layers": {"pool5": torch.zeros(4, 2)}}, "not of the same videos"),
+    ],
+)
+def test_parts_that_do_not_fit_are_refused(tmp_path, changes, message):
+    save_features(features_of(**changes), tmp_path / "f.safetensors")
+    with pytest.raises(DataError, match=message) as caught:
+        load_features(tmp_path / "f.safetensors")
+    assert "f.safetensors" in str(caught.value)
+
+
+def test_damaged_and_foreign_files_end_with_one_sentence(tmp_path):
+    path = tmp_path / "f.safetensors"
+    save_features(features_of(), path)
+    whole = path.read_bytes()
+    foreign = tmp_path / "g.safetensors"
+    save_file({"pool5": torch.zeros(3, 2)}, foreign)
+    headless = tmp_path / "h.safetensors"
+    save_file({"pool5": torch.zeros(3, 2)}, headless, metadata={"format": FORMAT})
+    for cut in (0, 5, 100, len(whole) - 1):
+        (tmp_path / f"{cut}.safetensors").write_bytes(whole[:cut])
+    bad = [tmp_path, tmp_path / "none", foreign, headless, *tmp_path.glob("[0-9]*.safetensors")]
+    assert len(bad) == 8
+    for file in bad:
+        with pytest.raises(DataError) as caught:
+            load_features(file)
+        assert str(file) in str(caught.value)
+        assert "\n" not in str(caught.value)

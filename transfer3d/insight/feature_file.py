@@ -1,0 +1,172 @@
+"""What a student makes of a dataset's videos, in one safetensors file that says what it holds.
+
+Tensors are named by layer, `N D` float32, row n for video n; `labels` is int64, `N`, or `N L` where videos
+have several classes, -1 where there is none. Metadata are strings: `format` and, as JSON, `keys`, `sources`,
+`classes` and `facts`. No more than safetensors is needed to read it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from pydantic import BaseModel, ConfigDict, ValidationError
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from transfer3d.errors import DataError, UsageError, did_you_mean
+from transfer3d.files import atomic_path
+
+FORMAT = "transfer3d-features-1"
+LABELS = "labels"
+NO_LABEL = -1
+
+
+class FeatureFacts(BaseModel):
+    """Whence features came: enough to make them again.
+
+    Attributes:
+        checkpoint: the file, as it was named.
+        checkpoint_sha256: of the file.
+        student: its registered name.
+        data: the videos, as they were named.
+        data_digest: sha256 of what the set holds.
+        split: of the data.
+        views: JSON-able `ViewPlan`: how many clips of a video were averaged, and where they lie.
+        precision: "bf16" or "fp32".
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    checkpoint: str
+    checkpoint_sha256: str
+    student: str
+    data: str
+    data_digest: str
+    split: str
+    views: dict[str, str | int | None]
+    precision: str
+
+
+@dataclass(frozen=True)
+class FeatureSet:
+    """Features of every video of a set, in the set's order.
+
+    Attributes:
+        keys: one for each video, unique.
+        label_sets: all classes of each; none where it has none.
+        sources: the original video that each was cut from.
+        classes: names, by label.
+        layers: by name, float32 `N D`; D differs.
+        facts: whence they came.
+    """
+
+    keys: Sequence[str]
+    label_sets: Sequence[tuple[int, ...]]
+    sources: Sequence[str]
+    classes: Sequence[str]
+    layers: Mapping[str, Tensor]
+    facts: FeatureFacts
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    @property
+    def labels_N(self) -> Tensor:
+        """The class of each video, the first where it has several, -1 where it has none; int64."""
+        return torch.tensor([labels[0] if labels else NO_LABEL for labels in self.label_sets])
+
+    def layer(self, name: str) -> Tensor:
+        """Returns one layer's features, float32 `N D`.
+
+        Raises:
+            UsageError: there is no such layer.
+        """
+        if name not in self.layers:
+            near = did_you_mean(name, self.layers)
+            raise UsageError("E227", f"no layer '{name}'{near} in these features: {', '.join(self.layers)}.")
+        return self.layers[name]
+
+
+def save_features(features: FeatureSet, path: Path) -> None:
+    """Writes features atomically.
+
+    Raises:
+        SetupError: the place cannot be written.
+    """
+    longest = max(1, *map(len, features.label_sets))
+    labels = [(*some, *[NO_LABEL] * (longest - len(some))) for some in features.label_sets]
+    labels_NL = torch.tensor(labels, dtype=torch.int64)
+    labels_N_or_NL = labels_NL[:, 0].contiguous() if longest == 1 else labels_NL
+    tensors = {name: tensor.contiguous() for name, tensor in features.layers.items()}
+    metadata = {
+        "format": FORMAT,
+        "keys": json.dumps(list(features.keys)),
+        "sources": json.dumps(list(features.sources)),
+        "classes": json.dumps(list(features.classes)),
+        "facts": features.facts.model_dump_json(),
+    }
+    with atomic_path(path) as partial:
+        save_file({**tensors, LABELS: labels_N_or_NL}, partial, metadata=metadata)
+
+
+def load_features(path: Path) -> FeatureSet:
+    """Reads a file that `save_features` wrote.
+
+    Raises:
+        DataError: no such file, no file of features, damaged, or with values that are not finite.
+    """
+    if not path.is_file():
+        what = "is a folder" if path.is_dir() else "does not exist"
+        raise DataError("E353", f"{path}: {what}. `transfer3d features` writes a file of features.")
+    try:
+        with safe_open(path, framework="pt") as file:
+            strings = file.metadata() or {}
+            if strings.get("format") != FORMAT:
+                raise DataError(
+                    "E353",
+                    f"{path}: a safetensors file, but not of features. `transfer3d features` writes those.",
+                )
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
+        labels = tensors.pop(LABELS)
+        labels_NL = labels.reshape(len(labels), -1)
+        features = FeatureSet(
+            keys=_names(strings, "keys"),
+            label_sets=[tuple(label for label in row if label >= 0) for row in labels_NL.tolist()],
+            sources=_names(strings, "sources"),
+            classes=_names(strings, "classes"),
+            layers=dict(sorted(tensors.items())),
+            facts=FeatureFacts.model_validate_json(strings["facts"]),
+        )
+    except (SafetensorError, ValidationError, KeyError, TypeError, ValueError, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise DataError("E353", f"{path}: no features, or damaged ({reason}). Extract them again.") from error
+    if problem := _problem(features):
+        raise DataError("E353", f"{path}: damaged, {problem}. Extract the features again.")
+    return features
+
+
+def _names(strings: Mapping[str, str], name: str) -> tuple[str, ...]:
+    names = json.loads(strings[name])
+    if not isinstance(names, list) or not all(isinstance(one, str) for one in names):
+        raise TypeError(f"{name} are no list of names")
+    return tuple(names)
+
+
+def _problem(features: FeatureSet) -> str | None:
+    """Says what does not fit together."""
+    counts = {len(features), len(features.label_sets), len(features.sources)}
+    if len(counts | {len(tensor) for tensor in features.layers.values()}) > 1:
+        return "its parts are not of the same videos"
+    if len(set(features.keys)) < len(features):
+        return "a key comes twice"
+    if any(label >= len(features.classes) for labels in features.label_sets for label in labels):
+        return "a label has no class"
+    for name, tensor in features.layers.items():
+        if tensor.ndim != 2 or tensor.dtype != torch.float32 or not tensor.isfinite().all():
+            return f"layer '{name}' is no matrix of finite float32 numbers"
+    return None
