@@ -108,7 +108,7 @@ def transfer(place: Place, row: Row, seed: int) -> None:
         return
     started = time.monotonic()
     recipe = transfer_recipe(place.setting, row.transfer, seed)
-    teacher = FrozenTeacher(_teacher_network(place, row, seed))
+    teacher = _teacher(place, row, seed, make_accelerator(resolve_precision(recipe.precision)).device)
     classes = teacher.num_classes if recipe.correspondence.kd else 0
     student = _untaught_student(place, row, seed, num_classes=classes)
     student.clip = recipe.clip.apply(student.clip)
@@ -174,7 +174,7 @@ def accuracies(
         classes: names, `<digit>_<motion>`.
     """
     with torch.no_grad():
-        guesses_N = torch.cat([forward(part).argmax(1) for part in clips_u8.split(64)]).numpy()
+        guesses_N = torch.cat([forward(part).argmax(1).cpu() for part in clips_u8.split(64)]).numpy()
     parts = np.array([name.split("_") for name in classes])
     right = parts[guesses_N] == parts[labels_N.numpy()]
     return {
@@ -191,11 +191,11 @@ def _learner(
     accelerator = make_accelerator(resolve_precision(recipe.precision))
     clip = recipe.clip.apply(create_model(STUDENT, num_classes=0).clip)
     if row.start == "frames":
-        frames = FrameTeacher(FrozenTeacher(_teacher_network(place, row, seed)), classes, seed=seed)
+        frames = FrameTeacher(_teacher(place, row, seed, accelerator.device), classes, seed=seed)
 
         def by_frames(clips_u8: Tensor) -> Tensor:
             with accelerator.autocast():
-                return frames.logits(frames.trainable, clips_u8).float()
+                return frames.logits(frames.trainable, clips_u8.to(accelerator.device)).float()
 
         return frames, clip, by_frames
     if row.transfer is None:
@@ -206,8 +206,9 @@ def _learner(
     student.clip = recipe.clip.apply(student.clip)
 
     def by_clips(clips_u8: Tensor) -> Tensor:
+        clips = normalise(clips_u8.to(accelerator.device), student.clip.mean, student.clip.std)
         with accelerator.autocast():
-            return student(normalise(clips_u8, student.clip.mean, student.clip.std)).float()
+            return student(clips).float()
 
     return Supervised(student), student.clip, by_clips
 
@@ -220,6 +221,10 @@ def _untaught_student(place: Place, row: Row, seed: int, *, num_classes: int) ->
     if student.model_name != STUDENT:
         raise AssertionError(f"{TEACHER} becomes {student.model_name}, the other rows have {STUDENT}")
     return student
+
+
+def _teacher(place: Place, row: Row, seed: int, device: torch.device) -> FrozenTeacher:
+    return FrozenTeacher(_teacher_network(place, row, seed)).to(device)
 
 
 def _teacher_network(place: Place, row: Row, seed: int) -> torch.nn.Module:
