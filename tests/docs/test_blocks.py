@@ -1,0 +1,114 @@
+"""Every block of the README and of docs/ is run, or held against the command line's own options."""
+
+import re
+
+import pytest
+from blocks import FILES, LANGUAGES, MARKS, ROOT, Block, blocks_of, check, commands, parse, run
+
+from transfer3d.recipes.load import load_recipe, stages_of
+
+EVERY = [block for path in FILES for block in blocks_of(path)]
+TUTORIALS = [path for path in FILES if any(block.mark == "run" for block in blocks_of(path))]
+SLOW = [path for path in FILES if any(block.mark == "run-slow" for block in blocks_of(path))]
+
+
+@pytest.mark.parametrize("block", EVERY, ids=lambda block: block.where)
+def test_a_block_says_what_becomes_of_it_and_its_commands_have_these_options(block):
+    if block.language in LANGUAGES:
+        assert block.mark in MARKS, f"{block.where}: put one of {sorted(MARKS)} on the line before it"
+        check(block)
+    else:
+        assert block.language, f"{block.where}: name its language behind the fence"
+        assert not block.mark, f"{block.where}: only {sorted(LANGUAGES)} are marked"
+
+
+@pytest.mark.parametrize("path", TUTORIALS, ids=lambda path: path.name)
+def test_a_files_blocks_run_one_after_the_other_in_an_empty_folder(path, tmp_path, monkeypatch):
+    run_marked(path, {"run"}, tmp_path, monkeypatch)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", SLOW, ids=lambda path: path.name)
+def test_the_slow_ones_run_among_them(path, tmp_path, monkeypatch):
+    run_marked(path, {"run", "run-slow"}, tmp_path, monkeypatch)
+
+
+def run_marked(path, marks, folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    names = {}
+    for block in blocks_of(path):
+        if block.mark in marks:
+            run(block, names)
+
+
+def test_there_is_something_to_run():
+    assert ROOT / "README.md" in TUTORIALS
+    assert len(EVERY) > 15
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
+def test_every_picture_and_file_that_a_page_names_is_there(path):
+    text = path.read_text(encoding="utf-8")
+    links = re.findall(r"\]\(\s*([^)#\s]+)(?:#[^)]*)?\)", text)
+    named = [path.parent / link for link in links if "://" not in link]
+    named += [ROOT / tool for tool in re.findall(r"`(tools/[\w./]+)", text)]
+    assert not [str(file) for file in named if not file.exists()]
+
+
+def test_the_readmes_stages_are_a_recipe(tmp_path):
+    toml = next(block for block in blocks_of(ROOT / "README.md") if block.language == "toml")
+    (tmp_path / "staged.toml").write_text(toml.text)
+    stages = stages_of(load_recipe(tmp_path / "staged.toml", ["stages.target.data=my_videos"]))
+    assert [stage.student for stage in stages.values()] == ["i3ds_resnet50", "v4d_resnet50", "v4d_resnet50"]
+    assert stages["target"].data == "my_videos"
+
+
+TEXT = """Words.
+
+<!-- needs: nodes -->
+```bash
+torchrun --nnodes 2 \\
+    -m transfer3d finetune p3d_tiny --data a/ $RESUME  # a comment; and more
+transfer3d models p3d | head -1 && transfer3d env --json > env.json
+```
+
+```python
+print("no mark")
+```
+"""
+
+
+def test_blocks_and_their_commands_are_found():
+    bash, python = parse(TEXT, "page.md")
+    assert (bash.where, bash.language, bash.mark) == ("page.md:4", "bash", "needs: nodes")
+    assert commands(bash) == [
+        ["finetune", "p3d_tiny", "--data", "a/"],
+        ["models", "p3d"],
+        ["env", "--json"],
+    ]
+    assert (python.where, python.mark) == ("page.md:10", "")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "transfer3d finetun p3d_tiny",
+        "transfer3d finetune p3d_tiny --dat videos/",
+        "transfer3d predict model.safetensors",
+        "transfer3d predict model.safetensors video.mp4 --top many",
+        "transfer3d recipe show",
+        "transfer3d models && transfer3d shard videos/",
+        "for",
+    ],
+)
+def test_a_wrong_command_is_seen(line):
+    with pytest.raises(AssertionError, match=r"page.md:4"):
+        check(Block("page.md:4", "bash", "needs: data", line))
+
+
+def test_a_block_that_fails_is_seen(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run(Block("page.md:4", "bash", "run", "transfer3d env --json > env.json\ntest -s env.json\n"), {})
+    for line in ("transfer3d info nothing.safetensors", "ls nothing", "transfer3d env | grep -q nothing"):
+        with pytest.raises(AssertionError, match=r"page.md:4"):
+            run(Block("page.md:4", "bash", "run", line), {})
