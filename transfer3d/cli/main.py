@@ -31,6 +31,7 @@ from transfer3d.cli import (
     models,
     predict,
     recipe,
+    report,
     shard,
     synth,
 )
@@ -122,6 +123,7 @@ app.command()(correspond.correspond)
 app.command()(finetune.finetune)
 app.command()(evaluate.evaluate)
 app.command()(predict.predict)
+app.command()(report.report)
 app.command()(synth.synth)
 app.command()(check.check)
 app.command()(shard.shard)

@@ -11,6 +11,10 @@ import numpy as np
 
 from transfer3d.files import atomic_path, write_text
 from transfer3d.insight import figures, page
+from transfer3d.insight.page import Section
+from transfer3d.insight.report_curves import MATCHING, curves, overlaid
+from transfer3d.insight.report_record import Evaluation
+from transfer3d.insight.report_sections import confusion_section
 
 
 @dataclass(frozen=True)
@@ -80,65 +84,49 @@ def part_accuracies(confusion: Sequence[Sequence[int]], classes: Sequence[str]) 
     return right[0] / total, right[1] / total
 
 
-def curve(log: Sequence[Mapping[str, Any]], split: str, name: str) -> list[tuple[float, float]]:
-    """Returns (step, value) of one metric of a log."""
-    return [(row["step"], row[name]) for row in log if row["split"] == split and name in row]
-
-
 def write_report(facts: DemoFacts, html: Path, picture: Path) -> None:
     """Writes the self-contained page and the one-picture summary."""
     chance = 1 / len(facts.classes)
     accuracies = {student.name: student.report["video_top1"] for student in facts.students}
     bars = figures.new_figure(7, 0.55 * len(facts.students) + 1.1)
     figures.draw_bars(bars.subplots(), accuracies, chance=chance, label="test accuracy (top-1), %")
-    loss = figures.new_figure(7, 3.2)
-    training = {student.name: curve(student.log, "train", "loss") for student in facts.students}
-    figures.draw_curves(loss.subplots(), training, label="training loss (cross-entropy)")
-    confusion = figures.new_figure(9, 8.2)
-    figures.draw_confusion(confusion.subplots(), facts.best.report["confusion"], facts.classes)
     header = ("student", "top-1", "digit", "motion", "top-5", "starts from")
-    parts = [
-        page.heading("Result", f"Test videos of drawings that no training video shows. {facts.setting}"),
-        page.table(header, table_rows(facts)),
-        page.svg_figure(figures.to_svg(bars), "Test accuracy by starting point."),
-        page.heading("What the students see", "Sample test clips, time runs to the right."),
-        *(page.png_figure(figures.film_strip(clip), name) for name, clip in facts.strips),
-        page.heading(
-            "Learning by correspondence", "Do these frames and this clip belong together? 50 % is chance."
+    best = facts.best
+    tested = Evaluation(metrics=best.report, classes=facts.classes, split="test", source=facts.setting)
+    sections = [
+        Section(
+            "Result",
+            [
+                page.table(header, table_rows(facts)),
+                page.svg_figure(figures.to_svg(bars), "Test accuracy by starting point."),
+            ],
+            f"Test videos of drawings that no training video shows. {facts.setting}",
         ),
-        page.svg_figure(
-            figures.to_svg(_matching_figure(facts)), "Accuracy of the matching task, without any label."
+        Section(
+            "What the students see",
+            [page.png_figure(figures.film_strip(clip), name) for name, clip in facts.strips],
+            "Sample test clips, time runs to the right.",
         ),
-        page.heading("Fine-tuning", "The same labelled videos, steps and hyper-parameters for all."),
-        page.svg_figure(figures.to_svg(loss), "Training loss of each student."),
-        page.heading(f"Confusion of the best student ({facts.best.name})", "Rows are true classes."),
-        page.svg_figure(figures.to_svg(confusion), "Share of each class's videos by predicted class."),
-        page.heading("Inflation's proof"),
-        page.preformatted(facts.proof),
+        Section(
+            "Learning by correspondence",
+            [curves(facts.correspondence_log)],
+            "Do these frames and this clip belong together? No label is used; 50 % is chance.",
+        ),
+        Section(
+            "Fine-tuning",
+            [overlaid({student.name: student.log for student in facts.students})],
+            "The same labelled videos, steps and hyper-parameters for all.",
+        ),
+        confusion_section(tested, title=f"Confusion of the best student ({best.name})"),
+        Section("Inflation's proof", [page.preformatted(facts.proof)]),
     ]
     note = (
         f"A small image model learnt still digits ({100 * facts.teacher_accuracy:.1f} % right on new ones) "
         "and became video students in two ways: by inflation, and as a teacher without labels."
     )
-    write_text(html, page.page("transfer3d demo", note, parts))
+    write_text(html, page.page("transfer3d demo", note, sections))
     with atomic_path(picture) as partial:
         partial.write_bytes(figures.to_png(_summary(facts, accuracies, chance)))
-
-
-def _matching_figure(facts: DemoFacts) -> Any:
-    figure = figures.new_figure(7, 3.2)
-    _draw_matching(figure.subplots(), facts)
-    return figure
-
-
-def _draw_matching(axes: Any, facts: DemoFacts) -> None:
-    names = {
-        "balanced": "balanced_accuracy",
-        "matched": "matched_accuracy",
-        "mismatched": "mismatched_accuracy",
-    }
-    series = {shown: curve(facts.correspondence_log, "train", name) for shown, name in names.items()}
-    figures.draw_curves(axes, series, label="pairs told right, %", percent=True, line=(0.5, "chance"))
 
 
 def _summary(facts: DemoFacts, accuracies: Mapping[str, float], chance: float) -> Any:
@@ -153,7 +141,7 @@ def _summary(facts: DemoFacts, accuracies: Mapping[str, float], chance: float) -
     left, right = top.subplots(1, 2)
     figures.draw_bars(left, accuracies, chance=chance, label="test accuracy (top-1), %")
     left.set_title("few labels: where the student starts from", fontsize=10)
-    _draw_matching(right, facts)
+    MATCHING.draw_on(right, MATCHING.series(facts.correspondence_log))
     right.set_title("correspondence: learning without labels", fontsize=10)
     shown = facts.strips[:4]
     for axes, (name, clip) in zip(bottom.subplots(2, 2).flat, shown, strict=False):

@@ -62,14 +62,17 @@ def draw_curves(
     factor = 100 if percent else 1
     for number, (name, points) in enumerate(series.items()):
         style = {"color": COLOURS[number % len(COLOURS)], "linestyle": DASHES[number % len(DASHES)]}
-        axes.plot([x for x, _ in points], [factor * y for _, y in points], label=name, linewidth=1.8, **style)
+        marker = "o" if len(points) == 1 else None
+        x, y = [x for x, _ in points], [factor * y for _, y in points]
+        axes.plot(x, y, label=name, linewidth=1.8, marker=marker, **style)
     if line is not None:
         axes.axhline(factor * line[0], color="#555555", linestyle=":", linewidth=1)
         end = axes.get_xlim()[1]
         axes.text(end, factor * line[0], line[1], color="#555555", fontsize=8, va="bottom", ha="right")
     axes.set_xlabel("optimiser step")
     axes.set_ylabel(label)
-    axes.legend(frameon=False, fontsize=8)
+    if len(series) > 1:
+        axes.legend(frameon=False, fontsize=8)
     axes.spines[["top", "right"]].set_visible(False)
 
 

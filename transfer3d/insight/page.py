@@ -4,57 +4,143 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Sequence
+from dataclasses import dataclass
 from html import escape
 
+POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+"""Content Security Policy: a browser runs no script of this page and fetches nothing for it."""
 STYLE = """
-:root { color-scheme: light dark; --ink: #1c2126; --paper: #ffffff; --line: #d5dae0; --soft: #5b6570; }
+:root { color-scheme: light dark; --ink: #1c2126; --paper: #ffffff; --line: #d5dae0; --soft: #5b6570;
+  --tile: #f1f4f7; --link: #0b5cad; }
 @media (prefers-color-scheme: dark) {
-  :root { --ink: #e6e9ec; --paper: #14181c; --line: #3a424a; --soft: #9aa5b1; }
+  :root { --ink: #e6e9ec; --paper: #14181c; --line: #3a424a; --soft: #9aa5b1; --tile: #1e242a;
+    --link: #7ab8f5; }
 }
+* { box-sizing: border-box; }
 body { margin: 0 auto; max-width: 60rem; padding: 1.2rem; background: var(--paper); color: var(--ink);
-  font: 16px/1.5 system-ui, sans-serif; }
-h1 { font-size: 1.6rem; margin-bottom: .2rem; } h2 { font-size: 1.15rem; margin-top: 2rem; }
-p.note { color: var(--soft); margin-top: .2rem; }
+  font: 16px/1.5 system-ui, sans-serif; overflow-wrap: anywhere; }
+h1 { font-size: 1.6rem; margin-bottom: .2rem; line-height: 1.25; }
+h2 { font-size: 1.2rem; margin: 2.4rem 0 0; } h3 { font-size: 1rem; margin: 1.4rem 0 .4rem; }
+a { color: var(--link); }
+p.note { color: var(--soft); margin: .2rem 0 .8rem; }
+nav { display: flex; flex-wrap: wrap; gap: .2rem 1rem; padding: .6rem 0;
+  border-bottom: 1px solid var(--line); }
+.tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(9.5rem, 1fr)); gap: .7rem;
+  margin: 1rem 0; }
+.tile { background: var(--tile); border-radius: 6px; padding: .6rem .8rem; }
+.tile b { display: block; font-size: 1.5rem; line-height: 1.3; font-variant-numeric: tabular-nums; }
+.tile small { display: block; color: var(--soft); }
 .wide { overflow-x: auto; }
-table { border-collapse: collapse; } td, th { padding: .3rem .8rem; border-bottom: 1px solid var(--line); }
-th { text-align: left; white-space: nowrap; }
-td.number { text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums; }
-figure { margin: 1rem 0; background: #ffffff; color: #1c2126; border-radius: 6px; padding: .6rem; }
+table { border-collapse: collapse; overflow-wrap: normal; }
+td, th { padding: .3rem .8rem .3rem 0; border-bottom: 1px solid var(--line); vertical-align: top; }
+th { text-align: left; }
+.number { text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums; }
+dl { display: grid; grid-template-columns: minmax(6rem, max-content) 1fr; gap: .25rem 1rem; margin: .6rem 0; }
+dt { color: var(--soft); } dd { margin: 0; min-width: 0; }
+.grid { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 24rem), 1fr)); gap: 0 1rem; }
+figure { margin: .6rem 0; background: #ffffff; color: #1c2126; border-radius: 6px; padding: .6rem;
+  overflow-x: auto; }
 figure svg, figure img { max-width: 100%; height: auto; display: block; }
-figcaption { font-size: .9rem; color: #5b6570; margin-top: .3rem; }
+figure.large svg { min-width: 44rem; } figure.strip img { min-width: 34rem; }
+figcaption { font-size: .9rem; color: #4a545e; margin-top: .3rem; position: sticky; left: 0; }
 pre { overflow-x: auto; font-size: .85rem;
   border: 1px solid var(--line); padding: .6rem; border-radius: 6px; }
+summary { cursor: pointer; color: var(--link); }
+ol.chain { list-style: none; padding: 0; margin: 1rem 0; }
+ol.chain li { border: 1px solid var(--line); border-radius: 6px; padding: .5rem .8rem; }
+ol.chain li + li { margin-top: 2rem; position: relative; }
+ol.chain li + li::before { content: "\\2193"; position: absolute; top: -1.85rem; left: 1rem;
+  font-size: 1.2rem; color: var(--soft); }
+ol.chain li.beside::before { content: "+"; }
 """
 
 
-def heading(text: str, note: str = "") -> str:
-    """Returns a section's heading with a line of explanation."""
-    return f"<h2>{escape(text)}</h2>" + (f'<p class="note">{escape(note)}</p>' if note else "")
+@dataclass(frozen=True)
+class Section:
+    """A part of a page under its own heading.
+
+    Attributes:
+        title: also its entry in the list of contents.
+        parts: HTML, from the functions of this module.
+        note: a line of explanation below the heading.
+    """
+
+    title: str
+    parts: Sequence[str]
+    note: str = ""
+
+
+def heading(text: str) -> str:
+    """Returns a heading within a section."""
+    return f"<h3>{escape(text)}</h3>"
+
+
+def paragraph(text: str) -> str:
+    """Returns a line of explanation."""
+    return f'<p class="note">{escape(text)}</p>'
+
+
+def tiles(rows: Sequence[tuple[str, str, str]]) -> str:
+    """Returns the numbers that matter most, large: value, what it is, and what there is to add."""
+    cells = (f'<div class="tile"><b>{escape(value)}</b>{escape(what)}<small>{escape(more)}</small></div>'
+             for value, what, more in rows)  # fmt: skip
+    return f'<div class="tiles">{"".join(cells)}</div>'
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Returns a table; cells that begin with a digit are numbers and stand at the right."""
-    head = "".join(f"<th>{escape(cell)}</th>" for cell in header)
-    body = "".join("<tr>" + "".join(map(_cell, row)) + "</tr>" for row in rows)
+    """Returns a table; columns of nothing but numbers stand at the right, with or without a unit."""
+    kinds = [' class="number"' if _are_numbers([row[i] for row in rows]) else "" for i in range(len(header))]
+    head = "".join(f"<th{kind}>{escape(cell)}</th>" for cell, kind in zip(header, kinds, strict=True))
+    body = "".join(f"<tr>{_cells(row, kinds)}</tr>" for row in rows)
     return f'<div class="wide"><table><tr>{head}</tr>{body}</table></div>'
 
 
-def _cell(text: str) -> str:
-    kind = ' class="number"' if text[:1].isdigit() else ""
-    return f"<td{kind}>{escape(text)}</td>"
+def _are_numbers(column: Sequence[str]) -> bool:
+    return all(cell.lstrip("+-")[:1].isdigit() for cell in column if cell)
 
 
-def svg_figure(svg: str, caption: str) -> str:
-    """Returns a drawing with its caption."""
-    text = escape(caption)
-    return f'<figure role="img" aria-label="{text}">{svg}<figcaption>{text}</figcaption></figure>'
+def _cells(row: Sequence[str], kinds: Sequence[str]) -> str:
+    return "".join(f"<td{kind}>{escape(cell)}</td>" for cell, kind in zip(row, kinds, strict=True))
+
+
+def facts(rows: Sequence[tuple[str, str]]) -> str:
+    """Returns names and values; long values are broken into lines."""
+    return "<dl>" + "".join(f"<dt>{escape(n)}</dt><dd>{escape(v)}</dd>" for n, v in rows) + "</dl>"
+
+
+def chain(links: Sequence[tuple[str, Sequence[tuple[str, str]], bool]]) -> str:
+    """Returns boxes from top to bottom, each with a title and facts.
+
+    An arrow leads to each from the one above, or a plus where it comes beside that one.
+    """
+    boxes = "".join(
+        f'<li class="{"beside" if beside else "after"}"><strong>{escape(title)}</strong>{facts(rows)}</li>'
+        for title, rows, beside in links
+    )
+    return f'<ol class="chain">{boxes}</ol>'
+
+
+def grid(parts: Sequence[str]) -> str:
+    """Returns parts side by side where there is room for it."""
+    return f'<div class="grid">{"".join(parts)}</div>'
+
+
+def folded(title: str, part: str) -> str:
+    """Returns a part that is shown when its title is clicked."""
+    return f"<details><summary>{escape(title)}</summary>{part}</details>"
+
+
+def svg_figure(svg: str, caption: str, *, large: bool = False) -> str:
+    """Returns a drawing with its caption; a large one is scrolled on a phone, not made small."""
+    text, kind = escape(caption), ' class="large"' if large else ""
+    return f'<figure{kind} role="img" aria-label="{text}">{svg}<figcaption>{text}</figcaption></figure>'
 
 
 def png_figure(png: bytes, caption: str) -> str:
-    """Returns a picture, embedded, with its caption."""
+    """Returns a film strip or another wide picture, embedded, with its caption."""
     data = base64.b64encode(png).decode("ascii")
     return (
-        f'<figure><img alt="{escape(caption)}" src="data:image/png;base64,{data}">'
+        f'<figure class="strip"><img alt="{escape(caption)}" src="data:image/png;base64,{data}">'
         f"<figcaption>{escape(caption)}</figcaption></figure>"
     )
 
@@ -64,11 +150,20 @@ def preformatted(text: str) -> str:
     return f"<pre>{escape(text)}</pre>"
 
 
-def page(title: str, note: str, parts: Sequence[str]) -> str:
-    """Returns the whole page."""
+def page(title: str, note: str, sections: Sequence[Section]) -> str:
+    """Returns the whole page, with a list of its sections on top."""
+    contents = "".join(f'<a href="#s{i}">{escape(part.title)}</a>' for i, part in enumerate(sections, 1))
+    body = "".join(_section(i, part) for i, part in enumerate(sections, 1))
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>{escape(title)}</title><style>{STYLE}</style></head><body>"
-        f'<h1>{escape(title)}</h1><p class="note">{escape(note)}</p>{"".join(parts)}</body></html>\n'
+        f'<h1>{escape(title)}</h1><p class="note">{escape(note)}</p><nav>{contents}</nav>{body}'
+        "</body></html>\n"
     )
+
+
+def _section(number: int, section: Section) -> str:
+    note = paragraph(section.note) if section.note else ""
+    return f'<section id="s{number}"><h2>{escape(section.title)}</h2>{note}{"".join(section.parts)}</section>'

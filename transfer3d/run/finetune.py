@@ -102,6 +102,7 @@ def _train(session: Session) -> None:
         videos,
         facts=facts,
         validate=validate if validation else None,
+        held_out=validation,
     )
     shown = f", validation top-1 {metrics['video_top1']:.1%}" if validation else ""
     session.say(

@@ -18,6 +18,7 @@ from transfer3d.recipes.load import dump
 from transfer3d.recipes.schema import Recipe
 from transfer3d.run.plan import plan_steps
 from transfer3d.run.session import Session
+from transfer3d.run.started import note_start
 from transfer3d.transfer.objective import Objective
 
 
@@ -30,6 +31,7 @@ def fit(
     facts: Mapping[str, Any],
     identity: Mapping[str, str] | None = None,
     validate: Callable[[], Mapping[str, float]] | None = None,
+    held_out: VideoSet | None = None,
     second: Second = "none",
 ) -> Mapping[str, float]:
     """Plans, trains, and leaves `model.safetensors` in the run folder.
@@ -42,6 +44,7 @@ def fit(
         identity: digests that a resumed run must find again, besides the data's.
         facts: further provenance of the checkpoint, JSON-able; `class_names` becomes its own entry.
         validate: see `Trainer`.
+        held_out: the videos that it looks at.
         second: whether batches bring another view of their clips' frames, see `clip_batches`.
     """
     recipe = plan_steps(session, objective, student.clip, videos)
@@ -89,6 +92,7 @@ def fit(
         session.say(f"resuming at step {trainer.step}" if trainer.step else "no checkpoint yet: from step 0")
     elif folder:  # not before everything is in order: it makes the folder that of an unfinished run
         write_text(session.path / "recipe.toml", dump(recipe))
+    note_start(session, videos, held_out)
     try:
         metrics = trainer.run()
     finally:

@@ -1,0 +1,133 @@
+"""What a run's log shows over its steps: the curves of one run, and of several on top of one another."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from matplotlib.axes import Axes
+
+from transfer3d.insight import figures, page
+from transfer3d.insight.report_record import Log, curve
+
+SIZE = (5.4, 3.1)
+"""Inches: as large as half a page, and still readable on a phone."""
+Metric = tuple[str, str, str]
+"""Name in the legend, split, name in the log."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plot:
+    """One figure over steps.
+
+    Attributes:
+        axis: what the ordinate shows, with its unit.
+        caption: what a reader should know of it.
+        metrics: the first one is that by which runs are compared.
+        percent: values are shares, 0..1, and shown in percent.
+        line: a level to compare with, and its name.
+    """
+
+    axis: str
+    caption: str
+    metrics: tuple[Metric, ...]
+    percent: bool = False
+    line: tuple[float, str] | None = None
+
+    def series(self, log: Log) -> dict[str, list[tuple[float, float]]]:
+        """Returns the curves that a log has, by their names in the legend."""
+        found = {shown: curve(log, split, name) for shown, split, name in self.metrics}
+        return {shown: points for shown, points in found.items() if points}
+
+    def draw_on(self, axes: Axes, series: figures.Series) -> None:
+        """Draws curves, which may be of one run or of several."""
+        figures.draw_curves(axes, series, label=self.axis, percent=self.percent, line=self.line)
+
+    def draw(self, series: figures.Series, caption: str) -> str:
+        """Returns the figure as HTML."""
+        figure = figures.new_figure(*SIZE)
+        self.draw_on(figure.subplots(), series)
+        return page.svg_figure(figures.to_svg(figure), caption)
+
+
+LOSS_TERMS = ("match", "infonce", "feature", "kd")
+MATCHING = Plot(
+    axis="pairs told right, %",
+    caption="The matching task: do these frames and this clip belong together? Balanced is the mean of "
+    "matched and mismatched pairs. With other videos' clips the head should stay at chance: else it wins "
+    "without the student.",
+    metrics=(
+        ("balanced", "train", "balanced_accuracy"),
+        ("matched", "train", "matched_accuracy"),
+        ("mismatched", "train", "mismatched_accuracy"),
+        ("other videos' clips", "train", "shuffled_accuracy"),
+    ),
+    percent=True,
+    line=(0.5, "chance"),
+)
+PLOTS = (
+    Plot(
+        axis="loss",
+        caption="Training loss, mean since the last point; each of several terms before its weight.",
+        metrics=(("loss", "train", "loss"), *((name, "train", f"{name}_loss") for name in LOSS_TERMS)),
+    ),
+    Plot(
+        axis="right, %",
+        caption="Accuracy. Training clips are those of the steps before a point, varied by augmentation; "
+        "validation looks at the centre of each video.",
+        metrics=(
+            ("validation, top-1", "val", "video_top1"),
+            ("validation, top-5", "val", "video_top5"),
+            ("training clips", "train", "clip_accuracy"),
+        ),
+        percent=True,
+    ),
+    MATCHING,
+    Plot(
+        axis="found, %",
+        caption="Recall: how often frames find their own clip, first or among the first five, in the batch.",
+        metrics=(("recall@1", "train", "recall_at_1"), ("recall@5", "train", "recall_at_5")),
+        percent=True,
+    ),
+    Plot(
+        axis="directions",
+        caption="Rank of the student's features: directions in which those of a batch spread; 1 = collapsed.",
+        metrics=(("features", "train", "feature_directions"),),
+    ),
+    Plot(
+        axis="learning rate",
+        caption="Learning rate.",
+        metrics=(("learning rate", "train", "lr"),),
+    ),
+    Plot(
+        axis="of the time, %",
+        caption="Waiting for data: the share of the time in which the next batch was not there yet.",
+        metrics=(("data wait", "train", "data_wait"),),
+        percent=True,
+    ),
+    Plot(
+        axis="clips per second",
+        caption="Speed, of all processes together.",
+        metrics=(("clips", "train", "clips_per_second"),),
+    ),
+)  # fmt: skip
+
+
+def curves(log: Log) -> str:
+    """Returns every figure that the log has points for."""
+    return page.grid([plot.draw(series, plot.caption) for plot in PLOTS if (series := plot.series(log))])
+
+
+def overlaid(logs: Mapping[str, Log]) -> str:
+    """Returns, for each plot, the curve of its first metric of every run; what no two runs have is left out.
+
+    Args:
+        logs: by the name of the run.
+    """
+    drawn = []
+    for plot in PLOTS:
+        shown, split, name = plot.metrics[0]
+        series = {run: points for run, log in logs.items() if (points := curve(log, split, name))}
+        if len(series) > 1:
+            drawn.append(plot.draw(series, f"{shown[0].upper()}{shown[1:]}, by run."))
+    return page.grid(drawn)

@@ -1,0 +1,122 @@
+"""What a report knows of a run: plain facts, read from its folder and measured afterwards."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from transfer3d.models.checkpoint import CheckpointFacts
+
+Log = Sequence[Mapping[str, Any]]
+Facts = Sequence[tuple[str, str]]
+
+
+@dataclass(frozen=True)
+class Change:
+    """A key of the recipe, the value that the nearest built-in recipe gives it, and the run's own."""
+
+    key: str
+    theirs: str
+    ours: str
+
+
+@dataclass(frozen=True)
+class Link:
+    """One step of the way from the teacher to the checkpoint.
+
+    Attributes:
+        title: what it is.
+        facts: names and values.
+        beside: it does not come out of the link before, but goes with it into the next.
+    """
+
+    title: str
+    facts: Facts
+    beside: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """Numbers of a labelled set of videos.
+
+    Attributes:
+        metrics: see `evaluate.metrics.video_metrics`.
+        classes: names, by label.
+        split: of the data.
+        source: in words: which videos, which views, by which file.
+    """
+
+    metrics: Mapping[str, Any]
+    classes: Sequence[str]
+    split: str
+    source: str
+
+    @property
+    def videos(self) -> int:
+        """How many were scored."""
+        return self.metrics["scored"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunRecord:
+    """One run.
+
+    Attributes:
+        name: its folder, as it was named.
+        recipe: resolved, JSON-able, nested tables.
+        recipe_text: the same as TOML.
+        parent: the built-in recipe that it differs from least.
+        changes: how.
+        log: rows of metrics.jsonl.
+        steps: that were made.
+        finished: whether it came to its end.
+        started: what it noted at its start, see `run.started`; empty where it did not.
+        checkpoint: what model.safetensors says of itself; None where there is none yet.
+        chain: from the teacher to this run's checkpoint.
+        stages: of a staged run, by name.
+        evaluation: None where there is none.
+    """
+
+    name: str
+    recipe: Mapping[str, Any]
+    recipe_text: str
+    parent: str
+    changes: Sequence[Change]
+    log: Log
+    steps: int
+    finished: bool
+    started: Mapping[str, Any] = field(default_factory=dict)
+    checkpoint: CheckpointFacts | None = None
+    chain: Sequence[Link] = ()
+    stages: Mapping[str, RunRecord] = field(default_factory=dict)
+    evaluation: Evaluation | None = None
+
+    @property
+    def task(self) -> str:
+        """What the run does, "correspond" or "finetune"; of a staged run what its last stage does."""
+        return self.last.recipe["task"]
+
+    @property
+    def last(self) -> RunRecord:
+        """The stage whose checkpoint is the run's; the run itself where it has none."""
+        return list(self.stages.values())[-1] if self.stages else self
+
+    @property
+    def validated(self) -> int | None:
+        """How many videos validation looks at, where the run noted it."""
+        return self.started.get("data", {}).get("held_out") or None
+
+    def rows(self, split: str) -> Log:
+        """Returns the log's rows of one split, "train" or "val"."""
+        return [row for row in self.log if row["split"] == split]
+
+    def final(self, split: str) -> Mapping[str, Any]:
+        """Returns the last row of one split; empty where there is none."""
+        rows = self.rows(split)
+        return rows[-1] if rows else {}
+
+
+def curve(log: Log, split: str, name: str) -> list[tuple[float, float]]:
+    """Returns (step, value) of one metric of a log."""
+    return [(row["step"], row[name]) for row in log if row["split"] == split and name in row]

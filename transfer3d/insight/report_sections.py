@@ -1,0 +1,236 @@
+"""The sections of a run's page, each from plain facts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from transfer3d.insight import figures, page
+from transfer3d.insight.page import Section
+from transfer3d.insight.report_curves import curves
+from transfer3d.insight.report_numbers import class_results, interval, most_confused, percent
+from transfer3d.insight.report_record import Change, Evaluation, Facts, Link, RunRecord
+from transfer3d.transfer.health import alarms
+
+MOST_CLASSES = 48
+"""Of a confusion matrix whose labels can be read."""
+EXTREMES = 5
+"""How many of the best and of the worst classes are listed."""
+NUMBERS = {
+    "video_top1": "top-1",
+    "video_top3": "top-3",
+    "video_top5": "top-5",
+    "video_hit1": "hit@1",
+    "video_hit5": "hit@5",
+}
+"""Shares of videos, which have an interval."""
+MEANS = {"mean_class_accuracy": "mean over classes", "mean_ap": "mean average precision"}
+TRAINING = {
+    "clip_accuracy": "training clips told right",
+    "balanced_accuracy": "pairs told right, balanced (chance 50 %)",
+    "matched_accuracy": "matched pairs told right",
+    "mismatched_accuracy": "mismatched pairs told right",
+    "shuffled_accuracy": "pairs told right with other videos' clips (chance 50 %)",
+    "recall_at_1": "recall@1 within a batch",
+    "recall_at_5": "recall@5 within a batch",
+}
+WILSON = (
+    "Intervals are Wilson's, 95 %, over videos: what other videos of the same kind could have given. They "
+    "say nothing of what another seed would give."
+)
+
+
+def strip(name: str, png: bytes) -> str:
+    """Returns a film strip under its name; time runs to the right."""
+    return page.png_figure(png, name)
+
+
+def number_rows(record: RunRecord) -> list[tuple[str, str, str, str]]:
+    """Returns what, value, interval and number of videos of every final number of a run."""
+    rows: list[tuple[str, str, str, str]] = []
+    if found := record.evaluation:
+        for key, name in (NUMBERS | MEANS).items():
+            if key in found.metrics:
+                value = found.metrics[key]
+                between = interval(value, found.videos) if key in NUMBERS else ""
+                rows.append((f"{found.split}, {name}", percent(value), between, str(found.videos)))
+    run = record.last
+    scores = [row["video_top1"] for row in run.rows("val") if "video_top1" in row]
+    videos = str(run.validated or "")
+    if scores:
+        rows.append(("val, top-1, last", percent(scores[-1]), interval(scores[-1], run.validated), videos))
+    if len(scores) > 1:
+        best = max(scores)
+        what = f"val, top-1, best of {len(scores)} (chosen, so too high)"
+        rows.append((what, percent(best), interval(best, run.validated), videos))
+    final = run.final("train")
+    rows += [(what, percent(final[key]), "", "") for key, what in TRAINING.items() if key in final]
+    if "feature_directions" in final:
+        rows.append(("directions of the features", f"{final['feature_directions']:.1f}", "", ""))
+    if "loss" in final:
+        rows.append(("training loss", f"{final['loss']:.4g}", "", ""))
+    return rows
+
+
+def headline(record: RunRecord) -> str:
+    """Returns the numbers that matter most, as tiles."""
+    found = []
+    for what, value, between, _ in number_rows(record)[:3]:
+        found.append((value, what, between))
+    run = record.last
+    planned = run.recipe.get("max_steps")
+    state = "finished" if record.finished else "not finished"
+    found.append((f"{run.steps:,}", "steps", f"of {planned:,}, {state}" if planned else state))
+    return page.tiles(found)
+
+
+def numbers_section(record: RunRecord) -> Section:
+    """Returns all final numbers with their intervals, and what to look at before believing them."""
+    rows = number_rows(record)
+    parts = [page.table(("number", "value", "95 % interval", "videos"), rows)] if rows else []
+    parts += [page.paragraph(f"Look at this: {alarm}") for alarm in alarms(record.last.final("train"))]
+    if record.evaluation:
+        parts.append(page.paragraph(f"{record.evaluation.split}: {record.evaluation.source}."))
+    if not rows:
+        parts.append(page.paragraph("Nothing was logged yet."))
+    return Section("Final numbers", parts, WILSON + " Numbers of training have none.")
+
+
+def curves_section(record: RunRecord) -> Section:
+    """Returns the curves of the run, or of each of its stages."""
+    parts = []
+    for name, run in (record.stages or {"": record}).items():
+        parts += [page.heading(f"Stage {name}")] if name else []
+        parts.append(curves(run.log) if run.log else page.paragraph("Nothing was logged yet."))
+    return Section("Curves", parts)
+
+
+def recipe_section(record: RunRecord) -> Section:
+    """Returns how the recipe differs from the nearest built-in one, and all of it."""
+    note = f"The nearest built-in recipe is {record.parent}: the run differs in {len(record.changes)} keys."
+    parts = [changes_table(record.changes, record.parent)] if record.changes else []
+    parts.append(page.folded("The whole recipe, as it was resolved", page.preformatted(record.recipe_text)))
+    return Section("Recipe", parts, note)
+
+
+def changes_table(changes: Sequence[Change], parent: str) -> str:
+    """Returns keys with two values each."""
+    return page.table(("key", parent, "this run"), [(c.key, c.theirs, c.ours) for c in changes])
+
+
+def stages_section(record: RunRecord) -> Section:
+    """Returns a row for each stage."""
+    rows = []
+    for name, run in record.stages.items():
+        state = "finished" if run.finished else "not finished"
+        student = str(run.recipe.get("student") or "")
+        numbers = "; ".join(f"{what} {value}" for what, value, _, _ in number_rows(run)[:2])
+        rows.append((name, run.recipe["task"], student, f"{run.steps:,}", state, numbers))
+    return Section("Stages", [page.table(("stage", "task", "student", "steps", "", "numbers"), rows)])
+
+
+def environment_section(record: RunRecord) -> Section:
+    """Returns versions, devices, precision and seed."""
+    run = record.last
+    rows: list[tuple[str, str]] = [
+        ("precision", str(run.recipe["precision"])),
+        ("seed", str(run.recipe["seed"])),
+    ]
+    started = run.started.get("environment", {})
+    if not started and run.checkpoint:
+        rows.append(("transfer3d", run.checkpoint.version))
+    rows += [(name, str(value)) for name, value in started.items()]
+    note = "" if started else "The run noted nothing of the machine: an older version wrote it."
+    return Section("Environment", [page.facts(rows)], note)
+
+
+def data_section(record: RunRecord, note: str = "") -> Section:
+    """Returns how many videos there were, what was left out and why, and the digest."""
+    run = record.last
+    data: Mapping[str, Any] = run.started.get("data", {})
+    digest = data.get("digest") or (run.checkpoint.provenance.get("data_digest") if run.checkpoint else None)
+    rows: list[tuple[str, str]] = [("place", str(run.recipe.get("data") or "the built-in moving digits"))]
+    if data:
+        rows.append(("training videos", f"{data['videos']:,}"))
+        if counts := data["classes"]:
+            fewest, most = min(counts.values()), max(counts.values())
+            each = f"{fewest:,}" if fewest == most else f"{fewest:,} to {most:,}"
+            rows.append(("classes", f"{len(counts):,}, with {each} videos each"))
+        rows.append(("held out for validation", f"{data['held_out']:,}" if data["held_out"] else "none"))
+        rows.append(("left out", f"{len(data['dropped']):,} files"))
+    rows.append(("digest of the training videos", str(digest or "not recorded")))
+    parts = [page.facts(rows)]
+    if data.get("dropped"):
+        parts.append(page.table(("left out", "why"), data["dropped"]))
+    if not data:
+        parts.append(page.paragraph("The run noted no counts: an older version wrote it."))
+    if note:
+        parts.append(page.paragraph(note))
+    return Section("Data", parts)
+
+
+def provenance_section(links: Sequence[Link]) -> Section:
+    """Returns the way from the teacher to the checkpoint."""
+    if not links:
+        return Section("Provenance", [], "The run has written no checkpoint yet.")
+    return Section(
+        "Provenance",
+        [page.chain([(link.title, link.facts, link.beside) for link in links])],
+        "From the first weights, on top, to this run's checkpoint. Digests are sha256.",
+    )
+
+
+def confusion_section(found: Evaluation, *, title: str = "Confusion") -> Section:
+    """Returns the matrix where it can be read, and the pairs that are confused most."""
+    if "confusion" not in found.metrics:
+        return Section(title, [], "Videos have several labels, so there is no one class to take them for.")
+    confusion, count, parts = found.metrics["confusion"], len(found.classes), []
+    if count <= MOST_CLASSES:
+        figure = figures.new_figure(9, 8.2)
+        figures.draw_confusion(figure.subplots(), confusion, found.classes)
+        caption = "Share of each true class's videos (row) by predicted class (column)."
+        parts.append(page.svg_figure(figures.to_svg(figure), caption, large=True))
+    pairs = most_confused(confusion, found.classes, most=10 if count <= MOST_CLASSES else 25)
+    rows = [(pair.true, pair.taken_for, f"{pair.count} of {pair.of}") for pair in pairs]
+    if rows:
+        parts += [page.heading("Most confused"), page.table(("true class", "taken for", "videos"), rows)]
+    else:
+        parts.append(page.paragraph("No video was taken for another class."))
+    note = (
+        ""
+        if count <= MOST_CLASSES
+        else f"A matrix of {count} classes could not be read: its largest entries."
+    )
+    return Section(title, parts, note)
+
+
+def classes_section(found: Evaluation, strips: Mapping[str, str], note: str = "") -> Section:
+    """Returns the best and the worst classes, each with a film strip where there is one.
+
+    Args:
+        found: with one label for each video.
+        strips: HTML, by class.
+        note: why there are none.
+    """
+    results = class_results(found.metrics["confusion"], found.classes)
+    best, worst = extremes(results)
+    parts = []
+    for title, some in (("Best", best), ("Worst", worst)):
+        rows = [
+            (r.name, percent(r.share), interval(r.share, r.count), f"{r.right} of {r.count}") for r in some
+        ]
+        parts += [page.heading(title), page.table(("class", "right", "95 % interval", "videos"), rows)]
+        parts += [strips[r.name] for r in some if r.name in strips]
+    return Section("Best and worst classes", parts, note)
+
+
+def extremes(results: Sequence[Any]) -> tuple[list[Any], list[Any]]:
+    """Returns the best and the worst of sorted classes, the worst first; no class is in both."""
+    each = min(EXTREMES, max(len(results) // 2, 1))
+    worst = list(reversed(results[each:][-each:]))
+    return list(results[:each]), worst
+
+
+def facts_of(values: Mapping[str, Any]) -> Facts:
+    """Returns values as text; those that are not known are left out."""
+    return [(name, str(value)) for name, value in values.items() if value is not None]
