@@ -24,6 +24,7 @@ from transfer3d.cli import (
     env,
     evaluate,
     export,
+    features,
     finetune,
     import_,
     inflate,
@@ -123,6 +124,7 @@ app.command()(correspond.correspond)
 app.command()(finetune.finetune)
 app.command()(evaluate.evaluate)
 app.command()(predict.predict)
+app.command()(features.features)
 app.command()(report.report)
 app.command()(synth.synth)
 app.command()(check.check)

@@ -36,7 +36,7 @@ class FeatureFacts(BaseModel):
         data: the videos, as they were named.
         data_digest: sha256 of what the set holds.
         split: of the data.
-        views: JSON-able `ViewPlan`: how many clips of a video were averaged, and where they lie.
+        views: how many views of a video were averaged (`count`), and where they lie (`places`).
         precision: "bf16" or "fp32".
     """
 
@@ -48,7 +48,7 @@ class FeatureFacts(BaseModel):
     data: str
     data_digest: str
     split: str
-    views: dict[str, str | int | None]
+    views: dict[str, str | int]
     precision: str
 
 

@@ -1,0 +1,79 @@
+"""`transfer3d features`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from transfer3d.cli import options
+from transfer3d.cli.output import out as stdout
+from transfer3d.cli.output import print_json, progress_console
+
+
+def features(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Checkpoint.")],
+    data: Annotated[
+        str, typer.Option(help="Videos: shard folder, class folders, a flat folder, or what `synth` wrote.")
+    ],
+    out: Annotated[
+        Path, typer.Option("-o", "--out", help="File to write: NAME.safetensors, NAME.parquet or NAME.npz.")
+    ],
+    split: Annotated[
+        str, typer.Option(help="Which part of the data; `unlabelled` does not look at classes.")
+    ] = "train",
+    layers: Annotated[
+        str,
+        typer.Option(
+            metavar="A,B,...",
+            help="pool5: the feature in front of the classifier; prob: its softmax; or the trunk's own, as "
+            "res4, res5c or blocks.2, averaged over T, H and W; res5c@7: over T and 7 x 7 cells.",
+        ),
+    ] = "pool5",
+    clips: Annotated[
+        int, typer.Option(min=1, help="Clips spread evenly over each video, features averaged.")
+    ] = 20,
+    format: Annotated[
+        str | None,
+        typer.Option(metavar="safetensors|parquet|npz", help="What to write. Default: by the file's name."),
+    ] = None,
+    resume: Annotated[
+        bool,
+        typer.Option("--resume", help="Go on with an extraction that was ended: the same command again."),
+    ] = False,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite the file.")] = False,
+    precision: options.Precision = None,
+    workers: Annotated[int, typer.Option(min=0, help="Decoding processes for each process.")] = 1,
+    json: options.Json = False,
+) -> None:
+    """Write what a student makes of every video: its pooled features and named layers, with keys and labels.
+
+    Every video is decoded once. Several processes (`accelerate launch -m transfer3d features ...`) share the
+    work; the numbers are the same. Parquet needs the extra `parquet`: `pip install 'transfer3d[parquet]'`.
+
+    Example: `transfer3d features model.safetensors --data digits/ --layers pool5,res4 -o train.safetensors`
+    """
+    from transfer3d.run.features import extract_file
+
+    report = extract_file(
+        file,
+        data,
+        split=split,
+        layers=[name.strip() for name in layers.split(",")],
+        out=out,
+        clips=clips,
+        format=format,
+        resume=resume,
+        force=force,
+        precision=precision or "auto",
+        workers=workers,
+        console=progress_console(),
+    )
+    if report is None:
+        return
+    if json:
+        print_json(report)
+    elif "videos" not in report:
+        stdout().print(f"{out} is there already: nothing to do")
+    else:
+        widths = ", ".join(f"{name} ({width})" for name, width in report["layers"].items())
+        stdout().print(f"wrote {out}: {report['videos']} videos, {widths}")

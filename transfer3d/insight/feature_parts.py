@@ -1,0 +1,119 @@
+"""Features on their way: files of a few videos each, which a run that is killed leaves behind for the next.
+
+In the folder lie `facts.json`, what the features are of, and `<process>-<number>.safetensors`: tensors by
+layer, keys in the metadata. A part is whole or not there.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from transfer3d.errors import DataError, SetupError, UsageError
+from transfer3d.files import Lock, atomic_path, write_text
+
+KEYS = "keys"
+
+
+class FeatureParts:
+    """The folder of one extraction; several processes write to it.
+
+    Args:
+        folder: where.
+        process: number of this one: its files are its own.
+    """
+
+    def __init__(self, folder: Path, process: int = 0) -> None:
+        self.folder, self.process = folder, process
+        self._lock: Lock | None = None
+
+    def claim(self, facts: Mapping[str, Any], *, resume: bool) -> None:
+        """Takes the folder for this run; called by one process.
+
+        Args:
+            facts: JSON-able; what the features are of. Parts of others are refused.
+            resume: go on with what is there.
+
+        Raises:
+            UsageError: there are parts already, and `resume` is not asked for or they are of something else.
+            SetupError: another run works there, or the place cannot be written.
+        """
+        self._lock = Lock(self.folder / "lock", str(self.folder))
+        noted = self.folder / "facts.json"
+        if noted.exists():
+            if not resume:
+                raise UsageError(
+                    "E230",
+                    f"{self.folder} holds an unfinished extraction. Go on with --resume, or remove it.",
+                )
+            before = json.loads(noted.read_text(encoding="utf-8"))
+            if changed := sorted(name for name in facts if facts[name] != before.get(name)):
+                raise UsageError(
+                    "E230",
+                    f"{self.folder} is of another extraction: {', '.join(changed)} changed. "
+                    "Repeat the first command, or remove the folder.",
+                )
+        write_text(noted, json.dumps(facts, indent=2) + "\n")
+
+    def keys(self) -> set[str]:
+        """Returns the keys of all videos that are done."""
+        return {key for path in self._files() for key in _keys_of(path)}
+
+    def add(self, keys: Sequence[str], layers: Mapping[str, Tensor]) -> None:
+        """Writes one more part: for each layer float32 `N D`, row n of the video `keys[n]`."""
+        number = len(list(self.folder.glob(f"{self.process}-*.safetensors")))
+        with atomic_path(self.folder / f"{self.process}-{number:05}.safetensors") as partial:
+            tensors = {name: tensor.contiguous() for name, tensor in layers.items()}
+            save_file(tensors, partial, metadata={KEYS: json.dumps(list(keys))})
+
+    def join(self, keys: Sequence[str]) -> dict[str, Tensor]:
+        """Returns the features of all these videos, in this order.
+
+        Raises:
+            SetupError: some are not there: the processes wrote to different disks.
+        """
+        row_of = {key: row for row, key in enumerate(keys)}
+        joined: dict[str, Tensor] = {}
+        for path in self._files():
+            rows = torch.tensor([row_of.pop(key) for key in _keys_of(path)])
+            for name, tensor in load_file(path).items():
+                if name not in joined:
+                    joined[name] = tensor.new_empty(len(keys), tensor.shape[1])
+                joined[name][rows] = tensor
+        if row_of:
+            raise SetupError(
+                "E525",
+                f"{self.folder} lacks {len(row_of)} videos, first {next(iter(row_of))}: "
+                "all processes must write to one folder. Put -o on a disk that all of them share.",
+            )
+        return joined
+
+    def remove(self) -> None:
+        """Removes the folder: its features are safe elsewhere."""
+        shutil.rmtree(self.folder)
+
+    def release(self) -> None:
+        """Lets another run have the folder."""
+        if self._lock is not None:
+            self._lock.close()
+
+    def _files(self) -> list[Path]:
+        return sorted(self.folder.glob("[0-9]*.safetensors"))
+
+
+def _keys_of(path: Path) -> list[str]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            return json.loads(file.metadata()[KEYS])
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+        raise DataError(
+            "E353", f"{path}: damaged ({error}). Remove it, and --resume makes it again."
+        ) from error
