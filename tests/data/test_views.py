@@ -69,18 +69,56 @@ def test_windows_know_their_scale():
 def test_reversal(clip):
     plan = {"places": "units", "count": 3}
     forward = ViewPlan(**plan).indices(70, 10.0, clip)[0]
-    backward = ViewPlan(**plan, reverse="frames").indices(70, 10.0, clip)[0]
+    backward = ViewPlan(**plan, orders=("frames_reversed",)).indices(70, 10.0, clip)[0]
     assert backward.tolist() == forward[..., ::-1].tolist()
     if clip.units > 1:
-        units = ViewPlan(**plan, reverse="units").indices(70, 10.0, clip)[0]
+        units = ViewPlan(**plan, orders=("units_reversed",)).indices(70, 10.0, clip)[0]
         assert units[0].tolist() == forward[0][::-1].tolist()
         assert units[0, 0].tolist() == sorted(units[0, 0].tolist())
+
+
+def flat(lists):
+    return [one for some in lists for one in some]
+
+
+def in_order(order, clip, **plan):
+    return ViewPlan(orders=(order,), **plan).indices(70, 10.0, clip, number=4)[0].tolist()
+
+
+@pytest.mark.parametrize("clip", [CLIP, UNITS])
+def test_shuffled_and_still_clips(clip):
+    plan = {"count": 200, "seed": 3}
+    forward, shuffled = (in_order(order, clip, **plan) for order in ("forward", "frames_shuffled"))
+    if clip.units > 1:  # every unit is shuffled by itself, and stays where it is
+        forward, shuffled = flat(forward), flat(shuffled)
+    assert [sorted(row) for row in shuffled] == forward
+    steps = {tuple(sorted(row).index(frame) for frame in row) for row in shuffled}
+    assert len(steps) == 24  # all orders of four frames
+    still = in_order("still", clip, **plan)
+    still = flat(still) if clip.units > 1 else still
+    assert still == [[row[2]] * 4 for row in forward]
+    assert in_order("frames_shuffled", clip, **plan) == in_order("frames_shuffled", clip, **plan)
+    assert in_order("frames_shuffled", clip, count=200, seed=4) != in_order("frames_shuffled", clip, **plan)
+
+
+def test_shuffled_units():
+    forward, shuffled = (in_order(order, UNITS, count=200) for order in ("forward", "units_shuffled"))
+    assert [sorted(view) for view in shuffled] == forward
+    assert len({tuple(sorted(view).index(unit) for unit in view) for view in shuffled}) == 6
+
+
+@pytest.mark.parametrize("places", ["even", "random", "windows"])
+def test_several_orders_follow_one_another(places):
+    orders = ("forward", "still", "units_reversed")
+    together, scale_V = ViewPlan(places=places, count=5, orders=orders).indices(70, 10.0, UNITS, number=4)
+    assert together.tolist() == flat(in_order(order, UNITS, places=places, count=5) for order in orders)
+    assert scale_V.tolist() == scale_V[: len(scale_V) // 3].tolist() * 3
 
 
 @pytest.mark.parametrize("places", ["even", "random", "units", "cover", "windows"])
 @pytest.mark.parametrize("clip", [CLIP, UNITS])
 def test_the_number_of_views_is_known_where_it_can_be(places, clip):
-    plan = ViewPlan(places=places, count=5, crops=3)
+    plan = ViewPlan(places=places, count=5, crops=3, orders=("forward", "still"))
     indices, scale_V = plan.indices(70, 10.0, clip)
     known = plan.views_of_a_video(clip)
     assert known in (None, 3 * len(indices))

@@ -30,6 +30,7 @@ from transfer3d.cli import (
     inflate,
     info,
     models,
+    order,
     predict,
     recipe,
     report,
@@ -126,6 +127,7 @@ app.command()(evaluate.evaluate)
 app.command()(predict.predict)
 app.command()(features.features)
 app.command()(report.report)
+app.command()(order.order)
 app.command()(synth.synth)
 app.command()(check.check)
 app.command()(shard.shard)

@@ -23,8 +23,10 @@ from transfer3d.data.sampling import (
 from transfer3d.layout import ClipSpec
 
 Places = Literal["even", "random", "units", "cover", "windows"]
-Reversal = Literal["frames", "units"]
+Order = Literal["forward", "frames_reversed", "frames_shuffled", "still", "units_reversed", "units_shuffled"]
 UNKNOWN_FPS = 25.0
+SHUFFLES = 1
+"""Sets the random numbers of shuffles apart from those of random places."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,15 +42,17 @@ class ViewPlan:
             video-level family covers the video in one view.
         count: see above; an even single view is the video's centre.
         crops: of each clip; see `evaluation_transform`.
-        reverse: "frames" plays each clip backwards, "units" takes the sections of a video in reverse order
-            (V4D, section 4.4).
-        seed: of random places; each video has its own.
+        orders: in which each view is looked at, one after the other: all views in the first order, then all
+            in the second. "frames_reversed" plays each clip backwards, "units_reversed" takes the sections of
+            a video in reverse order (V4D, section 4.4); "..._shuffled" draws an order for each clip, or for
+            each view's sections; "still" repeats the middle frame of each clip.
+        seed: of random places and of shuffles; each video has its own.
     """
 
     places: Places = "even"
     count: int = 1
     crops: Crops = 1
-    reverse: Reversal | None = None
+    orders: tuple[Order, ...] = ("forward",)
     seed: int = 0
 
     def views_of_a_video(self, clip: ClipSpec) -> int | None:
@@ -56,7 +60,7 @@ class ViewPlan:
         if self.places == "windows" or (self.places == "cover" and clip.units == 1):
             return None
         together = self.places == "cover" or (self.places == "units" and clip.units > 1)
-        return self.crops * (1 if together else self.count)
+        return self.crops * len(self.orders) * (1 if together else self.count)
 
     def clips_of_a_view(self, clip: ClipSpec) -> int:
         """Returns how many clips a view has: U of a video-level family, else 1."""
@@ -71,7 +75,7 @@ class ViewPlan:
             frames: of the video.
             fps: frames per second, for "windows".
             clip: what the student wants.
-            number: of the video, for "random".
+            number: of the video, for what is random.
         """
         scales = [temporal_windows(frames, fps or UNKNOWN_FPS)] if self.places == "windows" else []
         scale_V = [scale for windows in scales for scale, row in enumerate(windows) for _ in row]
@@ -88,11 +92,26 @@ class ViewPlan:
             found = cover_clips(frames, length=clip.frames, stride=clip.stride)
         else:
             found = _even(frames, clip, 1 if self.places == "cover" else self.count)
-        if self.reverse == "frames":
-            found = found[..., ::-1]
-        elif self.reverse == "units":
-            found = found[:, ::-1]
-        return found, np.array(scale_V or [0] * len(found))
+        scale_V = scale_V or [0] * len(found)
+        rows = [_in_order(found, order, seed=(self.seed, number, SHUFFLES)) for order in self.orders]
+        return np.concatenate(rows), np.array(scale_V * len(self.orders))
+
+
+def _in_order(views: Indices, order: Order, *, seed: tuple[int, ...]) -> Indices:
+    """Returns views [V, T] or [V, U, T] with their frames or their units in another order."""
+    rng = np.random.default_rng(seed)
+    if order == "frames_reversed":
+        return views[..., ::-1]
+    if order == "frames_shuffled":
+        return rng.permuted(views, axis=-1)
+    if order == "still":
+        middle = views.shape[-1] // 2
+        return np.broadcast_to(views[..., middle : middle + 1], views.shape)
+    if order == "units_reversed":
+        return views[:, ::-1]
+    if order == "units_shuffled":
+        return np.stack([rng.permutation(units) for units in views])
+    return views
 
 
 def _even(frames: int, clip: ClipSpec, count: int) -> Indices:

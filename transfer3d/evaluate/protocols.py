@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import get_args
 
 from transfer3d.data.crops import Crops
-from transfer3d.data.views import Reversal, ViewPlan
+from transfer3d.data.views import Order, ViewPlan
 from transfer3d.errors import UsageError, did_you_mean
 from transfer3d.evaluate.pooling import Pooling
 from transfer3d.layout import ClipSpec
@@ -63,6 +63,9 @@ PROTOCOLS = {
 
 CENTRE = PROTOCOLS["dense"]
 
+REVERSALS: dict[str, Order] = {"frames": "frames_reversed", "units": "units_reversed"}
+"""What may be reversed, as in `transfer3d evaluate --reverse NAME`."""
+
 
 def named_protocol(
     name: str,
@@ -78,7 +81,7 @@ def named_protocol(
         name: of the protocol.
         clips: of each video, for "dense" alone.
         crops: of each clip, 1, 3 or 10, for "dense" alone.
-        reverse: "frames" or "units"; see `ViewPlan`.
+        reverse: see `REVERSALS`.
         seed: of random clips.
 
     Raises:
@@ -100,15 +103,15 @@ def named_protocol(
             raise UsageError("E225", f"--crops {crops}: there are 1, 3 and 10.")
         plan = replace(plan, crops=crops)
     if reverse is not None:
-        if reverse not in get_args(Reversal):
-            raise UsageError("E225", f"--reverse {reverse}: there are frames and units.")
-        plan = replace(plan, reverse=reverse)
+        if reverse not in REVERSALS:
+            raise UsageError("E225", f"--reverse {reverse}: there are {' and '.join(REVERSALS)}.")
+        plan = replace(plan, orders=(REVERSALS[reverse],))
     return replace(protocol, plan=plan)
 
 
 def check_protocol(protocol: Protocol, student: VideoStudent) -> None:
     """Raises UsageError where a student cannot be tested so."""
-    if protocol.plan.reverse == "units" and student.clip.units == 1:
+    if student.clip.units == 1 and any(order.startswith("units") for order in protocol.plan.orders):
         raise UsageError("E225", f"--reverse units: {student.model_name} sees single clips, not units.")
     if protocol.combinations and family_of(student.model_name) == "f4d":
         raise UsageError("E225", f"{student.model_name} takes all units in one pass: use --protocol f4d.")

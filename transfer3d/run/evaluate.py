@@ -11,12 +11,13 @@ from typing import Any
 from rich.console import Console
 
 from transfer3d.data.source import open_videos
+from transfer3d.data.videoset import VideoSet
 from transfer3d.engine.distributed import lost_processes, make_accelerator
 from transfer3d.errors import UsageError, WeightsError
 from transfer3d.evaluate.fusion import fuse_scores
 from transfer3d.evaluate.metrics import Labels, video_metrics
 from transfer3d.evaluate.protocols import Protocol
-from transfer3d.evaluate.scores import save_scores
+from transfer3d.evaluate.scores import Scores, save_scores
 from transfer3d.evaluate.scoring import refuse_dropped, score_videos
 from transfer3d.files import refuse_unwritable, sha256_file, write_text
 from transfer3d.models.checkpoint import load, read_metadata
@@ -57,22 +58,12 @@ def evaluate_file(
     _refuse_folder(out)
     if out is not None:
         refuse_unwritable(out)
-    student, facts = load(file), read_metadata(file)
-    videos = open_videos(data, split=split, labelled=True)
-    refuse_dropped(videos, data)
-    if student.num_classes != len(videos.classes) or (
-        facts.class_names and list(facts.class_names) != list(videos.classes)
-    ):
-        raise WeightsError(
-            "E430", f"{file} knows {student.num_classes} classes, {data} ({split}) has "
-            f"{len(videos.classes)}, or others. Evaluate on the classes that it was trained for."
-        )  # fmt: skip
-    accelerator = make_accelerator(resolve_precision(precision))
-    with lost_processes(accelerator):
-        scores = score_videos(student, videos, accelerator, protocol, workers=workers, console=console)
-    accelerator.end_training()
-    if not accelerator.is_main_process:
+    scored = score_checkpoint(
+        file, data, split=split, protocol=protocol, precision=precision, workers=workers, console=console
+    )
+    if scored is None:
         return None
+    scores, videos = scored
     report = {
         "checkpoint": str(file),
         "checkpoint_sha256": sha256_file(locate(file)),
@@ -88,6 +79,37 @@ def evaluate_file(
         save_scores(scores, out, classes=videos.classes, split=split, protocol=protocol.name)
         write_text(out, json.dumps(report, indent=2) + "\n")
     return report
+
+
+def score_checkpoint(
+    file: Path,
+    data: str,
+    *,
+    split: str,
+    protocol: Protocol,
+    precision: str,
+    workers: int,
+    console: Console,
+) -> tuple[Scores, VideoSet] | None:
+    """Returns the scores of all videos, and the videos, on the main process; None on the others.
+
+    Args and errors are those of `evaluate_file`.
+    """
+    student, facts = load(file), read_metadata(file)
+    videos = open_videos(data, split=split, labelled=True)
+    refuse_dropped(videos, data)
+    if student.num_classes != len(videos.classes) or (
+        facts.class_names and list(facts.class_names) != list(videos.classes)
+    ):
+        raise WeightsError(
+            "E430", f"{file} knows {student.num_classes} classes, {data} ({split}) has "
+            f"{len(videos.classes)}, or others. Evaluate on the classes that it was trained for."
+        )  # fmt: skip
+    accelerator = make_accelerator(resolve_precision(precision))
+    with lost_processes(accelerator):
+        scores = score_videos(student, videos, accelerator, protocol, workers=workers, console=console)
+    accelerator.end_training()
+    return (scores, videos) if accelerator.is_main_process else None
 
 
 def fuse_reports(

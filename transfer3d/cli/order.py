@@ -1,0 +1,87 @@
+"""`transfer3d order`."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from transfer3d.cli import options
+from transfer3d.cli.output import out as stdout
+from transfer3d.cli.output import print_json, progress_console
+
+MOVES_SHOWN = 3
+
+
+def order(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Checkpoint with a classifier.")],
+    data: Annotated[
+        str, typer.Option(help="Labelled videos: shard folder, class folders, or what `synth` wrote.")
+    ],
+    split: Annotated[str, typer.Option(help="Which part of the data.")] = "test",
+    protocol: Annotated[
+        str,
+        typer.Option(
+            metavar="dense|p3d|t3d|tsn|v4d|f4d|windows", help="The views, as in `transfer3d evaluate`."
+        ),
+    ] = "dense",
+    clips: Annotated[
+        int | None, typer.Option(min=1, help="dense: clips spread evenly over each video. [default: 1]")
+    ] = None,
+    crops: Annotated[
+        int | None, typer.Option(metavar="1|3|10", help="dense: crops of each clip. [default: 1]")
+    ] = None,
+    seed: Annotated[
+        int, typer.Option(min=0, max=options.LARGEST_SEED, help="Seed of shuffles and of random clips.")
+    ] = 0,
+    out: Annotated[
+        Path | None, typer.Option("-o", "--out", metavar="X.png", help="Bar figure to write, PNG or SVG.")
+    ] = None,
+    precision: options.Precision = None,
+    workers: Annotated[int, typer.Option(min=0, help="Decoding processes.")] = 1,
+    json: options.Json = False,
+) -> None:
+    """Say what the order of frames is worth: clips as filmed, reversed, shuffled, and standing still.
+
+    A video-level student is also shown its units in reverse and shuffled order (V4D, section 4.4).
+
+    Example: `transfer3d order runs/tuned/model.safetensors --data digits/shards -o order.png`
+    """
+    from transfer3d.evaluate.protocols import named_protocol
+    from transfer3d.run.order import measure_orders
+
+    report = measure_orders(
+        file,
+        data,
+        split=split,
+        protocol=named_protocol(protocol, clips=clips, crops=crops, seed=seed),
+        precision=precision or "auto",
+        workers=workers,
+        out=out,
+        console=progress_console(),
+    )
+    if report is None:
+        return
+    if json:
+        print_json(report)
+    else:
+        _show(report)
+        if out is not None:
+            stdout().print(f"wrote {out}")
+
+
+def _show(report: dict[str, Any]) -> None:
+    from rich.table import Table
+
+    from transfer3d.insight.order import SHOWN
+
+    table = Table("order", "top-1", "drop", "changed", "most frequent changes", box=None)
+    for name, row in report["orders"].items():
+        first = name == "forward"
+        moves = ", ".join(f"{old} > {new} ({count})" for old, new, count in row["moves"][:MOVES_SHOWN])
+        drop = f"{100 * row['drop']:.1f} ± {100 * row['drop_95']:.1f}"
+        changed = f"{row['changed']:.1%}"
+        table.add_row(SHOWN[name], f"{row['top1']:.1%}", *(("", "") if first else (drop, changed)), moves)
+    stdout().print(table)
+    stdout().print(
+        f"{report['scored']} videos; drop: percentage points of top-1, ± 95 %; changed: of all videos"
+    )
