@@ -18,6 +18,7 @@ from typer.core import TyperGroup
 from transfer3d import __version__
 from transfer3d.cli import (
     bench,
+    cam,
     check,
     correspond,
     demo,
@@ -126,8 +127,9 @@ app.command()(finetune.finetune)
 app.command()(evaluate.evaluate)
 app.command()(predict.predict)
 app.command()(features.features)
-app.command()(report.report)
+app.command()(cam.cam)
 app.command()(order.order)
+app.command()(report.report)
 app.command()(synth.synth)
 app.command()(check.check)
 app.command()(shard.shard)

@@ -1,0 +1,66 @@
+"""`transfer3d cam`."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from transfer3d.cli import options
+from transfer3d.cli.output import out as stdout
+from transfer3d.cli.output import print_json, progress_console
+
+
+def cam(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Checkpoint with a classifier.")],
+    videos: Annotated[
+        list[Path], typer.Argument(metavar="VIDEO...", help="Video files, or folders of them.")
+    ],
+    target: Annotated[
+        str | None,
+        typer.Option("--class", metavar="NAME", help="Class to look for. [default: each video's top class]"),
+    ] = None,
+    method: Annotated[
+        Literal["auto", "classifier", "gradcam"],
+        typer.Option(
+            help="classifier: the last feature maps, weighed by the classifier; gradcam: any layer, by "
+            "gradients; auto: the deepest layer that still tells 4x4 places and 2 times apart."
+        ),
+    ] = "auto",
+    layer: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Layer for gradcam, as in `res4`. [default: the last one]"),
+    ] = None,
+    format: Annotated[Literal["gif", "mp4"], typer.Option(help="Of the moving pictures.")] = "gif",
+    out: Annotated[Path, typer.Option("-o", "--out", help="Folder for the pictures.")] = Path("cam"),
+    json: options.Json = False,
+) -> None:
+    """Show where and when videos hold the evidence for a class: a film strip and a moving picture of each.
+
+    Grad-CAM needs the extra `cam`: `pip install 'transfer3d[cam]'`.
+
+    Example: `transfer3d cam model.safetensors holiday.mp4 -o cam/`
+    """
+    from rich.table import Table
+
+    from transfer3d.run.cam import CamOptions, explain_videos
+
+    chosen = CamOptions(target=target, method=method, layer=layer, format=format)
+    rows = explain_videos(file, videos, chosen, out=out, console=progress_console())
+    if rows is None:
+        return
+    if json:
+        print_json(rows)
+        return
+    table = Table("video", "true", "predicted", "score", "heat for", "by", "pictures", box=None)
+    for row in rows:
+        by = f"{row['method']}, {row['layer']} {'x'.join(map(str, row['maps']))}"
+        table.add_row(
+            row["video"],
+            row["true"] or "",
+            row["predicted"],
+            f"{row['score']:.1%}",
+            row["class"],
+            by,
+            f"{row['strip']}, {row['film']}",
+        )
+    stdout().print(table)

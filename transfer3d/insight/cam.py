@@ -1,0 +1,247 @@
+"""3D class activation maps: where and when a clip holds the evidence for a class.
+
+Papers: Zhou et al., "Learning Deep Features for Discriminative Localization", CVPR 2016, section 2; in 3D as
+in Zhang et al., "V4D", ICLR 2020, appendix A.2; for layers that are not the last one Selvaraju et al.,
+"Grad-CAM", ICCV 2017, equations (1) and (2), by captum.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from transfer3d.errors import NonFiniteError, SetupError, UsageError, did_you_mean
+from transfer3d.insight.layers import trunk_layers
+from transfer3d.insight.overlay import heat_strip
+from transfer3d.layout import Triple
+from transfer3d.models.student import CLIP_NDIM, UNITS_NDIM, VideoStudent
+from transfer3d.nn.pixels import normalise
+
+Method = Literal["auto", "classifier", "gradcam"]
+FRAMES_NDIM = 4  # N C H W: layers of a 2D network see the frames of a clip as a batch
+LAST = "last"
+"""The layer that gives the feature maps in front of the pooling."""
+FINE_SPACE, FINE_TIME = 4, 2
+"""Maps of fewer places or times than these tell little about where and when."""
+
+
+@dataclass(frozen=True)
+class ClassMap:
+    """What speaks for one class in one clip.
+
+    Attributes:
+        evidence: float32 [T' H' W'], or [U T' H' W'] of a video-level student, as the layer sees it; negative
+            where something speaks against the class. With "classifier" its mean and the classifier's bias
+            add up to the class's logit.
+        heat: float32 [T H W] or [U T H W], 0..1: the positive evidence, enlarged to the clip's size, as a
+            share of its highest value. All 0 where nothing speaks for the class.
+        scores_K: probabilities of the classes, float32.
+        target: the class in question.
+        method: "classifier" or "gradcam".
+        layer: whose feature maps were weighed.
+    """
+
+    evidence: Tensor
+    heat: Tensor
+    scores_K: Tensor
+    target: int
+    method: Method
+    layer: str
+
+    @property
+    def predicted(self) -> int:
+        """The class with the highest score."""
+        return int(self.scores_K.argmax())
+
+    def headline(self, classes: Sequence[str], true: str | None = None) -> str:
+        """Returns what the clip shows, what the student takes it for, and what the heat stands for."""
+        said = [] if true is None else [f"true {true}"]
+        said += [f"predicted {classes[self.predicted]} ({self.scores_K[self.predicted]:.0%})"]
+        if self.target != self.predicted:
+            said += [f"heat for {classes[self.target]} ({self.scores_K[self.target]:.0%})"]
+        return ", ".join(said)
+
+
+def class_map(
+    student: VideoStudent,
+    clip_u8: Tensor,
+    *,
+    target: int | None = None,
+    method: Method = "auto",
+    layer: str | None = None,
+) -> ClassMap:
+    """Finds where and when a clip speaks for a class.
+
+    Args:
+        student: with a classifier, on any device; put in eval mode, and back into its own mode afterwards.
+        clip_u8: one clip, uint8 C T H W, or U C T H W of a video-level student, of any size that it takes.
+        target: the class; None = the one with the highest score.
+        method: "classifier" weighs the last feature maps by the classifier's weights (Zhou et al.), "gradcam"
+            those of `layer` by their mean gradients, each unit's by its own (Selvaraju et al.). "auto" takes
+            the deepest layer whose maps tell at least 4x4 places and 2 times apart: the classifier where
+            that is the last one.
+        layer: by its name in `insight.layers.trunk_layers`, or "last"; None = the last one.
+
+    Raises:
+        UsageError: no classifier, no such class or layer, or one that gives no feature maps; "classifier"
+            for a student whose pooling is not an average.
+        SetupError: Grad-CAM without captum (the `cam` extra).
+        NonFiniteError: a score is NaN or infinite.
+    """
+    if student.num_classes == 0:
+        raise UsageError("E251", f"{student.model_name} has no classifier, so there is no class to look for.")
+    if target is not None and not 0 <= target < student.num_classes:
+        raise UsageError("E251", f"no class {target}: the student knows {student.num_classes}, from 0.")
+    was_training = student.training
+    student.eval()
+    try:
+        device = next(student.parameters()).device
+        clips = normalise(clip_u8[None].to(device), student.clip.mean, student.clip.std)
+        with torch.no_grad():
+            maps = student.forward_features(clips)
+            logits_K = student.forward_head(maps)[0].float()
+        if not logits_K.isfinite().all():
+            raise NonFiniteError("E600", f"{student.model_name}: the clip's scores are not finite.")
+        chosen = int(logits_K.argmax()) if target is None else target
+        if method == "auto":
+            layer = layer or _deepest_fine(student, clips)
+            method = "classifier" if layer == LAST and _averages(student) else "gradcam"
+        layer = layer or LAST
+        if method == "classifier":
+            evidence = _by_classifier(student, maps, chosen, layer)
+        else:
+            evidence = _by_gradients(student, clips, chosen, layer)
+    finally:
+        student.train(was_training)
+    evidence = evidence.detach().float().cpu()
+    return ClassMap(
+        evidence if student.clip.units > 1 else evidence[0],
+        _heat(evidence, clip_u8),
+        logits_K.softmax(-1).cpu(),
+        chosen,
+        method,
+        layer,
+    )
+
+
+def explain(
+    student: VideoStudent,
+    clip_u8: Tensor,
+    classes: Sequence[str],
+    *,
+    target: int | None = None,
+    true: str | None = None,
+    method: Method = "auto",
+    layer: str | None = None,
+) -> tuple[ClassMap, bytes]:
+    """Returns the map of one decoded clip, and its film strip as PNG: frames above, heat below.
+
+    Args:
+        student: see `class_map`.
+        clip_u8: see `class_map`.
+        classes: names by label.
+        target: see `class_map`.
+        true: name of the clip's true class, for the title, where it is known.
+        method: see `class_map`.
+        layer: see `class_map`.
+
+    Raises:
+        UsageError: see `class_map`.
+        SetupError: see `class_map`.
+        NonFiniteError: see `class_map`.
+    """
+    found = class_map(student, clip_u8, target=target, method=method, layer=layer)
+    strip = heat_strip(
+        clip_u8.cpu().numpy(),
+        found.heat.numpy(),
+        title=found.headline(classes, true),
+        label=f"evidence for {classes[found.target]}",
+    )
+    return found, strip
+
+
+def layer_sizes(student: VideoStudent, clips: Tensor) -> dict[str, Triple]:
+    """Returns (T', H', W') of the feature maps at each layer, in the order of execution.
+
+    Args:
+        student: in eval mode.
+        clips: one clip, normalised, with its axis B.
+    """
+    sizes: dict[str, Triple] = {}
+
+    def hook(name: str) -> Any:
+        def record(_module: nn.Module, _inputs: Any, output: Any) -> None:
+            if isinstance(output, Tensor) and output.ndim in (FRAMES_NDIM, CLIP_NDIM):
+                frames = output.shape[2] if output.ndim == CLIP_NDIM else output.shape[0]
+                sizes[name] = (frames, output.shape[-2], output.shape[-1])
+
+        return record
+
+    hooks = [module.register_forward_hook(hook(name)) for name, module in _layers(student).items()]
+    try:
+        with torch.no_grad():
+            student.forward_features(clips)
+    finally:
+        for handle in hooks:
+            handle.remove()
+    return sizes
+
+
+def _layers(student: VideoStudent) -> dict[str, nn.Module]:
+    return {**trunk_layers(student), LAST: student.trunk}
+
+
+def _deepest_fine(student: VideoStudent, clips: Tensor) -> str:
+    """Returns the deepest layer whose maps still tell places and times apart."""
+    times = min(FINE_TIME, clips.shape[-3])
+    sizes = layer_sizes(student, clips)
+    fine = [name for name, (t, h, w) in sizes.items() if t >= times and min(h, w) >= FINE_SPACE]
+    return fine[-1] if fine else LAST
+
+
+def _averages(student: VideoStudent) -> bool:
+    """Whether a logit is linear in the mean of the last feature maps."""
+    return isinstance(student.head, nn.Linear) and not hasattr(student.trunk, "pool_features")
+
+
+def _by_classifier(student: VideoStudent, maps: Tensor, target: int, layer: str) -> Tensor:
+    """Returns [U T' H' W'] from feature maps `1 D U*T' H' W'`."""
+    head = student.head
+    if layer != LAST:
+        raise UsageError("E252", f"layer {layer}: the classifier sees the last one. Use --method gradcam.")
+    if not (_averages(student) and isinstance(head, nn.Linear)):
+        raise UsageError(
+            "E252", f"{student.model_name} pools in another way than by an average. Use --method gradcam."
+        )
+    weighed = torch.einsum("dthw,d->thw", maps[0].float(), head.weight[target].float())
+    return weighed.unflatten(0, (student.clip.units, -1) if student.clip.units > 1 else (1, -1))
+
+
+def _by_gradients(student: VideoStudent, clips: Tensor, target: int, layer: str) -> Tensor:
+    """Returns [U T' H' W'] by captum."""
+    try:
+        from captum.attr import LayerGradCam
+    except ImportError as error:
+        raise SetupError(
+            "E564", "Grad-CAM needs captum: install it with `pip install 'transfer3d[cam]'`."
+        ) from error
+    known = _layers(student)
+    if layer not in known:
+        raise UsageError("E252", f"{student.model_name} has no layer '{layer}'{did_you_mean(layer, known)}.")
+    found = LayerGradCam(student, known[layer]).attribute(clips, target)
+    if not isinstance(found, Tensor) or found.ndim not in (FRAMES_NDIM, CLIP_NDIM):
+        raise UsageError("E252", f"layer '{layer}' gives no feature maps. Choose another.")
+    return found[:, 0] if found.ndim == CLIP_NDIM else found[None, :, 0]
+
+
+def _heat(evidence: Tensor, clip_u8: Tensor) -> Tensor:
+    """Enlarges [U T' H' W'] to the clip's [T H W] or [U T H W], 0..1."""
+    sizes = (clip_u8.shape[-3], *clip_u8.shape[-2:])
+    heat = F.interpolate(evidence[:, None], sizes, mode="trilinear")[:, 0].clamp(min=0)
+    heat = heat / heat.max().clamp(min=torch.finfo(torch.float32).tiny)
+    return heat if clip_u8.ndim == UNITS_NDIM - 1 else heat[0]

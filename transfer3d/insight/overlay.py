@@ -1,0 +1,73 @@
+"""Heat over frames, in colours that colour-blind readers can order: matplotlib's inferno, dark is cold."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import matplotlib
+import numpy as np
+from numpy.typing import NDArray
+
+from transfer3d.insight.film import Bar, Pictures, Row, motion, strip
+
+COLOURS = "inferno"
+TICKS = ("none", "half", "most")
+OPACITY = (0.3, 0.75)
+"""Of the coldest and of the hottest colour."""
+LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
+
+
+def overlay(pictures: Pictures, heat: NDArray[np.float32]) -> Pictures:
+    """Lays heat over frames that are turned grey, so that only the heat has colours.
+
+    Args:
+        pictures: uint8 [..., H, W, 3].
+        heat: [..., H, W], 0..1.
+    """
+    grey = (pictures / 255 @ np.array(LUMA))[..., None]
+    colours = matplotlib.colormaps[COLOURS](heat)[..., :3]
+    opacity = np.interp(heat, (0, 1), OPACITY)[..., None]
+    return (255 * ((1 - opacity) * grey + opacity * colours)).round().astype(np.uint8)
+
+
+def heat_strip(
+    clip_u8: NDArray[np.uint8], heat: NDArray[np.float32], *, title: str, label: str, frames: int = 8
+) -> bytes:
+    """Returns a film strip as PNG: the frames above, the heat over them below; of each unit in turn.
+
+    Args:
+        clip_u8: RGB, C T H W or U C T H W.
+        heat: T H W or U T H W, 0..1.
+        title: above it.
+        label: what the heat means.
+        frames: how many are shown at most.
+    """
+    rows = [row for pair in _rows(clip_u8, heat) for row in pair]
+    return strip(rows, title=title, bar=Bar(COLOURS, label, TICKS), frames=frames)
+
+
+def heat_film(
+    clip_u8: NDArray[np.uint8], heat: NDArray[np.float32], *, title: str, label: str
+) -> Iterator[Pictures]:
+    """Yields the same in motion: the clip at the left, its heat at the right, a row for each unit.
+
+    Args:
+        clip_u8: see `heat_strip`.
+        heat: see `heat_strip`.
+        title: see `heat_strip`.
+        label: see `heat_strip`.
+    """
+    rows = _rows(clip_u8, heat)
+    return motion(rows, title=title, bar=Bar(COLOURS, label, TICKS), height=2.2 if len(rows) == 1 else 1.3)
+
+
+def _rows(clip_u8: NDArray[np.uint8], heat: NDArray[np.float32]) -> list[tuple[Row, Row]]:
+    """Returns frames and heat of each unit."""
+    units = len(heat) if heat.ndim == 4 else 1
+    clips = clip_u8.reshape(units, *clip_u8.shape[-4:]).transpose(0, 2, 3, 4, 1)
+    heats = heat.reshape(units, *heat.shape[-3:])
+    names = [("video", "heat")] if units == 1 else [(f"unit {u}", f"heat, unit {u}") for u in range(units)]
+    return [
+        (Row(name, clip), Row(hot, overlay(clip, warmth)))
+        for (name, hot), clip, warmth in zip(names, clips, heats, strict=True)
+    ]
