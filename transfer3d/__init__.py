@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from transfer3d.engine.trainer import Trainer as Trainer
+    from transfer3d.evaluate.stream import stream as stream
     from transfer3d.inflate.inflation import inflate as inflate
     from transfer3d.models.checkpoint import load as load
     from transfer3d.models.checkpoint import save as save
@@ -23,6 +24,7 @@ _HOMES = {
     "list_models": "transfer3d.models.registry",
     "load": "transfer3d.models.checkpoint",
     "save": "transfer3d.models.checkpoint",
+    "stream": "transfer3d.evaluate.stream",
     "Trainer": "transfer3d.engine.trainer",
 }
 

@@ -1,7 +1,7 @@
 """`transfer3d predict`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -15,42 +15,113 @@ def predict(
     videos: Annotated[
         list[Path], typer.Argument(metavar="VIDEO...", help="Video files, or folders of them.")
     ],
-    top: Annotated[int, typer.Option(min=1, help="How many classes to show.")] = 5,
+    top: Annotated[
+        int | None, typer.Option(min=1, help="How many classes to show. [default: 5; 1 with --timeline]")
+    ] = None,
     clips: Annotated[
-        int, typer.Option(min=1, help="Clips spread evenly over each video, scores averaged.")
-    ] = 3,
+        int | None,
+        typer.Option(
+            min=1,
+            help="Clips spread evenly over each video, or over each window, scores averaged. "
+            "[default: 3; as many as cover a window]",
+        ),
+    ] = None,
+    timeline: Annotated[
+        bool, typer.Option("--timeline", help="Slide a window over each video: classes from time to time.")
+    ] = False,
+    window: Annotated[
+        float | None,
+        typer.Option(help="Length of the window, seconds. [default: what a clip spans, at least 1]"),
+    ] = None,
+    stride: Annotated[
+        float | None,
+        typer.Option(help="From one window to the next, seconds. [default: half a window]"),
+    ] = None,
+    plot: Annotated[
+        Path | None, typer.Option(metavar="X.png", help="Draw one video's timeline, as .png or .svg.")
+    ] = None,
     precision: options.Precision = None,
     json: options.Json = False,
-    csv: Annotated[bool, typer.Option("--csv", help="Print CSV: video, rank, class, score.")] = False,
+    csv: Annotated[
+        bool, typer.Option("--csv", help="Print CSV: video,rank,class,score; or with times instead of rank.")
+    ] = False,
 ) -> None:
-    """Name the top classes of videos.
+    """Name the top classes of videos, each as a whole or from one moment to the next.
 
-    Example: `transfer3d predict model.safetensors holiday.mp4 --top 3`
+    Example: `transfer3d predict model.safetensors holiday.mp4 --timeline --window 2 --plot holiday.png`
     """
-    from rich.table import Table
-
     from transfer3d.engine.distributed import is_main_process
-    from transfer3d.run.predict import predict_videos
+    from transfer3d.errors import UsageError
 
-    rows = predict_videos(
-        file, videos, top=top, clips=clips, precision=precision or "auto", console=progress_console()
-    )
+    if not timeline and not window is stride is plot is None:
+        raise UsageError("E272", "--window, --stride and --plot belong to --timeline. Say that, too.")
+    if json and csv:
+        raise UsageError("E272", "--json and --csv: choose one.")
+    for name, seconds in (("window", window), ("stride", stride)):
+        if seconds is not None and not 0 < seconds < float("inf"):
+            raise UsageError("E272", f"--{name} {seconds}: give seconds, more than 0.")
+    shared = {"precision": precision or "auto", "console": progress_console()}
+    if timeline:
+        from transfer3d.run.timeline import TimelineOptions, predict_timelines
+
+        chosen = TimelineOptions(window_s=window, stride_s=stride, clips=clips, top=top or 1, plot=plot)
+        found = predict_timelines(file, videos, chosen, **shared)
+        rows = _rows_of_windows(found)
+    else:
+        from transfer3d.run.predict import predict_videos
+
+        found = predict_videos(file, videos, top=top or 5, clips=clips or 3, **shared)
+        rows = _rows_of_videos(found)
     if not is_main_process():
         return
     if json:
-        print_json(rows)
+        print_json(found)
     elif csv:
-        import csv as writer
-        import sys
-
-        table = writer.writer(sys.stdout)
-        table.writerow(("video", "rank", "class", "score"))
-        for row in rows:
-            for rank, guess in enumerate(row["top"], 1):
-                table.writerow((row["video"], rank, guess["class"], f"{guess['score']:.6f}"))
+        _print_csv(rows)
     else:
-        shown = Table("video", "class", "score", box=None)
-        for row in rows:
-            for rank, guess in enumerate(row["top"]):
-                shown.add_row("" if rank else row["video"], guess["class"], f"{guess['score']:.1%}")
-        stdout().print(shown)
+        _print_table(rows)
+
+
+def _rows_of_videos(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [
+        {"video": video["video"], "rank": rank, **guess}
+        for video in found
+        for rank, guess in enumerate(video["top"], 1)
+    ]
+
+
+def _rows_of_windows(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [
+        {"video": video["video"], "time_start": window["start"], "time_end": window["end"], **guess}
+        for video in found
+        for window in video["windows"]
+        for guess in window["top"]
+    ]
+
+
+def _print_csv(rows: list[dict[str, Any]]) -> None:
+    """Prints times to the millisecond, scores to six digits."""
+    import csv
+    import sys
+
+    table = csv.writer(sys.stdout)
+    table.writerow(rows[0])
+    for row in rows:
+        times = {name: f"{row[name]:.3f}" for name in row if name.startswith("time")}
+        table.writerow((row | times | {"score": f"{row['score']:.6f}"}).values())
+
+
+def _print_table(rows: list[dict[str, Any]]) -> None:
+    """Prints a table for the eye: what is the same as in the row above is left out."""
+    from rich.table import Table
+
+    timed = "time_start" in rows[0]
+    table = Table("video", *(["seconds"] if timed else []), "class", "score", box=None)
+    above = ("", "")
+    for row in rows:
+        video, seconds = row["video"], f"{row['time_start']:.1f} - {row['time_end']:.1f}" if timed else ""
+        again = video == above[0], (video, seconds) == above
+        cells = ["" if same else cell for same, cell in zip(again, (video, seconds), strict=True)]
+        table.add_row(*(cells if timed else cells[:1]), row["class"], f"{row['score']:.1%}")
+        above = video, seconds
+    stdout().print(table)

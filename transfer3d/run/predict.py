@@ -7,13 +7,16 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from torch import Tensor
 
 from transfer3d.data.source import open_files
-from transfer3d.engine.distributed import make_accelerator
+from transfer3d.data.videoset import VideoSet
+from transfer3d.engine.distributed import is_main_process, make_accelerator
 from transfer3d.errors import WeightsError
 from transfer3d.evaluate.protocols import named_protocol
 from transfer3d.evaluate.scoring import score_videos
 from transfer3d.models.checkpoint import load, read_metadata
+from transfer3d.models.student import VideoStudent
 from transfer3d.run.session import resolve_precision
 
 
@@ -34,20 +37,44 @@ def predict_videos(
         WeightsError: the checkpoint has no classifier.
         DataError: none of the files is a video.
     """
+    student, names = load_classifier(file)
+    accelerator = make_accelerator(resolve_precision(precision))
+    source = open_and_name_dropped(videos, console)
+    protocol = named_protocol("dense", clips=clips)
+    scores = score_videos(student, source, accelerator, protocol, console=console)
+    accelerator.end_training()
+    return [
+        {"video": path, "top": best_classes(scores_K, names, top)}
+        for path, scores_K in zip(source.keys, scores.videos_NK, strict=True)
+    ]
+
+
+def load_classifier(file: Path) -> tuple[VideoStudent, list[str]]:
+    """Returns the student of a checkpoint and its classes' names, which are numbers where none are known.
+
+    Raises:
+        WeightsError: the checkpoint has no classifier.
+    """
     student = load(file)
     if student.num_classes == 0:
         raise WeightsError("E431", f"{file} has no classifier. Train one with `transfer3d finetune {file}`.")
     names = read_metadata(file).class_names or [f"class {k}" for k in range(student.num_classes)]
+    return student, names
+
+
+def open_and_name_dropped(videos: Sequence[Path], console: Console) -> VideoSet:
+    """Opens files and folders, and says once what is left out of them, and why."""
     source = open_files(videos)
-    for dropped in source.dropped:
-        console.print(f"left out {dropped.path}: {dropped.reason}", highlight=False)
-    accelerator = make_accelerator(resolve_precision(precision))
-    protocol = named_protocol("dense", clips=clips)
-    scores = score_videos(student, source, accelerator, protocol, console=console)
-    accelerator.end_training()
-    rows = []
-    for path, scores_K in zip(source.keys, scores.videos_NK, strict=True):
-        best = scores_K.topk(min(top, len(names)))
-        guesses = zip(best.indices.tolist(), best.values.tolist(), strict=True)
-        rows.append({"video": path, "top": [{"class": names[k], "score": score} for k, score in guesses]})
-    return rows
+    if is_main_process():
+        for dropped in source.dropped:
+            console.print(f"left out {dropped.path}: {dropped.reason}", highlight=False, soft_wrap=True)
+    return source
+
+
+def best_classes(scores_K: Tensor, names: Sequence[str], top: int) -> list[dict[str, Any]]:
+    """Returns the most probable classes, the best first: `{"class": ..., "score": ...}`."""
+    best = scores_K.topk(min(top, len(names)))
+    return [
+        {"class": names[k], "score": score}
+        for k, score in zip(best.indices.tolist(), best.values.tolist(), strict=True)
+    ]
