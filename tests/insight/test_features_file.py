@@ -9,7 +9,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from transfer3d.errors import DataError, UsageError
-from transfer3d.insight.feature_file import FORMAT, FeatureFacts, FeatureSet, load_features, save_features
+from transfer3d.insight.feature_file import ENTRY, FeatureFacts, FeatureSet, load_features, save_features
 
 FACTS = FeatureFacts(
     checkpoint="model.safetensors",
@@ -56,7 +56,15 @@ def test_safetensors_alone_reads_it(tmp_path):
     assert tensors["labels"].tolist() == [1, -1, 0]
     assert tensors["pool5"].shape == (3, 5)
     with safe_open(tmp_path / "f.safetensors", framework="numpy") as file:
-        assert json.loads(file.metadata()["keys"]) == ["a/0", "a/1", "b/ü.mp4"]
+        header = json.loads(file.metadata()["transfer3d.features"])
+    assert header["keys"] == ["a/0", "a/1", "b/ü.mp4"]
+    assert header["facts"]["student"] == "p3d_tiny"
+
+
+def test_the_same_features_are_the_same_bytes(tmp_path):
+    for name in ("f", "g"):
+        save_features(features_of(), tmp_path / name)
+    assert (tmp_path / "f").read_bytes() == (tmp_path / "g").read_bytes()
 
 
 def test_a_layer_that_there_is_not_is_named_with_the_nearest():
@@ -89,7 +97,7 @@ def test_damaged_and_foreign_files_end_with_one_sentence(tmp_path):
     foreign = tmp_path / "g.safetensors"
     save_file({"pool5": torch.zeros(3, 2)}, foreign)
     headless = tmp_path / "h.safetensors"
-    save_file({"pool5": torch.zeros(3, 2)}, headless, metadata={"format": FORMAT})
+    save_file({"pool5": torch.zeros(3, 2)}, headless, metadata={ENTRY: "{}"})
     for cut in (0, 5, 100, len(whole) - 1):
         (tmp_path / f"{cut}.safetensors").write_bytes(whole[:cut])
     bad = [tmp_path, tmp_path / "none", foreign, headless, *tmp_path.glob("[0-9]*.safetensors")]

@@ -1,16 +1,16 @@
 """What a student makes of a dataset's videos, in one safetensors file that says what it holds.
 
 Tensors are named by layer, `N D` float32, row n for video n; `labels` is int64, `N`, or `N L` where videos
-have several classes, -1 where there is none. Metadata are strings: `format` and, as JSON, `keys`, `sources`,
-`classes` and `facts`. No more than safetensors is needed to read it.
+have several classes, -1 where there is none. The metadata have one entry, `transfer3d.features`: JSON with
+`keys`, `sources`, `classes` and `facts`. No more than safetensors is needed to read it.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -21,7 +21,7 @@ from torch import Tensor
 from transfer3d.errors import DataError, UsageError, did_you_mean
 from transfer3d.files import atomic_path
 
-FORMAT = "transfer3d-features-1"
+ENTRY = "transfer3d.features"
 LABELS = "labels"
 NO_LABEL = -1
 
@@ -50,6 +50,18 @@ class FeatureFacts(BaseModel):
     split: str
     views: dict[str, str | int]
     precision: str
+
+
+class _Header(BaseModel):
+    """What stands in the metadata; one entry, so that the same features are the same bytes."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: Literal["transfer3d-features-1"] = "transfer3d-features-1"
+    keys: tuple[str, ...]
+    sources: tuple[str, ...]
+    classes: tuple[str, ...]
+    facts: FeatureFacts
 
 
 @dataclass(frozen=True)
@@ -103,15 +115,14 @@ def save_features(features: FeatureSet, path: Path) -> None:
     labels_NL = torch.tensor(labels, dtype=torch.int64)
     labels_N_or_NL = labels_NL[:, 0].contiguous() if longest == 1 else labels_NL
     tensors = {name: tensor.contiguous() for name, tensor in features.layers.items()}
-    metadata = {
-        "format": FORMAT,
-        "keys": json.dumps(list(features.keys)),
-        "sources": json.dumps(list(features.sources)),
-        "classes": json.dumps(list(features.classes)),
-        "facts": features.facts.model_dump_json(),
-    }
+    header = _Header(
+        keys=tuple(features.keys),
+        sources=tuple(features.sources),
+        classes=tuple(features.classes),
+        facts=features.facts,
+    )
     with atomic_path(path) as partial:
-        save_file({**tensors, LABELS: labels_N_or_NL}, partial, metadata=metadata)
+        save_file({**tensors, LABELS: labels_N_or_NL}, partial, metadata={ENTRY: header.model_dump_json()})
 
 
 def load_features(path: Path) -> FeatureSet:
@@ -126,35 +137,29 @@ def load_features(path: Path) -> FeatureSet:
     try:
         with safe_open(path, framework="pt") as file:
             strings = file.metadata() or {}
-            if strings.get("format") != FORMAT:
+            if ENTRY not in strings:
                 raise DataError(
                     "E353",
                     f"{path}: a safetensors file, but not of features. `transfer3d features` writes those.",
                 )
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
+        header = _Header.model_validate_json(strings[ENTRY])
         labels = tensors.pop(LABELS)
         labels_NL = labels.reshape(len(labels), -1)
-        features = FeatureSet(
-            keys=_names(strings, "keys"),
-            label_sets=[tuple(label for label in row if label >= 0) for row in labels_NL.tolist()],
-            sources=_names(strings, "sources"),
-            classes=_names(strings, "classes"),
-            layers=dict(sorted(tensors.items())),
-            facts=FeatureFacts.model_validate_json(strings["facts"]),
-        )
-    except (SafetensorError, ValidationError, KeyError, TypeError, ValueError, OSError) as error:
+    except (SafetensorError, ValidationError, KeyError, RuntimeError, OSError) as error:
         reason = str(error).splitlines()[0]
         raise DataError("E353", f"{path}: no features, or damaged ({reason}). Extract them again.") from error
+    features = FeatureSet(
+        keys=header.keys,
+        label_sets=[tuple(label for label in row if label >= 0) for row in labels_NL.tolist()],
+        sources=header.sources,
+        classes=header.classes,
+        layers=dict(sorted(tensors.items())),
+        facts=header.facts,
+    )
     if problem := _problem(features):
         raise DataError("E353", f"{path}: damaged, {problem}. Extract the features again.")
     return features
-
-
-def _names(strings: Mapping[str, str], name: str) -> tuple[str, ...]:
-    names = json.loads(strings[name])
-    if not isinstance(names, list) or not all(isinstance(one, str) for one in names):
-        raise TypeError(f"{name} are no list of names")
-    return tuple(names)
 
 
 def _problem(features: FeatureSet) -> str | None:
