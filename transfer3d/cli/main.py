@@ -30,6 +30,7 @@ from transfer3d.cli import (
     import_,
     inflate,
     info,
+    kernels,
     models,
     order,
     predict,
@@ -130,6 +131,7 @@ app.command()(features.features)
 app.command()(cam.cam)
 app.command()(order.order)
 app.command()(report.report)
+app.command()(kernels.kernels)
 app.command()(synth.synth)
 app.command()(check.check)
 app.command()(shard.shard)
