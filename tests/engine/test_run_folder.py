@@ -4,13 +4,11 @@ import json
 import multiprocessing
 import os
 import signal
-from pathlib import Path
 
 import pytest
 import torch
+from faulty import die_before_disk_step
 
-from transfer3d import files
-from transfer3d.engine import run_folder
 from transfer3d.engine.run_folder import MANIFEST, TENSORS, RunFolder
 from transfer3d.errors import SetupError, UsageError, WeightsError
 
@@ -150,24 +148,6 @@ def _write_until(path, moment):
     """Writes three checkpoints and dies in the third one, before its `moment`-th step on the disk."""
     run = RunFolder(path, resume=False)
     save(run, 1, 2, keep=2)
-    left = [moment]
-
-    def deadly(name, whole):
-        def step(*arguments, **options):
-            left[0] -= 1
-            if left[0] == 0:
-                os.kill(os.getpid(), signal.SIGKILL)
-            return whole(*arguments, **options)
-
-        return step
-
-    for owner, names_ in (
-        (run_folder, ("save_file", "sha256_file", "fsync_folder")),
-        (files, ("fsync_folder",)),
-        (os, ("fsync", "unlink", "rmdir")),
-        (Path, ("mkdir", "replace", "rename", "write_text")),
-    ):
-        for name in names_:
-            setattr(owner, name, deadly(name, getattr(owner, name)))
+    die_before_disk_step(moment)
     save(run, 3, keep=2)
     os._exit(0)
