@@ -54,7 +54,7 @@ def frames(video):
 
 
 def brute_force(count, fps, window_s, stride_s):
-    """Start and end in seconds and the frames shown from then to then, by looking at every frame each time."""
+    """Start and end in seconds, and the frames shown in between, by looking at every frame each time."""
     shown = [number / fps for number in range(count)]
     end_s = count / fps
     spans = []

@@ -181,7 +181,8 @@ def test_two_processes_share_the_videos_and_say_the_same(digits):
     said = []
     for processes in (1, 2):
         done = subprocess.run(
-            [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes),
+            [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node",
+             str(processes),
              "-m", "transfer3d", "predict", "student.safetensors", ".", "--timeline", "--json",
              "--precision", "fp32"],
             cwd=digits, capture_output=True, text=True, check=True, timeout=240,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import pairwise
+from itertools import groupby, pairwise
 
 import torch
 from matplotlib.axes import Axes
@@ -11,13 +11,18 @@ from matplotlib.axes import Axes
 from transfer3d.evaluate.stream import Prediction
 from transfer3d.insight.figures import COLOURS, DASHES
 
+OTHERS = "#999999"
+BAND = (104.0, 8.0)  # bottom and height of the band of leading classes, on the scale of percents
+LETTER = 0.012  # share of the width that a letter of a name needs
+
 
 def draw_timeline(
     axes: Axes, predictions: Sequence[Prediction], classes: Sequence[str], *, title: str
 ) -> None:
-    """Draws the probability of the leading classes over time, one step for each window, around its middle.
+    """Draws the probabilities of the leading classes over time, and a band of which one leads.
 
-    Shown are the classes that lead anywhere, those that lead longest first, as many as there are colours.
+    A window is drawn as a step around its middle. Of the classes that lead anywhere those are drawn that lead
+    longest, as many as there are colours, in the order of their appearance.
 
     Args:
         axes: to draw on.
@@ -26,27 +31,47 @@ def draw_timeline(
         title: of the drawing.
     """
     scores_NK = torch.stack([prediction.scores_K for prediction in predictions])
-    leads_K = torch.bincount(scores_NK.argmax(1), minlength=scores_NK.shape[1])
-    shown = [k for k in leads_K.argsort(descending=True, stable=True).tolist() if leads_K[k]][: len(COLOURS)]
+    leaders = scores_NK.argmax(1).tolist()
     middles = [(prediction.start + prediction.end) / 2 for prediction in predictions]
-    edges = [
-        predictions[0].start,
-        *((a + b) / 2 for a, b in pairwise(middles)),
-        predictions[-1].end,
-    ]
-    for number, k in enumerate(shown):
+    edges = [predictions[0].start, *((a + b) / 2 for a, b in pairwise(middles)), predictions[-1].end]
+    appearing = list(dict.fromkeys(leaders))
+    longest = sorted(appearing, key=leaders.count, reverse=True)[: len(COLOURS)]
+    shown = [k for k in appearing if k in longest]
+    for k, colour, dash in zip(shown, COLOURS, DASHES, strict=False):
+        heights = (100 * scores_NK[:, k]).tolist()
         axes.stairs(
-            (100 * scores_NK[:, k]).tolist(), edges, baseline=None, label=classes[k], linewidth=1.8,
-            color=COLOURS[number], linestyle=DASHES[number],
-        )  # fmt: skip
+            heights, edges, baseline=None, label=classes[k], linewidth=1.8, color=colour, linestyle=dash
+        )
+    _draw_band(axes, leaders, edges, classes, dict(zip(shown, COLOURS, strict=False)))
     axes.set_title(title, loc="left", fontsize=10)
     axes.set_xlabel("time in the video, seconds")
     axes.set_ylabel("probability, %")
     axes.set_xlim(edges[0], edges[-1])
-    axes.set_ylim(0, 102)
-    left_out = int((leads_K > 0).sum()) - len(shown)
-    more = f"most likely class\n({left_out} others lead for shorter)" if left_out else "most likely class"
+    axes.set_ylim(-1, sum(BAND) + 1)
+    axes.set_yticks(range(0, 101, 20))
+    others = len(appearing) - len(shown)
     axes.legend(
-        title=more, frameon=False, fontsize=9, loc="upper left", bbox_to_anchor=(1.0, 1.0), alignment="left"
-    )
+        title=f"most likely class\n(grey: {others} others)" if others else "most likely class",
+        frameon=False, fontsize=9, loc="upper left", bbox_to_anchor=(1.0, 1.0), alignment="left",
+    )  # fmt: skip
     axes.spines[["top", "right"]].set_visible(False)
+
+
+def _draw_band(
+    axes: Axes,
+    leaders: Sequence[int],
+    edges: Sequence[float],
+    classes: Sequence[str],
+    colours: dict[int, str],
+) -> None:
+    """Draws a bar for each stretch of time with one leading class, and its name where there is room."""
+    bottom, height = BAND
+    for k, group in groupby(range(len(leaders)), key=leaders.__getitem__):
+        windows = list(group)
+        start, end = edges[windows[0]], edges[windows[-1] + 1]
+        axes.broken_barh([(start, end - start)], BAND, facecolors=colours.get(k, OTHERS), edgecolor="white")
+        if end - start >= LETTER * len(classes[k]) * (edges[-1] - edges[0]):
+            axes.text(
+                (start + end) / 2, bottom + height / 2, classes[k], ha="center", va="center", fontsize=8,
+                color="white", fontweight="bold", clip_on=True,
+            )  # fmt: skip
