@@ -26,6 +26,7 @@ def folder(tmp_path_factory):
     write_numbered(root / "videos" / "a.mp4", 100)
     write_numbered(root / "videos" / "deeper" / "b.mp4", 50)
     (root / "videos" / "notes.mp4").write_text("no video")
+    (root / "empty").mkdir()
     noise = np.random.default_rng(0).integers(0, 256, (60, 64, 64, 3), np.uint8)
     data = bytearray(encode(noise))
     middle = len(data) // 2
@@ -95,6 +96,7 @@ def test_a_picture_is_drawn(run, tmp_path, name):
     [
         (["nowhere.mp4"], 2, "nowhere.mp4 is not there"),
         (["videos/notes.mp4"], 3, "notes.mp4"),
+        (["empty"], 3, "empty: no videos"),
         (["damaged.mp4"], 3, "damaged.mp4"),
         (["videos", "--window", "2"], 2, "belong to --timeline"),
         (["videos/a.mp4", "--timeline", "--window", "0"], 2, "--window 0.0"),

@@ -8,7 +8,7 @@ from pathlib import Path
 from transfer3d.data.folder import FolderVideos, class_folders, videos_under
 from transfer3d.data.foreign import expand, index_foreign
 from transfer3d.data.remote import HttpStore
-from transfer3d.data.shards import INDEX, FolderStore, Index, ShardVideos, Store, read_index
+from transfer3d.data.shards import INDEX, SUFFIXES, FolderStore, Index, ShardVideos, Store, read_index
 from transfer3d.data.videoset import VideoSet
 from transfer3d.errors import DataError, UsageError
 
@@ -66,6 +66,8 @@ def open_files(paths: Sequence[str | Path]) -> VideoSet:
         if not path.exists():
             raise UsageError("E212", f"{path} is not there. Give video files or folders of them.")
         files += videos_under(path) if path.is_dir() else [path]
+    if not files:
+        raise DataError("E313", f"{', '.join(map(str, paths))}: no videos. They end in {', '.join(SUFFIXES)}.")
     once = list(dict.fromkeys(files))
     return FolderVideos(Path(), once, [None] * len(once), ())
 
