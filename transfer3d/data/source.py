@@ -67,7 +67,9 @@ def open_files(paths: Sequence[str | Path]) -> VideoSet:
             raise UsageError("E212", f"{path} is not there. Give video files or folders of them.")
         files += videos_under(path) if path.is_dir() else [path]
     if not files:
-        raise DataError("E313", f"{', '.join(map(str, paths))}: no videos. They end in {', '.join(SUFFIXES)}.")
+        raise DataError(
+            "E313", f"{', '.join(map(str, paths))}: no videos. They end in {', '.join(SUFFIXES)}."
+        )
     once = list(dict.fromkeys(files))
     return FolderVideos(Path(), once, [None] * len(once), ())
 
