@@ -5,21 +5,40 @@ from typing import Annotated
 
 import typer
 
+from transfer3d.cli import options
 from transfer3d.cli.output import out as stdout
+from transfer3d.cli.output import print_json, progress_console
 
 
 def report(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder, finished or not.")],
-    out: Annotated[
-        Path | None, typer.Option("-o", "--out", help="HTML file. Default: RUN/report.html.")
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders, finished or not.")],
+    data: Annotated[
+        str | None, typer.Option(help="Videos to look at. Default: those that the run was trained on.")
     ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("-o", "--out", help="HTML file. Default: RUN/report.html; of several, comparison.html."),
+    ] = None,
+    videos: Annotated[
+        int, typer.Option(min=0, help="How many videos of each run are looked at, at most; 0 = none.")
+    ] = 500,
+    precision: options.Precision = None,
+    workers: options.Workers = None,
+    json: options.Json = False,
 ) -> None:
-    """Write a run's page: one HTML file that needs nothing else, for a browser or a phone.
+    """Write a run's page, or lay several runs side by side: one HTML file that needs nothing else.
 
     Example: `transfer3d report runs/tuned`
     """
-    from transfer3d.engine.distributed import is_main_process
-    from transfer3d.run.report import quick_report
+    from transfer3d.run.report import ReportOptions, compare_runs, report_run
 
-    if is_main_process():
-        stdout().print(f"wrote {quick_report(run, out)}")
+    wanted = ReportOptions(data=data, videos=videos, precision=precision or "auto", workers=workers or 0)
+    console = progress_console()
+    if len(runs) == 1:
+        written = report_run(runs[0], out, wanted, console=console)
+    else:
+        written = compare_runs(runs, out, wanted, console=console)
+    if json:
+        print_json(written.to_dict())
+    else:
+        stdout().print(f"wrote {written.page}", markup=False)

@@ -92,12 +92,14 @@ def write_report(facts: DemoFacts, html: Path, picture: Path) -> None:
     figures.draw_bars(bars.subplots(), accuracies, chance=chance, label="test accuracy (top-1), %")
     header = ("student", "top-1", "digit", "motion", "top-5", "starts from")
     best = facts.best
-    tested = Evaluation(metrics=best.report, classes=facts.classes, split="test", source=facts.setting)
+    tested = Evaluation(
+        metrics=best.report, classes=facts.classes, split="test", source=facts.setting, data=""
+    )
     sections = [
         Section(
             "Result",
             [
-                page.table(header, table_rows(facts)),
+                page.table(header, table_rows(facts), numbers=(1, 2, 3, 4)),
                 page.svg_figure(figures.to_svg(bars), "Test accuracy by starting point."),
             ],
             f"Test videos of drawings that no training video shows. {facts.setting}",

@@ -97,14 +97,18 @@ def film_strip(clip_CTHW: np.ndarray, *, frames: int = 8, height: int = 96) -> b
     Args:
         clip_CTHW: uint8, 3 channels.
         frames: how many are shown at most.
-        height: pixels of the strip; frames are enlarged without smoothing.
+        height: pixels of the strip, nearly: small frames are enlarged by a whole number without smoothing,
+            large ones are made smaller.
     """
     from PIL import Image
 
-    total = clip_CTHW.shape[1]
+    _, total, tall, wide = clip_CTHW.shape
     chosen = np.unique(np.linspace(0, total - 1, min(frames, total)).round().astype(int))
-    factor = max(round(height / clip_CTHW.shape[2]), 1)
-    pictures = [clip_CTHW[:, t].transpose(1, 2, 0).repeat(factor, 0).repeat(factor, 1) for t in chosen]
+    factor = max(round(height / tall), 1)
+    size = (round(wide * height / tall), height) if tall > height else (factor * wide, factor * tall)
+    smoothing = Image.Resampling.BOX if tall > height else Image.Resampling.NEAREST
+    images = [Image.fromarray(clip_CTHW[:, t].transpose(1, 2, 0)) for t in chosen]
+    pictures = [np.asarray(image.resize(size, smoothing)) for image in images]
     gap = np.full((pictures[0].shape[0], 2, 3), 255, dtype=np.uint8)
     row = [part for picture in pictures for part in (picture, gap)][:-1]
     buffer = io.BytesIO()

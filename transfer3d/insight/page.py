@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from html import escape
 
@@ -87,16 +87,18 @@ def tiles(rows: Sequence[tuple[str, str, str]]) -> str:
     return f'<div class="tiles">{"".join(cells)}</div>'
 
 
-def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Returns a table; columns of nothing but numbers stand at the right, with or without a unit."""
-    kinds = [' class="number"' if _are_numbers([row[i] for row in rows]) else "" for i in range(len(header))]
+def table(header: Sequence[str], rows: Sequence[Sequence[str]], *, numbers: Collection[int] = ()) -> str:
+    """Returns a table.
+
+    Args:
+        header: names of the columns.
+        rows: their cells.
+        numbers: which columns, from 0, stand at the right.
+    """
+    kinds = [' class="number"' if column in numbers else "" for column in range(len(header))]
     head = "".join(f"<th{kind}>{escape(cell)}</th>" for cell, kind in zip(header, kinds, strict=True))
     body = "".join(f"<tr>{_cells(row, kinds)}</tr>" for row in rows)
     return f'<div class="wide"><table><tr>{head}</tr>{body}</table></div>'
-
-
-def _are_numbers(column: Sequence[str]) -> bool:
-    return all(cell.lstrip("+-")[:1].isdigit() for cell in column if cell)
 
 
 def _cells(row: Sequence[str], kinds: Sequence[str]) -> str:

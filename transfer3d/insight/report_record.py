@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from transfer3d.evaluate.scores import Scores
 from transfer3d.models.checkpoint import CheckpointFacts
 
 Log = Sequence[Mapping[str, Any]]
@@ -45,12 +46,16 @@ class Evaluation:
         classes: names, by label.
         split: of the data.
         source: in words: which videos, which views, by which file.
+        data: digest of the set that the videos are of.
+        right: whether each video was told right, by key; empty where that is not known.
     """
 
     metrics: Mapping[str, Any]
     classes: Sequence[str]
     split: str
     source: str
+    data: str
+    right: Mapping[str, bool] = field(default_factory=dict)
 
     @property
     def videos(self) -> int:
@@ -120,3 +125,10 @@ class RunRecord:
 def curve(log: Log, split: str, name: str) -> list[tuple[float, float]]:
     """Returns (step, value) of one metric of a log."""
     return [(row["step"], row[name]) for row in log if row["split"] == split and name in row]
+
+
+def told_right(scores: Scores) -> dict[str, bool]:
+    """Returns whether the highest score of each video is of one of its classes, by key."""
+    guesses = scores.videos_NK.argmax(1).tolist()
+    rows = zip(scores.keys, scores.label_sets, guesses, strict=True)
+    return {key: guess in labels for key, labels, guess in rows}

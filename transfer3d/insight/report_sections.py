@@ -8,86 +8,39 @@ from typing import Any
 from transfer3d.insight import figures, page
 from transfer3d.insight.page import Section
 from transfer3d.insight.report_curves import curves
+from transfer3d.insight.report_final import final_numbers
 from transfer3d.insight.report_numbers import class_results, interval, most_confused, percent
-from transfer3d.insight.report_record import Change, Evaluation, Facts, Link, RunRecord
+from transfer3d.insight.report_record import Change, Evaluation, Link, RunRecord
 from transfer3d.transfer.health import alarms
 
 MOST_CLASSES = 48
 """Of a confusion matrix whose labels can be read."""
 EXTREMES = 5
 """How many of the best and of the worst classes are listed."""
-NUMBERS = {
-    "video_top1": "top-1",
-    "video_top3": "top-3",
-    "video_top5": "top-5",
-    "video_hit1": "hit@1",
-    "video_hit5": "hit@5",
-}
-"""Shares of videos, which have an interval."""
-MEANS = {"mean_class_accuracy": "mean over classes", "mean_ap": "mean average precision"}
-TRAINING = {
-    "clip_accuracy": "training clips told right",
-    "balanced_accuracy": "pairs told right, balanced (chance 50 %)",
-    "matched_accuracy": "matched pairs told right",
-    "mismatched_accuracy": "mismatched pairs told right",
-    "shuffled_accuracy": "pairs told right with other videos' clips (chance 50 %)",
-    "recall_at_1": "recall@1 within a batch",
-    "recall_at_5": "recall@5 within a batch",
-}
 WILSON = (
     "Intervals are Wilson's, 95 %, over videos: what other videos of the same kind could have given. They "
     "say nothing of what another seed would give."
 )
 
 
-def strip(name: str, png: bytes) -> str:
-    """Returns a film strip under its name; time runs to the right."""
-    return page.png_figure(png, name)
-
-
-def number_rows(record: RunRecord) -> list[tuple[str, str, str, str]]:
-    """Returns what, value, interval and number of videos of every final number of a run."""
-    rows: list[tuple[str, str, str, str]] = []
-    if found := record.evaluation:
-        for key, name in (NUMBERS | MEANS).items():
-            if key in found.metrics:
-                value = found.metrics[key]
-                between = interval(value, found.videos) if key in NUMBERS else ""
-                rows.append((f"{found.split}, {name}", percent(value), between, str(found.videos)))
-    run = record.last
-    scores = [row["video_top1"] for row in run.rows("val") if "video_top1" in row]
-    videos = str(run.validated or "")
-    if scores:
-        rows.append(("val, top-1, last", percent(scores[-1]), interval(scores[-1], run.validated), videos))
-    if len(scores) > 1:
-        best = max(scores)
-        what = f"val, top-1, best of {len(scores)} (chosen, so too high)"
-        rows.append((what, percent(best), interval(best, run.validated), videos))
-    final = run.final("train")
-    rows += [(what, percent(final[key]), "", "") for key, what in TRAINING.items() if key in final]
-    if "feature_directions" in final:
-        rows.append(("directions of the features", f"{final['feature_directions']:.1f}", "", ""))
-    if "loss" in final:
-        rows.append(("training loss", f"{final['loss']:.4g}", "", ""))
-    return rows
-
-
 def headline(record: RunRecord) -> str:
     """Returns the numbers that matter most, as tiles."""
-    found = []
-    for what, value, between, _ in number_rows(record)[:3]:
-        found.append((value, what, between))
+    shown = [number for number in final_numbers(record) if number.leads][:4]
     run = record.last
     planned = run.recipe.get("max_steps")
     state = "finished" if record.finished else "not finished"
-    found.append((f"{run.steps:,}", "steps", f"of {planned:,}, {state}" if planned else state))
-    return page.tiles(found)
+    steps = (f"{run.steps:,}", "steps", f"of {planned:,}, {state}" if planned else state)
+    return page.tiles([*((number.text, number.what, number.between) for number in shown), steps])
 
 
 def numbers_section(record: RunRecord) -> Section:
     """Returns all final numbers with their intervals, and what to look at before believing them."""
-    rows = number_rows(record)
-    parts = [page.table(("number", "value", "95 % interval", "videos"), rows)] if rows else []
+    rows = [
+        (number.what, number.text, number.between, str(number.videos or ""))
+        for number in final_numbers(record)
+    ]
+    header = ("number", "value", "95 % interval", "videos")
+    parts = [page.table(header, rows, numbers=(1, 2, 3))] if rows else []
     parts += [page.paragraph(f"Look at this: {alarm}") for alarm in alarms(record.last.final("train"))]
     if record.evaluation:
         parts.append(page.paragraph(f"{record.evaluation.split}: {record.evaluation.source}."))
@@ -124,9 +77,11 @@ def stages_section(record: RunRecord) -> Section:
     for name, run in record.stages.items():
         state = "finished" if run.finished else "not finished"
         student = str(run.recipe.get("student") or "")
-        numbers = "; ".join(f"{what} {value}" for what, value, _, _ in number_rows(run)[:2])
+        numbers = "; ".join(f"{number.what} {number.text}" for number in final_numbers(run) if number.leads)
         rows.append((name, run.recipe["task"], student, f"{run.steps:,}", state, numbers))
-    return Section("Stages", [page.table(("stage", "task", "student", "steps", "", "numbers"), rows)])
+    return Section(
+        "Stages", [page.table(("stage", "task", "student", "steps", "", "numbers"), rows, numbers=(3,))]
+    )
 
 
 def environment_section(record: RunRecord) -> Section:
@@ -193,7 +148,10 @@ def confusion_section(found: Evaluation, *, title: str = "Confusion") -> Section
     pairs = most_confused(confusion, found.classes, most=10 if count <= MOST_CLASSES else 25)
     rows = [(pair.true, pair.taken_for, f"{pair.count} of {pair.of}") for pair in pairs]
     if rows:
-        parts += [page.heading("Most confused"), page.table(("true class", "taken for", "videos"), rows)]
+        parts += [
+            page.heading("Most confused"),
+            page.table(("true class", "taken for", "videos"), rows, numbers=(2,)),
+        ]
     else:
         parts.append(page.paragraph("No video was taken for another class."))
     note = (
@@ -219,7 +177,10 @@ def classes_section(found: Evaluation, strips: Mapping[str, str], note: str = ""
         rows = [
             (r.name, percent(r.share), interval(r.share, r.count), f"{r.right} of {r.count}") for r in some
         ]
-        parts += [page.heading(title), page.table(("class", "right", "95 % interval", "videos"), rows)]
+        parts += [
+            page.heading(title),
+            page.table(("class", "right", "95 % interval", "videos"), rows, numbers=(1, 2, 3)),
+        ]
         parts += [strips[r.name] for r in some if r.name in strips]
     return Section("Best and worst classes", parts, note)
 
@@ -229,8 +190,3 @@ def extremes(results: Sequence[Any]) -> tuple[list[Any], list[Any]]:
     each = min(EXTREMES, max(len(results) // 2, 1))
     worst = list(reversed(results[each:][-each:]))
     return list(results[:each]), worst
-
-
-def facts_of(values: Mapping[str, Any]) -> Facts:
-    """Returns values as text; those that are not known are left out."""
-    return [(name, str(value)) for name, value in values.items() if value is not None]

@@ -2,21 +2,205 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
-from transfer3d.files import write_text
+from accelerate import PartialState
+from rich.console import Console
+
+from transfer3d.data.source import open_videos
+from transfer3d.data.subset import share_of, split_off
+from transfer3d.data.videoset import VideoSet
+from transfer3d.engine.distributed import make_accelerator
+from transfer3d.errors import DataError, Transfer3dError, UsageError
+from transfer3d.evaluate.metrics import video_metrics
+from transfer3d.files import refuse_unwritable, write_text
+from transfer3d.insight.report_compare import comparison_page
+from transfer3d.insight.report_final import final_numbers
+from transfer3d.insight.report_look import Look, look_at
+from transfer3d.insight.report_record import Evaluation, RunRecord, told_right
 from transfer3d.insight.report_run import run_page
-from transfer3d.run.report_folder import read_run
+from transfer3d.insight.report_videos import seen_sections
+from transfer3d.models.checkpoint import load
+from transfer3d.run.builtin_data import CACHE
+from transfer3d.run.report_folder import MODEL, differing_keys, read_run
+from transfer3d.run.session import resolve_precision
 
-REPORT = "report.html"
+REPORT, COMPARISON = "report.html", "comparison.html"
+MOST_VIDEOS = 500
 
 
-def quick_report(path: Path, out: Path | None = None) -> Path:
-    """Writes the page of a run from what lies in its folder, without a look at any video.
+@dataclass(frozen=True, kw_only=True)
+class ReportOptions:
+    """What a report looks at besides the run folder.
+
+    Attributes:
+        data: the videos; None = those that the run was trained on.
+        videos: how many are looked at, at most; 0 = none.
+        precision: "auto", "bf16" or "fp32".
+        workers: decoding processes.
+    """
+
+    data: str | None = None
+    videos: int = MOST_VIDEOS
+    precision: str = "auto"
+    workers: int = 0
+
+
+@dataclass(frozen=True)
+class Written:
+    """A page, and the runs that it shows."""
+
+    page: Path
+    records: Sequence[RunRecord]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the JSON form."""
+        return {"report": str(self.page), "runs": [_facts(record) for record in self.records]}
+
+
+def _facts(record: RunRecord) -> dict[str, Any]:
+    numbers = [number.to_dict() for number in final_numbers(record)]
+    facts = {"run": record.name, "task": record.task, "steps": record.last.steps}
+    return {**facts, "finished": record.finished, "numbers": numbers}
+
+
+def quick_report(path: Path) -> Path:
+    """Writes `report.html` into a run folder from what lies in it, without a look at any video.
 
     Returns:
         The page.
     """
-    page = out or path / REPORT
+    page = path / REPORT
     write_text(page, run_page(read_run(path)))
     return page
+
+
+def report_run(path: Path, out: Path | None, options: ReportOptions, *, console: Console) -> Written:
+    """Writes the page of a run.
+
+    Args:
+        path: run folder.
+        out: the page; None = `report.html` in the run folder.
+        options: see there.
+        console: for progress.
+
+    Raises:
+        UsageError: the folder holds no run, the page would be a folder, or the data that was named is not
+            there.
+        DataError: the run's log is damaged, or the data that was named.
+        WeightsError: the run's checkpoint is damaged.
+        SetupError: the page cannot be written.
+    """
+    page = _claim(out or path / REPORT)
+    record = read_run(path)
+    look, note = _look_if_possible(record, path / MODEL, options, console)
+    record = _evaluated(record, look)
+    sections = seen_sections(look, record.evaluation) if look else []
+    write_text(page, run_page(record, sections, note))
+    return Written(page, [record])
+
+
+def compare_runs(
+    paths: Sequence[Path], out: Path | None, options: ReportOptions, *, console: Console
+) -> Written:
+    """Writes a page that lays several runs side by side.
+
+    Args:
+        paths: run folders.
+        out: the page; None = `comparison.html` in the current folder.
+        options: see there; the videos of each run are looked at, but not shown.
+        console: for progress.
+
+    Raises:
+        UsageError, DataError, WeightsError, SetupError: see `report_run`; and a run that is named twice.
+    """
+    page = _claim(out or Path(COMPARISON))
+    if twice := [path for path, count in Counter(paths).items() if count > 1]:
+        raise UsageError("E228", f"{twice[0]} is named twice. Name each run once.")
+    records = [read_run(path) for path in paths]
+    for number, path in enumerate(paths):
+        look, _ = _look_if_possible(records[number], path / MODEL, options, console)
+        records[number] = _evaluated(records[number], look)
+    write_text(page, comparison_page(records, differing_keys(records)))
+    return Written(page, records)
+
+
+def _claim(page: Path) -> Path:
+    if PartialState().num_processes > 1:
+        raise UsageError("E217", "a report is made in one process. Start it without a launcher.")
+    if page.is_dir():
+        raise UsageError("E218", f"{page} is a folder. Name an HTML file with -o.")
+    refuse_unwritable(page)
+    return page
+
+
+def _look_if_possible(
+    record: RunRecord, model: Path, options: ReportOptions, console: Console
+) -> tuple[Look | None, str]:
+    """Looks at videos; says why, where that is not possible."""
+    if options.videos == 0:
+        return None, "No video was looked at for this page."
+    if record.checkpoint is None:
+        return None, "No video was looked at: there is no checkpoint yet."
+    try:
+        look = _look(record, model, options, console)
+    except Transfer3dError as error:
+        if options.data is not None:
+            raise
+        return None, f"No video was looked at, so pictures of them are missing: {error}"
+    return look, f"For this page {len(look.videos):,} videos of the split {look.split} were looked at."
+
+
+def _evaluated(record: RunRecord, look: Look | None) -> RunRecord:
+    """Returns the record with an evaluation: its own, or else what the look gave."""
+    if record.evaluation or look is None or look.scores is None:
+        return record
+    found = Evaluation(
+        metrics=video_metrics(look.scores, look.videos.classes),
+        classes=look.videos.classes,
+        split=look.split,
+        source=f"{len(look.videos):,} videos, the centre of each, scored for this page",
+        data=look.data,
+        right=told_right(look.scores),
+    )
+    return replace(record, evaluation=found)
+
+
+def _look(record: RunRecord, model: Path, options: ReportOptions, console: Console) -> Look:
+    student = load(model)
+    place = options.data or record.last.recipe["data"] or str(Path.home() / CACHE)
+    videos, split = unseen_videos(place, record)
+    assert record.checkpoint is not None
+    names = record.checkpoint.class_names
+    if names and list(videos.classes) != names:
+        raise DataError(
+            "E311", f"{place}: its {len(videos.classes)} classes are not the {len(names)} of the checkpoint."
+        )
+    some = share_of(videos, min(options.videos / len(videos), 1.0), seed=record.last.recipe["seed"])
+    accelerator = make_accelerator(resolve_precision(options.precision))
+    look = look_at(student, some, split, videos.digest, accelerator, workers=options.workers, console=console)
+    accelerator.end_training()
+    return look
+
+
+def unseen_videos(place: str, record: RunRecord) -> tuple[VideoSet, str]:
+    """Returns the videos that say most of a run, and what they are: test, else val, else what was held out.
+
+    Where a student has no classes, videos need none.
+    """
+    for split in ("test", "val"):
+        try:
+            return open_videos(place, split=split, labelled=True), split
+        except UsageError:
+            continue
+    recipe = record.last.recipe
+    if record.task == "correspond":
+        return open_videos(place, split=None, labelled=False), "seen in training"
+    whole = open_videos(place, split="train", labelled=True)
+    if recipe["val_share"]:
+        return split_off(whole, recipe["val_share"], seed=recipe["seed"])[1], "held out from training"
+    return whole, "seen in training"

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from transfer3d.errors import DataError, UsageError
+from transfer3d.errors import DataError, Transfer3dError, UsageError
+from transfer3d.evaluate.scores import load_scores
 from transfer3d.files import sha256_file
 from transfer3d.insight.report_chain import chain_of
-from transfer3d.insight.report_record import Change, Evaluation, RunRecord
+from transfer3d.insight.report_record import Change, Evaluation, RunRecord, told_right
 from transfer3d.models.checkpoint import read_metadata
 from transfer3d.recipes.load import dump, list_recipes, load_recipe
 from transfer3d.recipes.schema import Recipe
@@ -119,8 +120,18 @@ def find_evaluation(path: Path) -> Evaluation | None:
             split=report["split"],
             source=f"{report['scored']} videos of {report['data']}, protocol {report['protocol']['name']}, "
             f"{views:.3g} views each, as `transfer3d evaluate` wrote them to {file.name}",
+            data=report["data_digest"],
+            right=_told_right(file),
         )
     return None
+
+
+def _told_right(report: Path) -> dict[str, bool]:
+    """Returns whether each video of a report was told right; nothing where its scores are not beside it."""
+    try:
+        return told_right(load_scores(report)[0])
+    except Transfer3dError:
+        return {}
 
 
 def nearest_recipe(recipe: Recipe) -> tuple[str, list[Change]]:
@@ -138,6 +149,14 @@ def nearest_recipe(recipe: Recipe) -> tuple[str, list[Change]]:
             best, fewest = name, len(keys)
             changes = [Change(key, _shown(theirs.get(key)), _shown(own.get(key))) for key in keys]
     return best, changes
+
+
+def differing_keys(records: Sequence[RunRecord]) -> list[tuple[str, ...]]:
+    """Returns every key of the recipes in which runs differ, with the value of each run."""
+    tables = [dict(_flat(record.recipe)) for record in records]
+    keys = dict.fromkeys(key for table in tables for key in table)
+    rows = [(key, *(_shown(table.get(key)) for table in tables)) for key in keys]
+    return [row for row in rows if len(set(row[1:])) > 1]
 
 
 def _flat(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from transfer3d.engine.distributed import on_main
+from transfer3d.engine.distributed import is_main_process, on_main
 from transfer3d.errors import UsageError
 from transfer3d.files import atomic_path, write_text
 from transfer3d.models.checkpoint import read_metadata
@@ -17,6 +17,7 @@ from transfer3d.recipes.load import dump, load_recipe, stages_of
 from transfer3d.recipes.schema import Recipe
 from transfer3d.run.correspond import correspond
 from transfer3d.run.finetune import finetune
+from transfer3d.run.report import quick_report
 from transfer3d.run.session import Session, open_session
 from transfer3d.run.validate import check_recipe
 
@@ -27,7 +28,7 @@ MODEL = "model.safetensors"
 def train(
     recipe: Recipe, task: str, *, out: Path | None, resume: bool = False, console: Console | None = None
 ) -> Path:
-    """Runs the recipe and returns the run folder.
+    """Runs the recipe, writes `report.html` and returns the run folder.
 
     The stages of a recipe are runs of their own, in folders of their own within the run folder: each resumes
     as any run does, and the last one's student is copied to the run folder.
@@ -43,6 +44,15 @@ def train(
         UsageError: the recipe is for another task, or lacks what its task needs, in any of its stages.
     """
     recipe.expect_task(task)
+    console = console or Console(stderr=True)
+    done_before = out is not None and (out / "finished.json").exists()
+    path = _train(recipe, task, out=out, resume=resume, console=console)
+    if is_main_process() and not done_before:
+        console.print(f"the run's page -> {quick_report(path)}", highlight=False, soft_wrap=True)
+    return path
+
+
+def _train(recipe: Recipe, task: str, *, out: Path | None, resume: bool, console: Console) -> Path:
     if not recipe.stages:
         return TASKS[task](recipe, out=out, resume=resume, console=console)
     if not resume:

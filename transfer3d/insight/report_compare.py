@@ -1,0 +1,133 @@
+"""The page that lays several runs side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from transfer3d.insight import page
+from transfer3d.insight.page import Section
+from transfer3d.insight.report_curves import overlaid
+from transfer3d.insight.report_final import final_numbers
+from transfer3d.insight.report_numbers import class_results, paired_difference, percent
+from transfer3d.insight.report_record import RunRecord
+from transfer3d.insight.report_sections import WILSON
+
+MOST_CLASSES = 10
+"""Classes that are shown at either end of the differences."""
+
+
+INTERVAL = "\u2003" + "95 % interval"
+"""Of the number above it."""
+
+
+def comparison_page(records: Sequence[RunRecord], differences: Sequence[tuple[str, ...]]) -> str:
+    """Returns the page of several runs.
+
+    Args:
+        records: at least two, with different names.
+        differences: keys in which the recipes differ, each with the value of every run.
+    """
+    names = [record.name for record in records]
+    tasks = dict.fromkeys(record.task for record in records)
+    recipes = (
+        page.table(("key", *names), differences) if differences else page.paragraph("They are the same.")
+    )
+    curves = [overlaid({r.name: r.last.log for r in records if r.task == task}) for task in tasks]
+    sections = [
+        numbers_section(records),
+        *pairs_sections(records),
+        Section("Recipes", [recipes], "Keys in which the runs differ."),
+        Section("Curves", curves, "Of runs with the same task; what no two of them logged is left out."),
+        classes_section(records),
+    ]
+    return page.page("Comparison of runs", " · ".join(names), sections)
+
+
+def numbers_section(records: Sequence[RunRecord]) -> Section:
+    """Returns a row for each final number, with a column for each run."""
+    found = [{number.what: number for number in final_numbers(record)} for record in records]
+    rows: list[tuple[str, ...]] = [
+        ("task", *(record.task for record in records)),
+        ("student", *(_student(record) for record in records)),
+        (
+            "steps",
+            *(f"{record.last.steps:,}{'' if record.finished else ', not finished'}" for record in records),
+        ),
+        ("training videos, digest", *(_digest(record) for record in records)),
+    ]
+    for what in dict.fromkeys(what for numbers in found for what in numbers):
+        cells = [numbers.get(what) for numbers in found]
+        rows.append((what, *(cell.text if cell else "" for cell in cells)))
+        if any(cell and cell.between for cell in cells):
+            rows.append((INTERVAL, *(cell.between if cell else "" for cell in cells)))
+    tested = {(record.evaluation.split, record.evaluation.source) for record in records if record.evaluation}
+    note = [page.paragraph(f"{split}: {source}.") for split, source in sorted(tested)]
+    header = ("", *(record.name for record in records))
+    return Section("Numbers", [page.table(header, rows, numbers=range(1, len(header))), *note], WILSON)
+
+
+def pairs_sections(records: Sequence[RunRecord]) -> list[Section]:
+    """Returns how each run differs from the first, video by video; nothing where they share no videos."""
+    base, *others = records
+    rows = []
+    for other in others:
+        if not base.evaluation or not other.evaluation or base.evaluation.data != other.evaluation.data:
+            continue
+        first, second = base.evaluation.right, other.evaluation.right
+        both = [key for key in first if key in second]
+        if not both:
+            continue
+        gained = sum(second[key] and not first[key] for key in both)
+        lost = sum(first[key] and not second[key] for key in both)
+        difference, low, high = paired_difference(gained, lost, len(both))
+        between = f"{100 * low:+.1f} to {100 * high:+.1f}"
+        rows.append((other.name, f"{100 * difference:+.1f}", between, str(gained), str(lost), str(len(both))))
+    header = ("run", "difference, points", "95 % interval", "only it right", "only the first right", "videos")
+    note = (
+        f"Top-1 against {base.name}, on the same videos. The intervals are those of matched pairs (Agresti "
+        "and Min 2005), so they say more than the runs' own ones. One that holds 0 shows no difference."
+    )
+    return [Section("Video by video", [page.table(header, rows, numbers=range(1, 6))], note)] if rows else []
+
+
+def _student(record: RunRecord) -> str:
+    checkpoint = record.last.checkpoint
+    return checkpoint.model if checkpoint else str(record.last.recipe["student"])
+
+
+def _digest(record: RunRecord) -> str:
+    checkpoint = record.last.checkpoint
+    return str(checkpoint.provenance.get("data_digest", ""))[:12] if checkpoint else ""
+
+
+def classes_section(records: Sequence[RunRecord]) -> Section:
+    """Returns the classes that the last run tells much better or much worse than the first."""
+    tested = [record for record in records if record.evaluation and "confusion" in record.evaluation.metrics]
+    title = "Classes"
+    if len(tested) < 2:
+        return Section(title, [], "Fewer than two of the runs have an evaluation with classes.")
+    shares = []
+    for record in tested:
+        assert record.evaluation is not None
+        results = class_results(record.evaluation.metrics["confusion"], record.evaluation.classes)
+        shares.append({result.name: result.share for result in results})
+    both = [name for name in shares[0] if all(name in other for other in shares)]
+    if not both:
+        return Section(title, [], "The runs were tested on different classes.")
+    gain = {name: shares[-1][name] - shares[0][name] for name in both}
+    order = sorted(both, key=lambda name: (-gain[name], name))
+    rows = [(name, *(percent(share[name]) for share in shares), f"{100 * gain[name]:+.1f}") for name in order]
+    header = ("class", *(record.name for record in tested), "difference, points")
+    numbers = range(1, len(header))
+    parts = [page.table(header, rows, numbers=numbers)]
+    if len(rows) > 2 * MOST_CLASSES:
+        parts = [
+            page.heading("Gained most"),
+            page.table(header, rows[:MOST_CLASSES], numbers=numbers),
+            page.heading("Lost most"),
+            page.table(header, rows[: -MOST_CLASSES - 1 : -1], numbers=numbers),
+            page.folded(f"All {len(rows)} classes", parts[0]),
+        ]
+    return Section(
+        title, parts, f"Videos told right; the difference is {tested[-1].name} minus {tested[0].name}."
+    )

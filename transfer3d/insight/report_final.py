@@ -1,0 +1,94 @@
+"""The final numbers of a run: of evaluation, validation and training, with an interval where there is one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from transfer3d.insight.report_numbers import interval, percent, wilson
+from transfer3d.insight.report_record import RunRecord
+
+SHARES = {
+    "video_top1": "top-1",
+    "video_top3": "top-3",
+    "video_top5": "top-5",
+    "video_hit1": "hit@1",
+    "video_hit5": "hit@5",
+}
+"""Shares of videos."""
+MEANS = {"mean_class_accuracy": "mean over classes", "mean_ap": "mean average precision"}
+TRAINING = {
+    "balanced_accuracy": "pairs told right, balanced (chance 50 %)",
+    "matched_accuracy": "matched pairs told right",
+    "mismatched_accuracy": "mismatched pairs told right",
+    "shuffled_accuracy": "pairs told right with other videos' clips (chance 50 %)",
+    "recall_at_1": "recall@1 within a batch",
+    "recall_at_5": "recall@5 within a batch",
+    "clip_accuracy": "training clips told right",
+}
+LEADING = {"video_top1", "video_top5", "video_hit1", "balanced_accuracy", "recall_at_1", "clip_accuracy"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Number:
+    """One final number.
+
+    Attributes:
+        what: it is.
+        value: shares are 0..1.
+        videos: that it is a share of; None where it has no interval.
+        is_share: whether it is shown in percent.
+        leads: whether it is among those that matter most.
+    """
+
+    what: str
+    value: float
+    videos: int | None = None
+    is_share: bool = True
+    leads: bool = False
+
+    @property
+    def text(self) -> str:
+        """The value as it is shown."""
+        return percent(self.value) if self.is_share else f"{self.value:.4g}"
+
+    @property
+    def between(self) -> str:
+        """The 95 % interval as it is shown."""
+        return interval(self.value, self.videos)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the JSON form."""
+        low, high = wilson(self.value * self.videos, self.videos) if self.videos else (None, None)
+        return {"number": self.what, "value": self.value, "low": low, "high": high, "videos": self.videos}
+
+
+def final_numbers(record: RunRecord) -> list[Number]:
+    """Returns what there is, the most telling first."""
+    found: list[Number] = []
+    if tested := record.evaluation:
+        for key, name in (SHARES | MEANS).items():
+            if key in tested.metrics:
+                value, videos = tested.metrics[key], tested.videos if key in SHARES else None
+                what = f"{tested.split}, {name}"
+                found.append(Number(what=what, value=value, videos=videos, leads=key in LEADING))
+    run = record.last
+    scores = [row["video_top1"] for row in run.rows("val") if "video_top1" in row]
+    if scores:
+        found.append(Number(what="val, top-1, last", value=scores[-1], videos=run.validated, leads=True))
+    if len(scores) > 1:
+        what = f"val, top-1, best of {len(scores)} (chosen, so too high)"
+        found.append(Number(what=what, value=max(scores), videos=run.validated))
+    final = run.final("train")
+    found += [
+        Number(what=what, value=final[key], leads=key in LEADING)
+        for key, what in TRAINING.items()
+        if key in final
+    ]
+    directions = {"feature_directions": "directions of the features", "loss": "training loss"}
+    found += [
+        Number(what=what, value=final[key], is_share=False)
+        for key, what in directions.items()
+        if key in final
+    ]
+    return found

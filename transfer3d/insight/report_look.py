@@ -1,0 +1,105 @@
+"""One look at some videos for a report: each is decoded once, its centre clip gives features and scores."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from accelerate import Accelerator
+from rich.console import Console
+from torch import Tensor
+
+from transfer3d.data.clips import views_of_video
+from transfer3d.data.pipeline import view_batches
+from transfer3d.data.videoset import VideoSet
+from transfer3d.data.views import ViewPlan
+from transfer3d.engine.memory_format import channels_last
+from transfer3d.errors import NonFiniteError
+from transfer3d.evaluate.micro_batches import first_size
+from transfer3d.evaluate.scores import Scores
+from transfer3d.insight.layers import POOLED, SCORES, LayerReader
+from transfer3d.models.student import UNITS_NDIM, VideoStudent
+from transfer3d.nn.pixels import normalise
+from transfer3d.progress import progress
+
+
+@dataclass(frozen=True)
+class Look:
+    """What a student makes of videos.
+
+    Attributes:
+        student: that looked, in eval mode.
+        videos: that it looked at.
+        split: of the data.
+        data: digest of the set that they are of.
+        pooled_ND: its pooled features, float32, on the CPU.
+        scores: probabilities, one view of each video; None without a classifier.
+    """
+
+    student: VideoStudent
+    videos: VideoSet
+    split: str
+    data: str
+    pooled_ND: Tensor
+    scores: Scores | None
+
+    def clip(self, index: int) -> Tensor:
+        """Decodes the clip of a video that was looked at, uint8 C T H W or U C T H W."""
+        name = self.videos.keys[index]
+        return views_of_video(self.videos.open(index), self.student.clip, ViewPlan(), name=name).clips()[0]
+
+    def frames(self, index: int) -> Tensor:
+        """Returns the same as one row of frames, uint8 C T H W; those of several units follow one another."""
+        clip = self.clip(index)
+        return clip.transpose(0, 1).flatten(1, 2) if clip.ndim == UNITS_NDIM - 1 else clip
+
+
+@torch.no_grad()
+def look_at(
+    student: VideoStudent,
+    videos: VideoSet,
+    split: str,
+    data: str,
+    accelerator: Accelerator,
+    *,
+    workers: int = 0,
+    console: Console,
+) -> Look:
+    """Looks at the centre of every video, in this process.
+
+    Args:
+        student: put in eval mode.
+        videos: labelled or not.
+        split: of the data.
+        data: digest of the set that they are of.
+        accelerator: device and precision.
+        workers: decoding processes.
+        console: for progress.
+
+    Raises:
+        DataError: a video cannot be decoded.
+        NonFiniteError: a feature is NaN or infinite.
+    """
+    channels_last(student.eval().to(accelerator.device))
+    names = [POOLED, SCORES] if student.num_classes else [POOLED]
+    reader = LayerReader(student, names)
+    size = max(first_size(student.clip, accelerator.device) // student.clip.units, 1)
+    found: dict[str, list[Tensor]] = {name: [] for name in names}
+    with progress("looking at videos", len(videos), console=console) as bar:
+        for batch in view_batches(videos, student.clip, batch_size=size, workers=workers):
+            clips = batch.views.clips().to(accelerator.device)
+            with accelerator.autocast():
+                vectors = reader.read(normalise(clips, student.clip.mean, student.clip.std))
+            for name in names:
+                found[name].append(vectors[name].float().cpu())
+            bar.update(len(batch.keys))
+    pooled_ND = torch.cat(found[POOLED])
+    if not pooled_ND.isfinite().all():
+        raise NonFiniteError(
+            "E600", f"{student.model_name}: its features are not finite. Use --precision fp32."
+        )
+    scores = None
+    if student.num_classes:
+        views_VK = list(torch.cat(found[SCORES]).split(1))
+        scores = Scores(list(videos.keys), list(videos.label_sets), views_VK)
+    return Look(student, videos, split, data, pooled_ND, scores)
