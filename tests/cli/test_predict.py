@@ -103,7 +103,7 @@ def test_a_picture_is_drawn(run, tmp_path, name):
         (["videos/a.mp4", "--timeline", "--stride", "nan"], 2, "--stride nan"),
         (["videos/a.mp4", "--json", "--csv"], 2, "choose one"),
         (["videos", "--timeline", "--plot", "line.png"], 2, "draws one video, not 2"),
-        (["videos/a.mp4", "--timeline", "--plot", "line.jpg"], 2, ".png or .svg"),
+        (["videos/a.mp4", "--timeline", "--plot", "line.jpg"], 2, "pictures are .png or .svg"),
         (["videos/a.mp4", "--timeline", "--plot", "student.safetensors/x.png"], 5, "is a file"),
         (["videos/a.mp4", "--timeline", "--precision", "fp16"], 2, "fp16"),
         (["damaged.mp4", "--timeline", "--plot", "line.png"], 3, "damaged.mp4"),

@@ -31,11 +31,13 @@ def predict(
     ] = False,
     window: Annotated[
         float | None,
-        typer.Option(help="Length of the window, seconds. [default: what a clip spans, at least 1]"),
+        typer.Option(
+            metavar="SECONDS", help="Length of the window. [default: what a clip spans, at least 1]"
+        ),
     ] = None,
     stride: Annotated[
         float | None,
-        typer.Option(help="From one window to the next, seconds. [default: half a window]"),
+        typer.Option(metavar="SECONDS", help="From one window to the next. [default: half a window]"),
     ] = None,
     plot: Annotated[
         Path | None, typer.Option(metavar="X.png", help="Draw one video's timeline, as .png or .svg.")

@@ -21,9 +21,9 @@ def check_figure_path(path: Path) -> None:
         SetupError: nothing can be written there.
     """
     if path.is_dir():
-        raise UsageError("E229", f"{path} is a folder. Name a picture with -o, as in picture.png.")
+        raise UsageError("E229", f"{path} is a folder. Name a picture, as in picture.png.")
     if path.suffix.lower() not in FORMATS:
-        raise UsageError("E229", f"{path}: pictures are {' or '.join(FORMATS)}. Name one of them with -o.")
+        raise UsageError("E229", f"{path}: pictures are {' or '.join(FORMATS)}. Name one of them.")
     refuse_unwritable(path)
 
 

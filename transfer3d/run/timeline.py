@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,8 +19,8 @@ from transfer3d.engine.memory_format import channels_last
 from transfer3d.errors import UsageError
 from transfer3d.evaluate.micro_batches import first_size
 from transfer3d.evaluate.stream import Prediction, stream
-from transfer3d.files import atomic_path, refuse_unwritable
-from transfer3d.insight import figures
+from transfer3d.insight.figure_file import check_figure_path, write_figure
+from transfer3d.insight.figures import new_figure
 from transfer3d.insight.timeline import draw_timeline
 from transfer3d.layout import ClipSpec
 from transfer3d.models.student import VideoStudent
@@ -28,7 +29,6 @@ from transfer3d.run.predict import best_classes, load_classifier, open_and_name_
 from transfer3d.run.session import resolve_precision
 
 LEAST_WINDOW_S = 1.0
-PICTURES = (".png", ".svg")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +70,8 @@ def predict_timelines(
         WeightsError: the checkpoint has no classifier.
         DataError: none of the files is a video, or one does not decode to its end.
     """
-    _check_plot(options.plot)
+    if options.plot is not None:
+        check_figure_path(options.plot)
     student, names = load_classifier(file)
     accelerator = make_accelerator(resolve_precision(precision))
     source = open_and_name_dropped(videos, console)
@@ -95,32 +96,24 @@ def predict_timelines(
     ]
 
 
-def _check_plot(path: Path | None) -> None:
-    if path is None:
-        return
-    if path.suffix.lower() not in PICTURES:
-        raise UsageError("E272", f"--plot {path}: name a file that ends in {' or '.join(PICTURES)}.")
-    refuse_unwritable(path)
-
-
 def _predictions(
     student: VideoStudent, video: Source, name: str, options: TimelineOptions, console: Console
 ) -> Iterator[Prediction]:
+    clip = student.clip
     with Video(video, name=name) as opened:
-        window_s = options.window_s or _window_s(student.clip, opened.fps)
-        frames = track(_timed_frames(opened, student.clip), name, opened.frames, console=console)
+        clip_s = clip.units * clip.window / (opened.fps or UNKNOWN_FPS)
+        window_s = options.window_s or max(clip_s, LEAST_WINDOW_S)
+        clips = options.clips or math.ceil(window_s / clip_s)
+        size = first_size(clip, next(student.parameters()).device)
+        frames = track(_timed_frames(opened, clip), name, opened.frames, console=console)
         yield from stream(
             student,
             frames,
             window=window_s,
             stride=options.stride_s,
             clips=options.clips,
-            together=first_size(student.clip, next(student.parameters()).device),
+            together=max(size // clips, 1),
         )
-
-
-def _window_s(clip: ClipSpec, fps: float) -> float:
-    return max(clip.units * clip.window / (fps or UNKNOWN_FPS), LEAST_WINDOW_S)
 
 
 def _timed_frames(video: Video, clip: ClipSpec) -> Iterator[tuple[float, Frames]]:
@@ -136,10 +129,6 @@ def _row(prediction: Prediction, names: Sequence[str], top: int) -> dict[str, An
 
 
 def _plot(predictions: Sequence[Prediction], names: Sequence[str], title: str, path: Path) -> None:
-    figure = figures.new_figure(9, 4)
+    figure = new_figure(9, 4)
     draw_timeline(figure.subplots(), predictions, names, title=title)
-    with atomic_path(path) as partial:
-        if path.suffix.lower() == ".svg":
-            partial.write_text(figures.to_svg(figure), encoding="utf-8")
-        else:
-            partial.write_bytes(figures.to_png(figure))
+    write_figure(figure, path)
