@@ -6,15 +6,19 @@ Colours are Okabe and Ito's (2008), which colour-blind readers can tell apart; e
 from __future__ import annotations
 
 import io
+import warnings
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 DASHES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (1, 1)))
+LONGEST_NAME = 28
+"""Characters of a class or a run that a figure shows."""
 Series = Mapping[str, Sequence[tuple[float, float]]]
 
 
@@ -26,18 +30,38 @@ def new_figure(width: float, height: float) -> Figure:
 
 
 def to_svg(figure: Figure) -> str:
-    """Returns the figure as an `<svg>` element."""
+    """Returns the figure as an `<svg>` element; its text is text, in a font that the reader has."""
+    _take_literally(figure)
     buffer = io.StringIO()
-    figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+    with rc_context({"svg.fonttype": "none"}), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing")  # it is the reader's font that counts
+        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     text = buffer.getvalue()
     return text[text.index("<svg") :]
 
 
 def to_png(figure: Figure, dpi: int = 130) -> bytes:
     """Returns the figure as PNG."""
+    _take_literally(figure)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=dpi, metadata={"Software": None})
     return buffer.getvalue()
+
+
+def _take_literally(figure: Figure) -> None:
+    """Lets `$` be a dollar, not a formula: titles, labels and legends hold names of classes and files."""
+    texts = list(figure.texts)
+    for axes in figure.axes:
+        legend = axes.get_legend()
+        texts += [axes.title, axes.xaxis.label, axes.yaxis.label, *axes.texts]
+        texts += legend.get_texts() if legend else []
+    for text in texts:
+        text.set_parse_math(False)
+
+
+def short(name: str) -> str:
+    """Returns a name as there is room for it beside an axis."""
+    return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…"
 
 
 def draw_bars(axes: Axes, values: Mapping[str, float], *, chance: float, label: str) -> None:
@@ -64,7 +88,7 @@ def draw_curves(
         style = {"color": COLOURS[number % len(COLOURS)], "linestyle": DASHES[number % len(DASHES)]}
         marker = "o" if len(points) == 1 else None
         x, y = [x for x, _ in points], [factor * y for _, y in points]
-        axes.plot(x, y, label=name, linewidth=1.8, marker=marker, **style)
+        axes.plot(x, y, label=short(name), linewidth=1.8, marker=marker, **style)
     if line is not None:
         axes.axhline(factor * line[0], color="#555555", linestyle=":", linewidth=1)
         end = axes.get_xlim()[1]
@@ -82,8 +106,9 @@ def draw_confusion(axes: Axes, confusion: Sequence[Sequence[int]], classes: Sequ
     shares = 100 * counts / np.maximum(counts.sum(1, keepdims=True), 1)
     image = axes.imshow(shares, cmap="cividis", vmin=0, vmax=100, interpolation="nearest")
     size = max(5.0, 9 - 0.1 * len(classes))
-    axes.set_xticks(range(len(classes)), classes, rotation=90, fontsize=size)
-    axes.set_yticks(range(len(classes)), classes, fontsize=size)
+    names = [short(name) for name in classes]
+    axes.set_xticks(range(len(classes)), names, rotation=90, fontsize=size, parse_math=False)
+    axes.set_yticks(range(len(classes)), names, fontsize=size, parse_math=False)
     axes.set_xlabel("predicted class")
     axes.set_ylabel("true class")
     figure = axes.get_figure()

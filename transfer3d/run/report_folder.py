@@ -71,7 +71,7 @@ def read_log(path: Path) -> list[dict[str, Any]]:
     for number, line in enumerate(lines, 1):
         try:
             row = json.loads(line)
-            if not (isinstance(row["step"], int) and isinstance(row["split"], str)):
+            if not isinstance(row["split"], str) or not isinstance(row["step"], int) or not _are_numbers(row):
                 raise TypeError
         except (ValueError, KeyError, TypeError):
             if number == len(lines) and not line.endswith("}"):
@@ -81,6 +81,10 @@ def read_log(path: Path) -> list[dict[str, Any]]:
             ) from None
         rows.append(row)
     return rows
+
+
+def _are_numbers(row: Mapping[str, Any]) -> bool:
+    return all(isinstance(value, int | float) for name, value in row.items() if name != "split")
 
 
 def _read_json(path: Path) -> dict[str, Any]:

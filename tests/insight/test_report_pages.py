@@ -1,0 +1,97 @@
+"""Pages from facts: what stands in them, and that names of classes, files and keys are text."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from reports import CLASSES, Page, rows, write_run
+
+from transfer3d.insight.report_compare import comparison_page
+from transfer3d.insight.report_record import Evaluation
+from transfer3d.insight.report_run import run_page
+from transfer3d.insight.report_sections import confusion_section
+from transfer3d.run.report_folder import differing_keys, read_run
+
+NASTY = '<script>alert(1)</script>"><img src=//x.y/z onerror=alert(2)>'
+
+
+def evaluation(confusion, classes, right=None, data="d"):
+    confusion = np.array(confusion)
+    top1 = float(np.trace(confusion) / confusion.sum())
+    metrics = {"scored": int(confusion.sum()), "video_top1": top1, "confusion": confusion.tolist()}
+    return Evaluation(
+        metrics=metrics, classes=classes, split="test", source="of a test", data=data, right=right or {}
+    )
+
+
+@pytest.fixture(scope="module")
+def records(tmp_path_factory):
+    root = tmp_path_factory.mktemp("runs")
+    log = [
+        *rows(5, loss=(4, 1), clip_accuracy=(0, 1), lr=(0.1, 0)),
+        {"step": 5, "split": "val", "video_top1": 0.625},
+    ]
+    first = read_run(write_run(root / "first", log=log, seed=3))
+    second = read_run(write_run(root / "second", log=log, seed=4, lr=0.02))
+    right = {f"v{i}": i < 5 for i in range(10)}
+    better = {f"v{i}": i < 8 for i in range(10)}
+    return [
+        replace(first, evaluation=evaluation([[2, 2, 0], [0, 2, 1], [2, 0, 1]], CLASSES, right)),
+        replace(second, evaluation=evaluation([[4, 0, 0], [0, 2, 1], [1, 0, 2]], CLASSES, better)),
+    ]
+
+
+def test_a_page_shows_numbers_with_intervals_recipe_and_data(records):
+    page = Page(run_page(records[0]))
+    assert "50.0 % 23.7 to 76.3 %" in page.text  # scipy's Wilson interval of 5 of 10
+    assert "val, top-1, last 62.5 %" in page.text
+    assert "training clips told right 100.0 %" in page.text
+    assert "nearest built-in recipe is demo/tiny-finetune" in page.text
+    assert "seed 0 3" in page.text
+    assert "digest of the training videos d1" in page.text
+    assert page.references
+    assert all(reference.startswith(("#", "data:")) for reference in page.references)
+
+
+def test_a_comparison_shows_differences_by_run_key_and_class(records):
+    page = Page(comparison_page(records, differing_keys(records)))
+    assert "lr 0.06 0.02" in page.text
+    assert "seed 3 4" in page.text
+    assert "precision" not in page.text
+    # (3.5 - 0.5) / 12 ± 1.96 / 12 * sqrt(4 - 9 / 12)
+    assert "+30.0 -4.4 to +54.4 3 0 10" in page.text
+    assert "0_left 50.0 % 100.0 % +50.0" in page.text
+    assert "1_left 33.3 % 66.7 % +33.3 0_right" in page.text
+
+
+def test_runs_on_other_videos_are_not_compared_video_by_video(records):
+    other = replace(records[1], evaluation=replace(records[1].evaluation, data="others"))
+    assert "Video by video" not in comparison_page([records[0], other], [])
+    assert "Video by video" in comparison_page(records, [])
+
+
+@pytest.mark.parametrize(("count", "drawn"), [(3, True), (40, True), (101, False), (401, False)])
+def test_a_confusion_that_could_not_be_read_becomes_a_table(count, drawn):
+    confusion = np.eye(count, dtype=int) * 5
+    confusion[1, 0], confusion[0, 2] = 4, 3
+    section = confusion_section(evaluation(confusion, [f"class {k}" for k in range(count)]))
+    html = "".join(section.parts)
+    assert ("<svg" in html) is drawn
+    assert "class 1 class 0 4 of 9 class 0 class 2 3 of 8" in Page(html).text
+
+
+@pytest.mark.parametrize("name", [NASTY, "$x_{$", "_hidden", "$\\frac$ and $", "a" * 300, "名前"])
+def test_names_are_text(tmp_path, name, records):
+    log = [*rows(3, loss=(2, 1)), {"step": 3, "split": "val", "video_top1": 0.5}]
+    classes = (name, "<b>", "&amp;")
+    record = read_run(write_run(tmp_path / "run", log=log, classes=classes, data=f"{name}/", student=name))
+    found = evaluation(np.eye(3, dtype=int), classes)
+    record = replace(record, name=name, evaluation=found)
+    for html in (
+        run_page(record, [confusion_section(found)]),
+        comparison_page([record, records[0]], differing_keys([record, records[0]])),
+    ):
+        page = Page(html)
+        assert not page.tags & {"script", "iframe", "object", "embed", "link", "base", "form"}
+        assert " ".join(name.split()) in page.text
+        assert all(reference.startswith(("#", "data:")) for reference in page.references)

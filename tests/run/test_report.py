@@ -1,0 +1,205 @@
+"""`transfer3d report` on run folders as training leaves them, whole, stopped, staged or damaged."""
+
+import json
+import shutil
+
+import pytest
+from reports import Page, rows, write_run
+from typer.testing import CliRunner
+
+from transfer3d.cli.main import app
+from transfer3d.errors import DataError, UsageError
+from transfer3d.run.report_folder import read_log, read_run
+
+LOG = rows(10, loss=(4, 1), clip_accuracy=(0, 1))
+
+
+def run(*arguments):
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, digits_folder):
+    """A correspondence run of 4 steps and a fine-tuning run of 6 steps from it."""
+    root = tmp_path_factory.mktemp("trained")
+    short = ["--set", "batch_size=8", "--workers", 0, "--precision", "fp32", "--data", digits_folder]
+    teach = ["--teacher", "test_resnet", "--weights", "none", "--recipe", "demo/tiny-correspond"]
+    done = run("correspond", *teach, *short, "--set", "max_steps=4", "-o", root / "taught")
+    assert done.exit_code == 0, done.output
+    student = root / "taught" / "model.safetensors"
+    tune = [
+        "finetune",
+        student,
+        "--recipe",
+        "demo/tiny-finetune",
+        "--set",
+        "max_steps=6",
+        "--set",
+        "validate_every=3",
+    ]
+    done = run(*tune, *short, "-o", root / "tuned")
+    assert done.exit_code == 0, done.output
+    assert str(root / "tuned" / "report.html") in done.output
+    return root
+
+
+@pytest.fixture(scope="module")
+def page(trained):
+    done = run("report", trained / "tuned", "--precision", "fp32", "-o", trained / "tuned.html")
+    assert done.exit_code == 0, done.output
+    return Page((trained / "tuned.html").read_text(encoding="utf-8"))
+
+
+def test_training_leaves_a_page_of_what_it_wrote(trained):
+    for name, said in (("taught", "pairs told right, balanced"), ("tuned", "val, top-1, last")):
+        page = Page((trained / name / "report.html").read_text(encoding="utf-8"))
+        assert said in page.text
+        assert "Environment" in page.text
+        assert "img" not in page.tags  # no video was decoded for it
+
+
+def test_the_numbers_are_those_of_evaluate(trained, page, digits_folder):
+    out = trained / "elsewhere.json"
+    model = trained / "tuned" / "model.safetensors"
+    done = run("evaluate", model, "--data", digits_folder, "--precision", "fp32", "-o", out)
+    assert done.exit_code == 0, done.output
+    report = json.loads(out.read_text())
+    for key, name in (("video_top1", "test, top-1"), ("video_top5", "test, top-5"), ("mean_ap", "precision")):
+        assert f"{name} {100 * report[key]:.1f} %" in page.text
+    copy = shutil.copytree(trained / "tuned", trained / "evaluated")
+    for file in trained.glob("elsewhere*"):
+        shutil.copy(file, copy)
+    again = run("report", copy, "--videos", 0, "--json")
+    numbers = {number["number"]: number for number in json.loads(again.stdout)["runs"][0]["numbers"]}
+    assert numbers["test, top-1"]["value"] == report["video_top1"]
+    assert numbers["test, top-1"]["videos"] == report["scored"]
+
+
+def test_it_shows_data_environment_provenance_and_pictures(trained, page):
+    started = json.loads((trained / "tuned" / "started.json").read_text())
+    for value in (
+        "training videos 80",
+        "40, with 2 videos each",
+        "held out for validation 40",
+        "left out 0 files",
+    ):
+        assert value in page.text
+    assert f"torch {started['environment']['torch']}" in page.text
+    chain = [
+        "Random weights",
+        "Teacher, frozen",
+        "Taught by correspondence",
+        ", holds",
+        "Fine-tuned on labels",
+    ]
+    places = [page.text.rindex(title) for title in chain]
+    assert places == sorted(places)
+    assert sum(reference.startswith("data:image/png") for reference in page.references) >= 4
+    for title in ("Confusion", "Best", "Worst", "Where the evidence is"):
+        assert title in page.text
+
+
+def test_a_correspondence_run_shows_what_it_learnt(trained):
+    done = run("report", trained / "taught", "-o", trained / "taught.html", "--precision", "fp32")
+    assert done.exit_code == 0, done.output
+    text = Page((trained / "taught.html").read_text(encoding="utf-8")).text
+    for said in ("chance 50 %", "recall@5 within a batch", "directions of the features", "Teacher, frozen"):
+        assert said in text
+
+
+def test_data_that_is_gone_is_said_where_it_is_missed(trained):
+    run_folder = shutil.copytree(trained / "tuned", trained / "moved")
+    recipe = run_folder / "recipe.toml"
+    recipe.write_text(
+        "\n".join(
+            "data = 'gone/'" if line.startswith("data =") else line
+            for line in recipe.read_text().splitlines()
+        )
+    )
+    done = run("report", run_folder)
+    assert done.exit_code == 0, done.output
+    text = Page((run_folder / "report.html").read_text(encoding="utf-8")).text
+    assert "No video was looked at, so pictures of them are missing: gone is no folder" in text
+    assert "training videos 80" in text
+    done = run("report", run_folder, "--data", "gone")
+    assert done.exit_code == 2
+    assert "gone is no folder" in done.output
+
+
+def test_several_runs_make_one_page(trained):
+    done = run("report", trained / "tuned", trained / "taught", "-o", trained / "both.html", "--videos", 0)
+    assert done.exit_code == 0, done.output
+    text = Page((trained / "both.html").read_text(encoding="utf-8")).text
+    assert "task finetune correspond" in text
+    assert "teacher none test_resnet" in text
+
+
+def test_a_staged_run_shows_every_stage(tmp_path):
+    staged = tmp_path / "staged.toml"
+    staged.write_text('extends = "demo/tiny-finetune"\n[stages.first]\nseed = 1\n[stages.second]\nseed = 2\n')
+    whole = write_run(tmp_path / "run", recipe=str(staged), log=[])
+    write_run(whole / "first", log=LOG, seed=1)
+    write_run(whole / "second", log=LOG[:4], seed=2, done=False, made=False)
+    done = run("report", whole)
+    assert done.exit_code == 0, done.output
+    text = Page((whole / "report.html").read_text(encoding="utf-8")).text
+    assert "first finetune p3d_tiny 10 finished" in text
+    assert "second finetune p3d_tiny 4 not finished" in text
+    assert "Stage first" in text
+    assert "seed 2" in text
+
+
+def test_a_run_that_has_hardly_begun_has_a_page(tmp_path):
+    folder = write_run(tmp_path / "run", made=False, done=False)
+    (folder / "metrics.jsonl").unlink()
+    done = run("report", folder)
+    assert done.exit_code == 0, done.output
+    text = Page((folder / "report.html").read_text(encoding="utf-8")).text
+    assert "The run is not finished" in text
+    assert "Nothing was logged yet" in text
+    assert "there is no checkpoint yet" in text
+
+
+def test_a_half_written_last_line_is_passed_over_and_any_other_named(tmp_path):
+    log = tmp_path / "metrics.jsonl"
+    lines = [json.dumps(row) for row in LOG[:3]]
+    log.write_text("\n".join([*lines, lines[0][:20]]))
+    assert read_log(log) == LOG[:3]
+    for damaged in (
+        "{",
+        "[]",
+        '{"step": 1}',
+        '{"step": "a", "split": "train"}',
+        '{"step": 1, "split": "train", "loss": []}',
+    ):
+        log.write_text("\n".join([lines[0], damaged, lines[1]]))
+        with pytest.raises(DataError, match="line 2 is damaged"):
+            read_log(log)
+
+
+@pytest.mark.parametrize("name", ["started.json", "finished.json"])
+@pytest.mark.parametrize("text", ["", "[1]", "{", "\x00"])
+def test_damaged_notes_are_named(tmp_path, name, text):
+    folder = write_run(tmp_path / "run", made=False)
+    (folder / name).write_text(text)
+    with pytest.raises(DataError, match=name):
+        read_run(folder)
+
+
+def test_what_is_no_run_is_refused_in_a_sentence(tmp_path):
+    folder = write_run(tmp_path / "run", made=False)
+    for arguments, code, said in (
+        ([tmp_path], 2, "is no run folder"),
+        ([tmp_path / "nowhere"], 2, "is no run folder"),
+        ([folder, folder], 2, "is named twice"),
+        ([folder, "-o", tmp_path], 2, "is a folder"),
+        ([folder, tmp_path], 2, "is no run folder"),
+    ):
+        done = run("report", *arguments)
+        assert done.exit_code == code, done.output
+        assert said in done.output
+        assert "Traceback" not in done.output
+    assert not list(tmp_path.glob("*.html"))
+    (folder / "recipe.toml").write_text("=")
+    with pytest.raises(UsageError, match="not TOML"):
+        read_run(folder)
