@@ -10,20 +10,30 @@ from PIL import Image
 
 from transfer3d.data.transcode import encode_frames
 from transfer3d.errors import UsageError
-from transfer3d.files import atomic_path
+from transfer3d.files import atomic_path, refuse_unwritable
 from transfer3d.insight.film import Pictures
 
 FORMATS = (".gif", ".mp4")
 
 
-def refuse_format(path: Path) -> None:
-    """Raises UsageError where a file is to be of another kind."""
+def check_animation_path(path: Path) -> None:
+    """Says before the work what `write_animation` could not do after it.
+
+    Raises:
+        UsageError: a folder, or neither GIF nor MP4.
+        SetupError: nothing can be written there.
+    """
+    if path.is_dir():
+        raise UsageError("E229", f"{path} is a folder. Name a moving picture with -o, as in picture.gif.")
     if path.suffix.lower() not in FORMATS:
-        raise UsageError("E253", f"{path}: moving pictures are written as {' or '.join(FORMATS)}.")
+        raise UsageError(
+            "E229", f"{path}: moving pictures are {' or '.join(FORMATS)}. Name one of them with -o."
+        )
+    refuse_unwritable(path)
 
 
 def write_animation(path: Path, pictures: Sequence[Pictures], *, fps: float) -> None:
-    """Writes pictures as the file's name says; the same pictures make the same bytes.
+    """Writes pictures atomically; the same pictures make the same bytes.
 
     Args:
         path: ends in .gif, which plays for ever, or in .mp4.
@@ -31,10 +41,8 @@ def write_animation(path: Path, pictures: Sequence[Pictures], *, fps: float) -> 
         fps: pictures per second.
 
     Raises:
-        UsageError: the name ends otherwise.
         SetupError: it cannot be written.
     """
-    refuse_format(path)
     with atomic_path(path) as partial:
         if path.suffix.lower() == ".gif":
             _write_gif(partial, pictures, round(1000 / fps))

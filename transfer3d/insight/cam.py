@@ -61,9 +61,9 @@ class ClassMap:
     def headline(self, classes: Sequence[str], true: str | None = None) -> str:
         """Returns what the clip shows, what the student takes it for, and what the heat stands for."""
         said = [] if true is None else [f"true {true}"]
-        said += [f"predicted {classes[self.predicted]} ({self.scores_K[self.predicted]:.0%})"]
+        said += [f"predicted {classes[self.predicted]} ({self.scores_K[self.predicted]:.1%})"]
         if self.target != self.predicted:
-            said += [f"heat for {classes[self.target]} ({self.scores_K[self.target]:.0%})"]
+            said += [f"heat for {classes[self.target]} ({self.scores_K[self.target]:.1%})"]
         return ", ".join(said)
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 from numpy.typing import NDArray
 
 from transfer3d.insight.figures import new_figure, to_png
@@ -15,20 +18,9 @@ from transfer3d.insight.figures import new_figure, to_png
 Pictures = NDArray[np.uint8]
 CELL = 1.05
 """Inches of a frame's longer side in a strip."""
+GAP = 1 / 16
+"""Between frames, as a share of their longer side."""
 DPI = 100
-
-
-@dataclass(frozen=True)
-class Row:
-    """One clip of a film.
-
-    Attributes:
-        name: stands beside it.
-        pictures: uint8 [T, H, W, 3].
-    """
-
-    name: str
-    pictures: Pictures
 
 
 @dataclass(frozen=True)
@@ -46,85 +38,112 @@ class Bar:
     ticks: tuple[str, str, str]
 
 
-def strip(rows: Sequence[Row], *, title: str, bar: Bar | None = None, frames: int = 8) -> bytes:
+def strip(rows: Mapping[str, Pictures], *, title: str, bar: Bar | None = None, frames: int = 8) -> bytes:
     """Returns a PNG: evenly chosen frames of each row from left to right, numbered from 0.
 
     Args:
-        rows: clips of one length and size.
+        rows: clips uint8 [T, H, W, 3] of one length and size, by the name that stands beside them.
         title: above them.
         bar: the legend of their colours.
         frames: how many are shown at most.
     """
-    total, height, width = rows[0].pictures.shape[:3]
-    chosen = np.unique(np.linspace(0, total - 1, min(frames, total)).round().astype(int))
-    down, right = _cell(height, width)
-    figure = new_figure(right * len(chosen) + 1.5, down * len(rows) + 0.55)
-    cells = figure.subplots(len(rows), len(chosen), squeeze=False)
-    for row, line in zip(rows, cells, strict=True):
-        for number, axes in zip(chosen, line, strict=True):
-            _show(axes, row.pictures[number])
-        line[0].set_ylabel(row.name, fontsize=9)
-    for number, axes in zip(chosen, cells[-1], strict=True):
-        axes.set_xlabel(f"frame {number}", fontsize=8)
-    _finish(figure, cells, title, bar)
-    return to_png(figure, dpi=DPI)
+    total = len(next(iter(rows.values())))
+    chosen = np.unique(np.linspace(0, total - 1, min(frames, total)).round().astype(int)).tolist()
+    cells = [[clip[number] for number in chosen] for clip in rows.values()]
+    numbers = [f"frame {number}" for number in chosen]
+    return to_png(_draw(cells, list(rows), numbers, title=title, bar=bar, cell=CELL).figure, dpi=DPI)
 
 
 def motion(
-    rows: Sequence[Sequence[Row]], *, title: str, bar: Bar | None = None, height: float = 2.2
+    rows: Mapping[str, Sequence[Pictures]],
+    columns: Sequence[str],
+    *,
+    title: str,
+    bar: Bar | None = None,
+    cell: float = 2.2,
 ) -> Iterator[Pictures]:
     """Yields the pictures [H, W, 3] of a moving figure, one for each frame.
 
     Args:
-        rows: clips of one length and size, that lie beside and below one another.
-        title: above them.
+        rows: clips uint8 [T, H, W, 3] of one length and size, one for each column, by the row's name.
+        columns: names.
+        title: above all.
         bar: the legend of their colours.
-        height: inches of a frame's longer side.
+        cell: inches of a frame's longer side.
     """
-    total, tall, wide = rows[0][0].pictures.shape[:3]
-    down, right = (side * height / CELL for side in _cell(tall, wide))
-    figure = new_figure(max(right * len(rows[0]) + 1.5, 4.2), down * len(rows) + 1.0)
-    figure.set_dpi(DPI)
-    cells = figure.subplots(len(rows), len(rows[0]), squeeze=False)
-    shown = [
-        (_show(axes, row.pictures[0]), row)
-        for line, several in zip(cells, rows, strict=True)
-        for axes, row in zip(line, several, strict=True)
-    ]
-    for axes, row in zip(cells.flat, (row for line in rows for row in line), strict=True):
-        axes.set_title(row.name, fontsize=9)
-    clock = cells[-1, 0].set_xlabel("frame 0", fontsize=9)
-    _finish(figure, cells, title, bar)
-    canvas: Any = figure.canvas
-    canvas.draw()
-    figure.set_layout_engine("none")  # nothing moves but the frames
-    for number in range(total):
-        for image, row in shown:
-            image.set_data(row.pictures[number])
-        clock.set_text(f"frame {number}")
+    shown = None
+    for number in range(len(next(iter(rows.values()))[0])):
+        cells = [[clip[number] for clip in clips] for clips in rows.values()]
+        if shown is None:
+            shown = _draw(cells, list(rows), columns, title=title, bar=bar, cell=cell)
+        shown.image.set_data(_tile(cells))
+        shown.axes.set_xlabel(f"frame {number}", fontsize=9)
+        yield shown.pixels()
+
+
+class _Shown(NamedTuple):
+    """A figure of pictures in rows and columns: to matplotlib, which is slow with many, it is one picture."""
+
+    figure: Figure
+    axes: Axes
+    image: AxesImage
+
+    def pixels(self) -> Pictures:
+        """Returns the figure as [H, W, 3]."""
+        canvas: Any = self.figure.canvas
         canvas.draw()
-        yield np.asarray(canvas.buffer_rgba())[..., :3].copy()
+        self.figure.set_layout_engine("none")  # from now on nothing moves but the frames
+        return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
 
-def _cell(height: int, width: int) -> tuple[float, float]:
-    longer = max(height, width)
-    return CELL * height / longer, CELL * width / longer
-
-
-def _show(axes: Any, picture: Pictures) -> Any:
-    axes.set_xticks([])
-    axes.set_yticks([])
-    for spine in axes.spines.values():
-        spine.set_visible(False)
-    return axes.imshow(picture, interpolation="nearest")
-
-
-def _finish(figure: Figure, cells: Any, title: str, bar: Bar | None) -> None:
-    from matplotlib.cm import ScalarMappable
-
-    figure.suptitle(title, fontsize=10)
+def _draw(
+    cells: Sequence[Sequence[Pictures]],
+    names: Sequence[str],
+    columns: Sequence[str],
+    *,
+    title: str,
+    bar: Bar | None,
+    cell: float,
+) -> _Shown:
+    """Draws pictures [H, W, 3] in rows and columns with their names."""
+    height, width, gap = _sizes(cells)
+    inches = cell / max(height, width)
+    down, right = ((side + gap) * inches for side in (height, width))
+    figure = new_figure(max(right * len(columns) + 1.5, 4.2), down * len(names) + 0.8)
+    figure.set_dpi(DPI)
+    axes = figure.subplots()
+    image = axes.imshow(_tile(cells), interpolation="nearest")
+    axes.set_xticks([(width + gap) * n + width / 2 for n in range(len(columns))], columns, fontsize=9)
+    axes.set_yticks(
+        [(height + gap) * n + height / 2 for n in range(len(names))],
+        names,
+        fontsize=9,
+        rotation=90,
+        va="center",
+    )
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    axes.set_title(title, fontsize=10)
     if bar is not None:
-        colours = ScalarMappable(cmap=bar.colours)
-        legend = figure.colorbar(colours, ax=cells, shrink=0.9, aspect=10 * len(cells), ticks=[0, 0.5, 1])
+        legend = figure.colorbar(ScalarMappable(cmap=bar.colours), ax=axes, ticks=[0, 0.5, 1], pad=0.02)
         legend.set_ticklabels(bar.ticks, fontsize=8)
         legend.set_label(bar.label, fontsize=8)
+    return _Shown(figure, axes, image)
+
+
+def _tile(cells: Sequence[Sequence[Pictures]]) -> Pictures:
+    """Lays pictures side by side and below one another, white between them."""
+    height, width, gap = _sizes(cells)
+    table = np.full(
+        ((height + gap) * len(cells) - gap, (width + gap) * len(cells[0]) - gap, 3), 255, dtype=np.uint8
+    )
+    for down, row in enumerate(cells):
+        for right, picture in enumerate(row):
+            top, left = down * (height + gap), right * (width + gap)
+            table[top : top + height, left : left + width] = picture
+    return table
+
+
+def _sizes(cells: Sequence[Sequence[Pictures]]) -> tuple[int, int, int]:
+    height, width = cells[0][0].shape[:2]
+    return height, width, max(round(GAP * max(height, width)), 1)

@@ -8,7 +8,7 @@ import matplotlib
 import numpy as np
 from numpy.typing import NDArray
 
-from transfer3d.insight.film import Bar, Pictures, Row, motion, strip
+from transfer3d.insight.film import Bar, Pictures, motion, strip
 
 COLOURS = "inferno"
 TICKS = ("none", "half", "most")
@@ -42,7 +42,9 @@ def heat_strip(
         label: what the heat means.
         frames: how many are shown at most.
     """
-    rows = [row for pair in _rows(clip_u8, heat) for row in pair]
+    rows: dict[str, Pictures] = {}
+    for name, (clip, warmth) in _units(clip_u8, heat).items():
+        rows |= {f"{name} video".strip(): clip, f"{name} heat".strip(): warmth}
     return strip(rows, title=title, bar=Bar(COLOURS, label, TICKS), frames=frames)
 
 
@@ -57,17 +59,17 @@ def heat_film(
         title: see `heat_strip`.
         label: see `heat_strip`.
     """
-    rows = _rows(clip_u8, heat)
-    return motion(rows, title=title, bar=Bar(COLOURS, label, TICKS), height=2.2 if len(rows) == 1 else 1.3)
+    units = _units(clip_u8, heat)
+    bar = Bar(COLOURS, label, TICKS)
+    return motion(units, ("video", "heat"), title=title, bar=bar, cell=2.2 if len(units) == 1 else 1.3)
 
 
-def _rows(clip_u8: NDArray[np.uint8], heat: NDArray[np.float32]) -> list[tuple[Row, Row]]:
-    """Returns frames and heat of each unit."""
+def _units(clip_u8: NDArray[np.uint8], heat: NDArray[np.float32]) -> dict[str, tuple[Pictures, Pictures]]:
+    """Returns frames, and heat over them, of each unit by its name; a single one has none."""
     units = len(heat) if heat.ndim == 4 else 1
     clips = clip_u8.reshape(units, *clip_u8.shape[-4:]).transpose(0, 2, 3, 4, 1)
     heats = heat.reshape(units, *heat.shape[-3:])
-    names = [("video", "heat")] if units == 1 else [(f"unit {u}", f"heat, unit {u}") for u in range(units)]
-    return [
-        (Row(name, clip), Row(hot, overlay(clip, warmth)))
-        for (name, hot), clip, warmth in zip(names, clips, heats, strict=True)
-    ]
+    names = [""] if units == 1 else [f"unit {number}" for number in range(units)]
+    return {
+        name: (clip, overlay(clip, warmth)) for name, clip, warmth in zip(names, clips, heats, strict=True)
+    }
