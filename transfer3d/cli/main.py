@@ -34,6 +34,7 @@ from transfer3d.cli import (
     models,
     order,
     predict,
+    probe,
     recipe,
     report,
     shard,
@@ -128,6 +129,7 @@ app.command()(finetune.finetune)
 app.command()(evaluate.evaluate)
 app.command()(predict.predict)
 app.command()(features.features)
+app.command()(probe.probe)
 app.command()(cam.cam)
 app.command()(order.order)
 app.command()(report.report)

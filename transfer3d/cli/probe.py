@@ -1,0 +1,93 @@
+"""`transfer3d probe`."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from transfer3d.cli import options
+from transfer3d.cli.output import out as stdout
+from transfer3d.cli.output import print_json, progress_console
+
+
+def probe(
+    files: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="FEATURES...", help="What `transfer3d features` wrote; of each split its training part."
+        ),
+    ],
+    test: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--test", metavar="FEATURES", help="Test part of each split, in the same order. Repeatable."
+        ),
+    ] = None,
+    protocol: Annotated[
+        str,
+        typer.Option(
+            metavar="splits|leave-one-out|pairs|pca",
+            help="splits: train and test, mean over splits; leave-one-out: each source video by all others; "
+            "pairs: same action or not (ASLAN); pca: accuracy against dimensions.",
+        ),
+    ] = "splits",
+    layer: Annotated[
+        str | None,
+        typer.Option(metavar="A,B,...", help="Layers. [default: pool5; for pairs all of the file]"),
+    ] = None,
+    method: Annotated[str, typer.Option(metavar="svm|logistic|knn", help="svm is linear.")] = "svm",
+    value: Annotated[
+        float | None,
+        typer.Option(help="C, or k of knn. Default: chosen by cross-validation on the training part."),
+    ] = None,
+    pairs: Annotated[
+        Path | None, typer.Option(help="pairs: CSV with the columns first,second,same,fold.")
+    ] = None,
+    plot: Annotated[Path | None, typer.Option(help="pca: PNG of the curve to write.")] = None,
+    out: Annotated[Path | None, typer.Option("-o", "--out", help="JSON report to write.")] = None,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of the cross-validation.")] = 0,
+    workers: Annotated[int, typer.Option(min=1, help="Processes that try values.")] = 1,
+    json: options.Json = False,
+) -> None:
+    """Say how well a linear SVM, logistic regression or nearest neighbours tell classes by frozen features.
+
+    Features are standardised by the training part, and each vector is divided by its length.
+
+    Example: `transfer3d probe train.safetensors --test test.safetensors`
+    """
+    from transfer3d.insight.probe import ProbeConfig
+    from transfer3d.run.probe import probe_files
+
+    report = probe_files(
+        files,
+        tests=test or [],
+        protocol=protocol,
+        layers=None if layer is None else [name.strip() for name in layer.split(",")],
+        pairs=pairs,
+        config=ProbeConfig(method=method, value=value, seed=seed, workers=workers),
+        out=out,
+        plot=plot,
+        console=progress_console(),
+    )
+    if json:
+        print_json(report)
+    else:
+        for result in report["results"]:
+            stdout().print("\n".join(_lines(result)))
+        stdout().print(f"{'chance':<24} {report['chance']:.1%}")
+
+
+def _lines(result: dict[str, Any]) -> list[str]:
+    """Returns the numbers of a layer, one a line."""
+    if "points" in result:
+        return [
+            f"{result['layer'] + ', ' + str(point['dimensions']) + ' dimensions':<24} {point['accuracy']:.1%}"
+            for point in result["points"]
+        ]
+    if "similarities" in result:
+        area = "" if result["auc"] is None else f", AUC {result['auc']:.3f}"
+        error = f"± {result['standard_error']:.1%} over {len(result['folds'])} folds"
+        return [f"{'+'.join(result['layers']):<24} {result['accuracy']:.1%} {error}{area}"]
+    each = [f"{fold['accuracy']:.1%}" for fold in result.get("folds", [])]
+    splits = f" ({', '.join(each)})" if len(each) > 1 else ""
+    return [f"{result['layer']:<24} {result['accuracy']:.1%}{splits}"]

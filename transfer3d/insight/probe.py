@@ -1,0 +1,195 @@
+"""A simple classifier on frozen features: how much of the classes they say by themselves.
+
+Features are standardised by the training part's mean and deviation, each vector is divided by its length, and
+a linear SVM (P3D, section 5), logistic regression or nearest neighbours decide. What they leave open, C or k,
+is chosen by cross-validation on the training part; what was cut from one source video stays together there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV, StratifiedGroupKFold
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer, Normalizer, StandardScaler
+from sklearn.svm import LinearSVC
+
+from transfer3d.errors import DataError, UsageError, did_you_mean
+from transfer3d.insight.feature_file import FeatureSet
+
+SEARCH_FOLDS = 5
+MOST_ITERATIONS = 10_000
+
+
+@dataclass(frozen=True)
+class _Classifier:
+    """A classifier with one number that is to be chosen.
+
+    Attributes:
+        build: (the number, seed) to the classifier.
+        parameter: scikit-learn's name of the number.
+        values: that are tried.
+        default: where there are too few videos to try any.
+    """
+
+    build: Callable[[float, int], Any]
+    parameter: str
+    values: Sequence[float]
+    default: float
+
+
+STRENGTHS = (0.01, 0.1, 1.0, 10.0, 100.0)
+CLASSIFIERS: dict[str, _Classifier] = {
+    "svm": _Classifier(
+        lambda c, seed: LinearSVC(C=c, random_state=seed, max_iter=MOST_ITERATIONS), "C", STRENGTHS, 1.0
+    ),
+    "logistic": _Classifier(
+        lambda c, seed: LogisticRegression(C=c, random_state=seed, max_iter=MOST_ITERATIONS),
+        "C", STRENGTHS, 1.0,
+    ),
+    "knn": _Classifier(
+        lambda k, seed: KNeighborsClassifier(int(k)), "n_neighbors", (1, 3, 5, 10, 20), 1
+    ),
+}  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProbeConfig:
+    """How a probe is trained.
+
+    Attributes:
+        method: "svm", "logistic" or "knn".
+        value: C of "svm" and "logistic", k of "knn"; None = chosen by cross-validation.
+        seed: of the cross-validation's parts and of the solvers.
+        workers: processes that try values.
+
+    Raises:
+        UsageError: there is no such method, or the value is none that it can have.
+    """
+
+    method: str = "svm"
+    value: float | None = None
+    seed: int = 0
+    workers: int = 1
+
+    def __post_init__(self) -> None:
+        if self.method not in CLASSIFIERS:
+            near = did_you_mean(self.method, CLASSIFIERS)
+            raise UsageError("E228", f"no method '{self.method}'{near}: there are {', '.join(CLASSIFIERS)}.")
+        if self.value is None:
+            return
+        if self.value <= 0 or (self.method == "knn" and self.value != int(self.value)):
+            kind = "a whole number of neighbours" if self.method == "knn" else "C, a number above 0"
+            raise UsageError("E228", f"--value {self.value:g}: {self.method} takes {kind}.")
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Vectors with a class each.
+
+    Attributes:
+        vectors_ND: float64.
+        labels_N: int64.
+        groups_N: int64; equal numbers belong together.
+    """
+
+    vectors_ND: NDArray[np.float64]
+    labels_N: NDArray[np.int64]
+    groups_N: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.labels_N)
+
+    def only(self, rows: NDArray[Any]) -> Samples:
+        """Returns some of them."""
+        return Samples(self.vectors_ND[rows], self.labels_N[rows], self.groups_N[rows])
+
+
+def samples_of(features: FeatureSet, layer: str) -> Samples:
+    """Returns a layer of a set whose videos have one class each, grouped by source video.
+
+    Raises:
+        UsageError: there is no such layer.
+        DataError: a video has no class, or several.
+    """
+    vectors_ND = features.layer(layer).double().numpy()
+    wrong = [key for key, found in zip(features.keys, features.label_sets, strict=True) if len(found) != 1]
+    if wrong:
+        raise DataError(
+            "E310", f"{len(wrong)} of {len(features)} videos have no class or several, first {wrong[0]}. "
+            "A probe needs one class for each.",
+        )  # fmt: skip
+    _, groups_N = np.unique(features.sources, return_inverse=True)
+    return Samples(vectors_ND, features.labels_N.numpy(), groups_N)
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A trained classifier.
+
+    Attributes:
+        pipeline: of scikit-learn, from features to classes.
+        value: C or k.
+        searched: whether cross-validation chose it.
+    """
+
+    pipeline: Any
+    value: float
+    searched: bool
+
+    def accuracy(self, samples: Samples) -> float:
+        """Returns the share of samples whose class it names."""
+        return float(np.mean(self.pipeline.predict(samples.vectors_ND) == samples.labels_N))
+
+
+def train_probe(samples: Samples, config: ProbeConfig, *, standardise: bool = True) -> Probe:
+    """Trains a classifier.
+
+    Args:
+        samples: the training part; nothing else is looked at.
+        config: see there.
+        standardise: False where the vectors are prepared already.
+
+    Raises:
+        DataError: only one class.
+        UsageError: more neighbours than samples.
+    """
+    if len(np.unique(samples.labels_N)) < 2:
+        raise DataError("E311", f"{len(samples)} training videos of a single class. A probe needs two.")
+    scale = StandardScaler() if standardise else FunctionTransformer()
+    prepared = make_pipeline(scale, Normalizer()).fit(samples.vectors_ND)
+    vectors_ND = prepared.transform(samples.vectors_ND)
+    kind = CLASSIFIERS[config.method]
+    if config.method == "knn" and config.value is not None and config.value > len(samples):
+        raise UsageError(
+            "E228", f"{config.value:g} neighbours of {len(samples)} training videos. Ask for fewer."
+        )
+    folds = min(SEARCH_FOLDS, _groups_of_rarest(samples))
+    if searched := config.value is None and folds > 1:
+        # k neighbours must be found in each part of the cross-validation.
+        values = [v for v in kind.values if config.method != "knn" or v <= len(samples) // 2]
+        search = GridSearchCV(
+            kind.build(kind.default, config.seed),
+            {kind.parameter: values},
+            cv=StratifiedGroupKFold(folds, shuffle=True, random_state=config.seed),
+            n_jobs=config.workers,
+        )
+        search.fit(vectors_ND, samples.labels_N, groups=samples.groups_N)
+        value, classifier = search.best_params_[kind.parameter], search.best_estimator_
+    else:
+        value = kind.default if config.value is None else config.value
+        classifier = kind.build(value, config.seed).fit(vectors_ND, samples.labels_N)
+    return Probe(make_pipeline(prepared, classifier), float(value), searched)
+
+
+def _groups_of_rarest(samples: Samples) -> int:
+    """Returns how many source videos the class has that has the fewest."""
+    return min(
+        len(np.unique(samples.groups_N[samples.labels_N == label])) for label in np.unique(samples.labels_N)
+    )

@@ -1,0 +1,86 @@
+"""Accuracy against the number of dimensions that PCA leaves (P3D, figure 6)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from sklearn.decomposition import PCA
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from transfer3d.insight.figures import draw_curves, new_figure, to_png
+from transfer3d.insight.probe import ProbeConfig, Samples, samples_of, train_probe
+from transfer3d.insight.probe_protocols import Split, check_splits
+
+DIMENSIONS = (10, 50, 100, 200, 300, 400, 500)
+"""Of figure 6."""
+
+
+def probe_curve(
+    splits: Sequence[Split], layer: str, config: ProbeConfig, dimensions: Sequence[int] = DIMENSIONS
+) -> dict[str, Any]:
+    """Returns the mean accuracy over splits for each number of dimensions, JSON-able.
+
+    The components are those of the training part's standardised features. With all of them PCA is a rotation,
+    which changes nothing for a linear SVM: the curve ends at the accuracy of `probe_splits`.
+
+    Args:
+        splits: training and test part of each.
+        layer: whose features.
+        config: of the probe.
+        dimensions: to try; those that features or training videos do not have become one, the most there are.
+
+    Raises:
+        UsageError: the parts do not fit, or there is no such layer.
+        DataError: a video has not one class.
+    """
+    check_splits(splits)
+    parts = [(samples_of(train, layer), samples_of(test, layer)) for train, test in splits]
+    most = min(min(train.vectors_ND.shape) for train, _ in parts)
+    counts = sorted({min(count, most) for count in dimensions})
+    accuracies = np.array([_one_split(train, test, counts, config) for train, test in parts])
+    points = [
+        {"dimensions": count, "accuracy": float(values.mean()), "folds": values.tolist()}
+        for count, values in zip(counts, accuracies.T, strict=True)
+    ]
+    return {"layer": layer, "features": parts[0][0].vectors_ND.shape[1], "points": points}
+
+
+def _one_split(train: Samples, test: Samples, counts: Sequence[int], config: ProbeConfig) -> list[float]:
+    rotate = make_pipeline(StandardScaler(), PCA(max(counts), svd_solver="full")).fit(train.vectors_ND)
+    known, asked = rotate.transform(train.vectors_ND), rotate.transform(test.vectors_ND)
+    found = []
+    for count in counts:
+        kept = Samples(known[:, :count], train.labels_N, train.groups_N)
+        probe = train_probe(kept, config, standardise=False)
+        found.append(probe.accuracy(Samples(asked[:, :count], test.labels_N, test.groups_N)))
+    return found
+
+
+def draw_probe_curves(curves: Sequence[Mapping[str, Any]], *, chance: float) -> bytes:
+    """Returns the curves of several layers as PNG.
+
+    Args:
+        curves: of `probe_curve`.
+        chance: accuracy of guessing, 0..1.
+    """
+    figure = new_figure(6.4, 4.0)
+    axes = figure.add_subplot()
+    series = {
+        f"{curve['layer']} ({curve['features']} numbers)": [
+            (point["dimensions"], point["accuracy"]) for point in curve["points"]
+        ]
+        for curve in curves
+    }
+    draw_curves(
+        axes, series, label="accuracy, % of test videos", percent=True, line=(chance, f"chance {chance:.1%}")
+    )
+    for line in axes.get_lines()[: len(series)]:
+        line.set_marker("o")
+    axes.set_xlabel("dimensions that PCA leaves of the features")
+    best = max(accuracy for points in series.values() for _, accuracy in points)
+    axes.set_ylim(0, min(130 * best, 103))
+    axes.legend(frameon=False, fontsize=8, loc="best")
+    return to_png(figure)

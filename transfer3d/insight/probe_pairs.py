@@ -1,0 +1,141 @@
+"""Action similarity, as in ASLAN (P3D, section 5): do two videos show the same action?
+
+Pairs come as CSV with the columns `first`, `second` (keys of videos, as in the file of features), `same` (1
+or 0) and `fold` (a number): each fold is tested by a classifier of all the others. Of ASLAN's `View2.mat`
+these are columns 1 to 3 of its ten tables, whose number is the fold.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from sklearn.metrics import roc_auc_score
+
+from transfer3d.errors import DataError
+from transfer3d.insight.feature_file import FeatureSet
+from transfer3d.insight.probe import ProbeConfig, Samples, train_probe
+from transfer3d.insight.similarities import SIMILARITIES, pair_vectors
+
+COLUMNS = ("first", "second", "same", "fold")
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two videos by number, whether they show the same action, and the fold that they are in."""
+
+    first: int
+    second: int
+    same: bool
+    fold: int
+
+
+def read_pairs(path: Path, keys: Sequence[str]) -> list[Pair]:
+    """Reads a list of pairs.
+
+    Args:
+        path: CSV, UTF-8; see above.
+        keys: of the videos.
+
+    Raises:
+        DataError: a line is wrong, a video is unknown, or there are fewer than two folds.
+    """
+    number_of = {key: number for number, key in enumerate(keys)}
+    pairs: list[Pair] = []
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            table = csv.DictReader(file)
+            if missing := [name for name in COLUMNS if name not in (table.fieldnames or ())]:
+                raise DataError(
+                    "E354",
+                    f"{path}: no column {', '.join(missing)}. Its first line must be {','.join(COLUMNS)}.",
+                )
+            for row in table:
+                where = f"{path}, line {table.line_num}"
+                for name in ("first", "second"):
+                    if row[name] not in number_of:
+                        raise DataError(
+                            "E354", f"{where}: no features of the video {row[name]!r}. Extract them."
+                        )
+                if row["same"] not in ("0", "1") or not (row["fold"] or "").isdecimal():
+                    raise DataError("E354", f"{where}: `same` must be 0 or 1, `fold` a number.")
+                first, second = number_of[row["first"]], number_of[row["second"]]
+                pairs.append(Pair(first, second, row["same"] == "1", int(row["fold"])))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError("E354", f"{path}: cannot be read ({error}). Give a CSV file of pairs.") from error
+    if len({pair.fold for pair in pairs}) < 2:
+        raise DataError(
+            "E354", f"{path}: {len(pairs)} pairs in fewer than two folds. Each is tested by the others."
+        )
+    return pairs
+
+
+def probe_pairs(
+    features: FeatureSet, layers: Sequence[str], pairs: Sequence[Pair], config: ProbeConfig
+) -> dict[str, Any]:
+    """Returns accuracy and area under the ROC curve, means over the folds, JSON-able.
+
+    A pair is 12 similarities of each layer (see `similarities`), standardised by the training folds (as C3D
+    does), divided by the vector's length (as P3D does), and told apart by a linear SVM. C is chosen on the
+    training folds, which stay whole there. P3D takes prob, pool5, res5c and res4b35: 48 numbers. In a ResNet
+    the mean of res5c over T, H and W is pool5; `res5c@7` keeps its places.
+
+    Args:
+        features: of the videos.
+        layers: see above.
+        pairs: see `read_pairs`.
+        config: of the probe.
+
+    Raises:
+        UsageError: there is no such layer, or it has negative values.
+        DataError: the training folds have pairs of one kind only.
+    """
+    vectors_PS = pair_vectors(features, layers, [p.first for p in pairs], [p.second for p in pairs]).numpy()
+    fold_P = np.array([pair.fold for pair in pairs])
+    samples = Samples(vectors_PS, np.array([pair.same for pair in pairs], dtype=np.int64), fold_P)
+    folds = []
+    for fold in np.unique(fold_P):
+        probe = train_probe(samples.only(fold_P != fold), config)
+        asked = samples.only(fold_P == fold)
+        scores_P = _scores(probe.pipeline, asked.vectors_ND)
+        both = len(np.unique(asked.labels_N)) == 2
+        folds.append(
+            {
+                "fold": int(fold),
+                "pairs": len(asked),
+                "accuracy": probe.accuracy(asked),
+                "auc": float(roc_auc_score(asked.labels_N, scores_P)) if both else None,
+                "value": probe.value,
+                "searched": probe.searched,
+            }
+        )
+    accuracies = [fold["accuracy"] for fold in folds]
+    areas = [fold["auc"] for fold in folds if fold["auc"] is not None]
+    return {
+        "layers": list(layers),
+        "similarities": list(SIMILARITIES),
+        "accuracy": float(np.mean(accuracies)),
+        "standard_error": float(np.std(accuracies, ddof=1) / np.sqrt(len(folds))),
+        "auc": float(np.mean(areas)) if areas else None,
+        "videos_in_several_folds": _shared(pairs),
+        "folds": folds,
+    }
+
+
+def _scores(pipeline: Any, vectors_PS: np.ndarray) -> np.ndarray:
+    if hasattr(pipeline, "decision_function"):
+        return pipeline.decision_function(vectors_PS)
+    return pipeline.predict_proba(vectors_PS)[:, 1]
+
+
+def _shared(pairs: Sequence[Pair]) -> int:
+    """Counts videos that training and test both see: 0 in ASLAN, whose folds are of different actions."""
+    folds: dict[int, set[int]] = {}
+    for pair in pairs:
+        for video in (pair.first, pair.second):
+            folds.setdefault(video, set()).add(pair.fold)
+    return sum(len(found) > 1 for found in folds.values())

@@ -1,0 +1,110 @@
+"""Which videos a probe is trained on, and which it is tested on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+
+from transfer3d.errors import UsageError
+from transfer3d.insight.feature_file import FeatureSet
+from transfer3d.insight.probe import Probe, ProbeConfig, samples_of, train_probe
+from transfer3d.progress import track
+
+Split = tuple[FeatureSet, FeatureSet]
+
+
+def check_splits(splits: Sequence[Split]) -> None:
+    """Raises UsageError where a test part does not fit its training part, or is its training part."""
+    for number, (train, test) in enumerate(splits, 1):
+        where = f"split {number}"
+        if train.facts.checkpoint_sha256 != test.facts.checkpoint_sha256:
+            reason = f"{train.facts.checkpoint} and {test.facts.checkpoint} are two checkpoints"
+        elif list(train.classes) != list(test.classes):
+            reason = f"{train.facts.data} and {test.facts.data} have other classes"
+        elif train.facts.data_digest == test.facts.data_digest:
+            reason = f"both are of the same videos ({test.facts.data}, {test.facts.split})"
+        elif train.facts.views != test.facts.views:
+            reason = f"their videos were looked at in other views ({train.facts.views}, {test.facts.views})"
+        else:
+            continue
+        raise UsageError("E228", f"{where}: training and test features do not fit: {reason}.")
+
+
+def probe_splits(splits: Sequence[Split], layer: str, config: ProbeConfig) -> dict[str, Any]:
+    """Returns the mean accuracy over official splits (of UCF101: three), JSON-able.
+
+    Args:
+        splits: training and test part of each.
+        layer: whose features.
+        config: of the probe.
+
+    Raises:
+        UsageError: the parts do not fit, or there is no such layer.
+        DataError: a video has not one class.
+    """
+    check_splits(splits)
+    folds = []
+    for train, test in splits:
+        known, asked = samples_of(train, layer), samples_of(test, layer)
+        probe = train_probe(known, config)
+        folds.append(
+            {"accuracy": probe.accuracy(asked), **_said(probe), "train": len(known), "test": len(asked)}
+        )
+    return {"layer": layer, "accuracy": float(np.mean([fold["accuracy"] for fold in folds])), "folds": folds}
+
+
+def probe_leave_one_out(
+    features: FeatureSet, layer: str, config: ProbeConfig, console: Console | None = None
+) -> dict[str, Any]:
+    """Returns the share of videos that a probe of all the others names rightly, JSON-able.
+
+    The protocol of YUPENN and Dynamic Scene (P3D, section 5). What was cut from one source video is left out
+    together. C or k is chosen anew for each, without the video that is left out.
+
+    Args:
+        features: of the whole set.
+        layer: whose features.
+        config: of the probe.
+        console: for progress.
+
+    Raises:
+        UsageError: there is no such layer.
+        DataError: a video has not one class, or all but one have the same.
+    """
+    samples = samples_of(features, layer)
+    sources = np.unique(samples.groups_N)
+    right = np.zeros(len(samples), dtype=bool)
+    shown = track(
+        sources,
+        "leaving one out",
+        len(sources),
+        console=console or Console(stderr=True),
+        quiet=console is None,
+    )
+    values = []
+    for source in shown:
+        left_out = samples.groups_N == source
+        probe = train_probe(samples.only(~left_out), config)
+        asked = samples.only(left_out)
+        right[left_out] = probe.pipeline.predict(asked.vectors_ND) == asked.labels_N
+        values.append(probe.value)
+    per_class = {
+        name: float(right[samples.labels_N == label].mean())
+        for label, name in enumerate(features.classes)
+        if (samples.labels_N == label).any()
+    }
+    return {
+        "layer": layer,
+        "accuracy": float(right.mean()),
+        "videos": len(samples),
+        "left_out": len(sources),
+        "values": {f"{value:g}": values.count(value) for value in sorted(set(values))},
+        "per_class": per_class,
+    }
+
+
+def _said(probe: Probe) -> dict[str, Any]:
+    return {"value": probe.value, "searched": probe.searched}
