@@ -1,11 +1,20 @@
-"""Places that cannot be written are refused before the work."""
+"""Places that cannot be written are refused before the work, and a disk that is full is no bug."""
+
+import resource
+from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import save_file
 from typer.testing import CliRunner
 
+import transfer3d
 from transfer3d.cli.main import app
 from transfer3d.errors import SetupError
-from transfer3d.files import refuse_unwritable
+from transfer3d.evaluate.scores import Scores, save_scores
+from transfer3d.export.program import write_program
+from transfer3d.files import atomic_path, refuse_unwritable
 
 
 def test_a_file_where_a_folder_should_be(tmp_path):
@@ -25,3 +34,47 @@ def test_commands_say_so_before_they_start(command, digits_folder, tmp_path):
     words = [word.format(digits=digits_folder) for word in command]
     done = CliRunner().invoke(app, [*words, "-o", str(tmp_path / "file" / "out")])
     assert (done.exit_code, "is a file" in " ".join(done.output.split())) == (5, True), done.output
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="no place that looks writable and is not")
+@pytest.mark.parametrize("format", ["onnx", "torch", "hub"])
+def test_a_place_that_only_looks_writable_is_refused_before_the_work(format, tmp_path, monkeypatch):
+    monkeypatch.setattr("transfer3d.run.export.write_program", None)  # it would say so
+    transfer3d.save(transfer3d.create_model("p3d_tiny", num_classes=2), tmp_path / "s.safetensors")
+    out = "/proc/x.pt2"
+    done = CliRunner().invoke(app, ["export", str(tmp_path / "s.safetensors"), "--format", format, "-o", out])
+    assert (done.exit_code, f"error[E541] {out} cannot be written" in done.output) == (5, True), done.output
+
+
+@contextmanager
+def disk_of(size):
+    """No file may grow beyond so many bytes."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def by_atomic_path(path):
+    with atomic_path(path) as partial:
+        save_file({"x": torch.zeros(1000)}, partial)
+
+
+WRITERS = {
+    "tensors": by_atomic_path,
+    "a checkpoint": lambda path: transfer3d.save(transfer3d.create_model("p3d_tiny"), path),
+    "scores": lambda path: save_scores(
+        Scores(["a"], [(0,)], [torch.rand(1, 1000)]), path, classes=["x"], split="test", protocol="dense"
+    ),
+    "a program": lambda path: write_program(transfer3d.create_model("p3d_tiny").eval(), path, {}),
+}
+
+
+@pytest.mark.parametrize("writer", WRITERS)
+def test_a_full_disk_ends_with_5_and_leaves_nothing_half_written(writer, tmp_path):
+    with pytest.raises(SetupError, match="cannot be written.*too large") as caught, disk_of(1000):
+        WRITERS[writer](tmp_path / "file.pt2")
+    assert caught.value.exit_code == 5
+    assert not list(tmp_path.iterdir())

@@ -4,24 +4,31 @@ import fcntl
 import hashlib
 import os
 import socket
+import tempfile
 import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from safetensors import SafetensorError
+
 from transfer3d.errors import SetupError
 
 
 def refuse_unwritable(final: Path) -> None:
-    """Raises SetupError where a file could not be written in the end: better said before the work."""
+    """Raises SetupError where a file could not be written in the end: better said before the work.
+
+    The place is tried, with a file that has no name: permissions alone do not say it.
+    """
     place = next(parent for parent in final.absolute().parents if parent.exists())
-    if not place.is_dir():
+    try:
+        if place.is_dir():
+            tempfile.TemporaryFile(dir=place).close()
+            return
         reason = f"{place} is a file"
-    elif not os.access(place, os.W_OK | os.X_OK):
-        reason = f"{place} may not be written to"
-    else:
-        return
+    except OSError as error:
+        reason = f"{place} takes no files ({error.strerror})"
     raise SetupError("E541", f"{final} cannot be written: {reason}. Choose another place.")
 
 
@@ -45,11 +52,10 @@ def atomic_path(final: Path) -> Iterator[Path]:
         partial.chmod(0o666 & ~_umask())
         partial.replace(final)
         fsync_folder(final.parent)
-    except OSError as error:
+    except (OSError, SafetensorError) as error:  # the latter: what safetensors makes of a full disk
         _forget(partial)
-        raise SetupError(
-            "E541", f"{final} cannot be written: {error.strerror or error}. Choose another place."
-        ) from error
+        reason = getattr(error, "strerror", None) or error
+        raise SetupError("E541", f"{final} cannot be written: {reason}. Choose another place.") from error
     except BaseException:
         _forget(partial)
         raise

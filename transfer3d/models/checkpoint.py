@@ -19,7 +19,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from transfer3d import __version__
-from transfer3d.errors import SetupError, UsageError, WeightsError
+from transfer3d.errors import UsageError, WeightsError
 from transfer3d.files import atomic_path
 from transfer3d.layout import ClipSpec
 from transfer3d.models.digest import tensors_digest
@@ -95,11 +95,8 @@ def save(
         f"{PREFIX}provenance": _to_json(dict(provenance or {})),
         f"{PREFIX}digest": tensors_digest(tensors),
     }
-    try:
-        with atomic_path(Path(path)) as partial:
-            save_file(tensors, partial, metadata=metadata)
-    except (OSError, SafetensorError) as error:
-        raise SetupError("E541", f"{path}: cannot be written ({error}): choose another place.") from error
+    with atomic_path(Path(path)) as partial:
+        save_file(tensors, partial, metadata=metadata)
 
 
 def read_metadata(path: str | Path) -> CheckpointFacts:

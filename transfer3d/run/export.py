@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from transfer3d.errors import SetupError, UsageError, did_you_mean
+from transfer3d.errors import UsageError, did_you_mean
 from transfer3d.export.agreement import Agreement
 from transfer3d.export.hub_folder import write_hub_folder
 from transfer3d.export.onnx import write_onnx
@@ -68,12 +68,9 @@ def export_checkpoint(checkpoint: str, format: str, out: Path | None, *, force: 
     student = load(checkpoint)
     path = out or Path(f"{student.model_name}{SUFFIXES[format]}")
     refuse_existing(path, force)
-    try:
-        if format == "hub":
-            files = tuple(write_hub_folder(checkpoint, path))
-            return ExportedFile(format=format, path=path, files=files, agreement=None)
-        write = write_onnx if format == "onnx" else write_program
-        agreement = write(student, path, metadata_strings(checkpoint))
-    except OSError as error:
-        raise SetupError("E541", f"{path}: cannot be written ({error}): choose another place.") from error
+    if format == "hub":
+        files = tuple(write_hub_folder(checkpoint, path))
+        return ExportedFile(format=format, path=path, files=files, agreement=None)
+    write = write_onnx if format == "onnx" else write_program
+    agreement = write(student, path, metadata_strings(checkpoint))
     return ExportedFile(format=format, path=path, files=(path,), agreement=agreement)
