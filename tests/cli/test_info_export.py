@@ -114,6 +114,7 @@ def test_export_to_onnx(run, tmp_path):
     [
         (["info", "none.safetensors"], 4, "error[E423]"),
         (["info", "."], 4, "is a folder without model.safetensors"),
+        (["info", "http://127.0.0.1/x.safetensors"], 4, "is an address: give the path of a weights file"),
         (["info", "hf_hub:nobody"], 2, "hf_hub:user/name@revision"),
         (["export", "none.safetensors", "--format", "onnx"], 4, "error[E423]"),
         (["export", "none.safetensors", "--format", "onxx"], 2, "did you mean 'onnx'"),

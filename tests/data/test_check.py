@@ -10,6 +10,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from faulty_server import serving
 from media import audio_only, encode, numbered_frames, write_numbered
 from typer.testing import CliRunner
 
@@ -83,6 +84,14 @@ def test_shards_are_checked_member_by_member(digits_folder, tmp_path, run):
     assert "1 of 220 videos are bad" in result.output
     assert sample["key"] in result.output
     assert "sha256 differs" in Path("bad_videos.csv").read_text()
+
+
+def test_shards_are_checked_over_http_too(digits_folder, run):
+    with serving(digits_folder / "shards") as (address, _):
+        assert "220 videos" in run(address).output
+        gone = run(f"{address}/nowhere")
+    assert gone.exit_code in (3, 5)
+    assert f"{address}/nowhere" in " ".join(gone.output.split())
 
 
 def index_first(file, tmp_path):

@@ -11,7 +11,12 @@ from transfer3d.cli.output import print_json, progress_console
 
 
 def check(
-    source: Annotated[Path, typer.Argument(metavar="SRC", help="Folder of videos or of shards, or a video.")],
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="SRC", help="Folder of videos or of shards, a video, or the http address of shards."
+        ),
+    ],
     out: Annotated[Path, typer.Option("-o", "--out", help="CSV of the bad ones.")] = Path("bad_videos.csv"),
     workers: Annotated[int, typer.Option(min=1, help="Children that decode.")] = 1,
     seconds: Annotated[float, typer.Option(min=0.1, help="Time limit for one video.")] = 30.0,

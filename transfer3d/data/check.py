@@ -30,7 +30,7 @@ class Checked:
     reason: str = ""
 
 
-def count_videos(source: Path) -> int:
+def count_videos(source: str | Path) -> int:
     """Returns how many `check_videos` yields.
 
     Raises:
@@ -40,11 +40,12 @@ def count_videos(source: Path) -> int:
     return sum(len(names) for names, _ in _jobs(source))
 
 
-def check_videos(source: Path, *, workers: int, limits: Limits) -> Iterator[Checked]:
+def check_videos(source: str | Path, *, workers: int, limits: Limits) -> Iterator[Checked]:
     """Decodes every video in child processes and yields what came of it, in order.
 
     Args:
-        source: a video, a folder of videos, or a folder of shards, whose members are checked by sha256 too.
+        source: a video, a folder of videos, or a folder of shards, here or at an http address, whose
+            members are checked by sha256 too.
         workers: number of children.
         limits: of each video.
     """
@@ -56,7 +57,7 @@ def check_videos(source: Path, *, workers: int, limits: Limits) -> Iterator[Chec
                 yield Checked(name, **asdict(answer))
 
 
-def _jobs(source: Path) -> list[tuple[list[str], partial[Iterator[VideoFacts | Fault]]]]:
+def _jobs(source: str | Path) -> list[tuple[list[str], partial[Iterator[VideoFacts | Fault]]]]:
     """Returns the videos' names, and what checks them, for each part of a source."""
     if (shards := open_shards(source)) is not None:
         store, index = shards
@@ -64,12 +65,13 @@ def _jobs(source: Path) -> list[tuple[list[str], partial[Iterator[VideoFacts | F
         return [
             (list(v.keys), partial(isolated_map, partial(_inspect_member, v), range(len(v)))) for v in parts
         ]
-    if not source.exists():
-        raise UsageError("E212", f"{source} is not there. Give a folder of videos or of shards, or a video.")
-    files = [source] if source.is_file() else videos_under(source)
+    path = Path(source)
+    if not path.exists():
+        raise UsageError("E212", f"{path} is not there. Give a folder of videos or of shards, or a video.")
+    files = [path] if path.is_file() else videos_under(path)
     if not files:
-        raise DataError("E313", f"{source}: no videos.")
-    root = source.parent if source.is_file() else source
+        raise DataError("E313", f"{path}: no videos.")
+    root = path.parent if path.is_file() else path
     return [([f.relative_to(root).as_posix() for f in files], partial(isolated_map, inspect_file, files))]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,15 @@ METADATA = "__metadata__"
 NAMED_AT_MOST = 5
 
 
+def refuse_no_file(path: Path) -> None:
+    """Raises WeightsError where there is no file."""
+    if path.is_file():
+        return
+    address = re.match(r"\w+:/", str(path))  # a path has lost the second slash
+    what = "is a folder" if path.is_dir() else "is an address" if address else "does not exist"
+    raise WeightsError("E423", f"{path}: {what}: give the path of a weights file.")
+
+
 def read_header(path: Path) -> tuple[dict[str, str], dict[str, tuple[int, ...]]]:
     """Returns a safetensors file's metadata and the shape of each of its tensors; no tensor is read.
 
@@ -23,9 +33,7 @@ def read_header(path: Path) -> tuple[dict[str, str], dict[str, tuple[int, ...]]]
     Raises:
         WeightsError: there is no such file, or its header does not describe it.
     """
-    if not path.is_file():
-        what = "is a folder" if path.is_dir() else "does not exist"
-        raise WeightsError("E423", f"{path}: {what}: give the path of a weights file.")
+    refuse_no_file(path)
     try:
         with path.open("rb") as file:
             length = int.from_bytes(file.read(LENGTH_BYTES), "little")

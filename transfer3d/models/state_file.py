@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from transfer3d.errors import WeightsError
-from transfer3d.models.header import LENGTH_BYTES, read_header, some
+from transfer3d.models.header import LENGTH_BYTES, read_header, refuse_no_file, some
 
 ZIP_MAGIC = b"PK\x03\x04"
 PICKLE_MAGIC = b"\x80"
@@ -39,9 +39,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
     Raises:
         WeightsError: there is no such file, it is damaged, or it asks for more than weights.
     """
-    if not path.is_file():
-        what = "is a folder" if path.is_dir() else "does not exist"
-        raise WeightsError("E423", f"{path}: {what}: give the path of a weights file.")
+    refuse_no_file(path)
     with path.open("rb") as file:
         start = file.read(LENGTH_BYTES + 1)
     if start.startswith(ZIP_MAGIC):

@@ -24,12 +24,12 @@ from transfer3d.run.shard import left_out_csv
 
 
 def check_source(
-    source: Path, *, workers: int, limits: Limits, report: Path | None, console: Console
+    source: str, *, workers: int, limits: Limits, report: Path | None, console: Console
 ) -> Sequence[Checked]:
     """Returns what came of every video.
 
     Args:
-        source: a video, a folder of videos or of shards.
+        source: a video, a folder of videos or of shards, or the http address of a folder of shards.
         workers: children that decode.
         limits: of each video.
         report: CSV file of the bad ones; None writes none.
@@ -48,7 +48,7 @@ def check_source(
 
 
 def browse(
-    source: Path, folder: Path, *, count: int, student: str, recipe: str, overrides: Sequence[str], split: str
+    source: str, folder: Path, *, count: int, student: str, recipe: str, overrides: Sequence[str], split: str
 ) -> list[Path]:
     """Writes augmented training clips as film strips, to look at; returns the pictures.
 
@@ -61,7 +61,7 @@ def browse(
         overrides: `key=value`, of the recipe.
         split: of the data.
     """
-    settings = load_recipe(recipe, overrides, student=student, data=str(source))
+    settings = load_recipe(recipe, overrides, student=student, data=source)
     clip = settings.clip.apply(entry(student).clip)
     try:
         videos = open_videos(source, split=split, labelled=True)
