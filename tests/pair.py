@@ -26,7 +26,7 @@ def die_in_step(number):
 
 
 def die_in_checkpoint(step, moment):
-    """The main process is killed before a step on the disk while it writes the checkpoint of a training step."""
+    """The main process is killed before its `moment`-th step on the disk, in the checkpoint of a step."""
     from transfer3d.engine.run_folder import RunFolder
 
     whole = RunFolder.save_checkpoint

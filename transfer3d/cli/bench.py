@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 app = typer.Typer(help="Measure speed and memory here, against named baselines.", no_args_is_help=True)
 
 Folder = Annotated[
-    Path | None, typer.Option("--data", help="Folder of videos; default: generated ones of 320x240.")
+    Path | None,
+    typer.Option(
+        "--data", exists=True, file_okay=False, help="Folder of videos; default: generated ones of 320x240."
+    ),
 ]
 Only = Annotated[
     str, typer.Option(help="Only cases whose name or baseline contains this, e.g. `conv4d`, `plain`.")

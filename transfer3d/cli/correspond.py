@@ -39,7 +39,7 @@ def correspond(
 
     Example: `transfer3d correspond --teacher densenet121 --data my_videos/`
     """
-    from transfer3d.run.commands import resolve
+    from transfer3d.run.commands import resolve, resumed_folder
     from transfer3d.run.train import train
 
     chosen = [] if pairs is None else [f"correspondence.pairs={pairs}"]
@@ -47,7 +47,7 @@ def correspond(
         "correspond",
         recipe,
         [*chosen, *(set_ or ())],
-        resumed=out if resume else None,
+        resumed=resumed_folder(out, resume),
         teacher=teacher,
         weights=weights,
         student=student,

@@ -26,14 +26,14 @@ def finetune(
 
     Example: `transfer3d finetune p3d_resnet50.safetensors --data my_videos/ --set epochs=30`
     """
-    from transfer3d.run.commands import resolve
+    from transfer3d.run.commands import resolve, resumed_folder
     from transfer3d.run.train import train
 
     resolved = resolve(
         "finetune",
         recipe,
         set_ or (),
-        resumed=out if resume else None,
+        resumed=resumed_folder(out, resume),
         student=student,
         data=data,
         seed=seed,

@@ -15,6 +15,17 @@ FREE = ("workers", "log_every", "save_every", "tracker")
 """Keys that may change when a run is resumed."""
 
 
+def resumed_folder(out: Path | None, resume: bool) -> Path | None:
+    """Returns the folder of the run that is gone on with; None = a new run.
+
+    Raises:
+        UsageError: `resume` without a folder.
+    """
+    if resume and out is None:
+        raise UsageError("E212", "--resume needs the folder of the run. Name it with -o RUN.")
+    return out if resume else None
+
+
 def resolve(
     task: str,
     recipe: str | None,

@@ -22,6 +22,7 @@ from transfer3d.engine.run_folder import RunFolder
 from transfer3d.errors import SetupError, Transfer3dError, UsageError
 from transfer3d.files import write_text
 from transfer3d.recipes.schema import Recipe
+from transfer3d.run.commands import resumed_folder
 
 
 @dataclass
@@ -99,8 +100,7 @@ def open_session(
         console: where to print; None = stderr.
         accelerator: of the session that this one is a part of; None = make one.
     """
-    if resume and out is None:
-        raise UsageError("E212", "--resume needs the run folder. Name it with -o.")
+    resumed_folder(out, resume)  # refuses a resume from nowhere
     precision = resolve_precision(recipe.precision)
     owns_processes = accelerator is None
     accelerator = accelerator or make_accelerator(precision)
