@@ -15,7 +15,7 @@ from transfer3d.models.registry import create_model
 STUDENTS = {"p3d63": 32, "t3d121": 16, "v4d_resnet50": 4}
 """Students and the clips of one step."""
 
-MATMUL = 8192
+MATMUL = 4096
 PASSES = 3  # forward, and a gradient for the input and for the weights
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from itertools import repeat
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from transfer3d.data.prepare import Order, prepare
 from transfer3d.data.shard_writer import Sample, write_index, write_shards
 from transfer3d.data.source import open_videos
 from transfer3d.data.videoset import VideoSet
+from transfer3d.engine.allocator import usual_allocator
 from transfer3d.engine.config import TrainerConfig
 from transfer3d.engine.distributed import bf16_is_fast, leave_cores_to, make_accelerator
 from transfer3d.engine.memory_format import channels_last
@@ -88,7 +90,13 @@ def step_cases() -> Iterator[Case]:
 
 
 def _plain(device: torch.device) -> Contest:
-    return _against(device, load_baseline("p3d_plain").PlainP3D63(CLASSES), low=False)
+    contest = _against(device, load_baseline("p3d_plain").PlainP3D63(CLASSES), low=False)
+
+    def baseline() -> None:
+        with usual_allocator():
+            contest.baseline()
+
+    return replace(contest, baseline=baseline)
 
 
 def _bare(device: torch.device) -> Contest:

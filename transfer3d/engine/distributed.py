@@ -16,6 +16,7 @@ from accelerate.utils import InitProcessGroupKwargs, broadcast_object_list, gath
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from transfer3d.engine.allocator import keep_freed_memory
 from transfer3d.errors import SetupError, Transfer3dError
 
 Result = TypeVar("Result")
@@ -34,12 +35,13 @@ PEER_GONE = (
 
 
 def make_accelerator(precision: str) -> Accelerator:
-    """Builds the one accelerator of a run.
+    """Builds the one accelerator of a run, and sets what torch and the C library keep for the whole process.
 
     Args:
         precision: "bf16" or "fp32".
     """
     torch.backends.cudnn.benchmark = True
+    keep_freed_memory()
     # accelerate keeps the first precision of a process for ever; a second run in it may want another one.
     AcceleratorState._reset_state()
     return Accelerator(
