@@ -9,8 +9,9 @@ from feature_sets import feature_set
 from PIL import Image
 from sklearn.svm import LinearSVC
 
+from transfer3d.insight.figures import to_png
 from transfer3d.insight.probe import ProbeConfig
-from transfer3d.insight.probe_curve import DIMENSIONS, draw_probe_curves, probe_curve
+from transfer3d.insight.probe_curve import DIMENSIONS, curve_figure, probe_curve
 from transfer3d.insight.probe_protocols import probe_splits
 
 
@@ -80,7 +81,13 @@ def test_the_picture_shows_a_curve_for_each_layer():
     curves = [
         {"layer": name, "features": 2048, "points": points[:n]} for n, name in ((3, "pool5"), (2, "res4"))
     ]
-    image = Image.open(io.BytesIO(draw_probe_curves(curves, chance=0.01)))
-    assert image.size[0] > 700
-    colours = {colour for _, colour in image.convert("RGB").getcolors(1 << 20)}
-    assert {(0x00, 0x72, 0xB2), (0xD5, 0x5E, 0x00)} <= colours
+    figure = curve_figure(curves, chance=0.01)
+    (axes,) = figure.axes
+    legend = axes.get_legend()
+    assert [text.get_text() for text in legend.get_texts()] == ["pool5 (2048 numbers)", "res4 (2048 numbers)"]
+    assert [list(line.get_xdata()) for line in axes.get_lines()[:2]] == [[10, 100, 500], [10, 100]]
+    assert list(axes.get_lines()[0].get_ydata()) == pytest.approx([40, 70, 80])
+    assert "dimensions" in axes.get_xlabel()
+    assert "%" in axes.get_ylabel()
+    assert [text.get_text() for text in axes.texts] == ["chance 1 %"]
+    assert Image.open(io.BytesIO(to_png(figure))).size[0] > 700

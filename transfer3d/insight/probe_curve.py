@@ -6,11 +6,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from matplotlib.figure import Figure
 from sklearn.decomposition import PCA
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from transfer3d.insight.figures import draw_curves, new_figure, to_png
+from transfer3d.insight.figures import draw_curves, new_figure
 from transfer3d.insight.probe import ProbeConfig, Samples, samples_of, train_probe
 from transfer3d.insight.probe_protocols import Split, check_splits
 
@@ -59,8 +60,8 @@ def _one_split(train: Samples, test: Samples, counts: Sequence[int], config: Pro
     return found
 
 
-def draw_probe_curves(curves: Sequence[Mapping[str, Any]], *, chance: float) -> bytes:
-    """Returns the curves of several layers as PNG.
+def curve_figure(curves: Sequence[Mapping[str, Any]], *, chance: float) -> Figure:
+    """Returns the curves of several layers as a figure.
 
     Args:
         curves: of `probe_curve`.
@@ -74,13 +75,13 @@ def draw_probe_curves(curves: Sequence[Mapping[str, Any]], *, chance: float) -> 
         ]
         for curve in curves
     }
-    draw_curves(
-        axes, series, label="accuracy, % of test videos", percent=True, line=(chance, f"chance {chance:.1%}")
-    )
-    for line in axes.get_lines()[: len(series)]:
-        line.set_marker("o")
+    line = (chance, f"chance {100 * chance:.3g} %")
+    draw_curves(axes, series, label="accuracy, % of test videos", percent=True, line=line)
+    lines = axes.get_lines()[: len(series)]
+    for shown in lines:
+        shown.set_marker("o")
     axes.set_xlabel("dimensions that PCA leaves of the features")
     best = max(accuracy for points in series.values() for _, accuracy in points)
     axes.set_ylim(0, min(130 * best, 103))
-    axes.legend(frameon=False, fontsize=8, loc="best")
-    return to_png(figure)
+    axes.legend(lines, list(series), frameon=False, fontsize=8, loc="best")
+    return figure

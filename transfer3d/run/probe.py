@@ -12,8 +12,9 @@ from rich.console import Console
 from transfer3d.errors import UsageError, did_you_mean
 from transfer3d.files import atomic_path, refuse_unwritable, write_text
 from transfer3d.insight.feature_file import load_features
+from transfer3d.insight.figures import to_png
 from transfer3d.insight.probe import ProbeConfig
-from transfer3d.insight.probe_curve import draw_probe_curves, probe_curve
+from transfer3d.insight.probe_curve import curve_figure, probe_curve
 from transfer3d.insight.probe_pairs import probe_pairs, read_pairs
 from transfer3d.insight.probe_protocols import probe_leave_one_out, probe_splits
 
@@ -78,7 +79,7 @@ def probe_files(
         "results": results,
     }
     if plot is not None:
-        png = draw_probe_curves(results, chance=chance)
+        png = to_png(curve_figure(results, chance=chance))
         with atomic_path(plot) as partial:
             partial.write_bytes(png)
     if out is not None:
