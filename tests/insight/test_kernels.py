@@ -83,6 +83,7 @@ def test_what_a_kernel_drawn_at_random_has(depth):
     np.testing.assert_allclose(found.response, 1, atol=0.03)
 
 
+RESNETS = ("p3d", "i3ds", "r3d", "v4d", "f4d")
 INFLATED = {**dict.fromkeys(RESNETS, "test_resnet"), "t3d": "densenet121", "i3d": "test_efficientnet"}
 
 

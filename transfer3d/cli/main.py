@@ -39,6 +39,7 @@ from transfer3d.cli import (
     report,
     shard,
     synth,
+    tsne,
 )
 from transfer3d.errors import SetupError, Transfer3dError
 
@@ -134,6 +135,7 @@ app.command()(cam.cam)
 app.command()(order.order)
 app.command()(report.report)
 app.command()(kernels.kernels)
+app.command()(tsne.tsne)
 app.command()(synth.synth)
 app.command()(check.check)
 app.command()(shard.shard)

@@ -1,0 +1,60 @@
+"""`transfer3d tsne`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from transfer3d.cli import options
+from transfer3d.cli.output import out as stdout
+from transfer3d.cli.output import print_json
+
+LARGEST_SEED = 2**32 - 1  # numpy's, for scikit-learn
+
+
+def tsne(
+    features: Annotated[
+        Path, typer.Argument(metavar="FEATURES", help="File that `transfer3d features` wrote.")
+    ],
+    out: Annotated[Path, typer.Option("-o", "--out", metavar="X.png", help="Picture to write, PNG or SVG.")],
+    layer: Annotated[str, typer.Option(help="Whose features.")] = "pool5",
+    perplexity: Annotated[
+        float | None,
+        typer.Option(help="About how many neighbours a point looks at. [default: 30, less for few videos]"),
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Same seed, same coordinates.")] = 0,
+    color_by: Annotated[
+        str,
+        typer.Option(
+            metavar="auto|class|PART",
+            help="class, or 1, 2, ... for that part of class names such as 3_left; auto: a panel for each "
+            "part where class names have such.",
+        ),
+    ] = "auto",
+    json: options.Json = False,
+    csv: Annotated[bool, typer.Option("--csv", help="Print CSV: key, class, x, y.")] = False,
+) -> None:
+    """Draw videos as points, the closer the more alike: PCA of features to 50, then t-SNE (P3D, figure 7).
+
+    Example: `transfer3d tsne features.safetensors -o tsne.png`
+    """
+    from transfer3d.run.tsne import draw_tsne
+
+    report = draw_tsne(features, layer=layer, perplexity=perplexity, seed=seed, color_by=color_by, out=out)
+    if json:
+        print_json(report)
+    elif csv:
+        import csv as writer
+        import sys
+
+        table = writer.DictWriter(sys.stdout, ("key", "class", "x", "y"))
+        table.writeheader()
+        table.writerows(report["points"])
+    else:
+        size = f"{report['dimensions']} numbers, perplexity {report['perplexity']:.3g}, seed {seed}"
+        stdout().print(f"wrote {out}: {len(report['points'])} videos, {layer} ({size})")
+        if report["purity"] is not None:
+            stdout().print(
+                f"of a video's {report['neighbours']} nearest neighbours, of its class: "
+                f"{report['purity']:.1%} in the picture, {report['feature_purity']:.1%} in the features"
+            )

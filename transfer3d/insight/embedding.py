@@ -1,0 +1,131 @@
+"""Features of many dimensions as points of a plane: PCA, then t-SNE.
+
+Papers: van der Maaten and Hinton, "Visualizing Data using t-SNE", JMLR 2008; Qiu et al., P3D, ICCV 2017,
+section 5.2 and figure 7. The features are first brought to 50 dimensions by PCA, as there. Points start at
+their first two principal components, as Kobak and Berens advise ("The art of using t-SNE for single-cell
+transcriptomics", Nature Communications 2019), a little out of place: the seed says how.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.decomposition import PCA
+from sklearn.manifold import TSNE
+from sklearn.neighbors import NearestNeighbors
+from threadpoolctl import threadpool_limits  # scikit-learn brings it
+
+from transfer3d.errors import DataError, UsageError
+from transfer3d.insight.feature_file import FeatureSet
+
+Floats = NDArray[np.floating[Any]]
+Labels = NDArray[np.int64]
+
+PCA_DIMENSIONS = 50
+PERPLEXITY = 30.0
+START, OUT_OF_PLACE = 1e-4, 1e-5  # standard deviations of where points start
+FEWEST = 4
+NEIGHBOURS = 10
+
+
+@dataclass(frozen=True, kw_only=True)
+class Embedding:
+    """Videos as points of a plane.
+
+    Attributes:
+        keys: one for each video.
+        labels_N: class of each, -1 where it has none.
+        classes: names, by label.
+        points_N2: coordinates; they have no unit, and far distances have no meaning.
+        layer: whose features they are.
+        perplexity: of the t-SNE.
+        neighbours: how many nearest neighbours the purities are of.
+        purity: see `neighbour_purity`, in the plane; None without labels.
+        feature_purity: the same of the features themselves: what the plane could show at best.
+    """
+
+    keys: Sequence[str]
+    labels_N: Labels
+    classes: Sequence[str]
+    points_N2: Floats
+    layer: str
+    perplexity: float
+    neighbours: int
+    purity: float | None
+    feature_purity: float | None
+
+
+def embed(
+    features: FeatureSet, layer: str = "pool5", *, perplexity: float | None = None, seed: int = 0
+) -> Embedding:
+    """Returns a set's features as points; the same seed gives the same points on the same machine.
+
+    Args:
+        features: of at least four videos.
+        layer: name of a layer.
+        perplexity: roughly, how many neighbours a point looks at; at least 1, and at most a third of the
+            other points. None = 30, or less where there are too few points.
+        seed: of PCA, and of where points start.
+
+    Raises:
+        UsageError: no such layer, or too high a perplexity.
+        DataError: too few videos, or all have the same features.
+    """
+    vectors_ND = features.layer(layer).double().numpy()
+    chosen = _perplexity(len(vectors_ND), perplexity)
+    if not np.ptp(vectors_ND, axis=0).any():
+        raise DataError(
+            "E354", f"all {len(vectors_ND)} videos have the same features ({layer}): nothing to tell apart."
+        )
+    points_N2 = plane(vectors_ND, perplexity=chosen, seed=seed)
+    labels_N = features.labels_N.numpy()
+    k = min(NEIGHBOURS, len(labels_N) - 1)
+    labelled = (labels_N >= 0).all()
+    return Embedding(
+        keys=features.keys,
+        labels_N=labels_N,
+        classes=features.classes,
+        points_N2=points_N2,
+        layer=layer,
+        perplexity=chosen,
+        neighbours=k,
+        purity=neighbour_purity(points_N2, labels_N, k) if labelled else None,
+        feature_purity=neighbour_purity(vectors_ND, labels_N, k) if labelled else None,
+    )
+
+
+def _perplexity(points: int, wanted: float | None) -> float:
+    """Returns the perplexity, or says which are possible: a point needs three times as many others."""
+    if points < FEWEST:
+        raise DataError("E354", f"{points} videos: a t-SNE needs at least {FEWEST}. Extract more features.")
+    most = (points - 1) / 3
+    if wanted is None:
+        return min(PERPLEXITY, most)
+    if not 1 <= wanted <= most:
+        raise UsageError(
+            "E228",
+            f"--perplexity {wanted:g}: of {points} videos it can be 1 to {most:.4g}, a third of the others.",
+        )
+    return wanted
+
+
+def plane(vectors_ND: Floats, *, perplexity: float, seed: int) -> Floats:
+    """Returns float32 points [N, 2] for vectors, by PCA to 50 dimensions and t-SNE."""
+    size = min(PCA_DIMENSIONS, *vectors_ND.shape)
+    start_N2 = np.random.default_rng(seed).normal(scale=OUT_OF_PLACE, size=(len(vectors_ND), 2))
+    # Several threads would add up in another order each time, and wait for each other on a busy machine.
+    with threadpool_limits(1):
+        reduced_ND = PCA(size, random_state=seed).fit_transform(vectors_ND)
+        start_N2[:, :size] += START * reduced_ND[:, :2] / reduced_ND[:, 0].std()
+        start: Any = start_N2.astype(np.float32)  # the library's types know of names alone
+        return TSNE(perplexity=perplexity, init=start, random_state=seed).fit_transform(reduced_ND)
+
+
+def neighbour_purity(vectors_ND: Floats, labels_N: Labels, k: int) -> float:
+    """Returns which share of all points' k nearest neighbours (Euclidean) is of the point's class."""
+    near_NK = NearestNeighbors(n_neighbors=k).fit(vectors_ND).kneighbors(return_distance=False)
+    return float((labels_N[near_NK] == labels_N[:, None]).mean())
