@@ -95,8 +95,25 @@ def test_it_shows_data_environment_provenance_and_pictures(trained, page):
     places = [page.text.rindex(title) for title in chain]
     assert places == sorted(places)
     assert sum(reference.startswith("data:image/png") for reference in page.references) >= 4
-    for title in ("Confusion", "Best", "Worst", "Where the evidence is"):
+    for title in ("Confusion", "Best", "Worst", "Where the evidence is", "t-SNE of 40 videos"):
         assert title in page.text
+
+
+def test_features_from_a_file_are_drawn_if_they_are_the_runs_own(trained, digits_folder):
+    file = trained / "features.safetensors"
+    own = trained / "tuned" / "model.safetensors"
+    extract = ["features", own, "--data", digits_folder, "--split", "val", "--layers", "res5", "--clips", 1]
+    done = run(*extract, "-o", file)
+    assert done.exit_code == 0, done.output
+    given = ["--features", file, "--videos", 0, "-o", trained / "features.html"]
+    done = run("report", trained / "tuned", *given)
+    assert done.exit_code == 0, done.output
+    text = Page((trained / "features.html").read_text(encoding="utf-8")).text
+    assert "t-SNE of 40 videos (res5" in text
+    assert "one of 40 videos (val)" in text
+    done = run("report", trained / "taught", *given)
+    assert done.exit_code == 2
+    assert "features of" in done.output
 
 
 def test_a_correspondence_run_shows_what_it_learnt(trained):

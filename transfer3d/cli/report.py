@@ -15,6 +15,10 @@ def report(
     data: Annotated[
         str | None, typer.Option(help="Videos to look at. Default: those that the run was trained on.")
     ] = None,
+    features: Annotated[
+        Path | None,
+        typer.Option(help="Features that `transfer3d features` wrote, to be drawn instead of a few videos'."),
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option("-o", "--out", help="HTML file. Default: RUN/report.html; of several, comparison.html."),
@@ -32,7 +36,9 @@ def report(
     """
     from transfer3d.run.report import ReportOptions, compare_runs, report_run
 
-    wanted = ReportOptions(data=data, videos=videos, precision=precision or "auto", workers=workers or 0)
+    wanted = ReportOptions(
+        data=data, features=features, videos=videos, precision=precision or "auto", workers=workers or 0
+    )
     console = progress_console()
     if len(runs) == 1:
         written = report_run(runs[0], out, wanted, console=console)

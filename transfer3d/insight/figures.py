@@ -84,11 +84,12 @@ def draw_curves(
 ) -> None:
     """Draws one curve for each name over optimiser steps; `line` is a labelled horizontal one."""
     factor = 100 if percent else 1
-    for number, (name, points) in enumerate(series.items()):
+    lines = []
+    for number, points in enumerate(series.values()):
         style = {"color": COLOURS[number % len(COLOURS)], "linestyle": DASHES[number % len(DASHES)]}
         marker = "o" if len(points) == 1 else None
         x, y = [x for x, _ in points], [factor * y for _, y in points]
-        axes.plot(x, y, label=short(name), linewidth=1.8, marker=marker, **style)
+        lines += axes.plot(x, y, linewidth=1.8, marker=marker, **style)
     if line is not None:
         axes.axhline(factor * line[0], color="#555555", linestyle=":", linewidth=1)
         end = axes.get_xlim()[1]
@@ -96,7 +97,7 @@ def draw_curves(
     axes.set_xlabel("optimiser step")
     axes.set_ylabel(label)
     if len(series) > 1:
-        axes.legend(frameon=False, fontsize=8)
+        axes.legend(lines, [short(name) for name in series], frameon=False, fontsize=8)
     axes.spines[["top", "right"]].set_visible(False)
 
 

@@ -17,6 +17,7 @@ from transfer3d.engine.memory_format import channels_last
 from transfer3d.errors import NonFiniteError
 from transfer3d.evaluate.micro_batches import first_size
 from transfer3d.evaluate.scores import Scores
+from transfer3d.insight.feature_file import FeatureFacts, FeatureSet
 from transfer3d.insight.layers import POOLED, SCORES, LayerReader
 from transfer3d.models.student import UNITS_NDIM, VideoStudent
 from transfer3d.nn.pixels import normalise
@@ -30,17 +31,13 @@ class Look:
     Attributes:
         student: that looked, in eval mode.
         videos: that it looked at.
-        split: of the data.
-        data: digest of the set that they are of.
-        pooled_ND: its pooled features, float32, on the CPU.
+        features: its pooled features.
         scores: probabilities, one view of each video; None without a classifier.
     """
 
     student: VideoStudent
     videos: VideoSet
-    split: str
-    data: str
-    pooled_ND: Tensor
+    features: FeatureSet
     scores: Scores | None
 
     def clip(self, index: int) -> Tensor:
@@ -58,8 +55,7 @@ class Look:
 def look_at(
     student: VideoStudent,
     videos: VideoSet,
-    split: str,
-    data: str,
+    facts: FeatureFacts,
     accelerator: Accelerator,
     *,
     workers: int = 0,
@@ -70,8 +66,7 @@ def look_at(
     Args:
         student: put in eval mode.
         videos: labelled or not.
-        split: of the data.
-        data: digest of the set that they are of.
+        facts: of checkpoint and data.
         accelerator: device and precision.
         workers: decoding processes.
         console: for progress.
@@ -93,13 +88,20 @@ def look_at(
             for name in names:
                 found[name].append(vectors[name].float().cpu())
             bar.update(len(batch.keys))
-    pooled_ND = torch.cat(found[POOLED])
-    if not pooled_ND.isfinite().all():
+    if not (pooled_ND := torch.cat(found[POOLED])).isfinite().all():
         raise NonFiniteError(
             "E600", f"{student.model_name}: its features are not finite. Use --precision fp32."
         )
+    features = FeatureSet(
+        keys=videos.keys,
+        label_sets=videos.label_sets,
+        sources=videos.sources,
+        classes=videos.classes,
+        layers={POOLED: pooled_ND},
+        facts=facts,
+    )
     scores = None
     if student.num_classes:
         views_VK = list(torch.cat(found[SCORES]).split(1))
         scores = Scores(list(videos.keys), list(videos.label_sets), views_VK)
-    return Look(student, videos, split, data, pooled_ND, scores)
+    return Look(student, videos, features, scores)

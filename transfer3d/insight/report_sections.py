@@ -19,7 +19,7 @@ EXTREMES = 5
 """How many of the best and of the worst classes are listed."""
 WILSON = (
     "Intervals are Wilson's, 95 %, over videos: what other videos of the same kind could have given. They "
-    "say nothing of what another seed would give."
+    "say nothing of what another seed would give. Numbers of training have none."
 )
 
 
@@ -35,10 +35,8 @@ def headline(record: RunRecord) -> str:
 
 def numbers_section(record: RunRecord) -> Section:
     """Returns all final numbers with their intervals, and what to look at before believing them."""
-    rows = [
-        (number.what, number.text, number.between, str(number.videos or ""))
-        for number in final_numbers(record)
-    ]
+    numbers = final_numbers(record)
+    rows = [(number.what, number.text, number.between, str(number.videos or "")) for number in numbers]
     header = ("number", "value", "95 % interval", "videos")
     parts = [page.table(header, rows, numbers=(1, 2, 3))] if rows else []
     parts += [page.paragraph(f"Look at this: {alarm}") for alarm in alarms(record.last.final("train"))]
@@ -46,7 +44,8 @@ def numbers_section(record: RunRecord) -> Section:
         parts.append(page.paragraph(f"{record.evaluation.split}: {record.evaluation.source}."))
     if not rows:
         parts.append(page.paragraph("Nothing was logged yet."))
-    return Section("Final numbers", parts, WILSON + " Numbers of training have none.")
+    sampled = any(number.videos for number in numbers)
+    return Section("Final numbers", parts, WILSON if sampled else "Means over the last steps of training.")
 
 
 def curves_section(record: RunRecord) -> Section:

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import torch
 
-from transfer3d.errors import SetupError
+from transfer3d.errors import DataError, SetupError
 from transfer3d.insight import figures, page
 from transfer3d.insight.cam import explain
+from transfer3d.insight.embedding import embed
+from transfer3d.insight.embedding_figure import embedding_figure
+from transfer3d.insight.feature_file import FeatureSet
+from transfer3d.insight.layers import POOLED
 from transfer3d.insight.page import Section
 from transfer3d.insight.report_look import Look
 from transfer3d.insight.report_numbers import class_results, percent
@@ -17,14 +21,17 @@ MAPS = 3
 """Videos that were told right, and as many that were not, whose class activation maps are shown."""
 
 
-def seen_sections(look: Look, found: Evaluation | None) -> list[Section]:
+def seen_sections(look: Look | None, found: Evaluation | None, features: FeatureSet | None) -> list[Section]:
     """Returns the sections that videos are needed for.
 
     Args:
-        look: at videos.
+        look: at videos; None where there are none.
         found: metrics of these or of other videos; None where the student has no classes.
+        features: to be shown instead of those of the look.
     """
-    return [] if found is None else _class_sections(look, found)
+    sections = _class_sections(look, found) if look and look.scores and found else []
+    shown = features or (look.features if look else None)
+    return [*sections, embedding_section(shown)] if shown else sections
 
 
 def _class_sections(look: Look, found: Evaluation) -> list[Section]:
@@ -101,3 +108,17 @@ def maps_section(look: Look, found: Evaluation) -> Section:
         parts,
         "Class activation maps: frames, and below them where and when they speak for the predicted class.",
     )
+
+
+def embedding_section(features: FeatureSet) -> Section:
+    """Returns the map of a set's features, those in front of the classifier where they are there."""
+    layer = POOLED if POOLED in features.layers else next(iter(features.layers))
+    try:
+        svg = figures.to_svg(embedding_figure(embed(features, layer)))
+    except DataError as few:
+        return Section("Features", [page.paragraph(str(few))])
+    caption = (
+        f"Each point is one of {len(features):,} videos ({features.facts.split}); colours are its class."
+    )
+    note = "What lies close together is alike to the student. Distances between far groups have no meaning."
+    return Section("Features", [page.svg_figure(svg, caption, large=True)], note)

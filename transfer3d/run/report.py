@@ -17,7 +17,8 @@ from transfer3d.data.videoset import VideoSet
 from transfer3d.engine.distributed import make_accelerator
 from transfer3d.errors import DataError, Transfer3dError, UsageError
 from transfer3d.evaluate.metrics import video_metrics
-from transfer3d.files import refuse_unwritable, write_text
+from transfer3d.files import refuse_unwritable, sha256_file, write_text
+from transfer3d.insight.feature_file import FeatureFacts, FeatureSet, load_features
 from transfer3d.insight.report_compare import comparison_page
 from transfer3d.insight.report_final import final_numbers
 from transfer3d.insight.report_look import Look, look_at
@@ -39,12 +40,14 @@ class ReportOptions:
 
     Attributes:
         data: the videos; None = those that the run was trained on.
+        features: file of the run's features to be drawn; None = those of the videos that are looked at.
         videos: how many are looked at, at most; 0 = none.
         precision: "auto", "bf16" or "fp32".
         workers: decoding processes.
     """
 
     data: str | None = None
+    features: Path | None = None
     videos: int = MOST_VIDEOS
     precision: str = "auto"
     workers: int = 0
@@ -97,9 +100,10 @@ def report_run(path: Path, out: Path | None, options: ReportOptions, *, console:
     """
     page = _claim(out or path / REPORT)
     record = read_run(path)
+    features = _features_of(path / MODEL, options.features) if options.features else None
     look, note = _look_if_possible(record, path / MODEL, options, console)
     record = _evaluated(record, look)
-    sections = seen_sections(look, record.evaluation) if look else []
+    sections = seen_sections(look, record.evaluation, features)
     write_text(page, run_page(record, sections, note))
     return Written(page, [record])
 
@@ -138,6 +142,15 @@ def _claim(page: Path) -> Path:
     return page
 
 
+def _features_of(model: Path, file: Path) -> FeatureSet:
+    """Reads features, and refuses those of another checkpoint."""
+    features = load_features(file)
+    if not model.is_file() or features.facts.checkpoint_sha256 != sha256_file(model):
+        other = features.facts.checkpoint
+        raise UsageError("E228", f"{file}: features of {other}, not of {model}. Extract its own.")
+    return features
+
+
 def _look_if_possible(
     record: RunRecord, model: Path, options: ReportOptions, console: Console
 ) -> tuple[Look | None, str]:
@@ -152,7 +165,8 @@ def _look_if_possible(
         if options.data is not None:
             raise
         return None, f"No video was looked at, so pictures of them are missing: {error}"
-    return look, f"For this page {len(look.videos):,} videos of the split {look.split} were looked at."
+    split = look.features.facts.split
+    return look, f"For this page {len(look.videos):,} videos were looked at ({split})."
 
 
 def _evaluated(record: RunRecord, look: Look | None) -> RunRecord:
@@ -162,9 +176,9 @@ def _evaluated(record: RunRecord, look: Look | None) -> RunRecord:
     found = Evaluation(
         metrics=video_metrics(look.scores, look.videos.classes),
         classes=look.videos.classes,
-        split=look.split,
+        split=look.features.facts.split,
         source=f"{len(look.videos):,} videos, the centre of each, scored for this page",
-        data=look.data,
+        data=look.features.facts.data_digest,
         right=told_right(look.scores),
     )
     return replace(record, evaluation=found)
@@ -181,8 +195,19 @@ def _look(record: RunRecord, model: Path, options: ReportOptions, console: Conso
             "E311", f"{place}: its {len(videos.classes)} classes are not the {len(names)} of the checkpoint."
         )
     some = share_of(videos, min(options.videos / len(videos), 1.0), seed=record.last.recipe["seed"])
-    accelerator = make_accelerator(resolve_precision(options.precision))
-    look = look_at(student, some, split, videos.digest, accelerator, workers=options.workers, console=console)
+    precision = resolve_precision(options.precision)
+    accelerator = make_accelerator(precision)
+    facts = FeatureFacts(
+        checkpoint=str(model),
+        checkpoint_sha256=sha256_file(model),
+        student=student.model_name,
+        data=place,
+        data_digest=videos.digest,
+        split=split,
+        views={"places": "even", "count": 1},
+        precision=precision,
+    )
+    look = look_at(student, some, facts, accelerator, workers=options.workers, console=console)
     accelerator.end_training()
     return look
 
