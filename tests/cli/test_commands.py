@@ -4,11 +4,13 @@ import errno
 import json
 import subprocess
 import sys
+import warnings
 
 import pytest
 from typer.testing import CliRunner
 
 from transfer3d.cli.main import app
+from transfer3d.cli.output import plain_warnings
 from transfer3d.run.environment import known_bad
 
 
@@ -139,3 +141,18 @@ def test_a_closed_pipe_is_no_error():
     done = subprocess.run(["bash", "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "0"
     assert "Traceback" not in done.stderr
+
+
+def test_a_warning_is_one_line_and_what_is_for_programmers_is_left_out(capsys, monkeypatch):
+    def warn():
+        warnings.warn("odd weights", stacklevel=1)
+        warnings.warn("this will change", FutureWarning, stacklevel=1)
+        warnings.warn("use the other function", DeprecationWarning, stacklevel=1)
+
+    monkeypatch.setattr(sys, "warnoptions", [])
+    with plain_warnings():
+        warn()
+    assert capsys.readouterr().err == "transfer3d: warning: odd weights\n"
+    monkeypatch.setattr(sys, "warnoptions", ["default"])
+    with plain_warnings(), pytest.warns(FutureWarning, match="will change"):
+        warn()

@@ -41,6 +41,7 @@ from transfer3d.cli import (
     synth,
     tsne,
 )
+from transfer3d.cli.output import plain_warnings
 from transfer3d.errors import SetupError, Transfer3dError
 
 PLACES = (
@@ -147,4 +148,5 @@ app.add_typer(bench.app, name="bench")
 
 def main() -> None:
     """Runs the command line of this process."""
-    app()
+    with plain_warnings():
+        app()

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import typer
@@ -34,3 +37,19 @@ def progress_console() -> Console:
 def print_json(facts: Any) -> None:
     """Prints facts as indented JSON."""
     typer.echo(json.dumps(facts, indent=2))
+
+
+@contextmanager
+def plain_warnings() -> Iterator[None]:
+    """Says each warning in one line, and leaves out what libraries tell programmers about later versions.
+
+    Whoever asks Python for warnings, by -W or PYTHONWARNINGS, gets them as they are.
+    """
+    if sys.warnoptions:
+        yield
+        return
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        warnings.simplefilter("ignore", DeprecationWarning)
+        warnings.showwarning = lambda message, *_: typer.echo(f"transfer3d: warning: {message}", err=True)
+        yield
