@@ -22,12 +22,14 @@ def test_a_block_says_what_becomes_of_it_and_its_commands_have_these_options(blo
         assert not block.mark, f"{block.where}: only {sorted(LANGUAGES)} are marked"
 
 
+@pytest.mark.timeout(900)  # a whole tutorial
 @pytest.mark.parametrize("path", TUTORIALS, ids=lambda path: path.name)
 def test_a_files_blocks_run_one_after_the_other_in_an_empty_folder(path, tmp_path, monkeypatch):
     run_marked(path, {"run"}, tmp_path, monkeypatch)
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("path", SLOW, ids=lambda path: path.name)
 def test_the_slow_ones_run_among_them(path, tmp_path, monkeypatch):
     run_marked(path, {"run", "run-slow"}, tmp_path, monkeypatch)
