@@ -1,8 +1,8 @@
 """The marked blocks of the Markdown files: parsed, run in order, or held against the command line.
 
 A block of bash or Python stands behind a comment that says what becomes of it: `<!-- run -->` and
-`<!-- run-slow -->` are run as they stand, what has `<!-- needs: gpu -->` (network, nodes, data, hours) is parsed: bash
-by bash, every command of ours by its own options, Python by the compiler.
+`<!-- run-slow -->` are run as they stand; what has `<!-- needs: gpu -->` (network, nodes, data, hours) is
+parsed: bash by bash, every command of ours by its own options, Python by the compiler.
 """
 
 from __future__ import annotations
