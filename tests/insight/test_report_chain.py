@@ -78,6 +78,13 @@ def test_a_parent_that_is_gone_or_another_file_ends_the_chain(student, tmp_path)
     assert titles(child) == ["Checkpoint that cannot be followed", "Fine-tuned on labels"]
 
 
+def test_a_parent_on_the_hub_is_named_and_not_fetched(student, tmp_path, monkeypatch):
+    monkeypatch.setattr("transfer3d.insight.report_chain.locate", lambda _: pytest.fail("asked for a file"))
+    parent = {"checkpoint": "hf_hub:someone/student@1f", "sha256": "2e"}
+    child = save(student, tmp_path / "a.safetensors", made_by="finetune", parent=parent)
+    assert titles(child) == ["Checkpoint of the hub", "Fine-tuned on labels"]
+
+
 @pytest.mark.parametrize(
     "said", [{"parent": 7, "teacher": [1], "made_by": {"x": 1}}, {"parent": {"checkpoint": 5}}, {}]
 )

@@ -33,9 +33,9 @@ nav { display: flex; flex-wrap: wrap; gap: .2rem 1rem; padding: .6rem 0;
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; overflow-wrap: normal; }
 td, th { padding: .3rem .8rem .3rem 0; border-bottom: 1px solid var(--line); vertical-align: top; }
-th { text-align: left; }
+th { text-align: left; } td:first-child { min-width: 8.5rem; }
 .number { text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums; }
-dl { display: grid; grid-template-columns: minmax(6rem, max-content) 1fr; gap: .25rem 1rem; margin: .6rem 0; }
+dl { display: grid; grid-template-columns: fit-content(40%) 1fr; gap: .25rem 1rem; margin: .6rem 0; }
 dt { color: var(--soft); } dd { margin: 0; min-width: 0; }
 .grid { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 24rem), 1fr)); gap: 0 1rem; }
 figure { margin: .6rem 0; background: #ffffff; color: #1c2126; border-radius: 6px; padding: .6rem;

@@ -9,7 +9,7 @@ from transfer3d.errors import Transfer3dError
 from transfer3d.files import sha256_file
 from transfer3d.insight.report_record import Link
 from transfer3d.models.checkpoint import CheckpointFacts, read_metadata
-from transfer3d.models.hub import locate
+from transfer3d.models.hub import HUB_PREFIX, locate
 
 MAKERS = {
     "inflate": "Inflated",
@@ -67,6 +67,8 @@ def _parent(said: dict[str, Any]) -> tuple[CheckpointFacts | None, str, str, lis
     name, recorded = parent.get("checkpoint"), _text(parent.get("sha256"))
     if not isinstance(name, str):
         return None, "", "", [Link("Random weights", [("student", _text(parent.get("model")))])]
+    if name.startswith(HUB_PREFIX):  # a report asks no server
+        return None, "", "", [Link("Checkpoint of the hub", [("name", name), ("sha256", recorded)])]
     try:
         path = locate(name)
         if sha256_file(path) == recorded:
