@@ -25,6 +25,9 @@ from transfer3d.insight.feature_file import FeatureSet
 
 SEARCH_FOLDS = 5
 MOST_ITERATIONS = 10_000
+MANY = 1 / 8
+"""Features for each video. Beyond, the SVM's dual problem is solved, up to ten times as fast; below, it may not
+converge."""
 
 
 @dataclass(frozen=True)
@@ -32,13 +35,13 @@ class _Classifier:
     """A classifier with one number that is to be chosen.
 
     Attributes:
-        build: (the number, seed) to the classifier.
+        build: (the number, seed, whether features are many) to the classifier.
         parameter: scikit-learn's name of the number.
         values: that are tried.
         default: where there are too few videos to try any.
     """
 
-    build: Callable[[float, int], Any]
+    build: Callable[[float, int, bool], Any]
     parameter: str
     values: Sequence[float]
     default: float
@@ -47,14 +50,17 @@ class _Classifier:
 STRENGTHS = (0.01, 0.1, 1.0, 10.0, 100.0)
 CLASSIFIERS: dict[str, _Classifier] = {
     "svm": _Classifier(
-        lambda c, seed: LinearSVC(C=c, random_state=seed, max_iter=MOST_ITERATIONS), "C", STRENGTHS, 1.0
+        lambda c, seed, many: LinearSVC(
+            C=c, dual=many, random_state=seed, max_iter=MOST_ITERATIONS  # pyright: ignore[reportArgumentType]
+        ),
+        "C", STRENGTHS, 1.0,
     ),
     "logistic": _Classifier(
-        lambda c, seed: LogisticRegression(C=c, random_state=seed, max_iter=MOST_ITERATIONS),
+        lambda c, seed, _: LogisticRegression(C=c, random_state=seed, max_iter=MOST_ITERATIONS),
         "C", STRENGTHS, 1.0,
     ),
     "knn": _Classifier(
-        lambda k, seed: KNeighborsClassifier(int(k)), "n_neighbors", (1, 3, 5, 10, 20), 1
+        lambda k, seed, _: KNeighborsClassifier(int(k)), "n_neighbors", (1, 3, 5, 10, 20), 1
     ),
 }  # fmt: skip
 
@@ -165,7 +171,7 @@ def train_probe(samples: Samples, config: ProbeConfig, *, standardise: bool = Tr
     scale = StandardScaler() if standardise else FunctionTransformer()
     prepared = make_pipeline(scale, Normalizer()).fit(samples.vectors_ND)
     vectors_ND = prepared.transform(samples.vectors_ND)
-    kind = CLASSIFIERS[config.method]
+    kind, many = CLASSIFIERS[config.method], vectors_ND.shape[1] > MANY * len(samples)
     if config.method == "knn" and config.value is not None and config.value > len(samples):
         raise UsageError(
             "E228", f"{config.value:g} neighbours of {len(samples)} training videos. Ask for fewer."
@@ -175,7 +181,7 @@ def train_probe(samples: Samples, config: ProbeConfig, *, standardise: bool = Tr
         # k neighbours must be found in each part of the cross-validation.
         values = [v for v in kind.values if config.method != "knn" or v <= len(samples) // 2]
         search = GridSearchCV(
-            kind.build(kind.default, config.seed),
+            kind.build(kind.default, config.seed, many),
             {kind.parameter: values},
             cv=StratifiedGroupKFold(folds, shuffle=True, random_state=config.seed),
             n_jobs=config.workers,
@@ -184,7 +190,7 @@ def train_probe(samples: Samples, config: ProbeConfig, *, standardise: bool = Tr
         value, classifier = search.best_params_[kind.parameter], search.best_estimator_
     else:
         value = kind.default if config.value is None else config.value
-        classifier = kind.build(value, config.seed).fit(vectors_ND, samples.labels_N)
+        classifier = kind.build(value, config.seed, many).fit(vectors_ND, samples.labels_N)
     return Probe(make_pipeline(prepared, classifier), float(value), searched)
 
 
