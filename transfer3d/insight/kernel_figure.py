@@ -11,7 +11,8 @@ from matplotlib.figure import Figure
 from transfer3d.insight.figures import COLOURS, DASHES, new_figure
 from transfer3d.insight.kernels import FREQUENCIES, StageTaps
 
-COLUMNS = 4
+COLUMNS = 5
+PANEL = 2.4  # inches
 SAME, ALIKE, DIFFERENCE = COLOURS[0], COLOURS[5], COLOURS[1]
 AXIS_NAMES = {"T": "frames", "U": "units"}
 
@@ -23,12 +24,12 @@ def kernel_figure(stages: Sequence[StageTaps], *, title: str) -> Figure:
         stages: of `kernels.by_stage`.
         title: what student it is.
     """
-    columns = min(COLUMNS, max(len(stages), 2))
+    columns = min(COLUMNS, max(len(stages), 3))
     rows = math.ceil(len(stages) / columns)
     below = 1.75 + 0.28 * len(stages)
-    figure = new_figure(2.5 * columns + 0.4, 2.5 * rows + below + 0.4)
+    figure = new_figure(PANEL * columns + 0.4, PANEL * rows + below + 0.4)
     figure.suptitle(title, fontsize=11)
-    grid = figure.add_gridspec(2, 1, height_ratios=(2.5 * rows, below))
+    grid = figure.add_gridspec(2, 1, height_ratios=(PANEL * rows, below))
     upper, lower = figure.add_subfigure(grid[0]), figure.add_subfigure(grid[1])
     panels = list(upper.subplots(rows, columns, squeeze=False, sharey=True).flat)
     for axes, stage in zip(panels, stages, strict=False):
@@ -95,7 +96,11 @@ def _draw_parts(axes: Axes, stages: Sequence[StageTaps]) -> None:
     axes.set_xlim(0, 100)
     axes.set_xlabel("share of the kernels' energy, %", fontsize=8)
     axes.tick_params(axis="x", labelsize=8)
-    axes.legend(frameon=False, fontsize=8, loc="lower left", bbox_to_anchor=(0, 1))
+    handles, labels = axes.get_legend_handles_labels()  # the marks come first, and belong last
+    axes.legend(
+        handles[1:] + handles[:1], labels[1:] + labels[:1], frameon=False, fontsize=8, loc="lower left",
+        bbox_to_anchor=(0, 1),
+    )  # fmt: skip
     axes.spines[["top", "right"]].set_visible(False)
 
 
