@@ -7,6 +7,7 @@ from typer.testing import CliRunner
 
 import transfer3d
 from transfer3d.cli.main import app
+from transfer3d.errors import UsageError
 from transfer3d.recipes.load import load_recipe
 
 TINY = ["--workers", "0", "--set", "batch_size=8", "--set", "clip.size=32", "--set", "clip.frames=4"]
@@ -68,3 +69,21 @@ def test_the_scaled_rate_is_printed(digits_folder, tmp_path):
                "--set", "lr=0.1")  # fmt: skip
     assert done.exit_code == 0, done.output
     assert "lr = 0.1 * 8 / 32 = 0.025" in done.output
+
+
+def test_what_the_recipe_says_of_the_loss_reaches_it(digits_folder, tmp_path, monkeypatch):
+    told = []
+
+    def objective(student, smoothing, weights_K):
+        told.append((student.dropout.p, smoothing, weights_K))
+        raise UsageError("E000", "enough")
+
+    monkeypatch.setattr("transfer3d.run.finetune.Supervised", objective)
+    for number, more in enumerate(([], ["dropout=0.3", "label_smoothing=0.2", "class_weights=balanced"])):
+        settings = [word for setting in more for word in ("--set", setting)]
+        run("p3d_tiny", "--recipe", "demo/tiny-finetune", "--data", digits_folder / "shards",
+            "-o", tmp_path / str(number), *settings)  # fmt: skip
+    assert told[0][1:] == (0.0, None)
+    dropout, smoothing, weights_K = told[1]
+    assert (dropout, smoothing) == (0.3, 0.2)
+    assert weights_K.tolist() == [1.0] * 40  # each class has two videos
