@@ -55,7 +55,7 @@ def predict(
     from transfer3d.engine.distributed import is_main_process
     from transfer3d.errors import UsageError
 
-    if not timeline and not window is stride is plot is None:
+    if not timeline and (window, stride, plot) != (None, None, None):
         raise UsageError("E272", "--window, --stride and --plot belong to --timeline. Say that, too.")
     if json and csv:
         raise UsageError("E272", "--json and --csv: choose one.")

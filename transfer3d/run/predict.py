@@ -11,7 +11,7 @@ from torch import Tensor
 
 from transfer3d.data.source import open_files
 from transfer3d.data.videoset import VideoSet
-from transfer3d.engine.distributed import is_main_process, make_accelerator
+from transfer3d.engine.distributed import is_main_process, lost_processes, make_accelerator
 from transfer3d.errors import WeightsError
 from transfer3d.evaluate.protocols import named_protocol
 from transfer3d.evaluate.scoring import score_videos
@@ -41,7 +41,8 @@ def predict_videos(
     accelerator = make_accelerator(resolve_precision(precision))
     source = open_and_name_dropped(videos, console)
     protocol = named_protocol("dense", clips=clips)
-    scores = score_videos(student, source, accelerator, protocol, console=console)
+    with lost_processes(accelerator):
+        scores = score_videos(student, source, accelerator, protocol, console=console)
     accelerator.end_training()
     return [
         {"video": path, "top": best_classes(scores_K, names, top)}

@@ -14,7 +14,7 @@ from transfer3d.data.augment import decode_side
 from transfer3d.data.decode import Source, Video
 from transfer3d.data.pixels import Frames
 from transfer3d.data.views import UNKNOWN_FPS
-from transfer3d.engine.distributed import gather_list, make_accelerator
+from transfer3d.engine.distributed import gather_list, lost_processes, make_accelerator
 from transfer3d.engine.memory_format import channels_last
 from transfer3d.errors import UsageError
 from transfer3d.evaluate.micro_batches import first_size
@@ -82,11 +82,11 @@ def predict_timelines(
     shown = console if accelerator.is_main_process else Console(quiet=True)
     alone, several = (shown, Console(quiet=True)) if len(mine) == 1 else (Console(quiet=True), shown)
     rows: list[tuple[int, list[Prediction]]] = []
-    for index in track(mine, "predicting", len(mine), console=several):
-        with accelerator.autocast():
+    with lost_processes(accelerator), accelerator.autocast():
+        for index in track(mine, "predicting", len(mine), console=several):
             opened = _predictions(student, source.open(index), source.keys[index], options, alone)
             rows.append((index, list(opened)))
-    found = dict(gather_list(accelerator, rows))
+        found = dict(gather_list(accelerator, rows))
     accelerator.end_training()
     if options.plot is not None and accelerator.is_main_process:
         _plot(found[0], names, source.keys[0], options.plot)
