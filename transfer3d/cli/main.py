@@ -21,6 +21,7 @@ from transfer3d.cli import (
     cam,
     check,
     correspond,
+    deepdraw,
     demo,
     env,
     evaluate,
@@ -133,10 +134,11 @@ app.command()(predict.predict)
 app.command()(features.features)
 app.command()(probe.probe)
 app.command()(cam.cam)
+app.command()(deepdraw.deepdraw)
+app.command()(tsne.tsne)
+app.command()(kernels.kernels)
 app.command()(order.order)
 app.command()(report.report)
-app.command()(kernels.kernels)
-app.command()(tsne.tsne)
 app.command()(synth.synth)
 app.command()(check.check)
 app.command()(shard.shard)

@@ -51,7 +51,8 @@ def strip(rows: Mapping[str, Pictures], *, title: str, bar: Bar | None = None, f
     chosen = np.unique(np.linspace(0, total - 1, min(frames, total)).round().astype(int)).tolist()
     cells = [[clip[number] for number in chosen] for clip in rows.values()]
     numbers = [f"frame {number}" for number in chosen]
-    return to_png(_draw(cells, list(rows), numbers, title=title, bar=bar, cell=CELL).figure, dpi=DPI)
+    shown = _draw(cells, list(rows), numbers, title=title, bar=bar, cell=CELL, margin=0.7)
+    return to_png(shown.figure, dpi=DPI)
 
 
 def motion(
@@ -75,7 +76,7 @@ def motion(
     for number in range(len(next(iter(rows.values()))[0])):
         cells = [[clip[number] for clip in clips] for clips in rows.values()]
         if shown is None:
-            shown = _draw(cells, list(rows), columns, title=title, bar=bar, cell=cell)
+            shown = _draw(cells, list(rows), columns, title=title, bar=bar, cell=cell, margin=1.1)
         shown.image.set_data(_tile(cells))
         shown.axes.set_xlabel(f"frame {number}", fontsize=9)
         yield shown.pixels()
@@ -104,12 +105,13 @@ def _draw(
     title: str,
     bar: Bar | None,
     cell: float,
+    margin: float,
 ) -> _Shown:
-    """Draws pictures [H, W, 3] in rows and columns with their names."""
+    """Draws pictures [H, W, 3] in rows and columns with their names; around them are `margin` inches."""
     height, width, gap = _sizes(cells)
     inches = cell / max(height, width)
     down, right = ((side + gap) * inches for side in (height, width))
-    figure = new_figure(max(right * len(columns) + 1.5, 4.2), down * len(names) + 0.8)
+    figure = new_figure(max(right * len(columns) + 1.5, 4.2), down * len(names) + margin)
     figure.set_dpi(DPI)
     axes = figure.subplots()
     image = axes.imshow(_tile(cells), interpolation="nearest")
@@ -125,7 +127,7 @@ def _draw(
     axes.spines[:].set_visible(False)
     axes.set_title(title, fontsize=10)
     if bar is not None:
-        legend = figure.colorbar(ScalarMappable(cmap=bar.colours), ax=axes, ticks=[0, 0.5, 1], pad=0.02)
+        legend = figure.colorbar(ScalarMappable(cmap=bar.colours), ax=axes, shrink=0.9, ticks=[0, 0.5, 1])
         legend.set_ticklabels(bar.ticks, fontsize=8)
         legend.set_label(bar.label, fontsize=8)
     return _Shown(figure, axes, image)

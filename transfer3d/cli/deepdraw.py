@@ -1,0 +1,44 @@
+"""`transfer3d deepdraw`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from transfer3d.cli import options
+from transfer3d.cli.output import out as stdout
+from transfer3d.cli.output import print_json, progress_console
+
+
+def deepdraw(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Checkpoint with a classifier.")],
+    target: Annotated[str, typer.Option("--class", metavar="NAME", help="Class to draw.")],
+    out: Annotated[
+        Path, typer.Option("-o", "--out", help="GIF or MP4 to write; a film strip comes beside it, as PNG.")
+    ] = Path("deepdraw.gif"),
+    steps: Annotated[int, typer.Option(min=1, help="Steps of gradient ascent.")] = 256,
+    smooth_time: Annotated[
+        float, typer.Option(min=0, max=1, help="How far each frame is drawn to its neighbours, per step.")
+    ] = 0.5,
+    smooth_space: Annotated[
+        float, typer.Option(min=0, max=1, help="How far each pixel is drawn to its neighbours, per step.")
+    ] = 0.5,
+    seed: Annotated[int, typer.Option(min=0, max=options.LARGEST_SEED, help="Of noise and shifts.")] = 0,
+    json: options.Json = False,
+) -> None:
+    """Draw a clip that a checkpoint takes for a class, by gradient ascent from noise.
+
+    Example: `transfer3d deepdraw model.safetensors --class "tai chi" -o tai_chi.gif`
+    """
+    from transfer3d.insight.deepdraw import DrawConfig
+    from transfer3d.run.deepdraw import draw_class
+
+    config = DrawConfig(steps=steps, smooth_time=smooth_time, smooth_space=smooth_space, seed=seed)
+    facts = draw_class(file, target, config, out=out, console=progress_console())
+    if json:
+        print_json(facts)
+        return
+    for name, form in (("logit", ".1f"), ("score", ".1%")):
+        noise, drawing = (format(facts[name][key], form) for key in ("noise", "drawing"))
+        stdout().print(f"{name}: {noise} for noise, {drawing} for the drawing")
+    stdout().print(f"wrote {facts['film']} and {facts['strip']}", markup=False)

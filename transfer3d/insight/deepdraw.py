@@ -1,0 +1,180 @@
+"""What a student takes for a class: a clip that climbs the class's odds, from noise.
+
+Paper: Qiu et al., "Learning Spatio-Temporal Representation with Pseudo-3D Residual Networks", ICCV 2017,
+section 4.3 and figure 5, by auduno's DeepDraw: steps along the gradient, each followed by a little blur,
+which grows weaker; here frames are blurred into their neighbours too. Differs from DeepDraw: there is one
+size, not several in turn, and what climbs are the class's odds against all others, for with its logit alone
+those of other classes may climb higher.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from transfer3d.errors import NonFiniteError, UsageError
+from transfer3d.models.student import VideoStudent
+from transfer3d.nn.pixels import normalise
+
+GREY, NOISE = 0.5, 0.1
+"""Mean and deviation of the first clip's pixels, on a 0..1 scale."""
+LAST_SHARE = 0.1
+"""What is left of step size and blur in the last step; they fall evenly."""
+TIME, ROWS, COLUMNS = -3, -2, -1
+
+
+@dataclass(frozen=True, kw_only=True)
+class DrawConfig:
+    """How a clip is drawn.
+
+    Attributes:
+        steps: of gradient ascent.
+        step_size: mean change of a pixel in the first step, on a 0..1 scale.
+        smooth_time: how far each frame is drawn to the mean of its neighbours in the first step, 0..1; with 0
+            frames are left to themselves.
+        smooth_space: the same for rows and columns.
+        jitter: before each step the picture is shifted by up to this share of its side, so that nothing is
+            drawn for one place alone.
+        seed: of noise and jitter.
+    """
+
+    steps: int = 256
+    step_size: float = 0.1
+    smooth_time: float = 0.5
+    smooth_space: float = 0.5
+    jitter: float = 0.25
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "step_size"):
+            if getattr(self, name) <= 0:
+                raise UsageError("E254", f"{name}={getattr(self, name)}: it must be above 0.")
+        for name in ("smooth_time", "smooth_space", "jitter"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise UsageError("E254", f"{name}={getattr(self, name)}: it lies between 0 and 1.")
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A drawn clip, and what the student says of it.
+
+    Attributes:
+        clip_u8: C T H W, or U C T H W of a video-level student.
+        noise_u8: what it was drawn from.
+        logits: of the class, for the noise and for the clip.
+        scores: the class's probability, for the noise and for the clip.
+    """
+
+    clip_u8: Tensor
+    noise_u8: Tensor
+    logits: tuple[float, float]
+    scores: tuple[float, float]
+
+
+def draw(
+    student: VideoStudent,
+    target: int,
+    config: DrawConfig,
+    *,
+    each_step: Callable[[float], None] = lambda log_odds: None,
+) -> Drawing:
+    """Draws a clip that the student takes for a class; the same seed draws the same clip.
+
+    Args:
+        student: with a classifier, on any device; put in eval mode, and back into its own mode afterwards.
+        target: the class.
+        config: see there.
+        each_step: is told the log-odds of the clip as it was before the step.
+
+    Raises:
+        UsageError: no such class.
+        NonFiniteError: the log-odds or their gradient are NaN or infinite.
+    """
+    if not 0 <= target < student.num_classes:
+        raise UsageError("E251", f"no class {target}: the student knows {student.num_classes}, from 0.")
+    was_training = student.training
+    student.eval()
+    try:
+        generator = torch.Generator().manual_seed(config.seed)
+        noise_u8 = _noise(student, generator)
+        clip_u8 = _to_u8(_ascend(student, target, noise_u8 / 255, config, generator, each_step))
+        (before, score_before), (after, score_after) = (
+            _judge(student, clip, target) for clip in (noise_u8, clip_u8)
+        )
+    finally:
+        student.train(was_training)
+    return Drawing(clip_u8.cpu(), noise_u8.cpu(), (before, after), (score_before, score_after))
+
+
+def blur(pixels: Tensor, axis: int, share: float) -> Tensor:
+    """Returns pixels drawn to the mean of their neighbours along an axis by a share of the way, 0..1.
+
+    Those at the end have themselves for a neighbour.
+    """
+    before = torch.cat((pixels.narrow(axis, 0, 1), pixels.narrow(axis, 0, pixels.shape[axis] - 1)), axis)
+    behind = torch.cat((pixels.narrow(axis, 1, pixels.shape[axis] - 1), pixels.narrow(axis, -1, 1)), axis)
+    return pixels.lerp((before + behind) / 2, share)
+
+
+def _noise(student: VideoStudent, generator: torch.Generator) -> Tensor:
+    clip = student.clip
+    units = (clip.units,) if clip.units > 1 else ()
+    noise = torch.randn((*units, len(clip.mean), clip.frames, clip.size, clip.size), generator=generator)
+    return _to_u8(GREY + NOISE * noise).to(next(student.parameters()).device)
+
+
+def _to_u8(pixels: Tensor) -> Tensor:
+    return (255 * pixels.clamp(0, 1)).round().to(torch.uint8)
+
+
+def _ascend(
+    student: VideoStudent,
+    target: int,
+    noise: Tensor,
+    config: DrawConfig,
+    generator: torch.Generator,
+    each_step: Callable[[float], None],
+) -> Tensor:
+    """Returns the clip, 0..1."""
+    clip, shape = noise, (-1, 1, 1, 1)
+    mean = torch.tensor(student.clip.mean, device=clip.device).view(shape)
+    std = torch.tensor(student.clip.std, device=clip.device).view(shape)
+    reach = round(config.jitter * student.clip.size)
+    for step in range(config.steps):
+        shift = torch.randint(-reach, reach + 1, (2,), generator=generator).tolist()
+        clip = clip.requires_grad_()
+        seen = (clip.roll(shift, (ROWS, COLUMNS)) - mean) / std
+        log_odds = _log_odds(student(seen[None])[0].float(), target)
+        (gradient,) = torch.autograd.grad(log_odds, clip)
+        if not (log_odds.isfinite() and gradient.isfinite().all()):
+            raise NonFiniteError(
+                "E600", f"{student.model_name}: step {step} is not finite. Look at the checkpoint's weights."
+            )
+        each_step(log_odds.item())
+        left = 1 - (1 - LAST_SHARE) * step / config.steps
+        unit = gradient / gradient.abs().mean().clamp(min=torch.finfo(gradient.dtype).tiny)
+        clip = clip.detach() + config.step_size * left * unit
+        for axis, share in (
+            (TIME, config.smooth_time),
+            (ROWS, config.smooth_space),
+            (COLUMNS, config.smooth_space),
+        ):
+            clip = blur(clip, axis, share * left)
+        clip = clip.clamp(0, 1)
+    return clip
+
+
+def _log_odds(logits_K: Tensor, target: int) -> Tensor:
+    """Returns how much the class's logit is above those of all others together."""
+    others = torch.cat((logits_K[:target], logits_K[target + 1 :]))
+    return logits_K[target] - others.logsumexp(0)
+
+
+@torch.no_grad()
+def _judge(student: VideoStudent, clip_u8: Tensor, target: int) -> tuple[float, float]:
+    """Returns logit and probability of the class, for a clip as it is stored."""
+    logits_K = student(normalise(clip_u8[None], student.clip.mean, student.clip.std))[0].float()
+    return float(logits_K[target]), float(logits_K.softmax(-1)[target])
