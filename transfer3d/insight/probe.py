@@ -26,8 +26,8 @@ from transfer3d.insight.feature_file import FeatureSet
 SEARCH_FOLDS = 5
 MOST_ITERATIONS = 10_000
 MANY = 1 / 8
-"""Features for each video. Beyond, the SVM's dual problem is solved, up to ten times as fast; below, it may not
-converge."""
+"""Features for each video. Beyond, the SVM's dual problem is solved, up to ten times as fast; below, that may
+not converge."""
 
 
 @dataclass(frozen=True)
