@@ -5,21 +5,21 @@ import os
 import socket
 import sys
 
-from faulty import die, die_before_disk_step
+from faulty import die_before_disk_step
 
 FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload(["pair", "transfer3d.run.train", "transfer3d.cli.main", "timm.optim"])
 
 
-def die_in_step(number):
-    """The process is killed in its `number`-th training step."""
+def signal_in_step(number, signal, ranks=(0, 1)):
+    """Processes of these ranks get a signal in their `number`-th training step."""
     from transfer3d.engine.trainer import Trainer
 
     whole = Trainer._train_step
 
     def step(trainer, batch):
-        if trainer.step == number - 1:
-            die()
+        if trainer.step == number - 1 and trainer.accelerator.process_index in ranks:
+            os.kill(os.getpid(), signal)
         return whole(trainer, batch)
 
     Trainer._train_step = step
@@ -75,7 +75,7 @@ def start(arguments, said, fault=()):
     return processes
 
 
-def end(processes, seconds=120):
+def end(processes, seconds=240):
     """Waits for both, and returns their exit codes; minus 9 is that of a process that was killed."""
     for process in processes:
         process.join(seconds)

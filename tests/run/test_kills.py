@@ -3,6 +3,7 @@
 import json
 import shutil
 from random import Random
+from signal import SIGKILL, SIGTERM
 
 import pair
 import pytest
@@ -61,7 +62,9 @@ def log(out):
 
 def test_kills_in_a_step_and_in_a_checkpoint_leave_the_same_bits(straight, digits_folder, tmp_path):
     out, output = tmp_path / "run", tmp_path / "said"
-    killed = pair.end(pair.start(arguments(digits_folder / "shards", out), output, (pair.die_in_step, 5)))
+    killed = pair.end(
+        pair.start(arguments(digits_folder / "shards", out), output, (pair.signal_in_step, 5, SIGKILL))
+    )
     assert killed == [-9, -9], said(output)
     writing = pair.end(pair.start(resumed(out), output, (pair.die_in_checkpoint, 6, 6)))
     assert writing == [-9, 5], said(output)  # the other one says whom it lost
@@ -70,6 +73,16 @@ def test_kills_in_a_step_and_in_a_checkpoint_leave_the_same_bits(straight, digit
     assert [path.name for path in (out / "checkpoints").iterdir() if path.name[0] != "."] == ["step-3"]
     assert pair.end(pair.start(resumed(out), output)) == [0, 0], said(output)
     assert "resuming at step 3" in said(output)
+    assert_same_end(out, straight)
+
+
+def test_a_signal_to_one_process_saves_and_ends_both(straight, digits_folder, tmp_path):
+    out, output = tmp_path / "run", tmp_path / "said"
+    told = (pair.signal_in_step, 5, SIGTERM, [1])
+    assert pair.end(pair.start(arguments(digits_folder / "shards", out), output, told)) == [75, 75]
+    assert f"step 5 of {STEPS}" in said(output)
+    assert (out / "checkpoints" / "step-5").is_dir()
+    assert pair.end(pair.start(resumed(out), output)) == [0, 0], said(output)
     assert_same_end(out, straight)
 
 
@@ -91,7 +104,7 @@ def test_kills_at_any_time_leave_the_same_bits(straight, digits_folder, tmp_path
 @pytest.mark.parametrize("first", [1, 2, 3])
 def test_a_kill_before_any_step_on_the_disk_leaves_the_same_bits(straight, digits_folder, tmp_path, first):
     output, base, moments = tmp_path / "said", tmp_path / "base", 0
-    begun = pair.start(arguments(digits_folder / "shards", base), output, (pair.die_in_step, 5))
+    begun = pair.start(arguments(digits_folder / "shards", base), output, (pair.signal_in_step, 5, SIGKILL))
     assert pair.end(begun) == [-9, -9], said(output)
     for moment in range(first, 100, 3):
         out = tmp_path / str(moment)
