@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from transfer3d.insight.feature_file import FeatureFacts, FeatureSet
+from transfer3d.insight.features.file import FeatureFacts, FeatureSet
 
 
 def feature_set(classes=4, videos=10, width=12, apart=6.0, seed=0, name="train", per_source=1, **layers):

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 import transfer3d
 from transfer3d.cli.main import app
-from transfer3d.insight.feature_file import load_features
+from transfer3d.insight.features.file import load_features
 
 LAYERS = "pool5,prob,res4,res5a@2"
 SMALL = ["--clips", 3, "--precision", "fp32", "--workers", 0]
@@ -102,8 +102,8 @@ def test_two_processes_write_the_same_numbers(whole, checkpoint, shards, tmp_pat
 
 KILLED = """
 import os, signal, sys
-from transfer3d.insight import features
-from transfer3d.insight.feature_parts import FeatureParts
+from transfer3d.insight.features import extraction as features
+from transfer3d.insight.features.parts import FeatureParts
 features.PART_VIDEOS = 10
 add = FeatureParts.add
 def die(self, keys, layers):

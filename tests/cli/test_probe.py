@@ -8,7 +8,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from transfer3d.cli.main import app
-from transfer3d.insight.feature_file import save_features
+from transfer3d.insight.features.file import save_features
 
 
 def run(*arguments):

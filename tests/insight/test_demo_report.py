@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from transfer3d.insight import figures
-from transfer3d.insight.demo_report import DemoFacts, StudentResult, part_accuracies, table_rows, write_report
+from transfer3d.insight.pictures import figures
+from transfer3d.insight.report.demo import DemoFacts, StudentResult, part_accuracies, table_rows, write_report
 
 CLASSES = ("0_left", "0_right", "1_left", "1_right")
 

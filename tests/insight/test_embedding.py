@@ -12,9 +12,9 @@ from typer.testing import CliRunner
 from transfer3d.cli.main import app
 from transfer3d.errors import DataError, UsageError
 from transfer3d.insight.embedding import Embedding, embed, neighbour_purity
-from transfer3d.insight.embedding_figure import class_parts, embedding_figure, groupings
-from transfer3d.insight.feature_file import FeatureFacts, FeatureSet, save_features
-from transfer3d.insight.figures import to_svg
+from transfer3d.insight.features.file import FeatureFacts, FeatureSet, save_features
+from transfer3d.insight.pictures.embedding import class_parts, embedding_figure, groupings
+from transfer3d.insight.pictures.figures import to_svg
 
 FACTS = FeatureFacts(
     checkpoint="student.safetensors",

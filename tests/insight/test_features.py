@@ -11,10 +11,10 @@ from transfer3d.data.decode import Video
 from transfer3d.data.source import open_videos
 from transfer3d.engine.distributed import make_accelerator
 from transfer3d.errors import DataError, NonFiniteError, SetupError, UsageError
-from transfer3d.insight import features as features_module
-from transfer3d.insight.feature_parts import FeatureParts
-from transfer3d.insight.features import extract_features, feature_plan
-from transfer3d.insight.layers import LayerReader
+from transfer3d.insight.features import extraction as features_module
+from transfer3d.insight.features.extraction import extract_features, feature_plan
+from transfer3d.insight.features.layers import LayerReader
+from transfer3d.insight.features.parts import FeatureParts
 from transfer3d.layout import ClipSpec
 from transfer3d.models.registry import create_model
 

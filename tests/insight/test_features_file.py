@@ -9,7 +9,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from transfer3d.errors import DataError, UsageError
-from transfer3d.insight.feature_file import ENTRY, FeatureFacts, FeatureSet, load_features, save_features
+from transfer3d.insight.features.file import ENTRY, FeatureFacts, FeatureSet, load_features, save_features
 
 FACTS = FeatureFacts(
     checkpoint="model.safetensors",

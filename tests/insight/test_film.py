@@ -9,9 +9,9 @@ from PIL import Image
 
 from transfer3d.data.decode import Video
 from transfer3d.errors import SetupError, UsageError
-from transfer3d.insight.animation import check_animation_path, write_animation
-from transfer3d.insight.film import Bar, motion, strip
-from transfer3d.insight.overlay import heat_film, heat_strip, overlay
+from transfer3d.insight.pictures.animation import check_animation_path, write_animation
+from transfer3d.insight.pictures.film import Bar, motion, strip
+from transfer3d.insight.pictures.overlay import heat_film, heat_strip, overlay
 
 COLOURS = np.array([[200, 0, 0], [0, 200, 0], [0, 0, 200], [200, 200, 0], [0, 200, 200], [200, 0, 200]])
 

@@ -10,8 +10,8 @@ from sklearn.model_selection import StratifiedGroupKFold
 from sklearn.svm import SVC, LinearSVC
 
 from transfer3d.errors import DataError, UsageError
-from transfer3d.insight.probe import STRENGTHS, ProbeConfig, samples_of, train_probe
-from transfer3d.insight.probe_protocols import probe_leave_one_out, probe_splits
+from transfer3d.insight.probing.probe import STRENGTHS, ProbeConfig, samples_of, train_probe
+from transfer3d.insight.probing.protocols import probe_leave_one_out, probe_splits
 
 METHODS = ("svm", "logistic", "knn")
 

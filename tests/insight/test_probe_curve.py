@@ -9,10 +9,10 @@ from feature_sets import feature_set
 from PIL import Image
 from sklearn.svm import LinearSVC
 
-from transfer3d.insight.figures import to_png
-from transfer3d.insight.probe import ProbeConfig
-from transfer3d.insight.probe_curve import DIMENSIONS, curve_figure, probe_curve
-from transfer3d.insight.probe_protocols import probe_splits
+from transfer3d.insight.pictures.figures import to_png
+from transfer3d.insight.probing.curve import DIMENSIONS, curve_figure, probe_curve
+from transfer3d.insight.probing.probe import ProbeConfig
+from transfer3d.insight.probing.protocols import probe_splits
 
 
 def splits_of(count=2, **options):

@@ -11,9 +11,9 @@ from sklearn.metrics import auc, roc_curve
 from sklearn.svm import LinearSVC
 
 from transfer3d.errors import DataError, UsageError
-from transfer3d.insight.probe import ProbeConfig
-from transfer3d.insight.probe_pairs import Pair, probe_pairs, read_pairs
-from transfer3d.insight.similarities import SIMILARITIES, pair_vectors
+from transfer3d.insight.probing.pairs import Pair, probe_pairs, read_pairs
+from transfer3d.insight.probing.probe import ProbeConfig
+from transfer3d.insight.probing.similarities import SIMILARITIES, pair_vectors
 
 LAYERS = ("prob", "pool5", "res5", "res4")
 

@@ -9,12 +9,13 @@ import pytest
 from browser import find_chromium, measure, open_page
 from reports import Page, rows, write_run
 
-from transfer3d.insight import figures, page
-from transfer3d.insight.page import POLICY, Section
-from transfer3d.insight.report_compare import comparison_page
-from transfer3d.insight.report_record import Evaluation
-from transfer3d.insight.report_run import run_page
-from transfer3d.insight.report_sections import classes_section, confusion_section
+from transfer3d.insight.pictures import figures
+from transfer3d.insight.report import page
+from transfer3d.insight.report.compare import comparison_page
+from transfer3d.insight.report.page import POLICY, Section
+from transfer3d.insight.report.record import Evaluation
+from transfer3d.insight.report.run_page import run_page
+from transfer3d.insight.report.sections import classes_section, confusion_section
 from transfer3d.run.report_folder import differing_keys, read_run
 
 pytestmark = pytest.mark.proc

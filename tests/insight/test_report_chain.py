@@ -4,7 +4,7 @@ import pytest
 
 import transfer3d
 from transfer3d.files import sha256_file
-from transfer3d.insight.report_chain import LONGEST, chain_of
+from transfer3d.insight.report.chain import LONGEST, chain_of
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +79,7 @@ def test_a_parent_that_is_gone_or_another_file_ends_the_chain(student, tmp_path)
 
 
 def test_a_parent_on_the_hub_is_named_and_not_fetched(student, tmp_path, monkeypatch):
-    monkeypatch.setattr("transfer3d.insight.report_chain.locate", lambda _: pytest.fail("asked for a file"))
+    monkeypatch.setattr("transfer3d.insight.report.chain.locate", lambda _: pytest.fail("asked for a file"))
     parent = {"checkpoint": "hf_hub:someone/student@1f", "sha256": "2e"}
     child = save(student, tmp_path / "a.safetensors", made_by="finetune", parent=parent)
     assert titles(child) == ["Checkpoint of the hub", "Fine-tuned on labels"]
@@ -98,5 +98,5 @@ def test_a_circle_ends(student, tmp_path, monkeypatch):
         tmp_path / "a.safetensors",
         parent={"checkpoint": str(tmp_path / "a.safetensors"), "sha256": "x"},
     )
-    monkeypatch.setattr("transfer3d.insight.report_chain.sha256_file", lambda _: "x")
+    monkeypatch.setattr("transfer3d.insight.report.chain.sha256_file", lambda _: "x")
     assert len(chain_of(path)) == LONGEST

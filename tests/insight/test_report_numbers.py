@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from transfer3d.insight.report_numbers import (
+from transfer3d.insight.report.numbers import (
     class_results,
     interval,
     most_confused,

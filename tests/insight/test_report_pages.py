@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from reports import CLASSES, Page, rows, write_run
 
-from transfer3d.insight.report_compare import comparison_page
-from transfer3d.insight.report_record import Evaluation
-from transfer3d.insight.report_run import run_page
-from transfer3d.insight.report_sections import confusion_section
+from transfer3d.insight.report.compare import comparison_page
+from transfer3d.insight.report.record import Evaluation
+from transfer3d.insight.report.run_page import run_page
+from transfer3d.insight.report.sections import confusion_section
 from transfer3d.run.report_folder import differing_keys, read_run
 
 NASTY = '<script>alert(1)</script>"><img src=//x.y/z onerror=alert(2)>'

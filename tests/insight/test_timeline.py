@@ -3,8 +3,8 @@
 import torch
 
 from transfer3d.evaluate.stream import Prediction
-from transfer3d.insight.figures import COLOURS, new_figure
-from transfer3d.insight.timeline import OTHERS, draw_timeline
+from transfer3d.insight.pictures.figures import COLOURS, new_figure
+from transfer3d.insight.pictures.timeline import OTHERS, draw_timeline
 
 NAMES = [f"c{k}" for k in range(9)]
 

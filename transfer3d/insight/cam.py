@@ -16,8 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from transfer3d.errors import NonFiniteError, SetupError, UsageError, did_you_mean
-from transfer3d.insight.layers import trunk_layers
-from transfer3d.insight.overlay import heat_strip
+from transfer3d.insight.features.layers import trunk_layers
+from transfer3d.insight.pictures.overlay import heat_strip
 from transfer3d.layout import Triple
 from transfer3d.models.student import CLIP_NDIM, UNITS_NDIM, VideoStudent
 from transfer3d.nn.pixels import normalise
@@ -85,7 +85,7 @@ def class_map(
             those of `layer` by their mean gradients, each unit's by its own (Selvaraju et al.). "auto" takes
             the deepest layer whose maps tell at least 4x4 places and 2 times apart: the classifier where
             that is the last one.
-        layer: by its name in `insight.layers.trunk_layers`, or "last"; None = the last one.
+        layer: by its name in `insight.features.layers.trunk_layers`, or "last"; None = the last one.
 
     Raises:
         UsageError: no classifier, no such class or layer, or one that gives no feature maps; "classifier"

@@ -20,7 +20,7 @@ from sklearn.neighbors import NearestNeighbors
 from threadpoolctl import threadpool_limits  # scikit-learn brings it
 
 from transfer3d.errors import DataError, UsageError
-from transfer3d.insight.feature_file import FeatureSet
+from transfer3d.insight.features.file import FeatureSet
 
 Floats = NDArray[np.floating[Any]]
 Labels = NDArray[np.int64]

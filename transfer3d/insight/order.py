@@ -18,7 +18,7 @@ from torch import Tensor
 
 from transfer3d.data.views import Order
 from transfer3d.evaluate.scores import Scores
-from transfer3d.insight.figures import COLOURS, new_figure
+from transfer3d.insight.pictures.figures import COLOURS, new_figure
 from transfer3d.layout import ClipSpec
 
 CLIP_ORDERS: tuple[Order, ...] = ("forward", "frames_reversed", "frames_shuffled", "still")

@@ -14,9 +14,9 @@ from transfer3d.data.source import open_files
 from transfer3d.engine.distributed import gather_list, lost_processes, make_accelerator
 from transfer3d.errors import UsageError
 from transfer3d.files import atomic_path, refuse_unwritable
-from transfer3d.insight.animation import write_animation
 from transfer3d.insight.cam import Method, explain
-from transfer3d.insight.overlay import heat_film
+from transfer3d.insight.pictures.animation import write_animation
+from transfer3d.insight.pictures.overlay import heat_film
 from transfer3d.progress import track
 from transfer3d.run.classifier import Classifier, load_classifier
 

@@ -16,7 +16,7 @@ from transfer3d.data.source import open_videos
 from transfer3d.data.videoset import Dropped
 from transfer3d.errors import DataError, UsageError
 from transfer3d.files import atomic_path, refuse_unwritable, write_text
-from transfer3d.insight.figures import film_strip
+from transfer3d.insight.pictures.figures import film_strip
 from transfer3d.models.registry import entry
 from transfer3d.progress import track
 from transfer3d.recipes.load import load_recipe

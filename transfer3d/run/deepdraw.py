@@ -10,9 +10,9 @@ from rich.console import Console
 from transfer3d.engine.distributed import make_accelerator
 from transfer3d.errors import UsageError
 from transfer3d.files import atomic_path
-from transfer3d.insight.animation import check_animation_path, write_animation
 from transfer3d.insight.deepdraw import DrawConfig, draw
-from transfer3d.insight.film import motion, strip
+from transfer3d.insight.pictures.animation import check_animation_path, write_animation
+from transfer3d.insight.pictures.film import motion, strip
 from transfer3d.progress import progress
 from transfer3d.run.classifier import load_classifier
 

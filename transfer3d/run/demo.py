@@ -20,7 +20,7 @@ from transfer3d.data.source import open_videos
 from transfer3d.errors import UsageError
 from transfer3d.evaluate.protocols import CENTRE
 from transfer3d.files import write_text
-from transfer3d.insight.demo_report import DemoFacts, StudentResult, table_rows, write_report
+from transfer3d.insight.report.demo import DemoFacts, StudentResult, table_rows, write_report
 from transfer3d.layout import ClipSpec
 from transfer3d.models.checkpoint import read_metadata
 from transfer3d.recipes.load import load_recipe

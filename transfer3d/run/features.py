@@ -12,11 +12,11 @@ from transfer3d.data.source import open_videos
 from transfer3d.engine.distributed import lost_processes, make_accelerator, on_main
 from transfer3d.evaluate.scoring import refuse_dropped
 from transfer3d.files import sha256_file
-from transfer3d.insight.feature_file import FeatureFacts, FeatureSet
-from transfer3d.insight.feature_formats import writer_of
-from transfer3d.insight.feature_parts import FeatureParts
-from transfer3d.insight.features import CLIPS, extract_features, feature_plan
-from transfer3d.insight.layers import LayerReader
+from transfer3d.insight.features.extraction import CLIPS, extract_features, feature_plan
+from transfer3d.insight.features.file import FeatureFacts, FeatureSet
+from transfer3d.insight.features.formats import writer_of
+from transfer3d.insight.features.layers import LayerReader
+from transfer3d.insight.features.parts import FeatureParts
 from transfer3d.models.checkpoint import load
 from transfer3d.models.hub import locate
 from transfer3d.run.output_file import refuse_existing

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from transfer3d.files import sha256_file
-from transfer3d.insight.figure_file import check_figure_path, write_figure
-from transfer3d.insight.kernel_figure import kernel_figure
 from transfer3d.insight.kernels import FREQUENCIES, by_stage, temporal_kernels
+from transfer3d.insight.pictures.figure_file import check_figure_path, write_figure
+from transfer3d.insight.pictures.kernels import kernel_figure
 from transfer3d.models.checkpoint import load
 from transfer3d.models.hub import locate
 

@@ -10,8 +10,8 @@ from rich.console import Console
 
 from transfer3d.evaluate.protocols import Protocol
 from transfer3d.files import sha256_file
-from transfer3d.insight.figure_file import check_figure_path, write_figure
 from transfer3d.insight.order import order_figure, order_results, orders_for
+from transfer3d.insight.pictures.figure_file import check_figure_path, write_figure
 from transfer3d.models.checkpoint import read_metadata
 from transfer3d.models.hub import locate
 from transfer3d.run.evaluate import score_checkpoint

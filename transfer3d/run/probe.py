@@ -11,12 +11,12 @@ from rich.console import Console
 
 from transfer3d.errors import UsageError, did_you_mean
 from transfer3d.files import atomic_path, refuse_unwritable, write_text
-from transfer3d.insight.feature_file import load_features
-from transfer3d.insight.figures import to_png
-from transfer3d.insight.probe import ProbeConfig
-from transfer3d.insight.probe_curve import curve_figure, probe_curve
-from transfer3d.insight.probe_pairs import probe_pairs, read_pairs
-from transfer3d.insight.probe_protocols import probe_leave_one_out, probe_splits
+from transfer3d.insight.features.file import load_features
+from transfer3d.insight.pictures.figures import to_png
+from transfer3d.insight.probing.curve import curve_figure, probe_curve
+from transfer3d.insight.probing.pairs import probe_pairs, read_pairs
+from transfer3d.insight.probing.probe import ProbeConfig
+from transfer3d.insight.probing.protocols import probe_leave_one_out, probe_splits
 
 PROTOCOLS = ("splits", "leave-one-out", "pairs", "pca")
 

@@ -18,13 +18,13 @@ from transfer3d.engine.distributed import make_accelerator
 from transfer3d.errors import DataError, Transfer3dError, UsageError
 from transfer3d.evaluate.metrics import video_metrics
 from transfer3d.files import refuse_unwritable, sha256_file, write_text
-from transfer3d.insight.feature_file import FeatureFacts, FeatureSet, load_features
-from transfer3d.insight.report_compare import comparison_page
-from transfer3d.insight.report_final import final_numbers
-from transfer3d.insight.report_look import Look, look_at
-from transfer3d.insight.report_record import Evaluation, RunRecord, told_right
-from transfer3d.insight.report_run import run_page
-from transfer3d.insight.report_videos import seen_sections
+from transfer3d.insight.features.file import FeatureFacts, FeatureSet, load_features
+from transfer3d.insight.report.compare import comparison_page
+from transfer3d.insight.report.final import final_numbers
+from transfer3d.insight.report.look import Look, look_at
+from transfer3d.insight.report.record import Evaluation, RunRecord, told_right
+from transfer3d.insight.report.run_page import run_page
+from transfer3d.insight.report.videos import seen_sections
 from transfer3d.models.checkpoint import load
 from transfer3d.run.builtin_data import CACHE
 from transfer3d.run.report_folder import MODEL, differing_keys, read_run

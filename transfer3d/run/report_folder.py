@@ -11,8 +11,8 @@ from typing import Any
 from transfer3d.errors import DataError, Transfer3dError, UsageError
 from transfer3d.evaluate.scores import load_scores
 from transfer3d.files import sha256_file
-from transfer3d.insight.report_chain import chain_of
-from transfer3d.insight.report_record import Change, Evaluation, RunRecord, told_right
+from transfer3d.insight.report.chain import chain_of
+from transfer3d.insight.report.record import Change, Evaluation, RunRecord, told_right
 from transfer3d.models.checkpoint import read_metadata
 from transfer3d.recipes.load import dump, list_recipes, load_recipe
 from transfer3d.recipes.schema import Recipe

@@ -19,9 +19,9 @@ from transfer3d.engine.memory_format import channels_last
 from transfer3d.errors import UsageError
 from transfer3d.evaluate.micro_batches import first_size
 from transfer3d.evaluate.stream import Prediction, stream
-from transfer3d.insight.figure_file import check_figure_path, write_figure
-from transfer3d.insight.figures import new_figure
-from transfer3d.insight.timeline import draw_timeline
+from transfer3d.insight.pictures.figure_file import check_figure_path, write_figure
+from transfer3d.insight.pictures.figures import new_figure
+from transfer3d.insight.pictures.timeline import draw_timeline
 from transfer3d.layout import ClipSpec
 from transfer3d.models.student import VideoStudent
 from transfer3d.progress import track

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from transfer3d.insight.embedding import embed
-from transfer3d.insight.embedding_figure import chosen_parts, embedding_figure
-from transfer3d.insight.feature_file import load_features
-from transfer3d.insight.figure_file import check_figure_path, write_figure
+from transfer3d.insight.features.file import load_features
+from transfer3d.insight.pictures.embedding import chosen_parts, embedding_figure
+from transfer3d.insight.pictures.figure_file import check_figure_path, write_figure
 
 
 def draw_tsne(

@@ -21,7 +21,7 @@ from sklearn.preprocessing import FunctionTransformer, Normalizer, StandardScale
 from sklearn.svm import LinearSVC
 
 from transfer3d.errors import DataError, UsageError, did_you_mean
-from transfer3d.insight.feature_file import FeatureSet
+from transfer3d.insight.features.file import FeatureSet
 
 SEARCH_FOLDS = 5
 MOST_ITERATIONS = 10_000

@@ -17,9 +17,9 @@ import numpy as np
 from sklearn.metrics import roc_auc_score
 
 from transfer3d.errors import DataError
-from transfer3d.insight.feature_file import FeatureSet
-from transfer3d.insight.probe import ProbeConfig, Samples, train_probe
-from transfer3d.insight.similarities import SIMILARITIES, pair_vectors
+from transfer3d.insight.features.file import FeatureSet
+from transfer3d.insight.probing.probe import ProbeConfig, Samples, train_probe
+from transfer3d.insight.probing.similarities import SIMILARITIES, pair_vectors
 
 COLUMNS = ("first", "second", "same", "fold")
 

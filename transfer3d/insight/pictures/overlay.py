@@ -8,7 +8,7 @@ import matplotlib
 import numpy as np
 from numpy.typing import NDArray
 
-from transfer3d.insight.film import Bar, Pictures, motion, strip
+from transfer3d.insight.pictures.film import Bar, Pictures, motion, strip
 
 COLOURS = "inferno"
 TICKS = ("none", "half", "most")

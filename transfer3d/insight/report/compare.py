@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from transfer3d.insight import page
-from transfer3d.insight.page import Section
-from transfer3d.insight.report_curves import overlaid
-from transfer3d.insight.report_final import final_numbers
-from transfer3d.insight.report_numbers import class_results, paired_difference, percent
-from transfer3d.insight.report_record import RunRecord
-from transfer3d.insight.report_sections import WILSON
+from transfer3d.insight.report import page
+from transfer3d.insight.report.curves import overlaid
+from transfer3d.insight.report.final import final_numbers
+from transfer3d.insight.report.numbers import class_results, paired_difference, percent
+from transfer3d.insight.report.page import Section
+from transfer3d.insight.report.record import RunRecord
+from transfer3d.insight.report.sections import WILSON
 
 MOST_CLASSES = 10
 """Classes that are shown at either end of the differences."""

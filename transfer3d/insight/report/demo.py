@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 
 from transfer3d.files import atomic_path, write_text
-from transfer3d.insight import figures, page
-from transfer3d.insight.page import Section
-from transfer3d.insight.report_curves import MATCHING, curves, overlaid
-from transfer3d.insight.report_record import Evaluation
-from transfer3d.insight.report_sections import confusion_section
+from transfer3d.insight.pictures import figures
+from transfer3d.insight.report import page
+from transfer3d.insight.report.curves import MATCHING, curves, overlaid
+from transfer3d.insight.report.page import Section
+from transfer3d.insight.report.record import Evaluation
+from transfer3d.insight.report.sections import confusion_section
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ import torch
 from torch import Tensor
 
 from transfer3d.errors import UsageError
-from transfer3d.insight.feature_file import FeatureSet
+from transfer3d.insight.features.file import FeatureSet
 
 Similarity = Callable[[Tensor, Tensor], Tensor]
 """Two matrices float64 `P D` without negative values to float64 `P`."""

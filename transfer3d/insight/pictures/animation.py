@@ -11,7 +11,7 @@ from PIL import Image
 from transfer3d.data.transcode import encode_frames
 from transfer3d.errors import UsageError
 from transfer3d.files import atomic_path, refuse_unwritable
-from transfer3d.insight.film import Pictures
+from transfer3d.insight.pictures.film import Pictures
 
 FORMATS = (".gif", ".mp4")
 

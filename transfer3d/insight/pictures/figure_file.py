@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from transfer3d.errors import UsageError
 from transfer3d.files import atomic_path, refuse_unwritable
-from transfer3d.insight.figures import to_png, to_svg
+from transfer3d.insight.pictures.figures import to_png, to_svg
 
 FORMATS = (".png", ".svg")
 

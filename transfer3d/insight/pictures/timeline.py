@@ -9,7 +9,7 @@ import torch
 from matplotlib.axes import Axes
 
 from transfer3d.evaluate.stream import Prediction
-from transfer3d.insight.figures import COLOURS, DASHES
+from transfer3d.insight.pictures.figures import COLOURS, DASHES
 
 OTHERS = "#999999"
 BAND = (104.0, 8.0)  # bottom and height of the band of leading classes, on the scale of percents

@@ -18,7 +18,7 @@ from matplotlib.patheffects import withStroke
 
 from transfer3d.errors import UsageError
 from transfer3d.insight.embedding import Embedding, Floats, Labels
-from transfer3d.insight.figures import COLOURS, new_figure
+from transfer3d.insight.pictures.figures import COLOURS, new_figure
 
 MARKERS = ("o", "^")
 LEGEND = len(COLOURS) * len(MARKERS)

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from transfer3d.insight.figures import COLOURS, DASHES, new_figure
 from transfer3d.insight.kernels import FREQUENCIES, StageTaps
+from transfer3d.insight.pictures.figures import COLOURS, DASHES, new_figure
 
 COLUMNS = 5
 PANEL = 2.4  # inches

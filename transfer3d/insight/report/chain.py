@@ -7,7 +7,7 @@ from typing import Any
 
 from transfer3d.errors import Transfer3dError
 from transfer3d.files import sha256_file
-from transfer3d.insight.report_record import Link
+from transfer3d.insight.report.record import Link
 from transfer3d.models.checkpoint import CheckpointFacts, read_metadata
 from transfer3d.models.hub import HUB_PREFIX, locate
 

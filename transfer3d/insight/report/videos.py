@@ -5,17 +5,18 @@ from __future__ import annotations
 import torch
 
 from transfer3d.errors import DataError, SetupError
-from transfer3d.insight import figures, page
 from transfer3d.insight.cam import explain
 from transfer3d.insight.embedding import embed
-from transfer3d.insight.embedding_figure import embedding_figure
-from transfer3d.insight.feature_file import FeatureSet
-from transfer3d.insight.layers import POOLED
-from transfer3d.insight.page import Section
-from transfer3d.insight.report_look import Look
-from transfer3d.insight.report_numbers import class_results, percent
-from transfer3d.insight.report_record import Evaluation
-from transfer3d.insight.report_sections import classes_section, confusion_section, extremes
+from transfer3d.insight.features.file import FeatureSet
+from transfer3d.insight.features.layers import POOLED
+from transfer3d.insight.pictures import figures
+from transfer3d.insight.pictures.embedding import embedding_figure
+from transfer3d.insight.report import page
+from transfer3d.insight.report.look import Look
+from transfer3d.insight.report.numbers import class_results, percent
+from transfer3d.insight.report.page import Section
+from transfer3d.insight.report.record import Evaluation
+from transfer3d.insight.report.sections import classes_section, confusion_section, extremes
 
 MAPS = 3
 """Videos that were told right, and as many that were not, whose class activation maps are shown."""

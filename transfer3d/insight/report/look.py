@@ -17,8 +17,8 @@ from transfer3d.engine.memory_format import channels_last
 from transfer3d.errors import NonFiniteError
 from transfer3d.evaluate.micro_batches import first_size
 from transfer3d.evaluate.scores import Scores
-from transfer3d.insight.feature_file import FeatureFacts, FeatureSet
-from transfer3d.insight.layers import POOLED, SCORES, LayerReader
+from transfer3d.insight.features.file import FeatureFacts, FeatureSet
+from transfer3d.insight.features.layers import POOLED, SCORES, LayerReader
 from transfer3d.models.student import UNITS_NDIM, VideoStudent
 from transfer3d.nn.pixels import normalise
 from transfer3d.progress import progress

@@ -11,9 +11,9 @@ from sklearn.decomposition import PCA
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from transfer3d.insight.figures import draw_curves, new_figure
-from transfer3d.insight.probe import ProbeConfig, Samples, samples_of, train_probe
-from transfer3d.insight.probe_protocols import Split, check_splits
+from transfer3d.insight.pictures.figures import draw_curves, new_figure
+from transfer3d.insight.probing.probe import ProbeConfig, Samples, samples_of, train_probe
+from transfer3d.insight.probing.protocols import Split, check_splits
 
 DIMENSIONS = (10, 50, 100, 200, 300, 400, 500)
 """Of figure 6."""

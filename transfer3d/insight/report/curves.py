@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 from matplotlib.axes import Axes
 
-from transfer3d.insight import figures, page
-from transfer3d.insight.report_record import Log, curve
+from transfer3d.insight.pictures import figures
+from transfer3d.insight.report import page
+from transfer3d.insight.report.record import Log, curve
 
 SIZE = (5.4, 3.1)
 """Inches: as large as half a page, and still readable on a phone."""

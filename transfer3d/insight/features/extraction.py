@@ -17,8 +17,8 @@ from transfer3d.engine.distributed import on_main
 from transfer3d.engine.memory_format import channels_last
 from transfer3d.errors import NonFiniteError
 from transfer3d.evaluate.micro_batches import MicroBatches, first_size
-from transfer3d.insight.feature_parts import FeatureParts
-from transfer3d.insight.layers import LayerReader
+from transfer3d.insight.features.layers import LayerReader
+from transfer3d.insight.features.parts import FeatureParts
 from transfer3d.layout import ClipSpec
 from transfer3d.nn.pixels import normalise
 from transfer3d.progress import progress

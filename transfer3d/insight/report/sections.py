@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from transfer3d.insight import figures, page
-from transfer3d.insight.page import Section
-from transfer3d.insight.report_curves import curves
-from transfer3d.insight.report_final import final_numbers
-from transfer3d.insight.report_numbers import class_results, interval, most_confused, percent
-from transfer3d.insight.report_record import Change, Evaluation, Link, RunRecord
+from transfer3d.insight.pictures import figures
+from transfer3d.insight.report import page
+from transfer3d.insight.report.curves import curves
+from transfer3d.insight.report.final import final_numbers
+from transfer3d.insight.report.numbers import class_results, interval, most_confused, percent
+from transfer3d.insight.report.page import Section
+from transfer3d.insight.report.record import Change, Evaluation, Link, RunRecord
 from transfer3d.transfer.health import alarms
 
 MOST_CLASSES = 48

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from transfer3d.insight import page
-from transfer3d.insight.page import Section
-from transfer3d.insight.report_record import RunRecord
-from transfer3d.insight.report_sections import (
+from transfer3d.insight.report import page
+from transfer3d.insight.report.page import Section
+from transfer3d.insight.report.record import RunRecord
+from transfer3d.insight.report.sections import (
     curves_section,
     data_section,
     environment_section,

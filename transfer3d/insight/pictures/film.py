@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from numpy.typing import NDArray
 
-from transfer3d.insight.figures import new_figure, to_png
+from transfer3d.insight.pictures.figures import new_figure, to_png
 
 Pictures = NDArray[np.uint8]
 CELL = 1.05

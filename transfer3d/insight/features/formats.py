@@ -9,7 +9,7 @@ import numpy as np
 
 from transfer3d.errors import SetupError, UsageError, did_you_mean
 from transfer3d.files import atomic_path
-from transfer3d.insight.feature_file import FeatureSet, save_features
+from transfer3d.insight.features.file import FeatureSet, save_features
 
 Writer = Callable[[FeatureSet, Path], None]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from transfer3d.insight.report_numbers import interval, percent, wilson
-from transfer3d.insight.report_record import RunRecord
+from transfer3d.insight.report.numbers import interval, percent, wilson
+from transfer3d.insight.report.record import RunRecord
 
 SHARES = {
     "video_top1": "top-1",

@@ -9,8 +9,8 @@ import numpy as np
 from rich.console import Console
 
 from transfer3d.errors import UsageError
-from transfer3d.insight.feature_file import FeatureSet
-from transfer3d.insight.probe import Probe, ProbeConfig, samples_of, train_probe
+from transfer3d.insight.features.file import FeatureSet
+from transfer3d.insight.probing.probe import Probe, ProbeConfig, samples_of, train_probe
 from transfer3d.progress import track
 
 Split = tuple[FeatureSet, FeatureSet]

@@ -1,0 +1,1 @@
+"""What a student makes of videos: named layers, their file and its formats."""

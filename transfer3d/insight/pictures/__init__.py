@@ -1,0 +1,1 @@
+"""Figures, film strips and moving pictures, drawn in one way."""

@@ -1,0 +1,1 @@
+"""What can be read off features: linear probes, action similarity, the PCA curve."""
