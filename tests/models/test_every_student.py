@@ -17,10 +17,10 @@ def small_clips(student):
 DEEP = re.compile("101|152|161|169|201")
 
 
-@pytest.mark.parametrize(
-    "name",
-    [pytest.param(name, marks=pytest.mark.slow) if DEEP.search(name) else name for name in list_models()],
-)
+NAMES = [pytest.param(name, marks=pytest.mark.slow) if DEEP.search(name) else name for name in list_models()]
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_forward_and_backward(name):
     student = create_model(name, num_classes=3).train()
     logits = student(small_clips(student))
@@ -49,3 +49,22 @@ def test_training_differs_from_evaluation_in_batch_norm_and_dropout_alone(name):
     assert not torch.allclose(trained, evaluated)
     moved = {key for key, value in student.state_dict().items() if not torch.equal(value, before[key])}
     assert moved == {key for key in before if "running_" in key or "num_batches" in key}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_sizes_that_no_stride_divides_and_timm_s_manners(name):
+    with torch.device("meta"):
+        student = create_model(name, num_classes=3).eval()
+        units = (2,) if student.clip.units > 1 else ()
+        for frames, height, width in ((1, 32, 32), (5, 47, 61), (7, 64, 33)):
+            clips = torch.empty(2, *units, 3, frames, height, width)
+            maps = student.forward_features(clips)
+            assert maps.shape[:2] == (2, student.num_features)
+            assert student.forward_head(maps, pre_logits=True).shape == (2, student.num_features)
+            assert student(clips).shape == (2, 3)
+        student.reset_classifier(0)
+        assert student(clips).shape == (2, student.num_features)
+        again = create_model(name, num_classes=0)
+    assert {key: value.shape for key, value in student.state_dict().items()} == {
+        key: value.shape for key, value in again.state_dict().items()
+    }
