@@ -16,7 +16,6 @@ from safetensors.torch import load_file
 
 import transfer3d
 from transfer3d.evaluate.protocols import CENTRE
-from transfer3d.evaluate.scores import load_scores
 from transfer3d.run.evaluate import evaluate_file
 
 pytestmark = pytest.mark.proc
@@ -30,33 +29,6 @@ def launch(processes, *arguments):
     command += ["--nproc-per-node", str(processes), "-m", "transfer3d", *map(str, arguments)]
     environment = {**ENVIRONMENT, "ACCELERATE_USE_CPU": "true"}
     return subprocess.run(command, capture_output=True, text=True, env=environment, check=False, timeout=240)
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory):
-    path = tmp_path_factory.mktemp("student") / "student.safetensors"
-    names = [f"{digit}_{way}" for digit in range(10) for way in ("down", "left", "right", "up")]
-    student = transfer3d.create_model("p3d_tiny", num_classes=40, seed=1)
-    student.head.weight.data.normal_()  # scores so far apart that rounding does not decide
-    transfer3d.save(student, path, class_names=names)
-    return path
-
-
-def test_evaluation_gives_the_same_numbers_from_one_and_two_processes(checkpoint, digits_folder, tmp_path):
-    reports, scores = [], []
-    for processes in (1, 2):
-        out = tmp_path / f"report-{processes}.json"
-        done = launch(
-            processes, "evaluate", checkpoint, "--data", digits_folder / "shards", "--split", "train",
-            "--workers", "0", "--precision", "fp32", "--protocol", "p3d", "-o", out,
-        )  # fmt: skip
-        assert done.returncode == 0, done.stderr
-        reports.append(json.loads(out.read_text()))
-        scores.append(load_scores(out)[0])
-    assert (reports[0]["expected"], reports[0]["views"]) == (80, 1600)
-    assert reports[0] == reports[1]
-    assert scores[0].keys == scores[1].keys
-    torch.testing.assert_close(torch.cat(scores[0].views_VK), torch.cat(scores[1].views_VK))
 
 
 def test_two_processes_train_one_student(digits_folder, tmp_path):
@@ -183,3 +155,24 @@ def test_sigterm_to_all_its_processes_saves_and_exits_with_75(digits_folder, tmp
     os.killpg(process.pid, signal.SIGTERM)
     assert process.wait(60) == 75
     assert "--resume" in process.stderr.read()
+
+
+def test_sigterm_to_the_launcher_saves_in_time(digits_folder, tmp_path):
+    """torchrun hands it on, makes 1 of every exit code, and kills after 30 seconds."""
+    out = tmp_path / "run"
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command += ["-m", "transfer3d", "finetune", "p3d_tiny", "--recipe", "demo/tiny-finetune", *TINY]
+    command += ["--data", str(digits_folder / "shards"), "-o", str(out)]
+    command += ["--set", "max_steps=3000", "--set", "save_every=5"]
+    process = subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+        env={**ENVIRONMENT, "ACCELERATE_USE_CPU": "true"},
+    )  # fmt: skip
+    wait_for(out / "checkpoints" / "step-5", process)
+    process.send_signal(signal.SIGTERM)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode != 0
+    codes = [json.loads((out / f"exit.rank{rank}.json").read_text())["exit_code"] for rank in (0, 1)]
+    assert codes == [75, 75], said  # so they were not killed
+    newest = max(int(path.name.removeprefix("step-")) for path in (out / "checkpoints").glob("step-*"))
+    assert f"stopped at step {newest} of" in said
