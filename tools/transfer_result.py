@@ -58,7 +58,10 @@ def main(
     place = Place((out or Path("runs", f"transfer-result{'-quick' if quick else ''}")).resolve(), setting)
     processes = processes or len(os.sched_getaffinity(0))
     if tune:
-        store = Store(place.folder / "tuning.json", {"setting": setting.model_dump(), "grid": list(GRID)})
+        store = Store(
+            place.folder / "tuning.json",
+            {"setting": setting.model_dump(), "grid": [list(point) for point in GRID]},
+        )
         run_jobs(place, _tuning_jobs(), store, processes=processes, console=console)
         write_text(TUNED, (place.folder / "tuning.json").read_text(encoding="utf-8"))
         return

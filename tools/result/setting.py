@@ -22,14 +22,14 @@ class Setting(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    labels: int = Field(default=8, ge=1)
+    labels: int = Field(default=5, ge=1)
     """Labelled training videos of each class."""
     train: int = Field(default=50, ge=1)
     """Videos of each class that the labelled ones are drawn from."""
     val: int = Field(default=10, ge=1)
     test: int = Field(default=20, ge=1)
     unlabelled: int = Field(default=2000, ge=32)
-    teacher_steps: int = Field(default=300, ge=1)
+    teacher_steps: int = Field(default=1000, ge=1)
     transfer_steps: int = Field(default=1500, ge=1)
     finetune_steps: int | None = Field(default=None, ge=1)
     """Instead of what tuning chose; none = that."""

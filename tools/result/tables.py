@@ -10,7 +10,7 @@ from typing import Any
 from result.setting import LABEL_CURVE, MAIN, OBJECTIVES, PAIRS, SHORTCUT, SLIGHT
 from result.statistics import interval, paired_difference
 from transfer3d.files import atomic_path, write_text
-from transfer3d.insight import figures
+from transfer3d.insight.pictures import figures
 
 BEGIN, END = "<!-- transfer result: begin -->", "<!-- transfer result: end -->"
 MAIN_ROWS = [row.name for row in MAIN]
