@@ -54,11 +54,11 @@ def progress(
         yield Meter(Console(quiet=True), title, total, None, start)
     elif console.is_terminal:
         columns = (
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
             TimeRemainingColumn(),
-            TextColumn("{task.fields[note]}"),
+            TextColumn("{task.fields[note]}", markup=False),
         )
         with Progress(*columns, console=console) as bar:
             yield Meter(console, title, total, bar, start)

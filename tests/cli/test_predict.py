@@ -116,3 +116,24 @@ def test_what_is_refused(run, folder, arguments, code, said):
     assert said in " ".join(done.output.split())
     assert "Traceback" not in done.output
     assert sorted(folder.rglob("*")) == before
+
+
+def test_names_in_brackets_are_names_and_no_markup(run, folder, tmp_path):
+    for name in ("holiday [dQw4w9WgXcQ].mp4", "[.mp4", "[red]x[/green].mp4"):
+        path = tmp_path / "[" / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes((folder / "videos" / "a.mp4").read_bytes())
+        for arguments in ([path], [path, "--timeline", "--window", "2"]):
+            done = run(*arguments)
+            assert done.exit_code == 0, done.output
+            assert name in done.stdout
+
+
+@pytest.mark.parametrize("command", ["predict", "evaluate", "cam"])
+def test_a_student_of_two_channels_is_refused_by_every_command(folder, digits_folder, tmp_path, command):
+    student = transfer3d.create_model("p3d_tiny", num_classes=3, in_chans=2)
+    transfer3d.save(student, tmp_path / "two.safetensors", class_names=NAMES)
+    data = ["--data", digits_folder / "shards"] if command == "evaluate" else [folder / "videos" / "a.mp4"]
+    done = CliRunner().invoke(app, [command, str(tmp_path / "two.safetensors"), *map(str, data)])
+    assert done.exit_code == 2, done.output
+    assert "takes 2 channels" in done.output

@@ -102,3 +102,11 @@ def test_other_names_are_refused_before_the_work(tmp_path):
         check_animation_path(tmp_path)
     with pytest.raises(SetupError, match="cannot be written"):
         check_animation_path(tmp_path / "file" / "a.gif")
+
+
+def test_names_with_dollars_are_no_formulas_in_strips_and_in_motion():
+    rows = {"b$x_$": plain(COLOURS)}
+    bar = Bar("inferno", "evidence for $\\frac$", ("none", "half", "most"))
+    assert strip(rows, title="true $_$", bar=bar)
+    moving = {name: [clip] for name, clip in rows.items()}
+    assert len(list(motion(moving, ["$^$"], title="true $_$", bar=bar))) == len(COLOURS)

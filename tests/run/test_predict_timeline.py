@@ -22,6 +22,7 @@ from transfer3d.layout import ClipSpec
 from transfer3d.models.student import VideoStudent
 from transfer3d.nn.pixels import normalise
 from transfer3d.run import timeline
+from transfer3d.run.classifier import Classifier
 from transfer3d.run.timeline import TimelineOptions, predict_timelines
 
 QUIET = Console(quiet=True)
@@ -47,7 +48,7 @@ def by_colour(monkeypatch):
     student = VideoStudent(Colours(), num_classes=3, clip=CLIP, model_name="colours", model_args={})
     student.head.weight.data = 20 * torch.eye(3)
     names = ["red", "green", "blue"]
-    monkeypatch.setattr(timeline, "load_classifier", lambda file: (student.eval(), names))
+    monkeypatch.setattr(timeline, "load_classifier", lambda file: Classifier(student.eval(), names))
 
 
 def coloured(*parts):
@@ -118,7 +119,8 @@ def test_windows_that_fit_the_video_score_it_as_a_whole(by_colour, tmp_path):
     (row,) = predict_timelines(
         "student.safetensors", [video], TimelineOptions(top=3), precision="fp32", console=QUIET
     )
-    student, names = timeline.load_classifier("student.safetensors")
+    classifier = timeline.load_classifier("student.safetensors")
+    student, names = classifier.student, classifier.classes
     clips = views_of_video(video, CLIP, ViewPlan(), name="").clips()
     wanted = student(normalise(clips, CLIP.mean, CLIP.std)).softmax(-1)[0].tolist()
     found = {guess["class"]: guess["score"] for guess in row["windows"][0]["top"]}

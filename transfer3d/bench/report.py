@@ -66,7 +66,7 @@ def _cpu_name() -> str:
 def show(console: Console, machine: dict[str, Any], pairs: int, results: Sequence[Result]) -> None:
     """Prints results as tables, one for each thing and baseline; ours stands in front of the stroke."""
     for (name, baseline), group in groupby(results, key=lambda result: (result.name, result.baseline)):
-        console.print(f"[bold]{name}[/bold], against {baseline}")
+        console.print(f"{name}, against {baseline}", style="bold")
         table = Table("ours", "phase", box=None)
         for heading in ("ms", "ratio", "wanted", "MiB", "diff"):
             table.add_column(heading, justify="right", no_wrap=True)

@@ -17,8 +17,8 @@ def env(json: options.Json = False) -> None:
         return
     for section, values in facts.items():
         if isinstance(values, dict):
-            out().print(f"[bold]{section}[/bold]")
+            out().print(section, style="bold")
             for name, value in values.items():
                 out().print(f"  {name:<18} {value}")
     for warning in facts["warnings"]:
-        out().print(f"[bold red]warning[/bold red] {warning}")
+        out().print(f"warning: {warning}", style="red")

@@ -41,4 +41,4 @@ def export(
     if json:
         print_json(done.to_dict())
     else:
-        stdout().print(str(done), markup=False)
+        stdout().print(str(done))

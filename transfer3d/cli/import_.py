@@ -45,4 +45,4 @@ def import_(
     if json:
         print_json(done.facts())
     else:
-        stdout().print(done.text(), markup=False)
+        stdout().print(done.text())

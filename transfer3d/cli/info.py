@@ -29,7 +29,7 @@ def info(
     if json:
         print_json(facts)
     else:
-        stdout().print("\n".join(_lines(facts)), markup=False)
+        stdout().print("\n".join(_lines(facts)))
     if not report.intact:
         raise WeightsError(
             "E435",

@@ -1,4 +1,4 @@
-"""How commands print: facts to stdout, progress and errors to stderr."""
+"""How commands print: facts to stdout, progress and errors to stderr; names of files are no markup."""
 
 from __future__ import annotations
 
@@ -26,12 +26,13 @@ class _Facts(Console):
 def out() -> Console:
     """Returns the console of facts."""
     # A table that goes to a file or a pipe is never cut.
-    return _Facts(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else PIPE_WIDTH)
+    width = None if sys.stdout.isatty() else PIPE_WIDTH
+    return _Facts(highlight=False, markup=False, soft_wrap=True, width=width)
 
 
 def progress_console() -> Console:
     """Returns the console of progress."""
-    return Console(stderr=True, highlight=False)
+    return Console(stderr=True, highlight=False, markup=False)
 
 
 def print_json(facts: Any) -> None:

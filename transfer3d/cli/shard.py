@@ -107,4 +107,4 @@ def _name_some(what: str, names: list[str]) -> None:
     """Prints how many there are, and the first few."""
     if names:
         more = ", ..." if len(names) > SHOWN else ""
-        stdout().print(f"{len(names)} {what}: {', '.join(names[:SHOWN])}{more}", markup=False)
+        stdout().print(f"{len(names)} {what}: {', '.join(names[:SHOWN])}{more}")

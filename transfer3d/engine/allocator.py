@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
-TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3
-"""Of glibc's malloc.h: free memory at the top above which, and blocks from which on, go back at once."""
+TRIM_THRESHOLD, MMAP_THRESHOLD, MMAP_MAX = -1, -3, -4
+"""Of glibc's malloc.h: free memory at the top above which, and blocks from which on, go back at once, and how
+many such blocks there may be."""
 MIB = 2**20
-KEPT = (2047 * MIB, 1024 * MIB)
-USUAL = (64 * MIB, 32 * MIB)
+KEPT = {TRIM_THRESHOLD: 2047 * MIB, MMAP_MAX: 0}
+USUAL = {TRIM_THRESHOLD: 64 * MIB, MMAP_THRESHOLD: 32 * MIB, MMAP_MAX: 65536}
 """Where glibc's own thresholds end, which follow the blocks that a program frees (`mallopt(3)`)."""
 
 
@@ -33,10 +34,9 @@ def usual_allocator() -> Iterator[None]:
         _set(KEPT)
 
 
-def _set(thresholds: tuple[int, int]) -> bool:
+def _set(options: Mapping[int, int]) -> bool:
     try:
         mallopt = ctypes.CDLL(None).mallopt
     except (OSError, AttributeError):
         return False
-    trim, mmap = thresholds
-    return bool(mallopt(TRIM_THRESHOLD, trim)) and bool(mallopt(MMAP_THRESHOLD, mmap))
+    return all(mallopt(name, value) for name, value in options.items())

@@ -10,7 +10,6 @@ from typing import Any, Literal
 from rich.console import Console
 
 from transfer3d.data.clips import clip_of_file
-from transfer3d.data.source import open_files
 from transfer3d.engine.distributed import gather_list, lost_processes, make_accelerator
 from transfer3d.errors import UsageError
 from transfer3d.files import atomic_path, refuse_unwritable
@@ -18,7 +17,7 @@ from transfer3d.insight.cam import Method, explain
 from transfer3d.insight.pictures.animation import write_animation
 from transfer3d.insight.pictures.overlay import heat_film
 from transfer3d.progress import track
-from transfer3d.run.classifier import Classifier, load_classifier
+from transfer3d.run.classifier import Classifier, load_classifier, open_and_name_dropped
 
 FPS = 5
 """Slower than the videos: heat takes longer to read than a digit."""
@@ -70,11 +69,9 @@ def explain_videos(
     refuse_unwritable(out / "pictures")
     classifier = load_classifier(file)
     target = None if options.target is None else classifier.number(options.target)
-    source = open_files(videos)
     accelerator = make_accelerator("fp32")
+    source = open_and_name_dropped(videos, console)
     main = accelerator.is_main_process
-    for dropped in source.dropped if main else ():
-        console.print(f"left out {dropped.path}: {dropped.reason}", highlight=False)
     classifier.student.to(accelerator.device)
     named = list(zip(source.keys, picture_names(source.keys), strict=True))
     mine = named[accelerator.process_index :: accelerator.num_processes]

@@ -22,6 +22,7 @@ from transfer3d.evaluate.scoring import refuse_dropped, score_videos
 from transfer3d.files import refuse_unwritable, sha256_file, write_text
 from transfer3d.models.checkpoint import load, read_metadata
 from transfer3d.models.hub import locate
+from transfer3d.run.classifier import refuse_other_channels
 from transfer3d.run.session import resolve_precision
 
 
@@ -96,6 +97,7 @@ def score_checkpoint(
     Args and errors are those of `evaluate_file`.
     """
     student, facts = load(file), read_metadata(file)
+    refuse_other_channels(student, file)
     videos = open_videos(data, split=split, labelled=True)
     refuse_dropped(videos, data)
     if student.num_classes != len(videos.classes) or (

@@ -9,14 +9,10 @@ from typing import Any
 from rich.console import Console
 from torch import Tensor
 
-from transfer3d.data.source import open_files
-from transfer3d.data.videoset import VideoSet
-from transfer3d.engine.distributed import is_main_process, lost_processes, make_accelerator
-from transfer3d.errors import WeightsError
+from transfer3d.engine.distributed import lost_processes, make_accelerator
 from transfer3d.evaluate.protocols import named_protocol
 from transfer3d.evaluate.scoring import score_videos
-from transfer3d.models.checkpoint import load, read_metadata
-from transfer3d.models.student import VideoStudent
+from transfer3d.run.classifier import load_classifier, open_and_name_dropped
 from transfer3d.run.session import resolve_precision
 
 
@@ -35,41 +31,20 @@ def predict_videos(
 
     Raises:
         WeightsError: the checkpoint has no classifier.
+        UsageError: the student does not see RGB.
         DataError: none of the files is a video.
     """
-    student, names = load_classifier(file)
+    classifier = load_classifier(file)
     accelerator = make_accelerator(resolve_precision(precision))
     source = open_and_name_dropped(videos, console)
     protocol = named_protocol("dense", clips=clips)
     with lost_processes(accelerator):
-        scores = score_videos(student, source, accelerator, protocol, console=console)
+        scores = score_videos(classifier.student, source, accelerator, protocol, console=console)
     accelerator.end_training()
     return [
-        {"video": path, "top": best_classes(scores_K, names, top)}
+        {"video": path, "top": best_classes(scores_K, classifier.classes, top)}
         for path, scores_K in zip(source.keys, scores.videos_NK, strict=True)
     ]
-
-
-def load_classifier(file: Path) -> tuple[VideoStudent, list[str]]:
-    """Returns the student of a checkpoint and its classes' names, which are numbers where none are known.
-
-    Raises:
-        WeightsError: the checkpoint has no classifier.
-    """
-    student = load(file)
-    if student.num_classes == 0:
-        raise WeightsError("E431", f"{file} has no classifier. Train one with `transfer3d finetune {file}`.")
-    names = read_metadata(file).class_names or [f"class {k}" for k in range(student.num_classes)]
-    return student, names
-
-
-def open_and_name_dropped(videos: Sequence[Path], console: Console) -> VideoSet:
-    """Opens files and folders, and says once what is left out of them, and why."""
-    source = open_files(videos)
-    if is_main_process():
-        for dropped in source.dropped:
-            console.print(f"left out {dropped.path}: {dropped.reason}", highlight=False, soft_wrap=True)
-    return source
 
 
 def best_classes(scores_K: Tensor, names: Sequence[str], top: int) -> list[dict[str, Any]]:

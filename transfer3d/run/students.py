@@ -16,8 +16,8 @@ from transfer3d.models.measure import count_gmac
 from transfer3d.models.registry import create_model
 from transfer3d.models.student import VideoStudent
 from transfer3d.recipes.schema import Recipe
+from transfer3d.run.classifier import refuse_other_channels
 
-RGB = 3
 RESERVED = {"num_classes", "seed", "clip", "weights", "name", "drop_rate"}
 
 
@@ -42,10 +42,7 @@ def build_student(recipe: Recipe, num_classes: int) -> VideoStudent:
         if reserved := set(recipe.student_args) & RESERVED:
             raise UsageError("E207", f"student_args.{min(reserved)} is not for a recipe: the run decides it.")
         student = create_model(name, num_classes=num_classes, seed=recipe.seed, **recipe.student_args)
-    if len(student.clip.mean) != RGB:
-        raise UsageError(
-            "E207", f"{name} takes {len(student.clip.mean)} channels, videos are decoded to {RGB}."
-        )
+    refuse_other_channels(student, name)
     if recipe.dropout is not None:
         student.dropout.p = recipe.dropout
     student.clip = recipe.clip.apply(student.clip)

@@ -25,7 +25,8 @@ from transfer3d.insight.pictures.timeline import draw_timeline
 from transfer3d.layout import ClipSpec
 from transfer3d.models.student import VideoStudent
 from transfer3d.progress import track
-from transfer3d.run.predict import best_classes, load_classifier, open_and_name_dropped
+from transfer3d.run.classifier import load_classifier, open_and_name_dropped
+from transfer3d.run.predict import best_classes
 from transfer3d.run.session import resolve_precision
 
 LEAST_WINDOW_S = 1.0
@@ -65,14 +66,16 @@ def predict_timelines(
         console: for progress, and for the names of files that were left out.
 
     Raises:
-        UsageError: a length of time is not positive, or the picture has another suffix or several videos.
+        UsageError: a length of time is not positive, the picture has another suffix or several videos, or the
+            student does not see RGB.
         SetupError: the picture cannot be written.
         WeightsError: the checkpoint has no classifier.
         DataError: none of the files is a video, or one does not decode to its end.
     """
     if options.plot is not None:
         check_figure_path(options.plot)
-    student, names = load_classifier(file)
+    classifier = load_classifier(file)
+    student, names = classifier.student, classifier.classes
     accelerator = make_accelerator(resolve_precision(precision))
     source = open_and_name_dropped(videos, console)
     if options.plot is not None and len(source) > 1:

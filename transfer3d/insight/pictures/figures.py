@@ -31,7 +31,7 @@ def new_figure(width: float, height: float) -> Figure:
 
 def to_svg(figure: Figure) -> str:
     """Returns the figure as an `<svg>` element; its text is text, in a font that the reader has."""
-    _take_literally(figure)
+    take_literally(figure)
     buffer = io.StringIO()
     with rc_context({"svg.fonttype": "none"}), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing")  # it is the reader's font that counts
@@ -42,18 +42,19 @@ def to_svg(figure: Figure) -> str:
 
 def to_png(figure: Figure, dpi: int = 130) -> bytes:
     """Returns the figure as PNG."""
-    _take_literally(figure)
+    take_literally(figure)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=dpi, metadata={"Software": None})
     return buffer.getvalue()
 
 
-def _take_literally(figure: Figure) -> None:
+def take_literally(figure: Figure) -> None:
     """Lets `$` be a dollar, not a formula: titles, labels and legends hold names of classes and files."""
     texts = list(figure.texts)
     for axes in figure.axes:
         legend = axes.get_legend()
         texts += [axes.title, axes.xaxis.label, axes.yaxis.label, *axes.texts]
+        texts += [*axes.get_xticklabels(), *axes.get_yticklabels()]
         texts += legend.get_texts() if legend else []
     for text in texts:
         text.set_parse_math(False)

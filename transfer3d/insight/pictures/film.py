@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from numpy.typing import NDArray
 
-from transfer3d.insight.pictures.figures import new_figure, to_png
+from transfer3d.insight.pictures.figures import new_figure, take_literally, to_png
 
 Pictures = NDArray[np.uint8]
 CELL = 1.05
@@ -92,6 +92,7 @@ class _Shown(NamedTuple):
     def pixels(self) -> Pictures:
         """Returns the figure as [H, W, 3]."""
         canvas: Any = self.figure.canvas
+        take_literally(self.figure)
         canvas.draw()
         self.figure.set_layout_engine("none")  # from now on nothing moves but the frames
         return np.asarray(canvas.buffer_rgba())[..., :3].copy()
