@@ -70,6 +70,16 @@ def test_runs_on_other_videos_are_not_compared_video_by_video(records):
     assert "Video by video" in comparison_page(records, [])
 
 
+def test_runs_on_other_views_are_named_and_not_compared_video_by_video(records):
+    other = replace(records[1], evaluation=replace(records[1].evaluation, protocol={"name": "dense"}))
+    text = Page(comparison_page([records[0], other], [])).text
+    assert f"{other.name} is not compared: it was scored on other views." in text
+    assert "only it right" not in text
+    text = Page(comparison_page([records[0], other, replace(records[1], name="third")], [])).text
+    assert f"{other.name} is not compared" in text
+    assert "third +30.0 -4.4 to +54.4 3 0 10" in text
+
+
 @pytest.mark.parametrize(("count", "drawn"), [(3, True), (40, True), (101, False), (401, False)])
 def test_a_confusion_that_could_not_be_read_becomes_a_table(count, drawn):
     confusion = np.eye(count, dtype=int) * 5

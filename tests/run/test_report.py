@@ -7,8 +7,13 @@ import pytest
 from reports import Page, rows, write_run
 from typer.testing import CliRunner
 
+import transfer3d
 from transfer3d.cli.main import app
+from transfer3d.data.source import open_videos
 from transfer3d.errors import DataError, UsageError
+from transfer3d.files import sha256_file
+from transfer3d.insight.report.look import look_at
+from transfer3d.run.report import quick_report
 from transfer3d.run.report_folder import read_log, read_run
 
 LOG = rows(10, loss=(4, 1), clip_accuracy=(0, 1))
@@ -75,6 +80,56 @@ def test_the_numbers_are_those_of_evaluate(trained, page, digits_folder):
     assert numbers["test, top-1"]["videos"] == report["scored"]
 
 
+@pytest.fixture(scope="module")
+def evaluated(trained, digits_folder):
+    """The tuned run, tested on the films as they are, and then backwards."""
+    folder = shutil.copytree(trained / "tuned", trained / "whole")
+    test = ["evaluate", folder / "model.safetensors", "--data", digits_folder, "--precision", "fp32"]
+    for name, more in (("forward", []), ("reversed", ["--reverse", "frames"])):
+        done = run(*test, *more, "-o", folder / f"{name}.json")
+        assert done.exit_code == 0, done.output
+    return folder
+
+
+def test_the_evaluation_is_none_of_the_other_reports_in_the_folder(evaluated, tmp_path):
+    folder = shutil.copytree(evaluated, tmp_path / "run")
+    same = {"checkpoint_sha256": sha256_file(folder / "model.safetensors")}
+    forward = json.loads((folder / "forward.json").read_text())
+    others = [
+        {**same, "protocol": "splits", "results": []},
+        *({name: value for name, value in forward.items() if name != left_out}
+          for left_out in ("split", "scored", "views", "per_class", "protocol", "data_digest")),
+    ]  # fmt: skip
+    for number, other in enumerate(others):
+        (folder / f"other{number}.json").write_text(json.dumps(other))
+    found = read_run(folder).evaluation
+    assert found is not None
+    assert found.metrics == forward
+    assert len(found.right) == forward["scored"]
+    (folder / "forward.json").unlink()
+    assert read_run(folder).evaluation is None
+    assert quick_report(folder).is_file()
+
+
+def test_a_comparison_looks_only_where_it_shows_what_it_finds(trained, evaluated, monkeypatch):
+    looked = []
+
+    def counted(student, videos, facts, *others, **options):
+        looked.append(facts.checkpoint)
+        return look_at(student, videos, facts, *others, **options)
+
+    monkeypatch.setattr("transfer3d.run.report.look_at", counted)
+    runs = [evaluated, trained / "tuned", trained / "taught"]
+    done = run("report", *runs, "--precision", "fp32", "-o", trained / "three.html")
+    assert done.exit_code == 0, done.output
+    assert looked == [str(trained / "tuned" / "model.safetensors")]
+    # The same weights on the same views: `evaluate` and the look agree on every video.
+    text = Page((trained / "three.html").read_text(encoding="utf-8")).text
+    assert "Video by video" in text
+    assert "0 0 40" in text
+    assert "it was scored on other views" not in text
+
+
 def test_it_shows_data_environment_provenance_and_pictures(trained, page):
     started = json.loads((trained / "tuned" / "started.json").read_text())
     for value in (
@@ -114,6 +169,45 @@ def test_features_from_a_file_are_drawn_if_they_are_the_runs_own(trained, digits
     done = run("report", trained / "taught", *given)
     assert done.exit_code == 2
     assert "features of" in done.output
+
+
+def test_a_student_without_classes_is_not_looked_at_where_features_are_given(
+    trained, digits_folder, monkeypatch
+):
+    file, own = trained / "taught.safetensors", trained / "taught" / "model.safetensors"
+    extract = ["features", own, "--data", digits_folder, "--split", "val", "--layers", "res5", "--clips", 1]
+    assert run(*extract, "-o", file).exit_code == 0
+    monkeypatch.setattr("transfer3d.run.report.look_at", lambda *_, **__: pytest.fail("looked"))
+    done = run("report", trained / "taught", "--features", file, "-o", trained / "given.html")
+    assert done.exit_code == 0, done.output
+    text = Page((trained / "given.html").read_text(encoding="utf-8")).text
+    assert "No video was looked at: the features are those of" in text
+    assert "t-SNE of 40 videos (res5" in text
+
+
+def test_videos_that_come_in_their_own_order_are_looked_at_all_or_not_at_all(
+    trained, digits_folder, monkeypatch
+):
+    videos = open_videos(digits_folder, split="test", labelled=True)
+    monkeypatch.setattr(videos, "runs", [20, 20])
+    monkeypatch.setattr("transfer3d.run.report.unseen_videos", lambda *_: (videos, "test"))
+    given = ["report", trained / "tuned", "--data", digits_folder, "-o", trained / "runs.html"]
+    done = run(*given, "--videos", 39)
+    assert done.exit_code == 2
+    assert "Use --videos 40, or --videos 0." in " ".join(done.output.split())
+    assert "data_share" not in done.output
+    done = run(*given, "--videos", 40)
+    assert done.exit_code == 0, done.output
+
+
+def test_a_student_of_other_channels_is_refused_in_a_sentence(tmp_path, digits_folder):
+    folder = write_run(tmp_path / "run")
+    transfer3d.save(
+        transfer3d.create_model("t3d_tiny", in_chans=2, num_classes=40), folder / "model.safetensors"
+    )
+    done = run("report", folder, "--data", digits_folder)
+    assert done.exit_code == 2
+    assert "takes 2 channels" in done.output
 
 
 def test_a_correspondence_run_shows_what_it_learnt(trained):
@@ -211,6 +305,7 @@ def test_what_is_no_run_is_refused_in_a_sentence(tmp_path):
         ([folder, folder], 2, "is named twice"),
         ([folder, "-o", tmp_path], 2, "is a folder"),
         ([folder, tmp_path], 2, "is no run folder"),
+        ([folder, tmp_path / "other", "--features", tmp_path / "f"], 2, "--features is for one run"),
     ):
         done = run("report", *arguments)
         assert done.exit_code == code, done.output

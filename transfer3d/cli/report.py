@@ -24,7 +24,12 @@ def report(
         typer.Option("-o", "--out", help="HTML file. Default: RUN/report.html; of several, comparison.html."),
     ] = None,
     videos: Annotated[
-        int, typer.Option(min=0, help="How many videos of each run are looked at, at most; 0 = none.")
+        int,
+        typer.Option(
+            min=0,
+            help="About how many videos of a run are looked at, and at least one of each class; 0 = none. "
+            "Of several runs, those that were evaluated need no look.",
+        ),
     ] = 500,
     precision: options.Precision = None,
     workers: options.Workers = None,
@@ -47,4 +52,4 @@ def report(
     if json:
         print_json(written.to_dict())
     else:
-        stdout().print(f"wrote {written.page}", markup=False)
+        stdout().print(f"wrote {written.page}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from transfer3d.data.videoset import VideoSet
 from transfer3d.engine.distributed import make_accelerator
 from transfer3d.errors import DataError, Transfer3dError, UsageError
 from transfer3d.evaluate.metrics import video_metrics
+from transfer3d.evaluate.protocols import CENTRE
 from transfer3d.files import refuse_unwritable, sha256_file, write_text
 from transfer3d.insight.features.file import FeatureFacts, FeatureSet, load_features
 from transfer3d.insight.report.compare import comparison_page
@@ -27,7 +28,8 @@ from transfer3d.insight.report.run_page import run_page
 from transfer3d.insight.report.videos import seen_sections
 from transfer3d.models.checkpoint import load
 from transfer3d.run.builtin_data import CACHE
-from transfer3d.run.report_folder import MODEL, differing_keys, read_run
+from transfer3d.run.classifier import refuse_other_channels
+from transfer3d.run.report_folder import FORWARD, MODEL, differing_keys, read_run
 from transfer3d.run.session import resolve_precision
 
 REPORT, COMPARISON = "report.html", "comparison.html"
@@ -41,7 +43,7 @@ class ReportOptions:
     Attributes:
         data: the videos; None = those that the run was trained on.
         features: file of the run's features to be drawn; None = those of the videos that are looked at.
-        videos: how many are looked at, at most; 0 = none.
+        videos: about how many are looked at, and at least one of each class; 0 = none.
         precision: "auto", "bf16" or "fp32".
         workers: decoding processes.
     """
@@ -116,19 +118,24 @@ def compare_runs(
     Args:
         paths: run folders.
         out: the page; None = `comparison.html` in the current folder.
-        options: see there; the videos of each run are looked at, but not shown.
+        options: see there. Only the videos of a classifier that has no evaluation yet are looked at, for its
+            numbers.
         console: for progress.
 
     Raises:
-        UsageError, DataError, WeightsError, SetupError: see `report_run`; and a run that is named twice.
+        UsageError, DataError, WeightsError, SetupError: see `report_run`; and a run that is named twice,
+            or features.
     """
+    if options.features:
+        raise UsageError("E228", "--features is for one run. Leave it out, or name a single run.")
     page = _claim(out or Path(COMPARISON))
     if twice := [path for path, count in Counter(paths).items() if count > 1]:
         raise UsageError("E228", f"{twice[0]} is named twice. Name each run once.")
     records = [read_run(path) for path in paths]
-    for number, path in enumerate(paths):
-        look, _ = _look_if_possible(records[number], path / MODEL, options, console)
-        records[number] = _evaluated(records[number], look)
+    for number, (path, record) in enumerate(zip(paths, records, strict=True)):
+        if record.evaluation is None and record.checkpoint and record.checkpoint.num_classes:
+            look, _ = _look_if_possible(record, path / MODEL, options, console)
+            records[number] = _evaluated(record, look)
     write_text(page, comparison_page(records, differing_keys(records)))
     return Written(page, records)
 
@@ -159,6 +166,8 @@ def _look_if_possible(
         return None, "No video was looked at for this page."
     if record.checkpoint is None:
         return None, "No video was looked at: there is no checkpoint yet."
+    if options.features and not record.checkpoint.num_classes:
+        return None, f"No video was looked at: the features are those of {options.features}."
     try:
         look = _look(record, model, options, console)
     except Transfer3dError as error:
@@ -179,6 +188,7 @@ def _evaluated(record: RunRecord, look: Look | None) -> RunRecord:
         split=look.features.facts.split,
         source=f"{len(look.videos):,} videos, the centre of each, scored for this page",
         data=look.features.facts.data_digest,
+        protocol={"name": CENTRE.name, **asdict(CENTRE.plan), "orders": FORWARD, "pooling": CENTRE.pooling},
         right=told_right(look.scores),
     )
     return replace(record, evaluation=found)
@@ -186,6 +196,7 @@ def _evaluated(record: RunRecord, look: Look | None) -> RunRecord:
 
 def _look(record: RunRecord, model: Path, options: ReportOptions, console: Console) -> Look:
     student = load(model)
+    refuse_other_channels(student, model)
     place = options.data or record.last.recipe["data"] or str(Path.home() / CACHE)
     videos, split = unseen_videos(place, record)
     assert record.checkpoint is not None
@@ -194,6 +205,11 @@ def _look(record: RunRecord, model: Path, options: ReportOptions, console: Conso
         raise DataError(
             "E311", f"{place}: its {len(videos.classes)} classes are not the {len(names)} of the checkpoint."
         )
+    if videos.runs and options.videos < len(videos):
+        raise UsageError(
+            "E213", f"{place}: its server gives no byte ranges, so a look takes all videos or none. "
+            f"Use --videos {len(videos)}, or --videos 0.",
+        )  # fmt: skip
     some = share_of(videos, min(options.videos / len(videos), 1.0), seed=record.last.recipe["seed"])
     precision = resolve_precision(options.precision)
     accelerator = make_accelerator(precision)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ from transfer3d.recipes.schema import Recipe
 from transfer3d.run.started import STARTED
 
 MODEL = "model.safetensors"
+FORWARD = ["forward"]
+"""The orders of a report on films as they are."""
 
 
 def read_run(path: Path) -> RunRecord:
@@ -103,31 +106,39 @@ def _read_json(path: Path) -> dict[str, Any]:
 def find_evaluation(path: Path) -> Evaluation | None:
     """Returns the newest report of the run's checkpoint that `transfer3d evaluate -o` left in its folder.
 
-    One of test videos comes before one of other videos.
+    One of test videos comes before one of other videos. Reports of films in another order are passed over.
     """
     model = path / MODEL
     if not model.is_file():
         return None
-    digest, found = sha256_file(model), []
-    for file in sorted(path.glob("*.json"), key=lambda file: file.stat().st_mtime, reverse=True):
-        try:
-            report = json.loads(file.read_text(encoding="utf-8"))
-            if report["checkpoint_sha256"] == digest:
-                found.append((file, report))
-        except (ValueError, KeyError, TypeError):
-            continue  # another kind of file
-    for file, report in sorted(found, key=lambda item: item[1]["split"] != "test"):
+    digest = sha256_file(model)
+    files = sorted(path.glob("*.json"), key=lambda file: file.stat().st_mtime, reverse=True)
+    found = [(file, report) for file in files if (report := _evaluation_in(file, digest))]
+    if not found:
+        return None
+    file, evaluation = min(found, key=lambda item: item[1].split != "test")
+    return replace(evaluation, right=_told_right(file))
+
+
+def _evaluation_in(file: Path, checkpoint: str) -> Evaluation | None:
+    """Returns what a report says of a checkpoint; None where the file is of another one, or another kind."""
+    try:
+        report = json.loads(file.read_text(encoding="utf-8"))
+        protocol = report["protocol"]
+        if report["checkpoint_sha256"] != checkpoint or protocol.get("orders", FORWARD) != FORWARD:
+            return None
         views = report["views"] / report["scored"]
         return Evaluation(
             metrics=report,
             classes=list(report["per_class"]),
             split=report["split"],
-            source=f"{report['scored']} videos of {report['data']}, protocol {report['protocol']['name']}, "
+            source=f"{report['scored']} videos of {report['data']}, protocol {protocol['name']}, "
             f"{views:.3g} views each, as `transfer3d evaluate` wrote them to {file.name}",
             data=report["data_digest"],
-            right=_told_right(file),
+            protocol=protocol,
         )
-    return None
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None
 
 
 def _told_right(report: Path) -> dict[str, bool]:

@@ -67,15 +67,21 @@ def numbers_section(records: Sequence[RunRecord]) -> Section:
 
 
 def pairs_sections(records: Sequence[RunRecord]) -> list[Section]:
-    """Returns how each run differs from the first, video by video; nothing where they share no videos."""
+    """Returns how each run differs from the first, video by video; nothing where they share no videos.
+
+    Runs that were tested on other views than the first are named, and not compared.
+    """
     base, *others = records
-    rows = []
+    rows, apart = [], []
     for other in others:
         if not base.evaluation or not other.evaluation or base.evaluation.data != other.evaluation.data:
             continue
         first, second = base.evaluation.right, other.evaluation.right
         both = [key for key in first if key in second]
         if not both:
+            continue
+        if base.evaluation.protocol != other.evaluation.protocol:
+            apart.append(page.paragraph(f"{other.name} is not compared: it was scored on other views."))
             continue
         gained = sum(second[key] and not first[key] for key in both)
         lost = sum(first[key] and not second[key] for key in both)
@@ -87,7 +93,9 @@ def pairs_sections(records: Sequence[RunRecord]) -> list[Section]:
         f"Top-1 against {base.name}, on the same videos. The intervals are those of matched pairs (Agresti "
         "and Min 2005), so they say more than the runs' own ones. One that holds 0 shows no difference."
     )
-    return [Section("Video by video", [page.table(header, rows, numbers=range(1, 6))], note)] if rows else []
+    if not rows:
+        return [Section("Video by video", apart)] if apart else []
+    return [Section("Video by video", [page.table(header, rows, numbers=range(1, 6)), *apart], note)]
 
 
 def _student(record: RunRecord) -> str:

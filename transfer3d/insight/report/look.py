@@ -1,4 +1,4 @@
-"""One look at some videos for a report: each is decoded once, its centre clip gives features and scores."""
+"""One look at some videos for a report: the centre clip of each gives features and scores."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from transfer3d.data.videoset import VideoSet
 from transfer3d.data.views import ViewPlan
 from transfer3d.engine.memory_format import channels_last
 from transfer3d.errors import NonFiniteError
-from transfer3d.evaluate.micro_batches import first_size
+from transfer3d.evaluate.micro_batches import MicroBatches, first_size
 from transfer3d.evaluate.scores import Scores
 from transfer3d.insight.features.file import FeatureFacts, FeatureSet
 from transfer3d.insight.features.layers import POOLED, SCORES, LayerReader
@@ -73,22 +73,29 @@ def look_at(
 
     Raises:
         DataError: a video cannot be decoded.
+        SetupError: one view does not fit into memory.
         NonFiniteError: a feature is NaN or infinite.
     """
     channels_last(student.eval().to(accelerator.device))
     names = [POOLED, SCORES] if student.num_classes else [POOLED]
     reader = LayerReader(student, names)
-    size = max(first_size(student.clip, accelerator.device) // student.clip.units, 1)
-    found: dict[str, list[Tensor]] = {name: [] for name in names}
+
+    def forward(clips_u8: Tensor, most: int) -> Tensor:
+        clips = normalise(clips_u8.to(accelerator.device), student.clip.mean, student.clip.std)
+        with accelerator.autocast():
+            vectors = reader.read(clips)
+        return torch.cat([vectors[name] for name in names], 1)
+
+    size, units = first_size(student.clip, accelerator.device), student.clip.units
+    micro = MicroBatches(forward, size, clips_of_a_view=units, divisible=False)
+    rows: list[Tensor] = []
     with progress("looking at videos", len(videos), console=console) as bar:
-        for batch in view_batches(videos, student.clip, batch_size=size, workers=workers):
-            clips = batch.views.clips().to(accelerator.device)
-            with accelerator.autocast():
-                vectors = reader.read(normalise(clips, student.clip.mean, student.clip.std))
-            for name in names:
-                found[name].append(vectors[name].float().cpu())
+        for batch in view_batches(videos, student.clip, batch_size=max(size // units, 1), workers=workers):
+            rows.append(micro.scores(batch.views))
             bar.update(len(batch.keys))
-    if not (pooled_ND := torch.cat(found[POOLED])).isfinite().all():
+    both = torch.cat(rows)
+    pooled_ND, scores_NK = both.tensor_split([both.shape[1] - student.num_classes], dim=1)
+    if not pooled_ND.isfinite().all():
         raise NonFiniteError(
             "E600", f"{student.model_name}: its features are not finite. Use --precision fp32."
         )
@@ -102,6 +109,5 @@ def look_at(
     )
     scores = None
     if student.num_classes:
-        views_VK = list(torch.cat(found[SCORES]).split(1))
-        scores = Scores(list(videos.keys), list(videos.label_sets), views_VK)
+        scores = Scores(list(videos.keys), list(videos.label_sets), list(scores_NK.split(1)))
     return Look(student, videos, features, scores)

@@ -47,6 +47,7 @@ class Evaluation:
         split: of the data.
         source: in words: which videos, which views, by which file.
         data: digest of the set that the videos are of.
+        protocol: the views and what makes one score of them, as `transfer3d evaluate` reports it.
         right: whether each video was told right, by key; empty where that is not known.
     """
 
@@ -55,6 +56,7 @@ class Evaluation:
     split: str
     source: str
     data: str
+    protocol: Mapping[str, Any] = field(default_factory=dict)
     right: Mapping[str, bool] = field(default_factory=dict)
 
     @property
