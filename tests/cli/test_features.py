@@ -202,6 +202,23 @@ def test_refusals_name_what_and_where_and_leave_nothing(whole, checkpoint, shard
     assert sorted(path.name for path in tmp_path.iterdir()) == ["bad"]
 
 
+def test_a_finished_file_is_named_by_the_main_process_alone(checkpoint, shards, tmp_path, monkeypatch):
+    out = tmp_path / "f.safetensors"
+    out.touch()
+    monkeypatch.setattr("transfer3d.run.features.is_main_process", lambda: False)
+    done = run(checkpoint, "--data", shards, "-o", out, "--resume")
+    assert (done.exit_code, done.output) == (0, "")
+
+
+def test_a_student_that_does_not_see_rgb_is_refused_and_nothing_left(shards, tmp_path):
+    student = tmp_path / "flow.safetensors"
+    transfer3d.save(transfer3d.create_model("p3d_tiny", in_chans=2), student)
+    done = run(student, "--data", shards, "-o", tmp_path / "f.safetensors", *SMALL)
+    assert done.exit_code == 2, done.output
+    assert "takes 2 channels, videos are decoded to 3" in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["flow.safetensors"]
+
+
 def test_parquet_without_pyarrow_says_what_to_install(checkpoint, shards, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     done = run(checkpoint, "--data", shards, "-o", tmp_path / "f.parquet")

@@ -150,6 +150,16 @@ def test_parts_that_are_damaged_or_elsewhere_are_named(tmp_path):
         parts.keys()
 
 
+def test_a_part_takes_the_place_of_one_that_was_removed(tmp_path):
+    parts = FeatureParts(tmp_path / "parts")
+    parts.claim({}, resume=False)
+    for number, key in enumerate("abc"):
+        parts.add([key], {"pool5": torch.tensor([[float(number)]])})
+    (tmp_path / "parts" / "0-00001.safetensors").unlink()
+    parts.add(["b"], {"pool5": torch.tensor([[7.0]])})
+    assert parts.join("abc")["pool5"].tolist() == [[0], [7], [2]]
+
+
 def test_features_that_are_no_numbers_are_named(videos, tmp_path):
     student = student_of("p3d")
     next(student.trunk.res5.parameters()).data.fill_(float("nan"))

@@ -13,7 +13,11 @@ from transfer3d.cli.output import print_json, progress_console
 def features(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="Checkpoint.")],
     data: Annotated[
-        str, typer.Option(help="Videos: shard folder, class folders, a flat folder, or what `synth` wrote.")
+        str,
+        typer.Option(
+            help="Videos: shard folder, class folders, a flat folder (with --split unlabelled), or what "
+            "`synth` wrote."
+        ),
     ],
     out: Annotated[
         Path, typer.Option("-o", "--out", help="File to write: NAME.safetensors, NAME.parquet or NAME.npz.")

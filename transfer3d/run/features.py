@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Console
 
 from transfer3d.data.source import open_videos
-from transfer3d.engine.distributed import lost_processes, make_accelerator, on_main
+from transfer3d.engine.distributed import is_main_process, lost_processes, make_accelerator, on_main
 from transfer3d.evaluate.scoring import refuse_dropped
 from transfer3d.files import sha256_file
 from transfer3d.insight.features.extraction import CLIPS, extract_features, feature_plan
@@ -19,6 +19,7 @@ from transfer3d.insight.features.layers import LayerReader
 from transfer3d.insight.features.parts import FeatureParts
 from transfer3d.models.checkpoint import load
 from transfer3d.models.hub import locate
+from transfer3d.run.classifier import refuse_other_channels
 from transfer3d.run.output_file import refuse_existing
 from transfer3d.run.session import resolve_precision
 
@@ -60,16 +61,18 @@ def extract_file(
         console: for progress.
 
     Raises:
-        UsageError: no such layer or format, `out` exists, or it was begun otherwise.
+        UsageError: no such layer or format, the student does not see RGB, `out` exists, or it was begun
+            otherwise.
         WeightsError: the checkpoint is refused.
         DataError: a file is bad; nothing is left out.
         SetupError: the place cannot be written, is in use, or a package is missing.
     """
     write = writer_of(out, format)
     if resume and out.is_file():
-        return {"file": str(out), "finished": "before"}
+        return {"file": str(out), "finished": "before"} if is_main_process() else None
     refuse_existing(out, force)
     student = load(file)
+    refuse_other_channels(student, file)
     reader = LayerReader(student, layers)
     videos = open_videos(data, split=split, labelled=split != "unlabelled")
     refuse_dropped(videos, data)

@@ -6,6 +6,7 @@ layer, keys in the metadata. A part is whole or not there.
 
 from __future__ import annotations
 
+import itertools
 import json
 import shutil
 from collections.abc import Mapping, Sequence
@@ -69,8 +70,9 @@ class FeatureParts:
 
     def add(self, keys: Sequence[str], layers: Mapping[str, Tensor]) -> None:
         """Writes one more part: for each layer float32 `N D`, row n of the video `keys[n]`."""
-        number = len(list(self.folder.glob(f"{self.process}-*.safetensors")))
-        with atomic_path(self.folder / f"{self.process}-{number:05}.safetensors") as partial:
+        paths = (self.folder / f"{self.process}-{number:05}.safetensors" for number in itertools.count())
+        # A part that was damaged and removed leaves a gap.
+        with atomic_path(next(path for path in paths if not path.exists())) as partial:
             tensors = {name: tensor.contiguous() for name, tensor in layers.items()}
             save_file(tensors, partial, metadata={KEYS: json.dumps(list(keys))})
 
