@@ -85,7 +85,9 @@ def test_a_pca_curve_with_its_picture(files, tmp_path):
     report = report_of(*arguments, "--plot", plot, "--value", 1)
     assert [point["dimensions"] for point in report["results"][0]["points"]] == [10, 12]
     assert Image.open(plot).format == "PNG"
-    assert "pool5, 12 dimensions     100.0%" in run(*arguments, "--value", 1).stdout
+    shown = run(*arguments, "--value", 1, "--plot", tmp_path / "curve.svg")
+    assert "pool5, 12 dimensions     100.0%" in shown.stdout
+    assert (tmp_path / "curve.svg").read_text().startswith("<svg")
 
 
 def test_refusals_name_what_and_where(files, tmp_path):
@@ -112,6 +114,13 @@ def test_refusals_name_what_and_where(files, tmp_path):
         ([tmp_path / "none", "--test", test], 3, "none: does not exist"),
         ([tmp_path / "broken.safetensors", "--test", test], 3, "broken.safetensors: no features, or damaged"),
         ([train, "--test", test, "-o", tmp_path / "broken.safetensors" / "r.json"], 5, "cannot be written"),
+        ([train, "--test", test, "-o", tmp_path], 2, "is a folder. Name a JSON file with -o"),
+        (
+            [train, "--test", test, "--protocol", "pca", "--plot", tmp_path / "p.jpg"],
+            2,
+            "pictures are .png or .svg",
+        ),
+        ([train, "--test", test, "--value", "nan"], 2, "--value nan: svm takes C, a finite number above 0"),
     ]
     for arguments, code, message in cases:
         done = run(*arguments)

@@ -225,6 +225,7 @@ def test_the_command(file, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
+        (["-o", "x.png", "--json", "--csv"], 2, "--json and --csv: choose one"),
         (["-o", "x.jpg"], 2, "pictures are .png or .svg"),
         (["-o", "x.png", "--layer", "pool6"], 2, "did you mean 'pool5'"),
         (["-o", "x.png", "--perplexity", "70"], 2, "of 80 videos it can be 1 to 26.33"),

@@ -206,7 +206,9 @@ def test_what_no_probe_can_be_trained_on():
         train_probe(samples_of(feature_set(), "pool5"), ProbeConfig(method="knn", value=50))
     for options, message in (
         ({"method": "smv"}, r"no method 'smv' \(did you mean 'svm'\?\)"),
-        ({"value": 0.0}, "--value 0: svm takes C, a number above 0"),
+        ({"value": 0.0}, "--value 0: svm takes C, a finite number above 0"),
+        ({"value": float("nan")}, "--value nan: svm takes C, a finite number above 0"),
+        ({"value": float("inf"), "method": "knn"}, "--value inf: knn takes a whole number of neighbours"),
         ({"method": "knn", "value": 1.5}, "--value 1.5: knn takes a whole number"),
     ):
         with pytest.raises(UsageError, match=message):

@@ -34,6 +34,7 @@ Set = Annotated[
 ]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with an unfinished run (name it with -o).")]
 LARGEST_SEED = 2**63 - 1
+LARGEST_NUMPY_SEED = 2**32 - 1  # also scikit-learn's
 Seed = Annotated[int | None, typer.Option(min=0, max=LARGEST_SEED, help="Seed of everything random.")]
 Precision = Annotated[
     str | None,

@@ -43,9 +43,13 @@ def probe(
     pairs: Annotated[
         Path | None, typer.Option(help="pairs: CSV with the columns first,second,same,fold.")
     ] = None,
-    plot: Annotated[Path | None, typer.Option(help="pca: PNG of the curve to write.")] = None,
+    plot: Annotated[
+        Path | None, typer.Option(metavar="X.png", help="pca: picture of the curve to write, PNG or SVG.")
+    ] = None,
     out: Annotated[Path | None, typer.Option("-o", "--out", help="JSON report to write.")] = None,
-    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of the cross-validation.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, max=options.LARGEST_NUMPY_SEED, help="Seed of the cross-validation.")
+    ] = 0,
     workers: Annotated[int, typer.Option(min=1, help="Processes that try values.")] = 1,
     json: options.Json = False,
 ) -> None:

@@ -9,8 +9,6 @@ from transfer3d.cli import options
 from transfer3d.cli.output import out as stdout
 from transfer3d.cli.output import print_json
 
-LARGEST_SEED = 2**32 - 1  # numpy's, for scikit-learn
-
 
 def tsne(
     features: Annotated[
@@ -22,7 +20,9 @@ def tsne(
         float | None,
         typer.Option(help="About how many neighbours a point looks at. [default: 30, less for few videos]"),
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Same seed, same coordinates.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, max=options.LARGEST_NUMPY_SEED, help="Same seed, same coordinates.")
+    ] = 0,
     color_by: Annotated[
         str,
         typer.Option(
@@ -38,8 +38,11 @@ def tsne(
 
     Example: `transfer3d tsne features.safetensors -o tsne.png`
     """
+    from transfer3d.errors import UsageError
     from transfer3d.run.tsne import draw_tsne
 
+    if json and csv:
+        raise UsageError("E272", "--json and --csv: choose one.")
     report = draw_tsne(features, layer=layer, perplexity=perplexity, seed=seed, color_by=color_by, out=out)
     if json:
         print_json(report)

@@ -10,9 +10,9 @@ from typing import Any
 from rich.console import Console
 
 from transfer3d.errors import UsageError, did_you_mean
-from transfer3d.files import atomic_path, refuse_unwritable, write_text
+from transfer3d.files import refuse_unwritable, write_text
 from transfer3d.insight.features.file import load_features
-from transfer3d.insight.pictures.figures import to_png
+from transfer3d.insight.pictures.figure_file import check_figure_path, write_figure
 from transfer3d.insight.probing.curve import curve_figure, probe_curve
 from transfer3d.insight.probing.pairs import probe_pairs, read_pairs
 from transfer3d.insight.probing.probe import ProbeConfig
@@ -43,17 +43,17 @@ def probe_files(
         pairs: CSV for "pairs"; see `probe_pairs`.
         config: of the probe.
         out: where the report is written as JSON; None = nowhere.
-        plot: where the curve of "pca" is drawn, PNG; None = nowhere.
+        plot: where the curve of "pca" is drawn, PNG or SVG; None = nowhere.
         console: for progress.
 
     Raises:
-        UsageError: files and protocol do not fit together, or there is no such layer.
+        UsageError: files and protocol do not fit together, there is no such layer, `out` is a folder, or
+            `plot` is no picture.
         DataError: a file is damaged, or a video has not one class.
+        SetupError: `out` or `plot` cannot be written.
     """
     _check(files, tests, protocol, pairs, plot)
-    for path in (out, plot):
-        if path is not None:
-            refuse_unwritable(path)
+    _check_outputs(out, plot)
     trained, tested = [load_features(path) for path in files], [load_features(path) for path in tests]
     splits = list(zip(trained, tested, strict=False))
     first = trained[0]
@@ -79,9 +79,7 @@ def probe_files(
         "results": results,
     }
     if plot is not None:
-        png = to_png(curve_figure(results, chance=chance))
-        with atomic_path(plot) as partial:
-            partial.write_bytes(png)
+        write_figure(curve_figure(results, chance=chance), plot)
     if out is not None:
         write_text(out, json.dumps(report, indent=2) + "\n")
     return report
@@ -106,3 +104,13 @@ def _check(
         raise UsageError("E228", "--protocol pairs and --pairs FILE.csv go together.")
     if plot is not None and protocol != "pca":
         raise UsageError("E228", "--plot draws the curve of --protocol pca.")
+
+
+def _check_outputs(out: Path | None, plot: Path | None) -> None:
+    """Says before the work what could not be written after it."""
+    if out is not None:
+        if out.is_dir():
+            raise UsageError("E218", f"{out} is a folder. Name a JSON file with -o.")
+        refuse_unwritable(out)
+    if plot is not None:
+        check_figure_path(plot)

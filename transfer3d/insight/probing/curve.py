@@ -25,7 +25,8 @@ def probe_curve(
     """Returns the mean accuracy over splits for each number of dimensions, JSON-able.
 
     The components are those of the training part's standardised features. With all of them PCA is a rotation,
-    which changes nothing for a linear SVM: the curve ends at the accuracy of `probe_splits`.
+    which changes nothing for a linear SVM: there the curve meets the accuracy of `probe_splits`. With
+    fewer training videos than features it need not: test vectors lose what no training vector has.
 
     Args:
         splits: training and test part of each.

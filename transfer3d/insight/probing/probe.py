@@ -7,6 +7,7 @@ is chosen by cross-validation on the training part; what was cut from one source
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -90,8 +91,8 @@ class ProbeConfig:
             raise UsageError("E228", f"no method '{self.method}'{near}: there are {', '.join(CLASSIFIERS)}.")
         if self.value is None:
             return
-        if self.value <= 0 or (self.method == "knn" and self.value != int(self.value)):
-            kind = "a whole number of neighbours" if self.method == "knn" else "C, a number above 0"
+        if not 0 < self.value < math.inf or (self.method == "knn" and self.value != int(self.value)):
+            kind = "a whole number of neighbours" if self.method == "knn" else "C, a finite number above 0"
             raise UsageError("E228", f"--value {self.value:g}: {self.method} takes {kind}.")
 
 
