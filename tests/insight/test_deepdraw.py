@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from accelerate import Accelerator
 from PIL import Image
 from torch import nn
 from typer.testing import CliRunner
@@ -129,6 +130,9 @@ def test_wrong_values_and_weights_are_refused():
         DrawConfig(step_size=0.0)
     with pytest.raises(UsageError, match="smooth_time=1.5: it lies between 0 and 1"):
         DrawConfig(smooth_time=1.5)
+    alone = transfer3d.create_model("p3d_tiny", num_classes=1)
+    with pytest.raises(UsageError, match="needs two classes at least"):
+        draw(alone, 0, DrawConfig())
     student.head.weight.data[0, 0] = torch.inf
     with pytest.raises(NonFiniteError, match="step 0"):
         draw(student, 0, DrawConfig(steps=3))
@@ -161,6 +165,14 @@ def test_the_command_writes_a_moving_picture_and_a_strip(checkpoint, tmp_path):
         assert video.frames == 8
     text = command(checkpoint, *options[:-1], "-o", tmp_path / "d.gif").stdout
     assert f"wrote {tmp_path / 'd.gif'} and {tmp_path / 'd.png'}" in text
+
+
+def test_the_command_gives_its_process_group_back(checkpoint, tmp_path, monkeypatch):
+    ended = []
+    monkeypatch.setattr(Accelerator, "end_training", lambda accelerator: ended.append(accelerator))
+    done = command(checkpoint, "--class", "run", "--steps", 1, "-o", tmp_path / "a.gif")
+    assert done.exit_code == 0, done.output
+    assert len(ended) == 1
 
 
 @pytest.mark.parametrize(

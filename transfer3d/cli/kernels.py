@@ -42,6 +42,11 @@ def kernels(
 def _show(report: dict[str, Any], every_layer: bool) -> None:
     from rich.table import Table
 
+    from transfer3d.run.kernels import NO_KERNELS
+
+    if not report["layers"]:
+        stdout().print(f"{report['model']}: {NO_KERNELS}")
+        return
     table = Table(
         "layer" if every_layer else "stage", "along", "taps", "centre", "off centre", "alike", "difference",
         "energy of the taps", box=None, title=report["model"],

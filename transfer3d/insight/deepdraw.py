@@ -90,11 +90,15 @@ def draw(
         each_step: is told the log-odds of the clip as it was before the step.
 
     Raises:
-        UsageError: no such class.
+        UsageError: no such class, or it is the only one: there are no odds against others.
         NonFiniteError: the log-odds or their gradient are NaN or infinite.
     """
     if not 0 <= target < student.num_classes:
         raise UsageError("E251", f"no class {target}: the student knows {student.num_classes}, from 0.")
+    if student.num_classes < 2:
+        raise UsageError(
+            "E251", f"{student.model_name} knows a single class: deepdraw needs two classes at least."
+        )
     was_training = student.training
     student.eval()
     try:

@@ -33,7 +33,7 @@ def draw_class(file: Path, target: str, config: DrawConfig, *, out: Path, consol
         The class's logit and probability for the noise and for the drawing, and the paths of the pictures.
 
     Raises:
-        UsageError: no such class; `out` is no moving picture; or there are several processes.
+        UsageError: no such class, or no other; `out` is no moving picture; or there are several processes.
         WeightsError: the checkpoint is refused, or has no classifier.
         NonFiniteError: the logit or its gradient is not finite.
         SetupError: `out` cannot be written.
@@ -49,6 +49,7 @@ def draw_class(file: Path, target: str, config: DrawConfig, *, out: Path, consol
         drawing = draw(
             student, number, config, each_step=lambda odds: meter.update(note=f"log-odds {odds:.1f}")
         )
+    accelerator.end_training()
     pixels = drawing.clip_u8.numpy()
     rows = {"": pixels} if pixels.ndim == 4 else {f"unit {u}": clip for u, clip in enumerate(pixels)}
     clips = {name: clip.transpose(1, 2, 3, 0) for name, clip in rows.items()}

@@ -5,12 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from transfer3d.errors import UsageError
 from transfer3d.files import sha256_file
 from transfer3d.insight.kernels import FREQUENCIES, by_stage, temporal_kernels
 from transfer3d.insight.pictures.figure_file import check_figure_path, write_figure
 from transfer3d.insight.pictures.kernels import kernel_figure
 from transfer3d.models.checkpoint import load
 from transfer3d.models.hub import locate
+
+NO_KERNELS = "none of its convolutions sees several frames or units"
 
 
 def measure_kernels(file: Path, *, out: Path | None) -> dict[str, Any]:
@@ -21,7 +24,7 @@ def measure_kernels(file: Path, *, out: Path | None) -> dict[str, Any]:
         out: where the figure is written, PNG or SVG; None = nowhere.
 
     Raises:
-        UsageError: `out` is no picture.
+        UsageError: `out` is no picture, or there is nothing to draw.
         WeightsError: the checkpoint is refused, or a weight is not finite.
     """
     if out is not None:
@@ -30,6 +33,8 @@ def measure_kernels(file: Path, *, out: Path | None) -> dict[str, Any]:
     kernels = temporal_kernels(student)
     stages = by_stage(kernels)
     if out is not None:
+        if not stages:
+            raise UsageError("E256", f"{file}: {NO_KERNELS}, so there is nothing to draw. Leave out -o.")
         write_figure(kernel_figure(stages, title=f"Temporal kernels of {student.model_name}"), out)
     return {
         "checkpoint": str(file),
