@@ -41,4 +41,4 @@ def deepdraw(
     for name, form in (("logit", ".1f"), ("score", ".1%")):
         noise, drawing = (format(facts[name][key], form) for key in ("noise", "drawing"))
         stdout().print(f"{name}: {noise} for noise, {drawing} for the drawing")
-    stdout().print(f"wrote {facts['film']} and {facts['strip']}", markup=False)
+    stdout().print(f"wrote {facts['film']} and {facts['strip']}")
