@@ -1,12 +1,15 @@
 """The bench: baselines that compute the same, pairs that are fair, memory that is measured."""
 
 import json
+import os
 import time
+from functools import partial
 
 import pytest
 import torch
 from typer.testing import CliRunner
 
+from transfer3d.bench.apart import Apart
 from transfer3d.bench.baselines import load_baseline
 from transfer3d.bench.case import Case, Contest, run_cases
 from transfer3d.bench.memory import peak_bytes
@@ -83,6 +86,16 @@ def test_peak_memory_is_that_of_the_run_and_not_of_one_before():
         pytest.skip("this system does not say how much memory a process took")
     assert taken[0] == pytest.approx(200 * MIB, rel=0.1)
     assert taken[1] == pytest.approx(50 * MIB, rel=0.2)
+
+
+def test_a_contestant_apart_runs_in_a_process_of_its_own_with_as_many_threads():
+    other = Apart(partial, os.getpid)
+    assert other() == other() != os.getpid()
+    assert Apart(partial, torch.get_num_threads)() == torch.get_num_threads()
+    made = Apart(partial, torch.ones, 50 * MIB // 4).peak_bytes()
+    assert made is None or made == pytest.approx(50 * MIB, rel=0.2)
+    with pytest.raises(SetupError, match="baseline's process ended"):
+        Apart(partial, os._exit, 3)()
 
 
 def test_what_the_machine_cannot_do_is_skipped_with_its_reason():

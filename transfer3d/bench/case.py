@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from transfer3d.bench.apart import Apart
 from transfer3d.bench.memory import peak_bytes
 from transfer3d.bench.paired import PAIRS, Run, paired_ratio
 from transfer3d.errors import SetupError, UsageError
@@ -106,7 +107,10 @@ def _measure(case: Case, contest: Contest, device: torch.device, pairs: int) -> 
             torch.cuda.synchronize(device)
 
     paired = paired_ratio(contest.ours, contest.baseline, pairs=pairs, synchronise=synchronise)
-    taken = [peak_bytes(run, device) for run in (contest.ours, contest.baseline)]
+    taken = [
+        run.peak_bytes() if isinstance(run, Apart) else peak_bytes(run, device)
+        for run in (contest.ours, contest.baseline)
+    ]
     return Result(
         **_facts(case),
         ours_ms=1000 * paired.ours_s,

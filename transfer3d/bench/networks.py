@@ -10,10 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from transfer3d.bench.apart import apart_on_cpu
 from transfer3d.bench.baselines import load_baseline
 from transfer3d.bench.case import Case, Contest
 from transfer3d.bench.paired import Run
-from transfer3d.engine.allocator import keep_freed_memory, usual_allocator
+from transfer3d.engine.allocator import keep_freed_memory
 from transfer3d.engine.memory_format import channels_last
 from transfer3d.errors import SetupError
 from transfer3d.models.combinations import combination_scores
@@ -23,7 +24,7 @@ from transfer3d.models.student import VideoStudent
 from transfer3d.models.trunks.resnet3d import ResNet3d, run
 from transfer3d.nn.residual4d import Residual4d
 
-CLASSES, STEPS = 101, 3
+CLASSES = 101
 CLIPS = (4, 3, 16, 160, 160)
 PLAIN = "plain fp32 code"
 UNITS, SECTIONS = 10, 4
@@ -101,24 +102,19 @@ def _inference(how: str) -> Callable[[torch.device], Contest]:
 
 
 def _training(device: torch.device) -> Contest:
-    student, plain = _pair(device)
+    student, _ = _pair(device)
     channels_last(student)
-    clips = _clips(device)
-    ours = training_step(student, clips.to(memory_format=torch.channels_last_3d), bf16=True)
-    theirs = training_step(plain, clips, bf16=False)
+    clips = _clips(device).to(memory_format=torch.channels_last_3d)
     keep_freed_memory()
-
-    def baseline() -> None:
-        with usual_allocator():
-            several(theirs)
-
-    return Contest(ours=lambda: several(ours), baseline=baseline)
+    return Contest(
+        ours=training_step(student, clips, bf16=True),
+        baseline=apart_on_cpu(device, _plain_training, device),
+    )
 
 
-def several(step: Run) -> None:
-    """Makes some steps: the first one finds no memory that the other contestant has not given back."""
-    for _ in range(STEPS):
-        step()
+def _plain_training(device: torch.device) -> Run:
+    _, plain = _pair(device)
+    return training_step(plain, _clips(device), bf16=False)
 
 
 def training_step(net: nn.Module, clips: Tensor, *, bf16: bool) -> Run:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
 from itertools import repeat
 from pathlib import Path
 from typing import Any
@@ -12,9 +11,11 @@ import torch
 from rich.console import Console
 from torch import nn
 
+from transfer3d.bench.apart import apart_on_cpu
 from transfer3d.bench.baselines import load_baseline
 from transfer3d.bench.case import Case, Contest, Result, matching, no_case, run_cases
 from transfer3d.bench.evaluation import evaluation_cases
+from transfer3d.bench.paired import Run
 from transfer3d.bench.videos import bench_videos
 from transfer3d.data.augment import AugmentConfig
 from transfer3d.data.pipeline import Batch, clip_batches
@@ -22,7 +23,6 @@ from transfer3d.data.prepare import Order, prepare
 from transfer3d.data.shard_writer import Sample, write_index, write_shards
 from transfer3d.data.source import open_videos
 from transfer3d.data.videoset import VideoSet
-from transfer3d.engine.allocator import usual_allocator
 from transfer3d.engine.config import TrainerConfig
 from transfer3d.engine.distributed import bf16_is_fast, leave_cores_to, make_accelerator
 from transfer3d.engine.memory_format import channels_last
@@ -90,37 +90,45 @@ def step_cases() -> Iterator[Case]:
 
 
 def _plain(device: torch.device) -> Contest:
-    contest = _against(device, load_baseline("p3d_plain").PlainP3D63(CLASSES), low=False)
-
-    def baseline() -> None:
-        with usual_allocator():
-            contest.baseline()
-
-    return replace(contest, baseline=baseline)
+    batch = _ready(device)
+    return Contest(ours=_ours(device), baseline=apart_on_cpu(device, _plain_by_hand, batch, STEPS))
 
 
 def _bare(device: torch.device) -> Contest:
     net = create_model(NETWORK, num_classes=CLASSES)
     channels_last(net)
-    return _against(device, net, low=bf16_is_fast())
+    return Contest(ours=_ours(device), baseline=_by_hand(_ready(device), STEPS, net, low=bf16_is_fast()))
 
 
-def _against(device: torch.device, net: nn.Module, *, low: bool) -> Contest:
-    """The trainer against a loop by hand over another network: some steps on one batch that lies ready."""
-    student = create_model(NETWORK, num_classes=CLASSES, clip=CLIP)
-    shape = (CLIPS, 3, CLIP.frames, CLIP.size, CLIP.size)
-    clips_u8 = torch.randint(0, 256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    labels = torch.arange(CLIPS)
-    names = [str(number) for number in range(CLIPS)]
-    ready = Batch(clips_u8.to(device), labels.to(device), names, names)
-    trainer = _trainer(Supervised(student), lambda _: repeat(ready), STEPS)
-    hand = load_baseline("finetune_plain").HandWritten(net.to(device), CLIP.mean, CLIP.std, low)
+def _plain_by_hand(batch: Batch, steps: int) -> Run:
+    return _by_hand(batch, steps, load_baseline("p3d_plain").PlainP3D63(CLASSES), low=False)
 
-    def ours() -> None:
+
+def _by_hand(batch: Batch, steps: int, net: nn.Module, *, low: bool) -> Run:
+    """Returns some steps of a loop by hand on one batch."""
+    net = net.to(batch.clips_u8.device)
+    hand = load_baseline("finetune_plain").HandWritten(net, CLIP.mean, CLIP.std, low)
+    return lambda: hand.run(batch.clips_u8, batch.labels_B, steps)
+
+
+def _ours(device: torch.device) -> Run:
+    """Returns as many steps of the trainer."""
+    student, batch = create_model(NETWORK, num_classes=CLASSES, clip=CLIP), _ready(device)
+    trainer = _trainer(Supervised(student), lambda _: repeat(batch), STEPS)
+
+    def run() -> None:
         trainer.step = 0
         trainer.run()
 
-    return Contest(ours=ours, baseline=lambda: hand.run(ready.clips_u8, ready.labels_B, STEPS))
+    return run
+
+
+def _ready(device: torch.device) -> Batch:
+    """Returns the one batch that lies ready."""
+    shape = (CLIPS, 3, CLIP.frames, CLIP.size, CLIP.size)
+    clips_u8 = torch.randint(0, 256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    names = [str(number) for number in range(CLIPS)]
+    return Batch(clips_u8.to(device), torch.arange(CLIPS).to(device), names, names)
 
 
 def _trainer(
