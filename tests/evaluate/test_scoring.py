@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from media import encode
+from moving_noise import wakeful_student, write_noise_videos
 from torch import nn
 from torchvision.transforms.v2 import functional
 
@@ -19,7 +19,6 @@ from transfer3d.evaluate.micro_batches import first_size
 from transfer3d.evaluate.protocols import PROTOCOLS, named_protocol
 from transfer3d.evaluate.scoring import score_videos
 from transfer3d.layout import ClipSpec
-from transfer3d.models.registry import create_model
 
 LENGTHS = {"a/0": 50, "a/1": 7, "b/0": 33}
 
@@ -28,24 +27,8 @@ LENGTHS = {"a/0": 50, "a/1": 7, "b/0": 33}
 def videos(tmp_path_factory):
     """Three videos of noise that moves, 40x60 pixels, two classes; one is shorter than a clip."""
     root = tmp_path_factory.mktemp("videos")
-    rng = np.random.default_rng(0)
-    for name, frames in LENGTHS.items():
-        picture = rng.integers(0, 256, (10, 200, 3), np.uint8).repeat(4, 0)
-        pixels = np.stack([np.roll(picture, 5 * number, 1)[:, :60] for number in range(frames)])
-        (root / name).parent.mkdir(exist_ok=True)
-        (root / f"{name}.mp4").write_bytes(encode(pixels, fps=10))
+    write_noise_videos(root, LENGTHS)
     return open_videos(root, split=None, labelled=True)
-
-
-def student_of(family, **clip):
-    """A small student that looks at its input: its zero branches are awake, its head is large."""
-    student = create_model(f"{family}_tiny", num_classes=2, seed=1)
-    student.clip = ClipSpec.from_dict({**student.clip.to_dict(), "size": 32, "crop": 40, **clip})
-    generator = torch.Generator().manual_seed(0)
-    for name, parameter in student.named_parameters():
-        if name.endswith("scale") or name.startswith("head"):
-            parameter.data = torch.randn(parameter.shape, generator=generator)
-    return student.eval()
 
 
 def by_hand(student, protocol, video, number):
@@ -93,7 +76,7 @@ CASES = [
 @pytest.mark.parametrize(("family", "protocol"), CASES, ids=lambda case: getattr(case, "name", case))
 @torch.no_grad()
 def test_scores_are_those_of_every_view_by_itself(videos, family, protocol):
-    student = student_of(family, **({"frames": 2, "stride": 3, "units": 3} if family == "v4d" else {}))
+    student = wakeful_student(family, **({"frames": 2, "stride": 3, "units": 3} if family == "v4d" else {}))
     scores = score_videos(student, videos, make_accelerator("fp32"), protocol)
     assert scores.keys == videos.keys
     assert scores.label_sets == [(0,), (0,), (1,)]
@@ -121,7 +104,7 @@ def test_every_video_is_decoded_once_for_all_its_views(videos, monkeypatch):
 
     monkeypatch.setattr(clips_module, "Video", Counted)
     scores = score_videos(
-        student_of("p3d"), videos, make_accelerator("fp32"), named_protocol("dense", clips=10, crops=3)
+        wakeful_student("p3d"), videos, make_accelerator("fp32"), named_protocol("dense", clips=10, crops=3)
     )
     assert [len(views) for views in scores.views_VK] == [30, 30, 30]
     assert sorted(opened) == sorted(videos.keys)
@@ -146,7 +129,7 @@ class Limited(nn.Module):
 
 def test_micro_batches_halve_until_they_fit(videos):
     protocol = named_protocol("dense", clips=10)
-    student = student_of("p3d")
+    student = wakeful_student("p3d")
     whole = score_videos(student, videos, make_accelerator("fp32"), protocol)
     limited = Limited(student, 3)
     scores = score_videos(limited, videos, make_accelerator("fp32"), protocol, clips_per_step=16)
@@ -155,7 +138,7 @@ def test_micro_batches_halve_until_they_fit(videos):
     nothing = Limited(student, 0)
     with pytest.raises(SetupError, match="one view does not fit"):
         score_videos(nothing, videos, make_accelerator("fp32"), protocol, clips_per_step=2)
-    units = Limited(student_of("f4d"), 0)
+    units = Limited(wakeful_student("f4d"), 0)
     with pytest.raises(SetupError, match="one view does not fit"):
         score_videos(units, videos, make_accelerator("fp32"), protocol)
     assert len(units.seen) < 8
@@ -163,17 +146,17 @@ def test_micro_batches_halve_until_they_fit(videos):
 
 def test_a_cpu_out_of_memory_is_told_from_other_errors(videos):
     full = RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory: 9 bytes")
-    limited = Limited(student_of("p3d"), 2, full)
+    limited = Limited(wakeful_student("p3d"), 2, full)
     protocol = named_protocol("dense", clips=4)
     score_videos(limited, videos, make_accelerator("fp32"), protocol, clips_per_step=4)
     assert limited.seen == [4, *[2] * 6]
-    broken = Limited(student_of("p3d"), 2, RuntimeError("shapes do not fit"))
+    broken = Limited(wakeful_student("p3d"), 2, RuntimeError("shapes do not fit"))
     with pytest.raises(RuntimeError, match="shapes do not fit"):
         score_videos(broken, videos, make_accelerator("fp32"), protocol, clips_per_step=4)
 
 
 def test_combinations_take_less_than_one_view_at_a_time(videos, monkeypatch):
-    student, protocol = student_of("v4d"), named_protocol("v4d")
+    student, protocol = wakeful_student("v4d"), named_protocol("v4d")
     whole = score_videos(student, videos, make_accelerator("fp32"), protocol)
     seen, real = [], scoring.combination_scores
 
@@ -192,8 +175,8 @@ def test_combinations_take_less_than_one_view_at_a_time(videos, monkeypatch):
 @pytest.mark.parametrize("family", ["p3d", "v4d"])
 def test_probabilities_are_in_fp32_whatever_the_network_computes_in(videos, family):
     protocol = named_protocol("v4d")
-    scores = score_videos(student_of(family), videos, make_accelerator("bf16"), protocol)
-    exact = score_videos(student_of(family), videos, make_accelerator("fp32"), protocol)
+    scores = score_videos(wakeful_student(family), videos, make_accelerator("bf16"), protocol)
+    exact = score_videos(wakeful_student(family), videos, make_accelerator("fp32"), protocol)
     for rough_VK, exact_VK in zip(scores.views_VK, exact.views_VK, strict=True):
         assert (rough_VK.sum(-1) - 1).abs().max() < 1e-5
         torch.testing.assert_close(rough_VK, exact_VK, atol=0.1, rtol=0)
@@ -207,7 +190,7 @@ def test_a_first_size_follows_the_clip():
 
 
 def test_a_score_that_is_no_number_is_named(videos):
-    student = student_of("p3d")
+    student = wakeful_student("p3d")
     student.head.weight.data.fill_(float("nan"))
     with pytest.raises(NonFiniteError, match="a/0.mp4: its scores are not finite"):
         score_videos(student, videos, make_accelerator("fp32"))
@@ -218,11 +201,11 @@ def test_a_video_that_was_not_scored_is_an_error(videos, monkeypatch):
     monkeypatch.setattr(scoring, "view_batches", lambda *a, **k: list(real(*a, **k))[:-1])
     protocol = named_protocol("t3d")
     with pytest.raises(AssertionError, match="expected 3 videos, scored 2"):
-        score_videos(student_of("p3d"), videos, make_accelerator("fp32"), protocol, clips_per_step=1)
+        score_videos(wakeful_student("p3d"), videos, make_accelerator("fp32"), protocol, clips_per_step=1)
 
 
 def test_the_mode_of_the_student_comes_back(videos):
-    student = student_of("p3d").train()
+    student = wakeful_student("p3d").train()
     before = {name: buffer.clone() for name, buffer in student.named_buffers()}
     score_videos(student, videos, make_accelerator("fp32"))
     assert student.training
@@ -249,7 +232,7 @@ def test_students_that_a_protocol_does_not_fit(videos):
         ("f4d", named_protocol("v4d"), "use --protocol f4d"),
     ):
         with pytest.raises(UsageError, match=message):
-            score_videos(student_of(family), videos, make_accelerator("fp32"), protocol)
+            score_videos(wakeful_student(family), videos, make_accelerator("fp32"), protocol)
 
 
 def test_the_papers_numbers():

@@ -1,11 +1,12 @@
 """Streams against brute force, against files of the same frames, and against readers that read too far."""
 
 import itertools
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
-from media import encode
+from moving_noise import FPS, noise_video, wakeful_student
 from rich.console import Console
 from torchvision.transforms.v2 import functional
 
@@ -18,7 +19,7 @@ from transfer3d.models.registry import create_model
 from transfer3d.run.predict import predict_videos
 
 PIXEL = ClipSpec(frames=2, size=1, crop=1)
-FPS = 10
+student_of = partial(wakeful_student, num_classes=3)
 
 
 def grey(numbers):
@@ -27,23 +28,11 @@ def grey(numbers):
         yield np.full((1, 1, 3), number % 256, np.uint8)
 
 
-def student_of(family, **clip):
-    """A small student that looks at its input: its zero branches are awake, its head is large."""
-    student = create_model(f"{family}_tiny", num_classes=3, seed=1)
-    student.clip = ClipSpec.from_dict({**student.clip.to_dict(), "size": 32, "crop": 40, **clip})
-    generator = torch.Generator().manual_seed(0)
-    for name, parameter in student.named_parameters():
-        if name.endswith("scale") or name.startswith("head"):
-            parameter.data = torch.randn(parameter.shape, generator=generator)
-    return student.eval()
-
-
 @pytest.fixture(scope="module")
 def video(tmp_path_factory):
     """Fifty frames of noise that moves, 40x60 pixels."""
     path = tmp_path_factory.mktemp("video") / "noise.mp4"
-    picture = np.random.default_rng(0).integers(0, 256, (10, 200, 3), np.uint8).repeat(4, 0)
-    path.write_bytes(encode(np.stack([np.roll(picture, 5 * n, 1)[:, :60] for n in range(50)]), fps=FPS))
+    path.write_bytes(noise_video(50))
     return path
 
 

@@ -7,32 +7,22 @@ import json
 import numpy as np
 import pytest
 import torch
+from feature_sets import facts_of
 from typer.testing import CliRunner
 
 from transfer3d.cli.main import app
 from transfer3d.errors import DataError, UsageError
 from transfer3d.insight.embedding import Embedding, embed, neighbour_purity
-from transfer3d.insight.features.file import FeatureFacts, FeatureSet, save_features
+from transfer3d.insight.features.file import FeatureSet, save_features
 from transfer3d.insight.pictures.embedding import class_parts, embedding_figure, groupings
 from transfer3d.insight.pictures.figures import to_svg
-
-FACTS = FeatureFacts(
-    checkpoint="student.safetensors",
-    checkpoint_sha256="0" * 64,
-    student="p3d_tiny",
-    data="digits/",
-    data_digest="1" * 64,
-    split="test",
-    views={"places": "even", "count": 1},
-    precision="fp32",
-)
 
 
 def features_of(vectors, labels, classes):
     keys = [f"video{n}" for n in range(len(labels))]
     label_sets = [() if label < 0 else (label,) for label in labels]
     layers = {"pool5": torch.as_tensor(vectors, dtype=torch.float32)}
-    return FeatureSet(keys, label_sets, keys, classes, layers, FACTS)
+    return FeatureSet(keys, label_sets, keys, classes, layers, facts_of())
 
 
 def clusters(*, apart, count=40, size=80):

@@ -1,9 +1,8 @@
 """Features of videos against the bare student, called view by view on frames that are cut by hand."""
 
-import numpy as np
 import pytest
 import torch
-from media import encode
+from moving_noise import wakeful_student, write_noise_videos
 from torchvision.transforms.v2 import functional
 
 from transfer3d.data import clips as clips_module
@@ -15,8 +14,6 @@ from transfer3d.insight.features import extraction as features_module
 from transfer3d.insight.features.extraction import extract_features, feature_plan
 from transfer3d.insight.features.layers import LayerReader
 from transfer3d.insight.features.parts import FeatureParts
-from transfer3d.layout import ClipSpec
-from transfer3d.models.registry import create_model
 
 LENGTHS = {"a/0": 50, "a/1": 7, "b/0": 33, "b/1": 20, "b/2": 21}
 
@@ -25,23 +22,8 @@ LENGTHS = {"a/0": 50, "a/1": 7, "b/0": 33, "b/1": 20, "b/2": 21}
 def videos(tmp_path_factory):
     """Videos of noise that moves, 40x60 pixels, two classes; one is shorter than a clip."""
     root = tmp_path_factory.mktemp("videos")
-    rng = np.random.default_rng(0)
-    for name, frames in LENGTHS.items():
-        picture = rng.integers(0, 256, (10, 200, 3), np.uint8).repeat(4, 0)
-        pixels = np.stack([np.roll(picture, 5 * number, 1)[:, :60] for number in range(frames)])
-        (root / name).parent.mkdir(exist_ok=True)
-        (root / f"{name}.mp4").write_bytes(encode(pixels, fps=10))
+    write_noise_videos(root, LENGTHS)
     return open_videos(root, split=None, labelled=True)
-
-
-def student_of(family, **clip):
-    student = create_model(f"{family}_tiny", num_classes=2, seed=1)
-    student.clip = ClipSpec.from_dict({**student.clip.to_dict(), "size": 32, "crop": 40, **clip})
-    generator = torch.Generator().manual_seed(0)
-    for name, parameter in student.named_parameters():
-        if name.endswith("scale") or name.startswith("head"):
-            parameter.data = torch.randn(parameter.shape, generator=generator)
-    return student.eval()
 
 
 def extract(student, videos, folder, layers=("pool5", "prob"), clips=20, **options):
@@ -73,7 +55,7 @@ def by_hand(student, videos, number, count):
 
 @pytest.mark.parametrize(("family", "count"), [("p3d", 20), ("t3d", 6), ("i3d", 6), ("v4d", 5), ("f4d", 2)])
 def test_features_are_the_mean_over_every_view_by_itself(videos, tmp_path, family, count):
-    student = student_of(family)
+    student = wakeful_student(family)
     clips = count * student.clip.units
     found = extract(student, videos, tmp_path / "parts", clips=clips, clips_per_step=16)
     for number in range(len(videos)):
@@ -92,7 +74,7 @@ def test_every_video_is_decoded_once_and_no_clip_is_looked_at_twice(videos, tmp_
             super().__init__(source, name=name)
 
     monkeypatch.setattr(clips_module, "Video", Counted)
-    student = student_of("p3d")
+    student = wakeful_student("p3d")
     student.trunk.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
     extract(student, videos, tmp_path / "parts")
     assert sorted(opened) == sorted(videos.keys)
@@ -106,7 +88,7 @@ def test_every_video_is_decoded_once_and_no_clip_is_looked_at_twice(videos, tmp_
 def test_what_is_done_is_not_done_again(videos, tmp_path, monkeypatch):
     """Parts of one video each; the second half is taken away, as if the process had been killed there."""
     monkeypatch.setattr(features_module, "PART_VIDEOS", 1)
-    student, folder = student_of("p3d"), tmp_path / "parts"
+    student, folder = wakeful_student("p3d"), tmp_path / "parts"
     whole = extract(student, videos, folder, clips_per_step=20)
     files = sorted(folder.glob("*.safetensors"))
     assert [file.name for file in files] == [f"0-{number:05}.safetensors" for number in range(5)]
@@ -161,7 +143,7 @@ def test_a_part_takes_the_place_of_one_that_was_removed(tmp_path):
 
 
 def test_features_that_are_no_numbers_are_named(videos, tmp_path):
-    student = student_of("p3d")
+    student = wakeful_student("p3d")
     next(student.trunk.res5.parameters()).data.fill_(float("nan"))
     with pytest.raises(NonFiniteError, match="a/0.mp4: its features are not finite"):
         extract(student, videos, tmp_path / "parts")
@@ -169,7 +151,7 @@ def test_features_that_are_no_numbers_are_named(videos, tmp_path):
 
 
 def test_micro_batches_halve_until_they_fit(videos, tmp_path):
-    student = student_of("p3d")
+    student = wakeful_student("p3d")
     whole = extract(student, videos, tmp_path / "whole")
     seen = []
 

@@ -5,22 +5,14 @@ from dataclasses import replace
 
 import pytest
 import torch
+from feature_sets import facts_of
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from transfer3d.errors import DataError, UsageError
-from transfer3d.insight.features.file import ENTRY, FeatureFacts, FeatureSet, load_features, save_features
+from transfer3d.insight.features.file import ENTRY, FeatureSet, load_features, save_features
 
-FACTS = FeatureFacts(
-    checkpoint="model.safetensors",
-    checkpoint_sha256="00",
-    student="p3d_tiny",
-    data="videos/",
-    data_digest="11",
-    split="test",
-    views={"places": "even", "count": 20},
-    precision="fp32",
-)
+FACTS = facts_of()
 
 
 def features_of(**changes):

@@ -2,26 +2,17 @@
 
 import pytest
 import torch
+from feature_sets import facts_of
 from rich.console import Console
 
 from transfer3d.data.source import open_videos
 from transfer3d.data.subset import Subset
 from transfer3d.engine.distributed import make_accelerator
-from transfer3d.insight.features.file import FeatureFacts
 from transfer3d.insight.report.look import look_at
 from transfer3d.models.registry import create_model
 from transfer3d.nn.pixels import normalise
 
-FACTS = FeatureFacts(
-    checkpoint="c",
-    checkpoint_sha256="0",
-    student="s",
-    data="d",
-    data_digest="0",
-    split="test",
-    views={},
-    precision="fp32",
-)
+FACTS = facts_of()
 
 
 @pytest.mark.parametrize(("family", "classes"), [("p3d", 40), ("v4d", 40), ("p3d", 0)])

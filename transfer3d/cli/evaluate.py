@@ -15,26 +15,19 @@ def evaluate(
         list[Path],
         typer.Argument(metavar="FILE", help="Checkpoint with a classifier; with --fuse, reports."),
     ],
-    data: Annotated[
-        str | None,
-        typer.Option(help="Labelled videos: shard folder, class folders, or what `synth` wrote."),
-    ] = None,
-    split: Annotated[str, typer.Option(help="Which part of the data.")] = "test",
+    data: Annotated[str | None, typer.Option(help=options.LABELLED_DATA)] = None,
+    split: options.Split = "test",
     protocol: Annotated[
         str,
         typer.Option(
-            metavar="dense|p3d|t3d|tsn|v4d|f4d|windows",
+            metavar=options.PROTOCOLS,
             help="dense: --clips x --crops; p3d: 20 random clips; t3d: all that do not overlap; tsn: 5 "
             "clips, averaged before the softmax; v4d: 10 units x 3 crops, algorithm 1; f4d: the same in one "
             "pass; windows: multi-scale windows of untrimmed videos.",
         ),
     ] = "dense",
-    clips: Annotated[
-        int | None, typer.Option(min=1, help="dense: clips spread evenly over each video. [default: 1]")
-    ] = None,
-    crops: Annotated[
-        int | None, typer.Option(metavar="1|3|10", help="dense: crops of each clip. [default: 1]")
-    ] = None,
+    clips: options.Clips = None,
+    crops: options.Crops = None,
     reverse: Annotated[
         str | None,
         typer.Option(
@@ -56,7 +49,7 @@ def evaluate(
         Path | None, typer.Option("-o", "--out", help="JSON report to write; scores come beside it.")
     ] = None,
     precision: options.Precision = None,
-    workers: Annotated[int, typer.Option(min=0, help="Decoding processes.")] = 1,
+    workers: options.DecodingWorkers = 1,
     json: options.Json = False,
 ) -> None:
     """Test a checkpoint by a paper's protocol, or fuse the scores of several tests; report as JSON.

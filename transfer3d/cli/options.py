@@ -42,3 +42,11 @@ Precision = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Workers = Annotated[int | None, typer.Option(min=0, help="Decoding processes for each training process.")]
+DecodingWorkers = Annotated[int, typer.Option(min=0, help="Decoding processes.")]
+Split = Annotated[str, typer.Option(help="Which part of the data.")]
+Clips = Annotated[
+    int | None, typer.Option(min=1, help="dense: clips spread evenly over each video. [default: 1]")
+]
+Crops = Annotated[int | None, typer.Option(metavar="1|3|10", help="dense: crops of each clip. [default: 1]")]
+PROTOCOLS = "dense|p3d|t3d|tsn|v4d|f4d|windows"
+LABELLED_DATA = "Labelled videos: shard folder, class folders, or what `synth` wrote."

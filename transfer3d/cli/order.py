@@ -14,22 +14,13 @@ MOVES_SHOWN = 3
 
 def order(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="Checkpoint with a classifier.")],
-    data: Annotated[
-        str, typer.Option(help="Labelled videos: shard folder, class folders, or what `synth` wrote.")
-    ],
-    split: Annotated[str, typer.Option(help="Which part of the data.")] = "test",
+    data: Annotated[str, typer.Option(help=options.LABELLED_DATA)],
+    split: options.Split = "test",
     protocol: Annotated[
-        str,
-        typer.Option(
-            metavar="dense|p3d|t3d|tsn|v4d|f4d|windows", help="The views, as in `transfer3d evaluate`."
-        ),
+        str, typer.Option(metavar=options.PROTOCOLS, help="The views, as in `transfer3d evaluate`.")
     ] = "dense",
-    clips: Annotated[
-        int | None, typer.Option(min=1, help="dense: clips spread evenly over each video. [default: 1]")
-    ] = None,
-    crops: Annotated[
-        int | None, typer.Option(metavar="1|3|10", help="dense: crops of each clip. [default: 1]")
-    ] = None,
+    clips: options.Clips = None,
+    crops: options.Crops = None,
     seed: Annotated[
         int, typer.Option(min=0, max=options.LARGEST_SEED, help="Seed of shuffles and of random clips.")
     ] = 0,
@@ -37,7 +28,7 @@ def order(
         Path | None, typer.Option("-o", "--out", metavar="X.png", help="Bar figure to write, PNG or SVG.")
     ] = None,
     precision: options.Precision = None,
-    workers: Annotated[int, typer.Option(min=0, help="Decoding processes.")] = 1,
+    workers: options.DecodingWorkers = 1,
     json: options.Json = False,
 ) -> None:
     """Say what the order of frames is worth: clips as filmed, reversed, shuffled, and standing still.

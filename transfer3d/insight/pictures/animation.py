@@ -9,27 +9,16 @@ import numpy as np
 from PIL import Image
 
 from transfer3d.data.transcode import encode_frames
-from transfer3d.errors import UsageError
-from transfer3d.files import atomic_path, refuse_unwritable
+from transfer3d.files import atomic_path
+from transfer3d.insight.pictures.figure_file import check_path
 from transfer3d.insight.pictures.film import Pictures
 
 FORMATS = (".gif", ".mp4")
 
 
 def check_animation_path(path: Path) -> None:
-    """Says before the work what `write_animation` could not do after it.
-
-    Raises:
-        UsageError: a folder, or neither GIF nor MP4.
-        SetupError: nothing can be written there.
-    """
-    if path.is_dir():
-        raise UsageError("E229", f"{path} is a folder. Name a moving picture with -o, as in picture.gif.")
-    if path.suffix.lower() not in FORMATS:
-        raise UsageError(
-            "E229", f"{path}: moving pictures are {' or '.join(FORMATS)}. Name one of them with -o."
-        )
-    refuse_unwritable(path)
+    """Says before the work what `write_animation` could not do after it; errors are those of `check_path`."""
+    check_path(path, "moving pictures", FORMATS)
 
 
 def write_animation(path: Path, pictures: Sequence[Pictures], *, fps: float) -> None:

@@ -14,16 +14,26 @@ FORMATS = (".png", ".svg")
 
 
 def check_figure_path(path: Path) -> None:
-    """Says before the work what `write_figure` could not do after it.
+    """Says before the work what `write_figure` could not do after it; errors are those of `check_path`."""
+    check_path(path, "pictures", FORMATS)
+
+
+def check_path(path: Path, what: str, formats: tuple[str, ...]) -> None:
+    """Says before the work that a file could not be written after it.
+
+    Args:
+        path: of the file.
+        what: it is to hold, in the plural.
+        formats: suffixes that it may have.
 
     Raises:
-        UsageError: a folder, or neither PNG nor SVG.
+        UsageError: a folder, or another suffix.
         SetupError: nothing can be written there.
     """
     if path.is_dir():
-        raise UsageError("E229", f"{path} is a folder. Name a picture, as in picture.png.")
-    if path.suffix.lower() not in FORMATS:
-        raise UsageError("E229", f"{path}: pictures are {' or '.join(FORMATS)}. Name one of them.")
+        raise UsageError("E229", f"{path} is a folder. Name a file, as in picture{formats[0]}.")
+    if path.suffix.lower() not in formats:
+        raise UsageError("E229", f"{path}: {what} are {' or '.join(formats)}. Name one of them.")
     refuse_unwritable(path)
 
 
