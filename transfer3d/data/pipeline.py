@@ -13,10 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from transfer3d.data.augment import (
-    AugmentConfig,
-    evaluation_transform,
-)
+from transfer3d.data.augment import AugmentConfig, evaluation_transform
 from transfer3d.data.batch import Batch, Draw, ViewBatch
 from transfer3d.data.clips import views_of_video
 from transfer3d.data.decode import BadVideo, Video

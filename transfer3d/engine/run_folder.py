@@ -22,6 +22,7 @@ from torch import Tensor
 from transfer3d.errors import SetupError, UsageError, WeightsError
 from transfer3d.files import Lock, fsync_folder, sha256_file, write_text
 
+RECIPE, LOG, MODEL, FINISHED = "recipe.toml", "metrics.jsonl", "model.safetensors", "finished.json"
 TENSORS, STATE, MANIFEST = "state.safetensors", "state.json", "MANIFEST.json"
 
 
@@ -41,7 +42,7 @@ class RunFolder:
         self.path, self.checkpoints = path, path / "checkpoints"
         self._lock = Lock(path / ".lock", f"run folder {path}")
         self._sweep()
-        holds_run = (path / "recipe.toml").exists()
+        holds_run = (path / RECIPE).exists()
         if resume and not holds_run:
             self.close()
             raise UsageError("E211", f"run folder {path} holds no run to go on with. Leave --resume off.")
@@ -65,11 +66,11 @@ class RunFolder:
     @property
     def finished(self) -> bool:
         """Whether the run in this folder came to its end."""
-        return (self.path / "finished.json").exists()
+        return (self.path / FINISHED).exists()
 
     def finish(self, facts: Mapping[str, Any]) -> None:
         """Marks the run as done."""
-        write_text(self.path / "finished.json", json.dumps(facts, indent=2))
+        write_text(self.path / FINISHED, json.dumps(facts, indent=2))
 
     def log(self, row: Mapping[str, Any]) -> None:
         """Appends one line to metrics.jsonl.
@@ -77,7 +78,7 @@ class RunFolder:
         Raises:
             SetupError: the disk is full.
         """
-        log = self.path / "metrics.jsonl"
+        log = self.path / LOG
         try:
             with log.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(row) + "\n")
@@ -88,7 +89,7 @@ class RunFolder:
 
     def forget_after(self, step: int) -> None:
         """Drops the log of steps that the resumed run will do again."""
-        log = self.path / "metrics.jsonl"
+        log = self.path / LOG
         if log.exists():
             lines = [line for line in log.read_text(encoding="utf-8").splitlines() if line.endswith("}")]
             kept = [line for line in lines if json.loads(line)["step"] <= step]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import get_args
+from dataclasses import asdict, dataclass, replace
+from typing import Any, get_args
 
 from transfer3d.data.crops import Crops
 from transfer3d.data.views import Order, ViewPlan
@@ -35,6 +35,11 @@ class Protocol:
     pooling: Pooling = "mean"
     combinations: bool = False
     full_size: bool = False
+
+    def facts(self) -> dict[str, Any]:
+        """Returns what a report says of it, as JSON reads it back."""
+        plan = {**asdict(self.plan), "orders": list(self.plan.orders)}
+        return {"name": self.name, **plan, "pooling": self.pooling}
 
     def clip_for(self, clip: ClipSpec) -> ClipSpec:
         """Returns what the views of this protocol look like for a student that wants `clip`."""
@@ -112,6 +117,8 @@ def named_protocol(
 def check_protocol(protocol: Protocol, student: VideoStudent) -> None:
     """Raises UsageError where a student cannot be tested so."""
     if student.clip.units == 1 and any(order.startswith("units") for order in protocol.plan.orders):
-        raise UsageError("E225", f"--reverse units: {student.model_name} sees single clips, not units.")
+        raise UsageError(
+            "E225", f"{student.model_name} sees single clips: it has no units to take in another order."
+        )
     if protocol.combinations and family_of(student.model_name) == "f4d":
         raise UsageError("E225", f"{student.model_name} takes all units in one pass: use --protocol f4d.")

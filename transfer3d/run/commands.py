@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from transfer3d.engine.run_folder import RECIPE
 from transfer3d.errors import UsageError
 from transfer3d.recipes.load import load_recipe
 from transfer3d.recipes.schema import Recipe
@@ -53,9 +54,9 @@ def resolve(
     given = {key: value for key, value in options.items() if value is not None}
     own_data = "data" in given or any(override.startswith("data=") for override in overrides)
     name = recipe or ("default" if own_data else "demo") + f"/{task}"
-    if resumed is not None and (resumed / "recipe.toml").is_file():
-        stored = load_recipe(resumed / "recipe.toml")
-        asked = load_recipe(name if recipe else resumed / "recipe.toml", overrides, **given)
+    if resumed is not None and (resumed / RECIPE).is_file():
+        stored = load_recipe(resumed / RECIPE)
+        asked = load_recipe(name if recipe else resumed / RECIPE, overrides, **given)
         if changed := changed_keys(stored, asked):
             raise UsageError(
                 "E230",

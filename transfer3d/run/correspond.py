@@ -10,6 +10,7 @@ from rich.console import Console
 
 from transfer3d.data.source import open_videos
 from transfer3d.data.subset import share_of
+from transfer3d.engine.run_folder import MODEL
 from transfer3d.errors import UsageError
 from transfer3d.layout import ClipSpec
 from transfer3d.models.checkpoint import load
@@ -109,7 +110,7 @@ def _train(session: Session) -> None:
     )
     shown = ", ".join(f"{name} {accuracy:.1%}" for name, accuracy in told if not math.isnan(accuracy))
     shown = f"{shown} (chance 50 %)" if shown else f"loss {metrics['loss']:.4g}"
-    session.say(f"{shown} -> {session.path / 'model.safetensors'}")
+    session.say(f"{shown} -> {session.path / MODEL}")
     for alarm in alarms(metrics):
         session.say(f"look at this: {alarm}")
 

@@ -17,6 +17,7 @@ from rich.table import Table
 from transfer3d.data.moving_digits import SynthConfig, synthesise
 from transfer3d.data.pipeline import view_batches
 from transfer3d.data.source import open_videos
+from transfer3d.engine.run_folder import LOG, MODEL
 from transfer3d.errors import UsageError
 from transfer3d.evaluate.protocols import CENTRE
 from transfer3d.files import write_text
@@ -86,14 +87,14 @@ def run_demo(out: Path, *, seed: int, console: Console) -> DemoResult:
     console.print(inflated.verdict(), highlight=False)
     starts = {
         "scratch": ("random weights", None),
-        "correspondence": ("the matching task, no labels", matched / "model.safetensors"),
+        "correspondence": ("the matching task, no labels", matched / MODEL),
         "inflated": ("the teacher's own kernels", out / "inflated.safetensors"),
     }
     students = []
     for number, (name, (start, file)) in enumerate(starts.items(), 5):
         _step(console, number, f"fine-tuning on {LABELS_PER_CLASS} labelled videos per class: {name}")
         students.append(_finetune_and_test(name, start, file, shards, out, seed, console))
-    clip = read_metadata(matched / "model.safetensors").clip
+    clip = read_metadata(matched / MODEL).clip
     facts = DemoFacts(
         classes=list(students[0].report["per_class"]),
         students=students,
@@ -132,7 +133,7 @@ def _finetune_and_test(
     recipe = load_recipe("demo/tiny-finetune", data=shards, seed=seed, **given)
     run = finetune(recipe, out=out / f"finetune-{name}", console=console)
     report = evaluate_file(
-        run / "model.safetensors",
+        run / MODEL,
         shards,
         split="test",
         protocol=CENTRE,
@@ -146,7 +147,7 @@ def _finetune_and_test(
 
 
 def _read_log(run: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+    return [json.loads(line) for line in (run / LOG).read_text(encoding="utf-8").splitlines()]
 
 
 def _sample_clips(shards: str, clip: ClipSpec, seed: int) -> list[tuple[str, np.ndarray]]:

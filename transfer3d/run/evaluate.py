@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from rich.console import Console
 
@@ -24,6 +23,14 @@ from transfer3d.models.checkpoint import load, read_metadata
 from transfer3d.models.hub import locate
 from transfer3d.run.classifier import refuse_other_channels
 from transfer3d.run.session import resolve_precision
+
+
+class Scored(NamedTuple):
+    """Scores, their videos, and what every report of them says of checkpoint, data and views."""
+
+    scores: Scores
+    videos: VideoSet
+    facts: dict[str, Any]
 
 
 def evaluate_file(
@@ -64,14 +71,9 @@ def evaluate_file(
     )
     if scored is None:
         return None
-    scores, videos = scored
+    scores, videos, facts = scored
     report = {
-        "checkpoint": str(file),
-        "checkpoint_sha256": sha256_file(locate(file)),
-        "data": data,
-        "data_digest": videos.digest,
-        "split": split,
-        "protocol": {"name": protocol.name, **asdict(protocol.plan), "pooling": protocol.pooling},
+        **facts,
         "official": videos.official,
         "expected": len(videos),
         **video_metrics(scores, videos.classes, labels=labels),
@@ -91,8 +93,8 @@ def score_checkpoint(
     precision: str,
     workers: int,
     console: Console,
-) -> tuple[Scores, VideoSet] | None:
-    """Returns the scores of all videos, and the videos, on the main process; None on the others.
+) -> Scored | None:
+    """Returns the scores of all videos on the main process; None on the others.
 
     Args and errors are those of `evaluate_file`.
     """
@@ -111,7 +113,17 @@ def score_checkpoint(
     with lost_processes(accelerator):
         scores = score_videos(student, videos, accelerator, protocol, workers=workers, console=console)
     accelerator.end_training()
-    return (scores, videos) if accelerator.is_main_process else None
+    if not accelerator.is_main_process:
+        return None
+    subject = {
+        "checkpoint": str(file),
+        "checkpoint_sha256": sha256_file(locate(file)),
+        "data": data,
+        "data_digest": videos.digest,
+        "split": split,
+        "protocol": protocol.facts(),
+    }
+    return Scored(scores, videos, subject)
 
 
 def fuse_reports(

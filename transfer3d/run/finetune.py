@@ -10,6 +10,7 @@ from rich.console import Console
 
 from transfer3d.data.source import VideoSet, open_videos
 from transfer3d.data.subset import share_of, split_off
+from transfer3d.engine.run_folder import MODEL
 from transfer3d.engine.supervised import Supervised, balanced_weights
 from transfer3d.errors import DataError, UsageError
 from transfer3d.evaluate.metrics import video_metrics
@@ -105,9 +106,7 @@ def _train(session: Session) -> None:
         held_out=validation,
     )
     shown = f", validation top-1 {metrics['video_top1']:.1%}" if validation else ""
-    session.say(
-        f"training accuracy {metrics['clip_accuracy']:.1%}{shown} -> {session.path / 'model.safetensors'}"
-    )
+    session.say(f"training accuracy {metrics['clip_accuracy']:.1%}{shown} -> {session.path / MODEL}")
 
 
 def open_validation(data: str, train: VideoSet) -> VideoSet | None:

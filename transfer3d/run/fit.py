@@ -9,6 +9,7 @@ from transfer3d.data.drawing import Second
 from transfer3d.data.pipeline import Batch, clip_batches
 from transfer3d.data.source import VideoSet
 from transfer3d.engine.config import TrainerConfig, Training
+from transfer3d.engine.run_folder import RECIPE
 from transfer3d.engine.tracker import open_tracker
 from transfer3d.engine.trainer import Trainer
 from transfer3d.files import write_text
@@ -91,7 +92,7 @@ def fit(
         trainer.resume()
         session.say(f"resuming at step {trainer.step}" if trainer.step else "no checkpoint yet: from step 0")
     elif folder:  # not before everything is in order: it makes the folder that of an unfinished run
-        write_text(session.path / "recipe.toml", dump(recipe))
+        write_text(session.path / RECIPE, dump(recipe))
     note_start(session, videos, held_out)
     try:
         metrics = trainer.run()

@@ -9,11 +9,9 @@ from typing import Any
 from rich.console import Console
 
 from transfer3d.evaluate.protocols import Protocol
-from transfer3d.files import sha256_file
 from transfer3d.insight.order import order_figure, order_results, orders_for
 from transfer3d.insight.pictures.figure_file import check_figure_path, write_figure
 from transfer3d.models.checkpoint import read_metadata
-from transfer3d.models.hub import locate
 from transfer3d.run.evaluate import score_checkpoint
 
 
@@ -56,18 +54,13 @@ def measure_orders(
     )
     if scored is None:
         return None
-    scores, videos = scored
+    scores, videos, subject = scored
     results = order_results(scores, protocol.plan.orders, videos.classes)
     if out is not None:
         title = f"{facts.model} on {len(videos)} videos ({split})"
         write_figure(order_figure(results, chance=1 / len(videos.classes), title=title), out)
     return {
-        "checkpoint": str(file),
-        "checkpoint_sha256": sha256_file(locate(file)),
-        "data": data,
-        "data_digest": videos.digest,
-        "split": split,
-        "protocol": {"name": protocol.name, **asdict(protocol.plan), "pooling": protocol.pooling},
+        **subject,
         "scored": len(videos),
         "orders": {result.order: _without_name(asdict(result)) for result in results},
     }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from transfer3d.data.source import open_videos
 from transfer3d.data.subset import share_of, split_off
 from transfer3d.data.videoset import VideoSet
 from transfer3d.engine.distributed import make_accelerator
+from transfer3d.engine.run_folder import MODEL
 from transfer3d.errors import DataError, Transfer3dError, UsageError
 from transfer3d.evaluate.metrics import video_metrics
 from transfer3d.evaluate.protocols import CENTRE
@@ -29,7 +30,7 @@ from transfer3d.insight.report.videos import seen_sections
 from transfer3d.models.checkpoint import load
 from transfer3d.run.builtin_data import CACHE
 from transfer3d.run.classifier import refuse_other_channels
-from transfer3d.run.report_folder import FORWARD, MODEL, differing_keys, read_run
+from transfer3d.run.report_folder import differing_keys, read_run
 from transfer3d.run.session import resolve_precision
 
 REPORT, COMPARISON = "report.html", "comparison.html"
@@ -188,7 +189,7 @@ def _evaluated(record: RunRecord, look: Look | None) -> RunRecord:
         split=look.features.facts.split,
         source=f"{len(look.videos):,} videos, the centre of each, scored for this page",
         data=look.features.facts.data_digest,
-        protocol={"name": CENTRE.name, **asdict(CENTRE.plan), "orders": FORWARD, "pooling": CENTRE.pooling},
+        protocol=CENTRE.facts(),
         right=told_right(look.scores),
     )
     return replace(record, evaluation=found)

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from transfer3d.engine.run_folder import FINISHED, LOG, MODEL, RECIPE
 from transfer3d.errors import DataError, Transfer3dError, UsageError
 from transfer3d.evaluate.scores import load_scores
 from transfer3d.files import sha256_file
@@ -19,7 +20,6 @@ from transfer3d.recipes.load import dump, list_recipes, load_recipe
 from transfer3d.recipes.schema import Recipe
 from transfer3d.run.started import STARTED
 
-MODEL = "model.safetensors"
 FORWARD = ["forward"]
 """The orders of a report on films as they are."""
 
@@ -32,18 +32,16 @@ def read_run(path: Path) -> RunRecord:
         DataError: its log or its notes are damaged.
         WeightsError: its checkpoint is damaged.
     """
-    if not (path / "recipe.toml").is_file():
+    if not (path / RECIPE).is_file():
         raise UsageError(
             "E228", f"{path} is no run folder: it has no recipe.toml. Name what `-o` of a training run named."
         )
-    recipe = load_recipe(path / "recipe.toml")
+    recipe = load_recipe(path / RECIPE)
     model = path / MODEL
-    log = read_log(path / "metrics.jsonl")
-    finished = _read_json(path / "finished.json")
+    log = read_log(path / LOG)
+    finished = _read_json(path / FINISHED)
     parent, changes = nearest_recipe(recipe)
-    stages = {
-        name: read_run(path / name) for name in recipe.stages if (path / name / "recipe.toml").is_file()
-    }
+    stages = {name: read_run(path / name) for name in recipe.stages if (path / name / RECIPE).is_file()}
     return RunRecord(
         name=str(path),
         recipe=recipe.model_dump(mode="json"),

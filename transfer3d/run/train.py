@@ -9,6 +9,7 @@ from pathlib import Path
 from rich.console import Console
 
 from transfer3d.engine.distributed import is_main_process, on_main
+from transfer3d.engine.run_folder import FINISHED, MODEL, RECIPE
 from transfer3d.errors import UsageError
 from transfer3d.files import atomic_path, write_text
 from transfer3d.models.checkpoint import read_metadata
@@ -22,7 +23,6 @@ from transfer3d.run.session import Session, open_session
 from transfer3d.run.validate import check_recipe
 
 TASKS = {"correspond": correspond, "finetune": finetune}
-MODEL = "model.safetensors"
 
 
 def train(
@@ -45,7 +45,7 @@ def train(
     """
     recipe.expect_task(task)
     console = console or Console(stderr=True)
-    done_before = out is not None and (out / "finished.json").exists()
+    done_before = out is not None and (out / FINISHED).exists()
     path = _train(recipe, task, out=out, resume=resume, console=console)
     if is_main_process() and not done_before:
         console.print(f"the run's page -> {quick_report(path)}", highlight=False, soft_wrap=True)
@@ -82,15 +82,15 @@ def _refuse_missing(name: str, stage: Recipe) -> None:
 
 def _train_stages(session: Session) -> None:
     if session.folder and not session.resume:
-        write_text(session.path / "recipe.toml", dump(session.recipe))
+        write_text(session.path / RECIPE, dump(session.recipe))
     before: Path | None = None
     stages = stages_of(session.recipe)
     for number, (name, recipe) in enumerate(stages.items(), 1):
         folder = session.path / name
-        begun = on_main(session.accelerator, (folder / "recipe.toml").exists)
+        begun = on_main(session.accelerator, (folder / RECIPE).exists)
         session.say(f"stage {number} of {len(stages)}: {name}")
         if begun:
-            recipe = load_recipe(folder / "recipe.toml")
+            recipe = load_recipe(folder / RECIPE)
         elif before is not None and recipe.start is None:
             recipe = recipe.model_copy(update={"start": str(before / MODEL)})
         TASKS[recipe.task](
@@ -101,4 +101,4 @@ def _train_stages(session: Session) -> None:
     if session.folder and before is not None:
         with atomic_path(session.path / MODEL) as partial:
             shutil.copyfile(before / MODEL, partial)
-        session.folder.finish(json.loads((before / "finished.json").read_text(encoding="utf-8")))
+        session.folder.finish(json.loads((before / FINISHED).read_text(encoding="utf-8")))

@@ -115,8 +115,9 @@ PLOTS = (
 
 
 def curves(log: Log) -> str:
-    """Returns every figure that the log has points for."""
-    return page.grid([plot.draw(series, plot.caption) for plot in PLOTS if (series := plot.series(log))])
+    """Returns every figure that the log has a curve for."""
+    found = [(plot, plot.series(log)) for plot in PLOTS]
+    return page.grid([plot.draw(series, plot.caption) for plot, series in found if _is_curve(series)])
 
 
 def overlaid(logs: Mapping[str, Log]) -> str:
@@ -129,6 +130,11 @@ def overlaid(logs: Mapping[str, Log]) -> str:
     for plot in PLOTS:
         shown, split, name = plot.metrics[0]
         series = {run: points for run, log in logs.items() if (points := curve(log, split, name))}
-        if len(series) > 1:
+        if len(series) > 1 and _is_curve(series):
             drawn.append(plot.draw(series, f"{shown[0].upper()}{shown[1:]}, by run."))
     return page.grid(drawn)
+
+
+def _is_curve(series: figures.Series) -> bool:
+    """Whether anything moves from a step to another: a single point is a number, and stands in the table."""
+    return any(len(points) > 1 for points in series.values())
