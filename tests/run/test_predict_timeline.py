@@ -193,3 +193,19 @@ def test_two_processes_share_the_videos_and_say_what_one_says(digits):
     shared = json.loads(done.stdout)
     assert [row["video"] for row in shared] == ["0.mp4", "1.mp4"]
     assert [row["windows"] for row in shared] == [row["windows"] for row in alone]
+
+
+def test_frames_that_the_files_table_does_not_list_are_left_out_as_in_reading(
+    by_colour, tmp_path, monkeypatch
+):
+    video = tmp_path / "video.mp4"
+    video.write_bytes(encode(coloured((0, 20), (2, 20)), fps=10))
+    usual = leaders(video, window_s=1, stride_s=1)
+    whole = Video.stream
+
+    def more(self, **options):
+        yield from whole(self, **options)
+        yield np.zeros((32, 48, 3), np.uint8)
+
+    monkeypatch.setattr(Video, "stream", more)
+    assert leaders(video, window_s=1, stride_s=1) == usual

@@ -153,5 +153,5 @@ def lost_processes(accelerator: Accelerator) -> Iterator[None]:
         raise SetupError(
             "E520",
             f"process {rank} lost another process of the run ({text.splitlines()[0]}). "
-            "Its own error says why; --resume goes on from the last checkpoint.",
+            "Its own error says why. Run the command again, training with --resume.",
         ) from None

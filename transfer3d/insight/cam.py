@@ -19,11 +19,10 @@ from transfer3d.errors import NonFiniteError, SetupError, UsageError, did_you_me
 from transfer3d.insight.features.layers import trunk_layers
 from transfer3d.insight.pictures.overlay import heat_strip
 from transfer3d.layout import Triple
-from transfer3d.models.student import CLIP_NDIM, UNITS_NDIM, VideoStudent
+from transfer3d.models.student import CLIP_NDIM, FRAMES_NDIM, UNITS_NDIM, VideoStudent
 from transfer3d.nn.pixels import normalise
 
 Method = Literal["auto", "classifier", "gradcam"]
-FRAMES_NDIM = 4  # N C H W: layers of a 2D network see the frames of a clip as a batch
 LAST = "last"
 """The layer that gives the feature maps in front of the pooling."""
 FINE_SPACE, FINE_TIME = 4, 2

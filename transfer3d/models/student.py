@@ -13,6 +13,7 @@ from transfer3d.layout import ClipSpec
 
 CLIP_NDIM = 5  # B C T H W
 UNITS_NDIM = 6  # B U C T H W
+FRAMES_NDIM = 4  # N C H W: layers of a 2D network see the frames of clips as a batch
 HEAD_STD = 0.01
 
 

@@ -120,7 +120,8 @@ def _predictions(
 
 
 def _timed_frames(video: Video, clip: ClipSpec) -> Iterator[tuple[float, Frames]]:
-    yield from zip(video.seconds().tolist(), video.stream(short_side=decode_side(clip)), strict=True)
+    # A file may decode to more frames than it lists: `read` does not know those either.
+    yield from zip(video.seconds().tolist(), video.stream(short_side=decode_side(clip)), strict=False)
 
 
 def _row(prediction: Prediction, names: Sequence[str], top: int) -> dict[str, Any]:

@@ -18,13 +18,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from transfer3d.errors import UsageError, did_you_mean
-from transfer3d.models.student import VideoStudent
+from transfer3d.models.student import CLIP_NDIM, FRAMES_NDIM, VideoStudent
 from transfer3d.models.trunks.resnet3d import Stage
 from transfer3d.models.trunks.timm3d import Timm3d
 
 POOLED, SCORES = "pool5", "prob"
 PAPER_BLOCK = re.compile(r"(res\d)(?:b(\d+)|([a-z]))")
-FRAMES_NDIM, CLIPS_NDIM = 4, 5  # N C H W of frames that are folded into the batch, N C T H W
 
 
 def trunk_layers(student: VideoStudent) -> dict[str, nn.Module]:
@@ -134,9 +133,9 @@ def _block_name(name: str) -> str:
 
 def _averaged(output: Any, layer: _Layer, batch: int) -> Tensor:
     """Averages maps over time, cells of the picture, and what else was folded into the batch: `B D`."""
-    if not isinstance(output, Tensor) or output.ndim not in (FRAMES_NDIM, CLIPS_NDIM):
+    if not isinstance(output, Tensor) or output.ndim not in (FRAMES_NDIM, CLIP_NDIM):
         raise UsageError("E227", f"layer '{layer.name}' gives no feature maps. Choose another.")
     maps = output.float()
-    frames = maps.mean(2) if maps.ndim == CLIPS_NDIM else maps
+    frames = maps.mean(2) if maps.ndim == CLIP_NDIM else maps
     cells = F.adaptive_avg_pool2d(frames, layer.cells).flatten(1)
     return cells.unflatten(0, (batch, -1)).mean(1)

@@ -18,7 +18,7 @@ from matplotlib.patheffects import withStroke
 
 from transfer3d.errors import UsageError
 from transfer3d.insight.embedding import Embedding, Floats, Labels
-from transfer3d.insight.pictures.figures import COLOURS, new_figure
+from transfer3d.insight.pictures.figures import COLOURS, new_figure, short
 
 MARKERS = ("o", "^")
 LEGEND = len(COLOURS) * len(MARKERS)
@@ -140,7 +140,9 @@ def _with_legend(
         turn, colour = divmod(number, len(COLOURS))
         points = points_N2[grouping.groups_N == group]
         name = grouping.names[group]
-        axes.scatter(*points.T, color=COLOURS[colour], marker=MARKERS[turn], alpha=0.8, label=name, **look)
+        axes.scatter(
+            *points.T, color=COLOURS[colour], marker=MARKERS[turn], alpha=0.8, label=short(name), **look
+        )
     axes.set_title(grouping.title, fontsize=9)
     if len(groups):
         axes.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5), markerscale=1.4)

@@ -9,7 +9,7 @@ import torch
 from matplotlib.axes import Axes
 
 from transfer3d.evaluate.stream import Prediction
-from transfer3d.insight.pictures.figures import COLOURS, DASHES
+from transfer3d.insight.pictures.figures import COLOURS, DASHES, short
 
 OTHERS = "#999999"
 BAND = (104.0, 8.0)  # bottom and height of the band of leading classes, on the scale of percents
@@ -40,7 +40,13 @@ def draw_timeline(
     for k, colour, dash in zip(shown, COLOURS, DASHES, strict=False):
         heights = (100 * scores_NK[:, k]).tolist()
         axes.stairs(
-            heights, edges, baseline=None, label=classes[k], linewidth=1.8, color=colour, linestyle=dash
+            heights,
+            edges,
+            baseline=None,
+            label=short(classes[k]),
+            linewidth=1.8,
+            color=colour,
+            linestyle=dash,
         )
     _draw_band(axes, leaders, edges, classes, dict(zip(shown, COLOURS, strict=False)))
     axes.set_title(title, loc="left", fontsize=10)
