@@ -1,5 +1,9 @@
 """Features of videos against the bare student, called view by view on frames that are cut by hand."""
 
+import math
+from fractions import Fraction
+
+import numpy as np
 import pytest
 import torch
 from moving_noise import wakeful_student, write_noise_videos
@@ -35,21 +39,37 @@ def extract(student, videos, folder, layers=("pool5", "prob"), clips=20, **optio
     return parts.join(videos.keys)
 
 
+def views_by_hand(frames, clip, count):
+    """Frame numbers of `count` views, [T] or [U, T], spread evenly.
+
+    Clips begin from the first place to the last; those of a video-level family have their centres at the
+    middles of `count` equal parts of its sections.
+    """
+    span = (clip.frames - 1) * clip.stride + 1
+    room = max(frames - span, 0)
+    views = []
+    for number in range(count):
+        starts = [Fraction(room * number, count - 1)]
+        if clip.units > 1:
+            parts = [unit + Fraction(2 * number + 1, 2 * count) for unit in range(clip.units)]
+            starts = [part * frames / clip.units - Fraction(span, 2) for part in parts]
+        first = [min(max(math.floor(start + Fraction(1, 2)), 0), room) for start in starts]
+        clips = [[min(one + t * clip.stride, frames - 1) for t in range(clip.frames)] for one in first]
+        views.append(np.array(clips if clip.units > 1 else clips[0]))
+    return views
+
+
 @torch.no_grad()
 def by_hand(student, videos, number, count):
     """Pooled features and scores of one video: every view by itself, then the mean, in float64."""
     with Video(videos.open(number)) as video:
-        indices, _ = feature_plan(student.clip, count * student.clip.units).indices(
-            video.frames, video.fps, student.clip
-        )
         pooled, scores = [], []
-        for view in indices:
+        for view in views_by_hand(video.frames, student.clip, count):
             frames = torch.from_numpy(video.read(view.ravel(), short_side=40)).permute(0, 3, 1, 2)
             cut = functional.center_crop(functional.resize(frames, [40], antialias=True), [32, 32])
             clip = cut.float().div(255).sub(0.5).div(0.5).unflatten(0, view.shape).transpose(-4, -3)[None]
             pooled.append(student.forward_features(clip).mean((2, 3, 4)).double())
             scores.append(student(clip).softmax(-1).double())
-    assert len(indices) == count
     return torch.cat(pooled).mean(0), torch.cat(scores).mean(0)
 
 
@@ -57,7 +77,8 @@ def by_hand(student, videos, number, count):
 def test_features_are_the_mean_over_every_view_by_itself(videos, tmp_path, family, count):
     student = wakeful_student(family)
     clips = count * student.clip.units
-    found = extract(student, videos, tmp_path / "parts", clips=clips, clips_per_step=16)
+    found = extract(student.train(), videos, tmp_path / "parts", clips=clips, clips_per_step=16)
+    assert not student.training
     for number in range(len(videos)):
         pooled, scores = by_hand(student, videos, number, count)
         torch.testing.assert_close(found["pool5"][number].double(), pooled, atol=1e-5, rtol=1e-4)
@@ -102,6 +123,12 @@ def test_what_is_done_is_not_done_again(videos, tmp_path, monkeypatch):
     seen.clear()
     extract(student, videos, folder, clips_per_step=20)
     assert not seen
+
+
+def test_a_part_is_written_when_time_is_up(videos, tmp_path, monkeypatch):
+    monkeypatch.setattr(features_module, "PART_S", -1.0)
+    extract(wakeful_student("p3d"), videos, tmp_path / "parts", clips_per_step=20)
+    assert len(list((tmp_path / "parts").glob("*.safetensors"))) == len(videos)
 
 
 def test_parts_of_something_else_are_refused(tmp_path):

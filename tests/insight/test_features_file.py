@@ -3,6 +3,8 @@
 import json
 from dataclasses import replace
 
+import numpy as np
+import pyarrow.parquet
 import pytest
 import torch
 from feature_sets import facts_of
@@ -11,6 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from transfer3d.errors import DataError, UsageError
 from transfer3d.insight.features.file import ENTRY, FeatureSet, load_features, save_features
+from transfer3d.insight.features.formats import write_npz, write_parquet
 
 FACTS = facts_of()
 
@@ -51,6 +54,17 @@ def test_safetensors_alone_reads_it(tmp_path):
         header = json.loads(file.metadata()["transfer3d.features"])
     assert header["keys"] == ["a/0", "a/1", "b/ü.mp4"]
     assert header["facts"]["student"] == "p3d_tiny"
+
+
+def test_of_several_classes_other_programs_get_all_and_the_first_ones_name(tmp_path):
+    features = features_of(label_sets=[(1, 0), (), (0,)])
+    write_parquet(features, tmp_path / "f.parquet")
+    rows = pyarrow.parquet.read_table(tmp_path / "f.parquet").to_pylist()
+    assert [row["labels"] for row in rows] == [[1, 0], [], [0]]
+    assert [row["class"] for row in rows] == ["running", None, "waving"]
+    assert [row["source"] for row in rows] == ["x", "x", "y"]
+    write_npz(features, tmp_path / "f.npz")
+    assert np.load(tmp_path / "f.npz")["labels"].tolist() == [1, -1, 0]
 
 
 def test_the_same_features_are_the_same_bytes(tmp_path):

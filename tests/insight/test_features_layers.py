@@ -135,6 +135,17 @@ def test_cells_keep_the_places():
 
 
 @torch.no_grad()
+def test_maps_of_half_precision_are_averaged_in_float32():
+    student = student_of("p3d_tiny").bfloat16()
+    clips = clips_of(student).bfloat16()
+    vectors = LayerReader(student, ["res3", "pool5", "prob"]).read(clips)
+    assert {vector.dtype for vector in vectors.values()} == {torch.float32}
+    maps = resnet_maps(student, clips, "res3")
+    assert maps.dtype == torch.bfloat16
+    torch.testing.assert_close(vectors["res3"].double(), mean_of(maps), atol=1e-5, rtol=1e-5)
+
+
+@torch.no_grad()
 def test_what_works_in_place_behind_a_layer_does_not_reach_back():
     student = student_of("p3d_tiny")
     stem, clips = student.trunk.stem, clips_of(student)

@@ -188,6 +188,7 @@ def test_leaving_one_out_is_a_loop_over_all_the_others(per_source):
     assert result["values"] == {"1": 24 // per_source}
 
 
+@pytest.mark.filterwarnings("error")  # of values of k that a part of the cross-validation cannot have
 @pytest.mark.parametrize("method", METHODS)
 def test_scenes_that_lie_apart_are_all_told(method):
     """Dynamic Scene in small: as many videos of each class, and C or k chosen without the one left out."""
