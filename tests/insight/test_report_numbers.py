@@ -48,6 +48,14 @@ def test_a_paired_difference_changes_its_sign_with_the_order():
     assert paired_difference(3, 9, 50) == pytest.approx((-difference, -high, -low))
 
 
+def test_of_equals_more_videos_a_larger_share_and_the_alphabet_come_first():
+    confusion = [[2, 1, 1, 0], [2, 4, 2, 0], [1, 0, 1, 0], [0, 0, 0, 0]]
+    classes = ["b", "c", "a", "none"]
+    assert [result.name for result in class_results(confusion, classes)] == ["c", "b", "a"]
+    pairs = [(pair.true, pair.taken_for) for pair in most_confused(confusion, classes)]
+    assert pairs == [("c", "a"), ("c", "b"), ("a", "b"), ("b", "a"), ("b", "c")]
+
+
 def test_classes_and_pairs_are_those_of_a_count_by_hand():
     rng = np.random.default_rng(0)
     classes = [f"c{k}" for k in range(9)]

@@ -1,5 +1,6 @@
 """Pages from facts: what stands in them, and that names of classes, files and keys are text."""
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -62,6 +63,44 @@ def test_a_comparison_shows_differences_by_run_key_and_class(records):
     assert "+30.0 -4.4 to +54.4 3 0 10" in page.text
     assert "0_left 50.0 % 100.0 % +50.0" in page.text
     assert "1_left 33.3 % 66.7 % +33.3 0_right" in page.text
+
+
+def test_a_comparison_shows_how_far_runs_are_and_how_sure_their_numbers(records):
+    begun = replace(records[1], finished=False)
+    text = Page(comparison_page([records[0], begun], [])).text
+    assert "steps 10 10, not finished" in text
+    assert "test, top-1 50.0 % 80.0 % 95 % interval 23.7 to 76.3 % 49.0 to 94.3 %" in text
+
+
+def test_only_videos_that_both_runs_were_tested_on_count(records):
+    first, second = (record.evaluation for record in records)
+    fewer = {key: right for key, right in second.right.items() if key not in ("v0", "v7")}
+    other = replace(records[1], evaluation=replace(second, right=fewer | {"another": True}))
+    assert len(first.right) == 10
+    # Of v1 to v6, v8 and v9: the second tells v5 and v6 too. (2.5 - 0.5) / 10 ± 1.96 / 10 * sqrt(3 - 4 / 10)
+    assert "+25.0 -11.6 to +51.6 2 0 8" in Page(comparison_page([records[0], other], [])).text
+
+
+def test_of_many_classes_those_that_gained_and_lost_most_come_first(records):
+    """Class k gains k - 11 points of its 100 videos."""
+    classes = [f"class {k:02}" for k in range(23)]
+
+    def told(rights):
+        confusion = np.diag(rights)
+        confusion[np.arange(23), (np.arange(23) + 1) % 23] = 100 - rights
+        return evaluation(confusion, classes)
+
+    pair = [
+        replace(record, evaluation=told(np.full(23, 50) + gain))
+        for record, gain in zip(records, (0, np.arange(23) - 11), strict=True)
+    ]
+    text = Page(comparison_page(pair, [])).text
+    gained, lost = (text.split(title)[1] for title in ("Gained most", "Lost most"))
+    shown = [re.findall(r"class (\d\d) 50", part)[:10] for part in (gained, lost)]
+    assert shown[0] == [f"{k:02}" for k in range(22, 12, -1)]
+    assert shown[1] == [f"{k:02}" for k in range(10)]
+    assert "class 22 50.0 % 61.0 % +11.0" in gained
+    assert "class 00 50.0 % 39.0 % -11.0" in lost
 
 
 def test_runs_on_other_videos_are_not_compared_video_by_video(records):
