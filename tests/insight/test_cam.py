@@ -1,6 +1,7 @@
 """Class activation maps: they sum to the logit, agree with gradients, and lie where evidence was planted."""
 
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
@@ -8,7 +9,7 @@ from torch import nn
 
 import transfer3d
 from transfer3d.errors import NonFiniteError, SetupError, UsageError
-from transfer3d.insight.cam import class_map, layer_sizes
+from transfer3d.insight.cam import ClassMap, class_map, layer_sizes
 from transfer3d.layout import ClipSpec
 from transfer3d.nn.conv4d import Conv4d
 from transfer3d.nn.pixels import normalise
@@ -98,8 +99,18 @@ def test_a_layer_that_sees_frames_as_a_batch_has_its_times_back():
         tuple(found.evidence.shape)
         == layer_sizes(student, normalise(clip[None], (0.5,) * 3, (0.5,) * 3))["layer2"]
     )
-    assert found.evidence.shape[0] == 4
     assert found.heat.shape == (4, SIZE, SIZE)
+    kept = []
+    hook = student.trunk.net.layer2.register_forward_hook(
+        lambda _module, _inputs, output: kept.append(output)
+    )
+    logit = student(normalise(clip[None], student.clip.mean, student.clip.std))[0, found.target]
+    hook.remove()
+    (maps_TCHW,) = kept
+    (gradient,) = torch.autograd.grad(logit, maps_TCHW)
+    expected = (maps_TCHW * gradient.mean((2, 3), keepdim=True)).sum(1).detach()
+    torch.testing.assert_close(found.evidence, expected)
+    assert not torch.allclose(expected, expected.flip(0))
 
 
 def plant(clip, *, frames=slice(None), unit=None):
@@ -158,6 +169,14 @@ def test_auto_takes_the_deepest_layer_that_tells_places_and_times_apart():
     large = clip.repeat_interleave(2, -1).repeat_interleave(2, -2)
     found = class_map(student, large)
     assert (found.method, found.layer, tuple(found.evidence.shape)) == ("classifier", "last", (2, 4, 4))
+
+
+def test_a_headline_names_true_predicted_and_shown_class():
+    nothing = torch.zeros(1, 1, 1)
+    found = ClassMap(nothing, nothing, torch.tensor([0.625, 0.25, 0.125]), 2, "gradcam", "last")
+    names = ["run", "walk", "sit"]
+    assert found.headline(names) == "predicted run (62.5%), heat for sit (12.5%)"
+    assert replace(found, target=0).headline(names, "walk") == "true walk, predicted run (62.5%)"
 
 
 def test_what_only_speaks_against_the_class_is_cold():

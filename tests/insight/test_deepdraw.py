@@ -88,24 +88,56 @@ def test_the_first_step_follows_the_gradient_of_the_log_odds():
     assert (moved - expected).abs().median() < 0.01
 
 
+def drawn_to_neighbours(pixels, axis, share):
+    """By numpy; pixels at the end have themselves for a neighbour."""
+    edges = [(1, 1) if i == axis + pixels.ndim else (0, 0) for i in range(pixels.ndim)]
+    kernel = np.array([share / 2, 1 - share, share / 2])
+    return np.apply_along_axis(np.convolve, axis, np.pad(pixels, edges, mode="edge"), kernel, mode="valid")
+
+
+def test_the_first_step_blurs_time_rows_and_columns_each_by_its_share():
+    student = make()
+    bare = draw(student, 2, DrawConfig(steps=1, step_size=0.02, smooth_time=0, smooth_space=0))
+    drawn = draw(student, 2, DrawConfig(steps=1, step_size=0.02, smooth_time=0.2, smooth_space=0.6)).clip_u8
+    expected = bare.clip_u8.double().numpy() / 255
+    for axis, share in ((-3, 0.2), (-2, 0.6), (-1, 0.6)):
+        expected = drawn_to_neighbours(expected, axis, share)
+    np.testing.assert_allclose(drawn / 255, expected, atol=2 / 255)
+
+
 def roughness(clip_u8, axis):
     return ((clip_u8.double() / 255).diff(dim=axis) ** 2).mean().item()
 
 
-@pytest.mark.parametrize("name, axis", [("smooth_time", -3), ("smooth_space", -1)])
+@pytest.mark.parametrize("name, axis", [("smooth_time", -3), ("smooth_space", -2), ("smooth_space", -1)])
 def test_neighbours_are_more_alike_with_the_blur_than_without(name, axis):
     student = make()
     alone, drawn = (draw(student, 1, DrawConfig(**QUICK, **{name: share})).clip_u8 for share in (0.0, 0.5))
     assert roughness(drawn, axis) < roughness(alone, axis) / 3
 
 
+@pytest.mark.parametrize("jitter", [0, 0.25])
+def test_the_picture_is_shifted_both_ways_by_up_to_a_share_of_its_side(jitter):
+    student, seen = colour_student(1), []
+    student.trunk.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0].detach()[0]))
+    shifts = []
+    for seed in range(40):
+        noise = draw(student, 0, DrawConfig(steps=1, seed=seed, jitter=jitter)).noise_u8
+        first, still = seen[-3], seen[-2]  # then noise and drawing are judged
+        assert torch.equal(still, normalise(noise[None], student.clip.mean, student.clip.std)[0])
+        places = [(y, x) for y in range(-8, 8) for x in range(-8, 8)]
+        near = [place for place in places if torch.allclose(still.roll(place, (-2, -1)), first, atol=1e-5)]
+        assert len(near) == 1
+        shifts += near
+    reach = round(16 * jitter)
+    for way in zip(*shifts, strict=True):
+        assert (min(way), max(way)) == (-reach, reach)
+
+
 def test_blur_draws_each_pixel_to_the_mean_of_its_neighbours():
     pixels = np.random.default_rng(0).random((3, 4, 5, 6))
     for axis in (-3, -2, -1):
-        edges = [(1, 1) if i == axis + 4 else (0, 0) for i in range(4)]
-        padded = np.pad(pixels, edges, mode="edge")
-        kernel = np.array([0.15, 0.7, 0.15])
-        expected = np.apply_along_axis(np.convolve, axis, padded, kernel, mode="valid")
+        expected = drawn_to_neighbours(pixels, axis, 0.3)
         np.testing.assert_allclose(blur(torch.from_numpy(pixels), axis, 0.3), expected)
     single = torch.rand(3, 1, 5, 6)
     assert torch.equal(blur(single, -3, 0.5), single)

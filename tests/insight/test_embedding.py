@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from feature_sets import facts_of
+from sklearn.manifold import TSNE
 from typer.testing import CliRunner
 
 from transfer3d.cli.main import app
@@ -55,6 +56,44 @@ def test_clusters_that_are_apart_stay_apart_and_others_are_not_made(apart):
     assert purity_by_hand(embed(mixed).points_N2, labels, 10) == pytest.approx(0.5, abs=0.1)
 
 
+def test_the_purities_are_those_of_the_plane_and_of_the_features():
+    vectors, labels = clusters(apart=4, count=30)
+    found = embed(features_of(vectors, labels, ["left", "right"]))
+    in_plane, of_features = (purity_by_hand(x, labels, 10) for x in (found.points_N2, np.float32(vectors)))
+    assert in_plane != of_features
+    assert (found.purity, found.feature_purity) == (pytest.approx(in_plane), pytest.approx(of_features))
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_points_start_at_their_first_two_principal_components(seed, monkeypatch):
+    starts = []
+
+    def watched(**options):
+        starts.append(options["init"])
+        return TSNE(**options)
+
+    monkeypatch.setattr("transfer3d.insight.embedding.TSNE", watched)
+    vectors, labels = clusters(apart=9, count=20)
+    embed(features_of(vectors, labels, ["left", "right"]), seed=seed)
+    (start_N2,) = starts
+    left, scales, _ = np.linalg.svd(vectors - vectors.mean(0), full_matrices=False)
+    for column in (0, 1):
+        assert abs(np.corrcoef(start_N2[:, column], left[:, column])[0, 1]) > 0.9
+    assert start_N2.std(0) == pytest.approx([1e-4, 1e-4 * scales[1] / scales[0]], rel=0.2)
+
+
+def test_what_the_first_two_components_do_not_show_is_in_the_plane_too():
+    """Ten classes, told by forty features; two that tell nothing differ more."""
+    rng = np.random.default_rng(0)
+    labels = np.repeat(np.arange(10), 10)
+    signal = 1.5 * rng.normal(size=(10, 40))[labels] + 0.3 * rng.normal(size=(100, 40))
+    vectors = np.concatenate([signal, 6 * rng.normal(size=(100, 2))], 1)
+    two = vectors @ np.linalg.svd(vectors - vectors.mean(0), full_matrices=False)[2][:2].T
+    assert purity_by_hand(two, labels, 5) < 0.3
+    points = embed(features_of(vectors, labels.tolist(), [str(k) for k in range(10)])).points_N2
+    assert purity_by_hand(points, labels, 5) > 0.6
+
+
 @pytest.mark.parametrize("spread", [1, 4])
 def test_purity_by_hand(spread):
     vectors, labels = clusters(apart=spread, count=30)
@@ -78,7 +117,9 @@ def test_the_perplexity_fits_the_number_of_videos():
     assert found.perplexity == 3
     assert found.neighbours == 9
     assert np.isfinite(found.points_N2).all()
-    assert embed(features, perplexity=2).perplexity == 2
+    narrow = embed(features, perplexity=2)
+    assert narrow.perplexity == 2
+    assert not np.allclose(narrow.points_N2, found.points_N2, rtol=0.01)
     with pytest.raises(UsageError, match=r"--perplexity 30: of 10 videos it can be 1 to 3, a third"):
         embed(features, perplexity=30)
     with pytest.raises(DataError, match="3 videos: a t-SNE needs at least 4"):

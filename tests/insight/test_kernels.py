@@ -3,6 +3,7 @@
 import copy
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -70,9 +71,6 @@ def test_any_kernel_by_its_definitions(depth):
         waves = sum(row * np.exp(-2j * np.pi * frequency * k) for k, row in at.items())
         assert power == pytest.approx((abs(waves) ** 2).sum() / total)
     assert np.trapezoid(found.response, F) * 2 == pytest.approx(1)  # Parseval
-
-
-RESNETS = ("p3d", "i3ds", "r3d", "v4d", "f4d")
 
 
 @pytest.mark.parametrize("depth", [3, 4, 6])
@@ -188,6 +186,28 @@ def test_means_of_a_stage():
     (stage,) = [one for one in by_stage(temporal_kernels(student)) if one.stage == "transitions.0"]
     assert stage.taps.offsets == (-2, -1, 0, 1, 2, 3)
     assert stage.taps.energy == pytest.approx((0.5, 0, 0, 0.5, 0, 0))
+    assert (stage.layers, stage.silent) == (2, 0)
+    # A difference of two frames, and a centre: antisymmetric and symmetric, 2 sin^2 and 1.
+    short.weight.data[:, :, 0], long.weight.data[:, :, 0] = -short.weight.data[:, :, 2], 0
+    long.weight.data[:, :, 2] = 1
+    (stage,) = [one for one in by_stage(temporal_kernels(student)) if one.stage == "transitions.0"]
+    assert stage.taps.symmetric == pytest.approx(0.5)
+    np.testing.assert_allclose(stage.taps.response, np.sin(2 * np.pi * F) ** 2 + 0.5, atol=1e-6)
+    assert stage.taps.random_centre == pytest.approx((1 / 3 + 1 / 6) / 2)
+
+
+def test_a_stage_has_its_least_and_its_greatest_spacing():
+    kernels = [replace(temporal_kernels(create_model("p3d_tiny"))[0], spacing=n) for n in (4, 8, 2)]
+    assert [row.spacing for row in by_stage(kernels)] == [(2, 8)]
+
+
+def test_a_factorised_branch_whose_weights_cancel_out_is_heard():
+    student = create_model("f4d_tiny")
+    block = student.get_submodule("trunk.res3.after0")
+    block.scale.weight.data.flatten()[::2], block.scale.weight.data.flatten()[1::2] = 0.5, -0.5
+    found = seen(student)
+    assert found["res3.after0.factorised.spatial", "U"].taps is not None
+    assert found["res3.after0.factorised.temporal", "T"].taps is not None
 
 
 def test_names_of_stages():

@@ -21,7 +21,14 @@ from transfer3d.engine.distributed import make_accelerator
 from transfer3d.evaluate.protocols import Protocol
 from transfer3d.evaluate.scores import Scores
 from transfer3d.evaluate.scoring import score_videos
-from transfer3d.insight.order import CLIP_ORDERS, order_results, orders_for, split_orders
+from transfer3d.insight.order import (
+    CLIP_ORDERS,
+    OrderResult,
+    order_figure,
+    order_results,
+    orders_for,
+    split_orders,
+)
 from transfer3d.layout import ClipSpec
 
 STEPS = {"left": -4, "right": 4, "stands": 0}
@@ -146,6 +153,33 @@ def test_the_numbers_by_hand():
     assert sorted(second.moves) == [("x", "y", 1), ("y", "z", 1), ("z", "y", 1)]
 
 
+def test_the_most_frequent_move_comes_first():
+    forward = torch.eye(3)[[0, 1, 1, 2]]
+    backward = torch.eye(3)[[1, 2, 2, 2]]
+    views = list(torch.stack([forward, backward], 1))
+    scores = Scores(list("abcd"), [(0,)] * 4, views, [torch.tensor([0, 0])] * 4, "mean")
+    _, second = order_results(scores, ("forward", "frames_reversed"), ["x", "y", "z"])
+    assert second.moves == [("y", "z", 2), ("x", "y", 1)]
+
+
+def test_the_figure_says_how_far_top_1_falls_and_where_chance_is():
+    shared = {"drop_95": 0.05, "moves": []}
+    figure = order_figure(
+        [
+            OrderResult(order="forward", top1=0.75, drop=0, changed=0, **shared),
+            OrderResult(order="still", top1=0.5, drop=0.25, changed=0.375, **shared),
+        ],
+        chance=0.25,
+        title="t",
+    )
+    left, right = figure.axes
+    assert [text.get_text().strip() for text in left.texts] == [
+        "75.0 %", "50.0 %  (-25.0 ± 5.0)", "chance 25 %"
+    ]  # fmt: skip
+    assert [text.get_text() for text in right.texts] == ["the reference", "37.5 %"]
+    assert [[bar.get_width() for bar in axes.patches] for axes in (left, right)] == [[75, 50], [0, 37.5]]
+
+
 @pytest.fixture(scope="module")
 def blind(tmp_path_factory, moving):
     """An inflated student that has not been trained: each frame by itself, then a mean."""
@@ -175,7 +209,8 @@ def test_an_inflated_student_does_not_see_order(blind, moving, tmp_path):
         assert (report["orders"][name]["drop"], report["orders"][name]["changed"]) == (0, 0)
         assert report["orders"][name]["moves"] == []
     assert picture.read_bytes().startswith(b"\x89PNG")
-    shown = run(blind, "--data", moving)
+    shown = run(blind, "--data", moving, "-o", tmp_path / "order.svg")
+    assert "chance 33.3 %" in (tmp_path / "order.svg").read_text()
     assert "frames shuffled" in shown.output
     assert "0.0 ± 0.0" in shown.output
 
