@@ -169,6 +169,23 @@ def by_hand(student, frames):
     return torch.stack(rows).mean(0)
 
 
+@pytest.mark.parametrize("together", [1, 3])
+def test_predictions_come_with_the_last_frame_of_their_group(frames, together):
+    read = 0
+
+    def camera():
+        nonlocal read
+        for frame in frames:
+            read += 1
+            yield frame
+
+    student = student_of("p3d", frames=4)
+    found = transfer3d.stream(student, camera(), fps=FPS, window=1.0, stride=0.5, together=together)
+    seen = [read for _ in itertools.islice(found, 6)]
+    complete = [10 + 5 * number for number in range(6)]
+    assert seen == [complete[number // together * together + together - 1] for number in range(6)]
+
+
 @pytest.mark.parametrize("together", [1, 4])
 def test_every_window_scores_as_the_bare_student_does(frames, together):
     student = student_of("p3d", frames=4, stride=2)

@@ -127,6 +127,27 @@ def test_windows_that_fit_the_video_score_it_as_a_whole(by_colour, tmp_path):
     assert [found[name] for name in names] == pytest.approx(wanted, abs=1e-5)
 
 
+def test_windows_are_as_long_as_a_clip_but_no_shorter_than_a_second(by_colour, tmp_path):
+    """A clip spans seven frames: 0.7 seconds of the first video, 1.4 of the second."""
+    for fps, length in ((10, 1.0), (5, 1.4)):
+        video = tmp_path / f"{fps}.mp4"
+        video.write_bytes(encode(coloured((0, 30)), fps=fps))
+        start, end, _ = leaders(video)[0]
+        assert (start, end) == (0, pytest.approx(length))
+
+
+def test_as_many_clips_are_looked_at_as_are_asked_for(by_colour, tmp_path):
+    video = tmp_path / "video.mp4"
+    video.write_bytes(encode(coloured((0, 20)), fps=10))
+    student = timeline.load_classifier("student.safetensors").student
+    seen = []
+    student.trunk.register_forward_pre_hook(lambda module, inputs: seen.append(len(inputs[0])))
+    for clips, wanted in ((None, 3), (1, 1), (5, 5)):  # three clips of seven frames cover twenty
+        seen.clear()
+        assert len(leaders(video, window_s=2.0, clips=clips)) == 1
+        assert sum(seen) == wanted
+
+
 BEFORE, AFTER = "1_up", "0_right"
 
 
