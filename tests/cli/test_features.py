@@ -25,7 +25,7 @@ SMALL = ["--clips", 3, "--precision", "fp32", "--workers", 0]
 def checkpoint(tmp_path_factory):
     path = tmp_path_factory.mktemp("student") / "student.safetensors"
     student = transfer3d.create_model("p3d_tiny", num_classes=40, seed=1)
-    student.head.weight.data.normal_()
+    student.head.weight.data.normal_(generator=torch.Generator().manual_seed(0))
     transfer3d.save(student, path)
     return path
 

@@ -6,6 +6,7 @@ import json
 
 import numpy as np
 import pytest
+import torch
 from media import encode, write_numbered
 from PIL import Image
 from typer.testing import CliRunner
@@ -21,7 +22,7 @@ def folder(tmp_path_factory):
     """A checkpoint, a folder of two videos and a text, a damaged one; 4 and 2 seconds."""
     root = tmp_path_factory.mktemp("predict")
     student = transfer3d.create_model("p3d_tiny", num_classes=3, seed=1)
-    student.head.weight.data.normal_()
+    student.head.weight.data.normal_(generator=torch.Generator().manual_seed(0))
     transfer3d.save(student, root / "student.safetensors", class_names=NAMES)
     write_numbered(root / "videos" / "a.mp4", 100)
     write_numbered(root / "videos" / "deeper" / "b.mp4", 50)

@@ -8,6 +8,7 @@ import pytest
 CODE = """
 import resource, torch
 from transfer3d.engine.allocator import keep_freed_memory
+from transfer3d.engine.distributed import make_accelerator
 
 def faults():
     for _ in range(9):
@@ -19,10 +20,12 @@ def faults():
 
 torch.set_num_threads(1)
 usual = faults()
-print(keep_freed_memory(), usual, faults())
+make_accelerator("fp32")  # as every command does
+kept = faults()
+print(keep_freed_memory(), usual, kept)
 """
-PAGES = 5 * 64 * 2**20 // 4096
-"""Of five tensors of 64 MiB."""
+LARGE_PAGES = 5 * 64 * 2**20 // 2**21
+"""Of five tensors of 64 MiB, where pages are as large as can be; else there are 512 times as many."""
 
 
 @pytest.mark.proc
@@ -31,5 +34,5 @@ def test_large_tensors_are_new_memory_only_where_it_is_not_kept():
     can, usual, kept = done.stdout.split()
     if can == "False":
         pytest.skip("this C library has no thresholds")
-    assert int(usual) == pytest.approx(PAGES, rel=0.1)
-    assert int(kept) < 0.01 * PAGES
+    assert int(usual) > 0.9 * LARGE_PAGES
+    assert int(kept) < 0.1 * int(usual)

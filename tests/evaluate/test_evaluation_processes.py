@@ -20,7 +20,8 @@ STUDENTS = {"v4d": "v4d_tiny", "f4d": "f4d_tiny"}
 def test_one_and_two_processes_give_the_same_numbers(protocol, digits_folder, tmp_path):
     names = [f"{digit}_{way}" for digit in range(10) for way in ("down", "left", "right", "up")]
     student = transfer3d.create_model(STUDENTS.get(protocol, "p3d_tiny"), num_classes=40, seed=1)
-    student.head.weight.data.normal_()  # scores so far apart that rounding does not decide
+    # Scores so far apart that rounding does not decide.
+    student.head.weight.data.normal_(generator=torch.Generator().manual_seed(0))
     transfer3d.save(student, tmp_path / "student.safetensors", class_names=names)
     arguments = ["evaluate", str(tmp_path / "student.safetensors"), "--data", str(digits_folder / "shards")]
     arguments += ["--protocol", protocol, "--split", "val", "--workers", "0", "--precision", "fp32", "-o"]

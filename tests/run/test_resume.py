@@ -13,7 +13,7 @@ import transfer3d
 from transfer3d.cli.main import app
 from transfer3d.errors import UsageError
 from transfer3d.recipes.load import load_recipe
-from transfer3d.run.commands import changed_keys
+from transfer3d.run.commands import changed_keys, resumed_folder
 
 TINY = ["--set", "max_steps=4", "--set", "batch_size=8", "--set", "save_every=2", "--workers", "0"]
 
@@ -143,3 +143,9 @@ def test_a_teacher_that_cannot_take_the_frames_is_named(tmp_path, digits_folder)
     )  # fmt: skip
     assert result.exit_code == 2, result.output
     assert "cannot take frames of 32x32" in result.output
+
+
+def test_only_a_run_that_is_gone_on_with_gives_its_recipe(tmp_path):
+    assert resumed_folder(tmp_path, True) == tmp_path
+    assert resumed_folder(tmp_path, False) is None
+    assert resumed_folder(None, False) is None

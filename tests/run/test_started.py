@@ -1,0 +1,59 @@
+"""What a run notes of its start: counts of real folders, and nothing that names a person or a place."""
+
+import json
+import platform
+import socket
+from types import SimpleNamespace
+
+import pytest
+import torch
+from media import write_numbered
+
+from transfer3d.data.source import open_videos
+from transfer3d.data.subset import Subset
+from transfer3d.run.started import note_start
+
+
+@pytest.fixture
+def videos(tmp_path):
+    """Three videos of one class and one of another, which has a damaged file too."""
+    for name in ("run/a", "run/b", "run/c", "walk/a", "walk/b"):
+        write_numbered(tmp_path / "videos" / f"{name}.mp4", 8)
+    (tmp_path / "videos" / "walk" / "b.mp4").write_text("no video")
+    return open_videos(tmp_path / "videos", split=None, labelled=True)
+
+
+def noted(folder, videos, held_out, processes=3):
+    accelerator = SimpleNamespace(num_processes=processes)
+    note_start(SimpleNamespace(folder=folder, path=folder, accelerator=accelerator), videos, held_out)
+    return (folder / "started.json").read_text(encoding="utf-8")
+
+
+def test_what_is_noted_of_the_data_is_what_lies_there(videos, tmp_path):
+    data = json.loads(noted(tmp_path, videos, Subset(videos, [0, 3])))["data"]
+    assert (data["videos"], data["held_out"]) == (4, 2)
+    assert data["classes"] == {"run": 3, "walk": 1}
+    ((path, reason),) = data["dropped"]
+    assert path.endswith("walk/b.mp4")
+    assert reason
+    assert data["digest"] == videos.digest
+    assert json.loads(noted(tmp_path, videos, None))["data"]["held_out"] == 0
+
+
+def test_the_machine_is_noted_without_names_of_hosts_users_and_places(videos, tmp_path, monkeypatch):
+    for owner, name in ((socket, "gethostname"), (platform, "node")):
+        monkeypatch.setattr(owner, name, lambda: "secret")
+    for name in ("USER", "LOGNAME", "HOSTNAME"):
+        monkeypatch.setenv(name, "secret")
+    monkeypatch.setenv("HOME", "/home/secret")
+    (tmp_path / "secret").mkdir()
+    monkeypatch.chdir(tmp_path / "secret")
+    text = noted(tmp_path, Subset(videos, range(3)), None)
+    environment = json.loads(text)["environment"]
+    assert environment["processes"] == 3
+    assert torch.__version__.startswith(environment["torch"])
+    assert "secret" not in text
+
+
+def test_a_process_without_a_folder_notes_nothing():
+    note_start(SimpleNamespace(folder=None), None, None)
