@@ -69,7 +69,8 @@ def main(
     store = Store(place.folder / "result.json", facts)
     rows = [
         *((row, seeds or (2 if quick else 8)) for row in MAIN),
-        *((row, FULL_SEEDS) for row in STUDIES if full),
+        # A row with as many labels as all have is a main one.
+        *((row, FULL_SEEDS) for row in STUDIES if full and row.labels != setting.labels),
     ]
     jobs = _jobs([(row, count) for row, count in rows if only in row.name], setting)
     run_jobs(place, jobs, store, processes=processes, console=console)

@@ -176,16 +176,25 @@ def test_the_whole_tool_ended_in_between_and_gone_on_with(tmp_path, monkeypatch)
     assert line.rstrip("| ").endswith("2")
 
 
-def test_the_curve_is_drawn_from_its_own_records_only(tmp_path):
-    from result.tables import write_curve
+def test_the_curve_has_its_own_records_and_the_main_ones_at_their_number_of_labels(tmp_path):
+    from result.tables import label_curve, write_curve
 
-    main = [{"row": "scratch", "study": "main", "seed": seed, "top1": 0.5} for seed in range(3)]
+    def record(row, study, labels, seed, top1):
+        return {"row": row, "study": study, "labels_per_class": labels, "seed": seed, "top1": top1}
+
+    main = [record("scratch", "main", 5, seed, 0.5 + seed / 10) for seed in range(3)]
     assert not write_curve(main, tmp_path / "curve.png")
     curve = [
-        {"row": f"scratch, {labels} labels", "study": "labels", "seed": seed, "top1": labels / 60 + seed / 20}
-        for labels in (1, 10, 50)
+        record(f"{row}, {labels} labels", "labels", labels, seed, labels / 60 + seed / 20)
+        for row in ("scratch", "inflated", "inflated + correspondence")
+        for labels in (50, 1, 10)
         for seed in range(3)
     ]
+    found = label_curve(main + curve, "scratch")
+    assert list(found) == [1, 5, 10, 50]
+    assert [point.mean for point in found.values()] == pytest.approx([1 / 15, 0.6, 13 / 60, 53 / 60])
+    assert found[5].half == pytest.approx(STUDENTS_T[3] * 0.1 / 3**0.5, rel=3e-4)
+    assert {point.count for point in label_curve(curve, "inflated").values()} == {3}
     assert write_curve(main + curve, tmp_path / "curve.png")
     with Image.open(tmp_path / "curve.png") as picture:
         assert len(picture.convert("L").getcolors() or []) > 20  # lines, letters, and smooth edges

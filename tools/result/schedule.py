@@ -53,7 +53,7 @@ def run_jobs(place: Place, jobs: Sequence[Job], store: Store, *, processes: int,
         console: for progress.
     """
     wanted = [job for job in jobs if (job.name, job.seed) not in store]
-    for row in {job.row.look: job.row for job in wanted}.values():
+    for row in {job.row.background: job.row for job in wanted}.values():
         synthesise(place.data(row), place.synth(row), console)
     teachers = {
         place.teacher(job.row, job.seed): (place, job.row, job.seed) for job in wanted if job.row.has_teacher

@@ -14,6 +14,7 @@ from transfer3d.recipes.schema import Recipe
 
 Start = Literal["scratch", "inflated", "frames"]
 TEACHER, FAMILY, STUDENT = "test_resnet", "p3d", "p3d_tiny"
+POSES: Poses = "free"
 LABEL_CURVE = (1, 2, 5, 10, 20, 50)
 
 
@@ -35,10 +36,10 @@ class Setting(BaseModel):
     """Instead of what tuning chose; none = that."""
     data_seed: int = Field(default=0, ge=0)
 
-    def synth(self, background: Background, poses: Poses) -> SynthConfig:
-        """Returns the configuration of a dataset that looks like this."""
+    def synth(self, background: Background) -> SynthConfig:
+        """Returns the configuration of a dataset with such a background."""
         parts = {"train": self.train, "val": self.val, "test": self.test, "unlabelled": self.unlabelled}
-        return SynthConfig(seed=self.data_seed, background=background, poses=poses, stills=0, **parts)
+        return SynthConfig(seed=self.data_seed, background=background, poses=POSES, stills=0, **parts)
 
 
 QUICK = Setting(unlabelled=1000, transfer_steps=300, finetune_steps=150)
@@ -75,7 +76,6 @@ class Row:
         transfer: key of `TRANSFERS`; None = it is not taught.
         labels: of each class; None = the setting's.
         background: of all videos, and of the teacher's images.
-        poses: of all digits.
     """
 
     name: str
@@ -84,12 +84,6 @@ class Row:
     transfer: str | None = None
     labels: int | None = None
     background: Background = "weak"
-    poses: Poses = "free"
-
-    @property
-    def look(self) -> str:
-        """What its videos look like; names the dataset and its teachers."""
-        return f"{self.background}-{self.poses}"
 
     @property
     def has_teacher(self) -> bool:
@@ -128,10 +122,7 @@ SHORTCUT = (
     ),
     Row("strong backgrounds: inflated", "shortcut", "inflated", background="strong"),
 )
-SLIGHT = tuple(
-    Row(f"slight poses: {row.name}", "poses", row.start, row.transfer, poses="slight") for row in MAIN
-)
-STUDIES = (*OBJECTIVES, *PAIRS, *CURVE, *SHORTCUT, *SLIGHT)
+STUDIES = (*OBJECTIVES, *PAIRS, *CURVE, *SHORTCUT)
 
 
 def transfer_recipe(setting: Setting, transfer: str, seed: int) -> Recipe:

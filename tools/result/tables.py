@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from result.setting import LABEL_CURVE, MAIN, OBJECTIVES, PAIRS, SHORTCUT, SLIGHT
-from result.statistics import interval, paired_difference
+from result.setting import MAIN, OBJECTIVES, PAIRS, SHORTCUT
+from result.statistics import Interval, interval, paired_difference
 from transfer3d.files import atomic_path, write_text
 from transfer3d.insight.pictures import figures
 
@@ -16,7 +16,6 @@ BEGIN, END = "<!-- transfer result: begin -->", "<!-- transfer result: end -->"
 MAIN_ROWS = [row.name for row in MAIN]
 VARIANTS = ["scratch", "correspondence", *(row.name for row in (*OBJECTIVES, *PAIRS))]
 STRONG = [row.name for row in SHORTCUT]
-EASIER = [row.name for row in SLIGHT]
 
 Records = Sequence[Mapping[str, Any]]
 
@@ -69,9 +68,6 @@ def markdown(facts: Mapping[str, Any], records: Records) -> str:
         lines += ["", "Objectives and pairs:", "", *accuracy_table(records, VARIANTS, "scratch")]
     if any(by_seed(records, row) for row in STRONG):
         lines += ["", "The shortcut:", "", *accuracy_table(records, STRONG, STRONG[0])]
-    if any(by_seed(records, row) for row in EASIER):
-        lines += ["", "The dataset's default, slight poses:", ""]
-        lines += accuracy_table(records, EASIER, EASIER[0])
     return "\n".join(lines) + "\n"
 
 
@@ -88,26 +84,30 @@ def write_readme(readme: Path, text: str) -> None:
     write_text(readme, marked.sub(lambda _: f"{BEGIN}\n{text}{END}", before))
 
 
+def label_curve(records: Records, row: str) -> dict[int, Interval]:
+    """Returns a main row's top-1 over seeds, by labelled videos per class: its own and the curve's."""
+    found: dict[int, list[float]] = {}
+    for record in records:
+        if record["row"] == row or record["row"].startswith(f"{row}, "):
+            found.setdefault(record["labels_per_class"], []).append(record["top1"])
+    return {labels: interval(found[labels]) for labels in sorted(found)}
+
+
 def write_curve(records: Records, picture: Path) -> bool:
     """Draws accuracy over labels with 95 % intervals; returns False where no record is of the curve."""
-    curve = [record for record in records if record["study"] == "labels"]
-    if not curve:
+    if not any(record["study"] == "labels" for record in records):
         return False
     figure = figures.new_figure(7, 4)
     axes = figure.subplots()
-    for number, row in enumerate(MAIN):
-        points = []
-        for labels in LABEL_CURVE:
-            values = list(by_seed(curve, f"{row.name}, {labels} labels").values())
-            if values:
-                found = interval(values)
-                points.append((labels, 100 * found.mean, 0 if found.count < 2 else 100 * found.half))
-        if points:
-            x, y, half = zip(*points, strict=True)
-            style = {"color": figures.COLOURS[number], "linestyle": figures.DASHES[number]}
-            axes.errorbar(x, y, half, label=row.name, capsize=3, **style)
+    curves = {row: label_curve(records, row) for row in MAIN_ROWS}
+    for number, (row, curve) in enumerate(curves.items()):
+        means = [100 * point.mean for point in curve.values()]
+        halves = [100 * point.half if point.count > 1 else 0 for point in curve.values()]
+        style = {"color": figures.COLOURS[number], "linestyle": figures.DASHES[number]}
+        axes.errorbar([*curve], means, halves, label=row, capsize=3, **style)
+    ticks = sorted({labels for curve in curves.values() for labels in curve})
     axes.set_xscale("log")
-    axes.set_xticks(LABEL_CURVE, [str(labels) for labels in LABEL_CURVE])
+    axes.set_xticks(ticks, [str(labels) for labels in ticks])
     axes.minorticks_off()
     axes.set_xlabel("labelled videos per class")
     axes.set_ylabel("test accuracy (top-1), %")

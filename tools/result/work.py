@@ -67,19 +67,19 @@ class Place:
 
     def data(self, row: Row) -> Path:
         """Returns the folder of the row's dataset."""
-        return self.folder / f"data-{row.look}"
+        return self.folder / f"data-{row.background}"
 
     def synth(self, row: Row) -> SynthConfig:
         """Returns the configuration of the row's dataset."""
-        return self.setting.synth(row.background, row.poses)
+        return self.setting.synth(row.background)
 
     def teacher(self, row: Row, seed: int) -> Path:
-        """Returns the file of the row's teacher, which rows with the same look share."""
-        return self.folder / "teachers" / f"{row.look}-{seed}.safetensors"
+        """Returns the file of the row's teacher, which rows with the same background share."""
+        return self.folder / "teachers" / f"{row.background}-{seed}.safetensors"
 
     def taught(self, row: Row, seed: int) -> Path:
         """Returns the file of a taught student."""
-        name = f"{row.look}-{row.start}-{row.transfer}-{seed}".replace(" ", "")
+        name = f"{row.background}-{row.start}-{row.transfer}-{seed}".replace(" ", "")
         return self.folder / "taught" / f"{name}.safetensors"
 
 

@@ -136,7 +136,7 @@ def _with_legend(
     axes: Axes, points_N2: Floats, grouping: Grouping, groups: Labels, look: dict[str, Any]
 ) -> None:
     """Draws each group in a colour and a shape of its own."""
-    for number, group in enumerate(groups.tolist()):
+    for number, group in enumerate(map(int, groups)):
         turn, colour = divmod(number, len(COLOURS))
         points = points_N2[grouping.groups_N == group]
         name = grouping.names[group]

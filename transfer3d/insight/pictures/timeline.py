@@ -31,7 +31,7 @@ def draw_timeline(
         title: of the drawing.
     """
     scores_NK = torch.stack([prediction.scores_K for prediction in predictions])
-    leaders = scores_NK.argmax(1).tolist()
+    leaders: list[int] = scores_NK.argmax(1).tolist()
     middles = [(prediction.start + prediction.end) / 2 for prediction in predictions]
     edges = [predictions[0].start, *((a + b) / 2 for a, b in pairwise(middles)), predictions[-1].end]
     appearing = list(dict.fromkeys(leaders))
