@@ -7,6 +7,7 @@ import socket
 import tempfile
 import time
 import uuid
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -111,6 +112,9 @@ class Lock:
             raise SetupError(
                 "E541", f"{name} cannot be written: {error.strerror}. Choose another with -o."
             ) from None
+        file = weakref.ref(self._file)
+        # A forked child, as a decoding worker, would hold the lock until it notices that its parent is gone.
+        os.register_at_fork(after_in_child=lambda: (held := file()) and held.close())
         self._file.truncate(0)
         self._file.write(f"pid {os.getpid()} on {socket.gethostname()} since {time.strftime('%F %T')}")
         self._file.flush()

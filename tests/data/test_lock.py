@@ -36,6 +36,28 @@ def test_another_process_is_named_and_its_kill_frees(tmp_path):
     second.close()
 
 
+FORK = HOLD.replace(
+    "print('held'", "import os, time; child = os.fork(); child or time.sleep(60); print(child"
+)
+
+
+def test_a_forked_child_that_outlives_its_parent_holds_nothing(tmp_path):
+    path = tmp_path / ".lock"
+    with subprocess.Popen(
+        [sys.executable, "-c", FORK, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as other:
+        child = int(other.stdout.readline())
+        try:
+            with pytest.raises(SetupError, match=f"in use by pid {other.pid}"):
+                Lock(path, "the thing")
+            other.kill()
+            other.wait()
+            Lock(path, "the thing").close()
+            os.kill(child, 0)  # it is still there
+        finally:
+            os.kill(child, signal.SIGKILL)
+
+
 def test_a_place_that_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(SetupError, match="the thing cannot be written: ") as caught:
