@@ -202,12 +202,39 @@ def test_refusals_name_what_and_where_and_leave_nothing(whole, checkpoint, shard
     assert sorted(path.name for path in tmp_path.iterdir()) == ["bad"]
 
 
-def test_a_finished_file_is_named_by_the_main_process_alone(checkpoint, shards, tmp_path, monkeypatch):
-    out = tmp_path / "f.safetensors"
-    out.touch()
+def test_a_finished_file_is_named_by_the_main_process_alone(whole, checkpoint, shards, monkeypatch):
     monkeypatch.setattr("transfer3d.run.features.is_main_process", lambda: False)
-    done = run(checkpoint, "--data", shards, "-o", out, "--resume")
+    done = run(checkpoint, "--data", shards, "--layers", LAYERS, "-o", whole, *SMALL, "--resume")
     assert (done.exit_code, done.output) == (0, "")
+
+
+@pytest.mark.parametrize("name", ["f.safetensors", "f.parquet", "f.npz"])
+def test_only_a_finished_file_of_the_same_extraction_is_left_as_it_is(checkpoint, shards, tmp_path, name):
+    out = tmp_path / name
+    arguments = [checkpoint, "--data", shards, "--split", "val", "--layers", "res4,pool5", "-o", out, *SMALL]
+    assert run(*arguments).exit_code == 0
+    before = out.read_bytes()
+    same = run(*arguments, "--resume")
+    assert (same.exit_code, "nothing to do" in same.stdout) == (0, True), same.output
+    changes = [
+        (["--layers", "pool5"], "layers changed"),
+        (["--clips", 2], "views changed"),
+        (["--split", "test"], "data_digest, split changed"),
+    ]
+    for change, message in changes:
+        other = run(*arguments, *change, "--resume")
+        assert other.exit_code == 2
+        assert f"{name} is of another extraction: {message}. Give another name" in other.stderr
+    assert out.read_bytes() == before
+    forced = run(*arguments, "--clips", 2, "--resume", "--force")
+    assert forced.exit_code == 0, forced.output
+    assert out.read_bytes() != before
+    for content in (b"", b"PK\3\4 and no more", b"PAR1", before[: len(before) // 2]):
+        out.write_bytes(content)
+        other = run(*arguments, "--resume")
+        assert other.exit_code == 2
+        assert f"{name} holds no features as {name[2:]}. Give another name" in other.stderr
+        assert out.read_bytes() == content
 
 
 def test_a_student_that_does_not_see_rgb_is_refused_and_nothing_left(shards, tmp_path):

@@ -113,3 +113,14 @@ def test_damaged_and_foreign_files_end_with_one_sentence(tmp_path):
             load_features(file)
         assert str(file) in str(caught.value)
         assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("write", "name"), [(write_npz, "npz"), (write_parquet, "Parquet")])
+def test_features_for_other_programs_are_told_from_damaged_ones(tmp_path, write, name):
+    path = tmp_path / "f.safetensors"  # whatever its name
+    write(features_of(), path)
+    with pytest.raises(
+        UsageError, match=f"f.safetensors is {name}.* a .safetensors file is needed"
+    ) as caught:
+        load_features(path)
+    assert "\n" not in str(caught.value)

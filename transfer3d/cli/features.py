@@ -20,7 +20,12 @@ def features(
         ),
     ],
     out: Annotated[
-        Path, typer.Option("-o", "--out", help="File to write: NAME.safetensors, NAME.parquet or NAME.npz.")
+        Path,
+        typer.Option(
+            "-o",
+            "--out",
+            help="File to write: NAME.safetensors; for other programs NAME.parquet or NAME.npz.",
+        ),
     ],
     split: Annotated[
         str, typer.Option(help="Which part of the data; `unlabelled` does not look at classes.")

@@ -14,7 +14,8 @@ def probe(
     files: Annotated[
         list[Path],
         typer.Argument(
-            metavar="FEATURES...", help="What `transfer3d features` wrote; of each split its training part."
+            metavar="FEATURES...",
+            help=".safetensors of `transfer3d features`; of each split its training part.",
         ),
     ],
     test: Annotated[

@@ -17,7 +17,9 @@ def report(
     ] = None,
     features: Annotated[
         Path | None,
-        typer.Option(help="Features that `transfer3d features` wrote, to be drawn instead of a few videos'."),
+        typer.Option(
+            help="The .safetensors file of `transfer3d features`, to be drawn instead of a few videos'."
+        ),
     ] = None,
     out: Annotated[
         Path | None,

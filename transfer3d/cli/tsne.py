@@ -12,7 +12,7 @@ from transfer3d.cli.output import print_json
 
 def tsne(
     features: Annotated[
-        Path, typer.Argument(metavar="FEATURES", help="File that `transfer3d features` wrote.")
+        Path, typer.Argument(metavar="FEATURES", help=".safetensors of `transfer3d features`.")
     ],
     out: Annotated[Path, typer.Option("-o", "--out", metavar="X.png", help="Picture to write, PNG or SVG.")],
     layer: Annotated[str, typer.Option(help="Whose features.")] = "pool5",

@@ -10,11 +10,12 @@ from rich.console import Console
 
 from transfer3d.data.source import open_videos
 from transfer3d.engine.distributed import is_main_process, lost_processes, make_accelerator, on_main
+from transfer3d.errors import UsageError
 from transfer3d.evaluate.scoring import refuse_dropped
 from transfer3d.files import sha256_file
 from transfer3d.insight.features.extraction import CLIPS, extract_features, feature_plan
 from transfer3d.insight.features.file import FeatureFacts, FeatureSet
-from transfer3d.insight.features.formats import writer_of
+from transfer3d.insight.features.formats import Format, format_of
 from transfer3d.insight.features.layers import LayerReader
 from transfer3d.insight.features.parts import FeatureParts
 from transfer3d.models.checkpoint import load
@@ -54,7 +55,7 @@ def extract_file(
         out: the file.
         clips: of each video, averaged.
         format: "safetensors", "parquet" or "npz"; None = by the name of `out`.
-        resume: go on with what is in `OUT.parts`; where `out` is there already, nothing is done.
+        resume: go on with what is in `OUT.parts`; where `out` is of this very extraction, nothing is done.
         force: overwrite `out`.
         precision: "auto", "bf16" or "fp32".
         workers: decoding processes for each process.
@@ -67,10 +68,9 @@ def extract_file(
         DataError: a file is bad; nothing is left out.
         SetupError: the place cannot be written, is in use, or a package is missing.
     """
-    write = writer_of(out, format)
-    if resume and out.is_file():
-        return {"file": str(out), "finished": "before"} if is_main_process() else None
-    refuse_existing(out, force)
+    wanted = format_of(out, format)
+    finished = resume and not force and out.is_file()
+    refuse_existing(out, force or finished)
     student = load(file)
     refuse_other_channels(student, file)
     reader = LayerReader(student, layers)
@@ -88,9 +88,12 @@ def extract_file(
         views={"places": plan.places, "count": plan.count},
         precision=precision,
     )
+    claimed = {"layers": list(dict.fromkeys(layers)), **facts.model_dump(exclude=set(NAMES_ALONE))}
+    if finished:
+        _refuse_others(out, wanted, claimed)
+        return {"file": str(out), "finished": "before"} if is_main_process() else None
     accelerator = make_accelerator(precision)
     parts = FeatureParts(out.with_name(f"{out.name}.parts"), accelerator.process_index)
-    claimed = {"layers": list(layers), **facts.model_dump(exclude=set(NAMES_ALONE))}
     features: FeatureSet | None = None
     try:
         with lost_processes(accelerator):
@@ -106,7 +109,7 @@ def extract_file(
                 layers=parts.join(videos.keys),
                 facts=facts,
             )
-            write(features, out)
+            wanted.write(features, out)
             parts.remove()
     finally:
         parts.release()
@@ -115,3 +118,16 @@ def extract_file(
         return None
     widths = {name: tensor_ND.shape[1] for name, tensor_ND in features.layers.items()}
     return {"file": str(out), "videos": len(features), "layers": widths, **facts.model_dump()}
+
+
+def _refuse_others(out: Path, format: Format, claimed: dict[str, Any]) -> None:
+    """Raises UsageError where a file is not of the extraction that is asked for."""
+    advice = "Give another name with -o, or --force to overwrite it."
+    try:
+        layers, facts = format.account(out)
+    except Exception:  # whatever a library makes of bytes that are not its own
+        raise UsageError("E230", f"{out} holds no features as {format.name}. {advice}") from None
+    found = {"layers": sorted(layers), **facts.model_dump()}
+    wanted = {**claimed, "layers": sorted(claimed["layers"])}
+    if changed := [name for name in wanted if wanted[name] != found[name]]:
+        raise UsageError("E230", f"{out} is of another extraction: {', '.join(changed)} changed. {advice}")

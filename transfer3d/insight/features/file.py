@@ -24,6 +24,8 @@ from transfer3d.files import atomic_path
 ENTRY = "transfer3d.features"
 LABELS = "labels"
 NO_LABEL = -1
+FOR_OTHERS = {b"PK\3\4": "npz", b"PAR1": "Parquet"}
+"""Formats by their files' first bytes."""
 
 
 class FeatureFacts(BaseModel):
@@ -125,15 +127,35 @@ def save_features(features: FeatureSet, path: Path) -> None:
         save_file({**tensors, LABELS: labels_N_or_NL}, partial, metadata={ENTRY: header.model_dump_json()})
 
 
+def account_of(path: Path) -> tuple[list[str], FeatureFacts]:
+    """Returns the layers of a file that `save_features` wrote, and whence they came, from its header alone.
+
+    Raises:
+        SafetensorError, ValueError, KeyError, TypeError: it wrote no such file.
+    """
+    with safe_open(path, framework="pt") as file:
+        layers = [name for name in file.keys() if name != LABELS]  # noqa: SIM118 - no mapping
+        return layers, _Header.model_validate_json(file.metadata()[ENTRY]).facts
+
+
 def load_features(path: Path) -> FeatureSet:
     """Reads a file that `save_features` wrote.
 
     Raises:
+        UsageError: it holds features for other programs.
         DataError: no such file, no file of features, damaged, or with values that are not finite.
     """
     if not path.is_file():
         what = "is a folder" if path.is_dir() else "does not exist"
         raise DataError("E353", f"{path}: {what}. `transfer3d features` writes a file of features.")
+    with path.open("rb") as opened:
+        other = FOR_OTHERS.get(opened.read(4))
+    if other is not None:
+        raise UsageError(
+            "E227",
+            f"{path} is {other}, which `transfer3d features` writes for other programs. "
+            "Here a .safetensors file is needed: extract the features with -o NAME.safetensors.",
+        )
     try:
         with safe_open(path, framework="pt") as file:
             strings = file.metadata() or {}

@@ -1,17 +1,35 @@
-"""Features for other programs: Parquet, a row for each video, and NumPy's npz."""
+"""The formats of a file of features: ours, and for other programs Parquet, a row for each video, and npz."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from transfer3d.errors import SetupError, UsageError, did_you_mean
 from transfer3d.files import atomic_path
-from transfer3d.insight.features.file import FeatureSet, save_features
+from transfer3d.insight.features.file import FeatureFacts, FeatureSet, account_of, save_features
 
-Writer = Callable[[FeatureSet, Path], None]
+COLUMNS = ("key", "source", "labels", "class")
+ARRAYS = ("keys", "sources", "classes", "labels", "facts")
+
+
+@dataclass(frozen=True)
+class Format:
+    """How features are written, and how a file says what it holds.
+
+    Attributes:
+        name: of the format and of its files' ending.
+        write: features to a path, atomically.
+        account: the layers of a file and its facts; raises anything where the file is of another kind.
+    """
+
+    name: str
+    write: Callable[[FeatureSet, Path], None]
+    account: Callable[[Path], tuple[list[str], FeatureFacts]]
 
 
 def write_parquet(features: FeatureSet, path: Path) -> None:
@@ -27,14 +45,14 @@ def write_parquet(features: FeatureSet, path: Path) -> None:
     import pyarrow.parquet
 
     names = [features.classes[labels[0]] if labels else None for labels in features.label_sets]
-    columns = {
-        "key": pyarrow.array(features.keys, pyarrow.string()),
-        "source": pyarrow.array(features.sources, pyarrow.string()),
-        "labels": pyarrow.array(
-            [list(labels) for labels in features.label_sets], pyarrow.list_(pyarrow.int64())
-        ),
-        "class": pyarrow.array(names, pyarrow.string()),
-    }
+    labels = [list(some) for some in features.label_sets]
+    described = (
+        pyarrow.array(features.keys, pyarrow.string()),
+        pyarrow.array(features.sources, pyarrow.string()),
+        pyarrow.array(labels, pyarrow.list_(pyarrow.int64())),
+        pyarrow.array(names, pyarrow.string()),
+    )
+    columns: dict[str, Any] = dict(zip(COLUMNS, described, strict=True))
     for name, tensor_ND in features.layers.items():
         flat = pyarrow.array(tensor_ND.flatten().numpy())
         columns[name] = pyarrow.FixedSizeListArray.from_arrays(flat, tensor_ND.shape[1])
@@ -51,32 +69,53 @@ def write_npz(features: FeatureSet, path: Path) -> None:
     Raises:
         SetupError: the place cannot be written.
     """
-    arrays = {
-        "keys": np.array(features.keys),
-        "sources": np.array(features.sources),
-        "classes": np.array(features.classes, dtype=str),
-        "labels": features.labels_N.numpy(),
-        "facts": np.array(features.facts.model_dump_json()),
-        **{name: tensor_ND.numpy() for name, tensor_ND in features.layers.items()},
-    }
+    described = (
+        np.array(features.keys),
+        np.array(features.sources),
+        np.array(features.classes, dtype=str),
+        features.labels_N.numpy(),
+        np.array(features.facts.model_dump_json()),
+    )
+    layers = {name: tensor_ND.numpy() for name, tensor_ND in features.layers.items()}
+    arrays = {**dict(zip(ARRAYS, described, strict=True)), **layers}
     with atomic_path(path) as partial, partial.open("wb") as file:
         np.savez(file, allow_pickle=False, **arrays)
 
 
-WRITERS: dict[str, Writer] = {"safetensors": save_features, "parquet": write_parquet, "npz": write_npz}
+def _account_of_parquet(path: Path) -> tuple[list[str], FeatureFacts]:
+    import pyarrow.parquet
+
+    schema = pyarrow.parquet.read_schema(path)
+    return schema.names[len(COLUMNS) :], FeatureFacts.model_validate_json(schema.metadata[b"facts"])
 
 
-def writer_of(path: Path, name: str | None) -> Writer:
-    """Returns what writes a format, by its name, or else by the file's.
+def _account_of_npz(path: Path) -> tuple[list[str], FeatureFacts]:
+    with np.load(path, allow_pickle=False) as arrays:
+        layers = [name for name in arrays.files if name not in ARRAYS]
+        return layers, FeatureFacts.model_validate_json(str(arrays["facts"]))
+
+
+FORMATS = {
+    format.name: format
+    for format in (
+        Format("safetensors", save_features, account_of),
+        Format("parquet", write_parquet, _account_of_parquet),
+        Format("npz", write_npz, _account_of_npz),
+    )
+}
+
+
+def format_of(path: Path, name: str | None) -> Format:
+    """Returns a format by its name, or else by the file's.
 
     Raises:
         UsageError: there is no such format.
         SetupError: what it needs is not installed.
     """
     wanted = path.suffix[1:] if name is None else name
-    if wanted not in WRITERS:
-        near = did_you_mean(wanted, WRITERS)
-        raise UsageError("E227", f"{path}: no format '{wanted}'{near}: there are {', '.join(WRITERS)}.")
+    if wanted not in FORMATS:
+        near = did_you_mean(wanted, FORMATS)
+        raise UsageError("E227", f"{path}: no format '{wanted}'{near}: there are {', '.join(FORMATS)}.")
     if wanted == "parquet":
         try:
             import pyarrow  # noqa: F401 - better missed before the work
@@ -84,4 +123,4 @@ def writer_of(path: Path, name: str | None) -> Writer:
             raise SetupError(
                 "E565", "Parquet needs pyarrow: install it with `pip install 'transfer3d[parquet]'`."
             ) from None
-    return WRITERS[wanted]
+    return FORMATS[wanted]
