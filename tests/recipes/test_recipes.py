@@ -47,8 +47,8 @@ def test_overrides_are_typed():
 
 
 BAD = [
-    ("max_step=5", "unknown key 'max_step' (did you mean 'max_steps'?)"),
-    ("schedule.knd=cosine", "unknown key 'schedule.knd' (did you mean 'kind'?)"),
+    ("max_step=5", "recipe demo/correspond: unknown key 'max_step' (did you mean 'max_steps'?), value 5."),
+    ("schedule.knd=cosine", "unknown key 'schedule.knd' (did you mean 'kind'?), value 'cosine'."),
     ("lr=-1", "lr = -1"),
     ("lr=fast", "lr = 'fast'"),
     ("lr=inf", "lr = inf"),

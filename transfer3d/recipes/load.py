@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import reprlib
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -50,12 +51,16 @@ def validate(values: Mapping[str, Any], where: str) -> Recipe:
         recipe = Recipe.model_validate(values)
     except ValidationError as error:
         raise UsageError("E201", f"recipe {where}: {'; '.join(_sentences(error))}.") from None
-    stages_of(recipe)
+    stages_of(recipe, where)
     return recipe
 
 
-def stages_of(recipe: Recipe) -> dict[str, Recipe]:
+def stages_of(recipe: Recipe, where: str = "that is resolved") -> dict[str, Recipe]:
     """Returns the recipe of every stage, by name, in order.
+
+    Args:
+        recipe: with stages or without.
+        where: it is from, for messages.
 
     Raises:
         UsageError: a stage has an unknown key, a wrong value, or a name that is no folder's.
@@ -63,9 +68,12 @@ def stages_of(recipe: Recipe) -> dict[str, Recipe]:
     common = recipe.model_dump(exclude={"stages"})
     for name, changes in recipe.stages.items():
         if not re.fullmatch(r"\w[\w-]*", name) or "stages" in changes:
-            raise UsageError("E201", f"stage '{name}': letters, digits, _ and -; and no stages within one.")
+            raise UsageError(
+                "E201", f"recipe {where}: stage '{name}': letters, digits, _ and -; and no stages within one."
+            )
     return {
-        name: validate(_merge(common, changes), f"stage {name}") for name, changes in recipe.stages.items()
+        name: validate(_merge(common, changes), f"{where}, stage {name}")
+        for name, changes in recipe.stages.items()
     }
 
 
@@ -143,7 +151,8 @@ def _sentences(error: ValidationError) -> Iterator[str]:
         path = [str(part) for part in problem["loc"]]
         key = ".".join(path)
         if problem["type"] == "extra_forbidden":
-            yield f"unknown key '{key}'{did_you_mean(path[-1], _keys(path[:-1]))}"
+            near = did_you_mean(path[-1], _keys(path[:-1]))
+            yield f"unknown key '{key}'{near}, value {reprlib.repr(problem['input'])}"
         elif problem["type"] == "missing":
             yield f"key '{key}' is missing"
         elif problem["type"] == "literal_error":
