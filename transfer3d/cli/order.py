@@ -65,14 +65,14 @@ def _show(report: dict[str, Any]) -> None:
 
     from transfer3d.insight.order import SHOWN
 
-    table = Table("order", "top-1", "drop", "changed", "most frequent changes", box=None)
+    table = Table("order", "top-1", "drop", "95 %", "changed", "most frequent changes", box=None)
     for name, row in report["orders"].items():
         first = name == "forward"
         moves = ", ".join(f"{old} > {new} ({count})" for old, new, count in row["moves"][:MOVES_SHOWN])
-        drop = f"{100 * row['drop']:.1f} ± {100 * row['drop_95']:.1f}"
-        changed = f"{row['changed']:.1%}"
-        table.add_row(SHOWN[name], f"{row['top1']:.1%}", *(("", "") if first else (drop, changed)), moves)
+        drop, low, high = (f"{100 * share:z.1f}" for share in (row["drop"], *row["drop_95"]))
+        changes = (drop, f"{low} to {high}", f"{row['changed']:.1%}")
+        table.add_row(SHOWN[name], f"{row['top1']:.1%}", *(("", "", "") if first else changes), moves)
     stdout().print(table)
     stdout().print(
-        f"{report['scored']} videos; drop: percentage points of top-1, ± 95 %; changed: of all videos"
+        f"{report['scored']} videos; drop: percentage points of top-1, and its 95 % interval; changed: of all"
     )

@@ -19,11 +19,11 @@ from torch import Tensor
 from transfer3d.data.views import Order
 from transfer3d.evaluate.scores import Scores
 from transfer3d.insight.pictures.figures import COLOURS, new_figure
+from transfer3d.insight.report.numbers import paired_difference
 from transfer3d.layout import ClipSpec
 
 CLIP_ORDERS: tuple[Order, ...] = ("forward", "frames_reversed", "frames_shuffled", "still")
 UNIT_ORDERS: tuple[Order, ...] = ("units_reversed", "units_shuffled")
-NORMAL_95 = 1.96
 
 SHOWN: Mapping[Order, str] = {
     "forward": "as filmed",
@@ -49,8 +49,7 @@ class OrderResult:
         order: see `ViewPlan.orders`.
         top1: share of videos whose best class is among their labels, 0..1.
         drop: of top1 against the order of the film; negative where it has risen.
-        drop_95: half the width of the drop's 95 % interval: 1.96 standard deviations of the mean of the
-            differences, video by video, of right (1) and wrong (0).
+        drop_95: the drop's 95 % interval, from the answers to the same videos: see `paired_difference`.
         changed: share of videos whose best class is another than in the order of the film, 0..1.
         moves: (best class as filmed, best class in this order, videos) of those, the most frequent first.
     """
@@ -58,7 +57,7 @@ class OrderResult:
     order: Order
     top1: float
     drop: float
-    drop_95: float
+    drop_95: tuple[float, float]
     changed: float
     moves: Sequence[tuple[str, str, int]]
 
@@ -87,16 +86,17 @@ def order_results(scores: Scores, orders: Sequence[Order], classes: Sequence[str
     labels = torch.zeros(len(scores.keys), len(classes), dtype=torch.bool)
     for row, found in zip(labels, scores.label_sets, strict=True):
         row[list(found)] = True
-    right_ON = torch.stack([labels.gather(1, best_N[:, None])[:, 0] for best_N in best_ON]).double()
+    right_ON = torch.stack([labels.gather(1, best_N[:, None])[:, 0] for best_N in best_ON])
     results = []
     for order, best_N, right_N in zip(orders, best_ON, right_ON, strict=True):
-        lost_N = right_ON[0] - right_N
+        lost, gained = int((right_ON[0] & ~right_N).sum()), int((right_N & ~right_ON[0]).sum())
+        drop, *interval = paired_difference(lost, gained, len(right_N))
         results.append(
             OrderResult(
                 order=order,
-                top1=float(right_N.mean()),
-                drop=float(lost_N.mean()),
-                drop_95=NORMAL_95 * float(lost_N.std(correction=0)) / len(lost_N) ** 0.5,
+                top1=float(right_N.double().mean()),
+                drop=drop,
+                drop_95=(interval[0], interval[1]),
                 changed=float((best_N != best_ON[0]).double().mean()),
                 moves=_moves(best_ON[0].tolist(), best_N.tolist(), classes),
             )
@@ -124,7 +124,8 @@ def order_figure(results: Sequence[OrderResult], *, chance: float, title: str) -
     left.barh(rows, [100 * result.top1 for result in results], color=COLOURS[0])
     right.barh(rows, [100 * result.changed for result in results], color=COLOURS[1])
     for row, result in enumerate(results):
-        drop = f"  ({-100 * result.drop:+.1f} ± {100 * result.drop_95:.1f})" if row else ""
+        low, high = (-100 * end for end in reversed(result.drop_95))
+        drop = f"  ({-100 * result.drop:+z.1f}; {low:+z.1f} to {high:+z.1f})" if row else ""
         place = 100 * max(result.top1, chance) + 1
         left.text(place, row, f"{100 * result.top1:.1f} %{drop}", va="center", fontsize=9)
         changed = f"{100 * result.changed:.1f} %" if row else "the reference"
@@ -133,9 +134,9 @@ def order_figure(results: Sequence[OrderResult], *, chance: float, title: str) -
     left.text(100 * chance, -0.75, f" chance {100 * chance:.3g} %", color="#555555", va="center", fontsize=8)
     left.set_yticks(rows, [SHOWN[result.order] for result in results])
     left.set_ylim(len(results) - 0.5, -1)
-    left.set_xlabel("right answers (top-1), % of videos\n(points against as filmed, ± 95 %)")
+    left.set_xlabel("right answers (top-1), % of videos\n(points against as filmed; their 95 % interval)")
     right.set_xlabel("answers that differ from as filmed,\n% of videos")
-    for axes, room in ((left, 150), (right, 125)):
+    for axes, room in ((left, 180), (right, 125)):
         axes.set_xlim(0, room)
         axes.set_xticks(range(0, 101, 25))
         axes.spines[["top", "right"]].set_visible(False)
