@@ -62,6 +62,9 @@ def test_mp4_and_the_classifiers_own_map(place):
     done = command(place / "s.safetensors", place / "run", *options)
     assert done.exit_code == 0, done.output
     assert "classifier, last 1x1x1" in done.stdout
+    warned = "maps of 1x1x1 tell no places or times apart: leave --method out"
+    assert warned in " ".join(done.stdout.split())
+    assert "apart" not in command(place / "s.safetensors", place / "run", "-o", place / "finer").stdout
     with Video(place / "out" / "a.mp4") as video:
         assert video.frames == 8
 

@@ -215,6 +215,14 @@ def test_neighbouring_classes_have_different_colours():
     assert not [pair for pair in touching if colours[pair[0]] == colours[pair[1]]]
 
 
+def test_with_one_video_of_each_class_there_is_no_purity():
+    vectors = clusters(apart=3, count=3)[0]
+    names = [f"class {number}" for number in range(6)]
+    alone = embed(features_of(vectors, range(6), names))
+    assert (alone.purity, alone.feature_purity) == (None, None)
+    assert embed(features_of(vectors, [0, 0, *range(1, 5)], names)).purity is not None
+
+
 def test_videos_without_a_class_are_grey_and_counted_in_no_purity():
     figure = embedding_figure(embedding_of(["left", "right"], none=3))
     assert [text.get_text() for text in figure.axes[0].get_legend().get_texts()] == [

@@ -10,7 +10,7 @@ from reports import CLASSES, Page, rows, write_run
 from transfer3d.insight.report.compare import comparison_page
 from transfer3d.insight.report.record import Evaluation
 from transfer3d.insight.report.run_page import run_page
-from transfer3d.insight.report.sections import confusion_section
+from transfer3d.insight.report.sections import classes_section, confusion_section
 from transfer3d.run.report_folder import differing_keys, read_run
 
 NASTY = '<script>alert(1)</script>"><img src=//x.y/z onerror=alert(2)>'
@@ -101,6 +101,36 @@ def test_of_many_classes_those_that_gained_and_lost_most_come_first(records):
     assert shown[1] == [f"{k:02}" for k in range(10)]
     assert "class 22 50.0 % 61.0 % +11.0" in gained
     assert "class 00 50.0 % 39.0 % -11.0" in lost
+
+
+@pytest.mark.parametrize(
+    ("gains", "headed"), [([3, 0], ["Gained most"]), ([0, -2], ["Lost most"]), ([0, 0], []), ([1, -1], None)]
+)
+def test_a_class_that_did_not_gain_is_not_among_those_that_gained_most(records, gains, headed):
+    """Two classes change, 21 do not."""
+    classes = [f"class {k:02}" for k in range(23)]
+    rights = np.array([[50] * 23, [50 + gains[0], 50 + gains[1], *[50] * 21]])
+    confusions = [np.diag(row) + np.roll(np.diag(100 - row), 1, 1) for row in rights]
+    pair = [
+        replace(record, evaluation=evaluation(confusion, classes))
+        for record, confusion in zip(records, confusions, strict=True)
+    ]
+    text = Page(comparison_page(pair, [])).text
+    assert [title for title in ("Gained most", "Lost most") if title in text] == (
+        ["Gained most", "Lost most"] if headed is None else headed
+    )
+    before = text.split("All 23 classes")[0]
+    assert sorted(re.findall(r"class \d\d", before)) == [f"class 0{k}" for k in (0, 1) if gains[k]]
+
+
+def test_classes_that_are_never_told_are_not_the_best_and_those_always_told_not_the_worst():
+    def headed(confusion):
+        text = Page("".join(classes_section(evaluation(confusion, [*"abcd"]), {}).parts)).text
+        return re.findall(r"Best|Worst|\b[abcd]\b", text)
+
+    assert headed(np.eye(4, dtype=int)) == ["Best", "a", "b"]
+    assert headed(np.roll(np.eye(4, dtype=int), 1, 1)) == ["Worst", "d", "c"]
+    assert headed(np.eye(4, dtype=int)[[0, 0, 2, 0]]) == ["Best", "a", "c", "Worst", "d", "b"]
 
 
 def test_runs_on_other_videos_are_not_compared_video_by_video(records):

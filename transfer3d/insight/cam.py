@@ -7,6 +7,7 @@ in Zhang et al., "V4D", ICLR 2020, appendix A.2; for layers that are not the las
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -57,12 +58,19 @@ class ClassMap:
         """The class with the highest score."""
         return int(self.scores_K.argmax())
 
+    @property
+    def cells(self) -> int:
+        """In how many places and times, of each unit, the layer's feature maps see the clip."""
+        return math.prod(self.evidence.shape[-3:])
+
     def headline(self, classes: Sequence[str], true: str | None = None) -> str:
         """Returns what the clip shows, what the student takes it for, and what the heat stands for."""
         said = [] if true is None else [f"true {true}"]
         said += [f"predicted {classes[self.predicted]} ({self.scores_K[self.predicted]:.1%})"]
         if self.target != self.predicted:
             said += [f"heat for {classes[self.target]} ({self.scores_K[self.target]:.1%})"]
+        if self.cells == 1:
+            said += ["the layer sees one cell: no places or times are told apart"]
         return ", ".join(said)
 
 

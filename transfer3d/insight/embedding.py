@@ -44,7 +44,7 @@ class Embedding:
         layer: whose features they are.
         perplexity: of the t-SNE.
         neighbours: how many nearest neighbours the purities are of.
-        purity: see `neighbour_purity`, in the plane; None without labels.
+        purity: see `neighbour_purity`, in the plane; None without labels, or without two videos of one class.
         feature_purity: the same of the features themselves: what the plane could show at best.
     """
 
@@ -84,7 +84,8 @@ def embed(
     points_N2 = plane(vectors_ND, perplexity=chosen, seed=seed)
     labels_N = features.labels_N.numpy()
     k = min(NEIGHBOURS, len(labels_N) - 1)
-    labelled = (labels_N >= 0).all()
+    # With one video of each class no neighbour could be of the point's own.
+    told = (labels_N >= 0).all() and len(np.unique(labels_N)) < len(labels_N)
     return Embedding(
         keys=features.keys,
         labels_N=labels_N,
@@ -93,8 +94,8 @@ def embed(
         layer=layer,
         perplexity=chosen,
         neighbours=k,
-        purity=neighbour_purity(points_N2, labels_N, k) if labelled else None,
-        feature_purity=neighbour_purity(vectors_ND, labels_N, k) if labelled else None,
+        purity=neighbour_purity(points_N2, labels_N, k) if told else None,
+        feature_purity=neighbour_purity(vectors_ND, labels_N, k) if told else None,
     )
 
 

@@ -129,13 +129,14 @@ def classes_section(records: Sequence[RunRecord]) -> Section:
     numbers = range(1, len(header))
     parts = [page.table(header, rows, numbers=numbers)]
     if len(rows) > 2 * MOST_CLASSES:
-        parts = [
-            page.heading("Gained most"),
-            page.table(header, rows[:MOST_CLASSES], numbers=numbers),
-            page.heading("Lost most"),
-            page.table(header, rows[: -MOST_CLASSES - 1 : -1], numbers=numbers),
-            page.folded(f"All {len(rows)} classes", parts[0]),
-        ]
+        by_name = dict(zip(order, rows, strict=True))
+        gained = [by_name[name] for name in order if gain[name] > 0]
+        lost = [by_name[name] for name in reversed(order) if gain[name] < 0]
+        whole, parts = page.folded(f"All {len(rows)} classes", parts[0]), []
+        for heading, some in (("Gained most", gained), ("Lost most", lost)):
+            if some:
+                parts += [page.heading(heading), page.table(header, some[:MOST_CLASSES], numbers=numbers)]
+        parts.append(whole)
     return Section(
         title, parts, f"Videos told right; the difference is {tested[-1].name} minus {tested[0].name}."
     )

@@ -109,7 +109,7 @@ PLOTS = (
     Plot(
         axis="clips per second",
         caption="Speed, of all processes together.",
-        metrics=(("clips", "train", "clips_per_second"),),
+        metrics=(("clips per second", "train", "clips_per_second"),),
     ),
 )  # fmt: skip
 

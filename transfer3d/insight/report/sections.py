@@ -9,7 +9,7 @@ from transfer3d.insight.pictures import figures
 from transfer3d.insight.report import page
 from transfer3d.insight.report.curves import curves
 from transfer3d.insight.report.final import final_numbers
-from transfer3d.insight.report.numbers import class_results, interval, most_confused, percent
+from transfer3d.insight.report.numbers import ClassResult, class_results, interval, most_confused, percent
 from transfer3d.insight.report.page import Section
 from transfer3d.insight.report.record import Change, Evaluation, Link, RunRecord
 from transfer3d.transfer.health import alarms
@@ -177,6 +177,8 @@ def classes_section(found: Evaluation, strips: Mapping[str, str], note: str = ""
         rows = [
             (r.name, percent(r.share), interval(r.share, r.count), f"{r.right} of {r.count}") for r in some
         ]
+        if not rows:
+            continue
         parts += [
             page.heading(title),
             page.table(("class", "right", "95 % interval", "videos"), rows, numbers=(1, 2, 3)),
@@ -185,8 +187,12 @@ def classes_section(found: Evaluation, strips: Mapping[str, str], note: str = ""
     return Section("Best and worst classes", parts, note)
 
 
-def extremes(results: Sequence[Any]) -> tuple[list[Any], list[Any]]:
-    """Returns the best and the worst of sorted classes, the worst first; no class is in both."""
+def extremes(results: Sequence[ClassResult]) -> tuple[list[ClassResult], list[ClassResult]]:
+    """Returns the best and the worst of sorted classes, the worst first.
+
+    No class is in both, none that is never told is among the best, and none that always is among the worst.
+    """
     each = min(EXTREMES, max(len(results) // 2, 1))
-    worst = list(reversed(results[each:][-each:]))
-    return list(results[:each]), worst
+    best = [result for result in results[:each] if result.right]
+    worst = [result for result in reversed(results[each:][-each:]) if result.right < result.count]
+    return best, worst

@@ -93,7 +93,7 @@ def maps_section(look: Look, found: Evaluation) -> Section:
     """Returns class activation maps of videos that the student was sure of, rightly and wrongly."""
     parts: list[str] = []
     try:
-        for right, title in ((True, "Sure, and right"), (False, "Sure, and wrong")):
+        for right, title in ((True, "Surest of those told right"), (False, "Surest of those told wrong")):
             chosen = surest(look, right=right)
             parts += [page.heading(title)] if chosen else []
             for index in chosen:
