@@ -109,6 +109,15 @@ def test_bad_files_are_named_and_left_out(tmp_path):
     assert caught.value.exit_code == 3
 
 
+def test_files_that_were_named_are_not_said_to_lie_in_a_folder(tmp_path):
+    for name in ("a.mp4", "b.mp4"):
+        (tmp_path / name).write_bytes(b"no video")
+    with pytest.raises(DataError, match=r"^a.mp4: does not decode \(.*\)\.$"):
+        open_files([tmp_path / "a.mp4"])
+    with pytest.raises(DataError, match=r"^none of 2 videos decodes, first: a.mp4: "):
+        open_files([tmp_path])
+
+
 def test_no_folder_no_videos_no_commands(tmp_path):
     with pytest.raises(UsageError, match="is no folder"):
         open_videos(tmp_path / "gone", labelled=False)

@@ -42,7 +42,10 @@ class FolderVideos:
         ]
         if not good:
             first = self.dropped[0]
-            raise DataError("E313", f"{root}: none of {len(files)} videos decodes, first: {first.reason}.")
+            if len(files) == 1:
+                raise DataError("E313", f"{first.reason}.")
+            where = "" if root == Path() else f"{root}: "
+            raise DataError("E313", f"{where}none of {len(files)} videos decodes, first: {first.reason}.")
         self._files = [files[i] for i in good]
         self.keys = [_key(file, root) for file in self._files]
         self.labels = [labels[i] for i in good]
