@@ -58,21 +58,20 @@ def main(
     place = Place((out or Path("runs", f"transfer-result{'-quick' if quick else ''}")).resolve(), setting)
     processes = processes or len(os.sched_getaffinity(0))
     if tune:
-        store = Store(
-            place.folder / "tuning.json",
-            {"setting": setting.model_dump(), "grid": [list(point) for point in GRID]},
-        )
+        store = Store(place.folder / "tuning.json", {"setting": setting.model_dump()})
         run_jobs(place, _tuning_jobs(), store, processes=processes, console=console)
         write_text(TUNED, (place.folder / "tuning.json").read_text(encoding="utf-8"))
         return
     facts = _facts(setting)
-    store = Store(place.folder / "result.json", facts)
     rows = [
         *((row, seeds or (2 if quick else 8)) for row in MAIN),
         # A row with as many labels as all have is a main one.
         *((row, FULL_SEEDS) for row in STUDIES if full and row.labels != setting.labels),
     ]
     jobs = _jobs([(row, count) for row, count in rows if only in row.name], setting)
+    if not jobs:
+        raise UsageError("E201", f"--only: no row has '{only}' in its name; --full has more rows.")
+    store = Store(place.folder / "result.json", facts)
     run_jobs(place, jobs, store, processes=processes, console=console)
     table = markdown(facts, store.records)
     write_text(place.folder / "table.md", table)
@@ -88,9 +87,14 @@ def main(
 def _setting(base: Setting, changes: list[str]) -> Setting:
     pairs = {key: value for key, _, value in (change.partition("=") for change in changes)}
     try:
-        return Setting.model_validate({**base.model_dump(), **pairs})
+        setting = Setting.model_validate({**base.model_dump(), **pairs})
     except ValidationError as error:
         raise UsageError("E201", f"--set: {error.errors()[0]['loc']}: {error.errors()[0]['msg']}.") from None
+    if setting.labels > setting.train:
+        raise UsageError(
+            "E201", f"--set labels={setting.labels}: there are train={setting.train} videos of a class."
+        )
+    return setting
 
 
 def _facts(setting: Setting) -> dict[str, object]:
@@ -99,8 +103,7 @@ def _facts(setting: Setting) -> dict[str, object]:
         "transfer": dump(transfer_recipe(setting, "match", 0)),
         "finetune": dump(finetune_recipe(0, {"lr": 1.0, "max_steps": 1})),
     }
-    tuned = {name: list(candidate) for name, candidate in read_tuned().items()}
-    return {"setting": setting.model_dump(), "recipes": recipes, "tuned": tuned}
+    return {"setting": setting.model_dump(), "recipes": recipes}
 
 
 def _jobs(rows: list[tuple[Row, int]], setting: Setting) -> list[Job]:

@@ -1,6 +1,7 @@
 """`transfer3d bench correspond`: a plain step that does what the paper's text says."""
 
 import json
+import re
 
 import pytest
 import torch
@@ -50,4 +51,11 @@ def test_the_command(monkeypatch):
     assert done.exit_code == 0, done.output
     rows = json.loads(done.stdout)["results"]
     assert [row["at_least"] for row in rows] == [4.0, 6.0]
-    assert all(row["ratio"] > 0 for row in rows)
+    for row in rows:
+        clips, pairs = row["per_second"]["clips"], row["per_second"]["pairs"]
+        # Two clips: all four pairs, and in the plain step two matched and two mismatched ones.
+        assert clips == pytest.approx([2000 / row["ours_ms"], 2000 / row["baseline_ms"]])
+        assert pairs == pytest.approx([2 * clips[0], 2 * clips[1]])
+        assert row["ratio"] > 0
+    said = CliRunner().invoke(app, ["bench", "correspond", "--pairs", "1"]).stdout
+    assert re.search(r"all pairs, lessons cached, a second: clips [\d.e+]+ / [\d.e+]+, pairs ", said)

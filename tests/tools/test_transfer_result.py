@@ -109,22 +109,36 @@ def test_a_store_counts_once_and_goes_on_with_its_own_setting_only(tmp_path):
     from result.store import Store
 
     store = Store(tmp_path / "result.json", {"setting": {"labels": 4}})
-    store.add({"row": "b", "seed": 1})
-    store.add({"row": "a", "seed": 0})
-    store.add({"row": "b", "seed": 0})
-    with pytest.raises(ValueError, match="counted already"):
-        store.add({"row": "b", "seed": 1})
+    for row, seed, lr in (("b", 1, 0.1), ("a", 0, 0.1), ("b", 0, 0.1), ("b", 1, 0.3)):
+        store.add({"row": row, "seed": seed, "lr": lr})
     again = Store(tmp_path / "result.json", {"setting": {"labels": 4}})
-    assert again.records == [{"row": "b", "seed": 0}, {"row": "b", "seed": 1}, {"row": "a", "seed": 0}]
+    assert [tuple(record.values()) for record in again.records] == [
+        ("b", 0, 0.1),
+        ("b", 1, 0.3),
+        ("a", 0, 0.1),
+    ]
+    assert again.holds("b", 1, {"lr": 0.3})
+    assert not again.holds("b", 1, {"lr": 0.1}), "tuning has chosen another rate since"
+    assert not again.holds("a", 1, {"lr": 0.1})
     with pytest.raises(UsageError, match="another setting"):
         Store(tmp_path / "result.json", {"setting": {"labels": 5}})
 
 
-def run(out):
+@pytest.mark.parametrize("text", ["[1]", "{}", '{"records": [1]}', '{"records": 1}', "no JSON"])
+def test_a_file_that_is_no_result_is_refused_and_left_alone(tmp_path, text):
+    from result.store import Store
+
+    (tmp_path / "result.json").write_text(text)
+    with pytest.raises(UsageError, match="result.json is no result"):
+        Store(tmp_path / "result.json", {})
+    assert (tmp_path / "result.json").read_text() == text
+
+
+def run(out, *changes, only=""):
     import transfer_result
 
-    given = {"quick": False, "full": False, "tune": False, "only": "", "readme": False}
-    transfer_result.main(out=out, set_=SMALLEST, seeds=2, processes=1, **given)
+    given = {"quick": False, "full": False, "tune": False, "readme": False}
+    transfer_result.main(out=out, set_=[*SMALLEST, *changes], seeds=2, processes=1, only=only, **given)
     return json.loads((out / "result.json").read_text())["records"]
 
 
@@ -176,6 +190,37 @@ def test_the_whole_tool_ended_in_between_and_gone_on_with(tmp_path, monkeypatch)
     assert line.rstrip("| ").endswith("2")
 
 
+def test_what_was_taught_in_another_setting_is_not_gone_on_with(tmp_path, monkeypatch):
+    from result import schedule
+
+    def end(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(schedule, "finetune", end)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, only="correspondence")
+    assert list((tmp_path / "taught").iterdir())
+    with pytest.raises(UsageError, match="was made with another setting"):
+        run(tmp_path, "transfer_steps=3", only="correspondence")
+
+
+def test_rows_that_are_not_there_and_labels_that_are_not_there_are_refused(tmp_path):
+    with pytest.raises(UsageError, match="no row has 'corespondence' in its name"):
+        run(tmp_path, only="corespondence")
+    with pytest.raises(UsageError, match="labels=9: there are train=1 videos"):
+        run(tmp_path, "labels=9")
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_readme_shows_what_the_records_say():
+    from result.tables import BEGIN, END, markdown
+
+    found = json.loads((ROOT / "docs" / "results" / "transfer.json").read_text(encoding="utf-8"))
+    records = found.pop("records")
+    shown = (ROOT / "README.md").read_text(encoding="utf-8").split(BEGIN)[1].split(END)[0]
+    assert shown == "\n" + markdown(found, records)
+
+
 def test_the_curve_has_its_own_records_and_the_main_ones_at_their_number_of_labels(tmp_path):
     from result.tables import label_curve, write_curve
 
@@ -224,13 +269,17 @@ def test_killed_with_its_processes_it_goes_on(tmp_path):
     ]
     command += ["--processes", "2", *(word for change in SMALLEST for word in ("--set", change))]
     result = tmp_path / "result.json"
+
+    def records():
+        return json.loads(result.read_text())["records"] if result.exists() else []
+
     with subprocess.Popen(command, start_new_session=True, stderr=subprocess.DEVNULL) as running:
-        while not result.exists() and running.poll() is None:
+        while not records() and running.poll() is None:
             time.sleep(0.05)
         os.killpg(running.pid, signal.SIGKILL)
-    before = json.loads(result.read_text())["records"]
+    before = records()
     subprocess.run(command, check=True, capture_output=True)
-    after = json.loads(result.read_text())["records"]
+    after = records()
     keys = [(record["row"], record["seed"]) for record in after]
     assert len(keys) == len(set(keys)) == 10
     assert 0 < len(before) <= 10

@@ -52,7 +52,7 @@ def run_jobs(place: Place, jobs: Sequence[Job], store: Store, *, processes: int,
         processes: side by side, with one share of the cores each; 1 works in this one.
         console: for progress.
     """
-    wanted = [job for job in jobs if (job.name, job.seed) not in store]
+    wanted = [job for job in jobs if not store.holds(job.name, job.seed, job.chosen)]
     for row in {job.row.background: job.row for job in wanted}.values():
         synthesise(place.data(row), place.synth(row), console)
     teachers = {

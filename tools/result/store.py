@@ -1,4 +1,7 @@
-"""The JSON file that a run fills: one record for each (row, seed), whole at any moment."""
+"""The JSON file that a run fills: one record for each (row, seed), whole at any moment.
+
+It stands there before any work, so that nothing which was made for other facts is gone on with.
+"""
 
 from __future__ import annotations
 
@@ -29,9 +32,13 @@ class Store:
         self._records: dict[Key, dict[str, Any]] = {}
         if path.exists():
             self._read()
+        else:
+            self._write()
 
-    def __contains__(self, key: Key) -> bool:
-        return key in self._records
+    def holds(self, row: str, seed: int, chosen: Mapping[str, Any]) -> bool:
+        """Whether there is a record of this row and seed with these choices, which tuning may have moved."""
+        record = self._records.get((row, seed))
+        return record is not None and all(record[name] == value for name, value in chosen.items())
 
     @property
     def records(self) -> list[dict[str, Any]]:
@@ -41,27 +48,22 @@ class Store:
         return [self._records[key] for key in ordered]
 
     def add(self, record: dict[str, Any]) -> None:
-        """Adds a record and writes the file.
+        """Adds a record, in the place of one of the same row and seed, and writes the file."""
+        self._records[record["row"], record["seed"]] = record
+        self._write()
 
-        Raises:
-            ValueError: there is one of this row and seed.
-        """
-        key = record["row"], record["seed"]
-        if key in self._records:
-            raise ValueError(f"{key} is counted already")
-        self._records[key] = record
+    def _write(self) -> None:
         write_text(self._path, json.dumps({**self._facts, "records": self.records}, indent=1) + "\n")
 
     def _read(self) -> None:
         try:
             found = json.loads(self._path.read_text(encoding="utf-8"))
-            records = found.pop("records")
-        except (ValueError, KeyError, AttributeError) as error:
+            records = {(record["row"], record["seed"]): record for record in found.pop("records")}
+        except (ValueError, KeyError, AttributeError, TypeError) as error:
             raise UsageError("E212", f"{self._path} is no result: {error}. Choose another -o.") from None
         changed = [name for name in {**found, **self._facts} if found.get(name) != self._facts.get(name)]
         if changed:
             raise UsageError(
                 "E212", f"{self._path} was made with another {' and '.join(changed)}. Choose another -o."
             )
-        for record in records:
-            self._records[record["row"], record["seed"]] = record
+        self._records = records

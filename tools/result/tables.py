@@ -54,13 +54,14 @@ def accuracy_table(records: Records, rows: Iterable[str], baseline: str) -> list
 
 def markdown(facts: Mapping[str, Any], records: Records) -> str:
     """Returns all tables that there are records for."""
-    setting, test = facts["setting"], facts["setting"]["test"] * 40
-    seeds = len(by_seed(records, "scratch"))
-    labelled_steps = setting["finetune_steps"] or "as many as tuning chose"
+    setting = facts["setting"]
+    steps = setting["finetune_steps"] or "as many as tuning chose"
     lines = [
-        f"Top-1, digits and motions in % of {test} test videos, mean ± half the 95 % interval over {seeds} "
-        f"seeds (Student's t). {setting['labels']} labelled videos per class, {setting['unlabelled']} "
-        f"unlabelled; steps of 32 clips: {setting['transfer_steps']} without labels, {labelled_steps} with.",
+        f"Top-1, digits and motions in % of {setting['test'] * 40} test videos, the same for all seeds; mean "
+        "± half the 95 % interval over seeds of labels, weights and order (Student's t). "
+        f"{setting['labels']} labelled videos per class, {setting['unlabelled']} unlabelled; steps of 32 "
+        f"clips: {setting['transfer_steps']} without labels, {steps} with. Matching: balanced accuracy on "
+        "training clips.",
         "",
         *accuracy_table(records, MAIN_ROWS, "scratch"),
     ]

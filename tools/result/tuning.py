@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from result.setting import Row
 
 TUNED = Path(__file__).with_name("tuned.json")
-RATES, STEPS = (0.03, 0.1), (300, 900, 1800)
+RATES, STEPS = (0.03, 0.1, 0.3), (300, 900, 1800)
 SEEDS = (100,)
 """No seeds of the result."""
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -43,6 +43,7 @@ class Case:
         baseline: how, there.
         at_least: the ratio that it should have on a CPU; None for none.
         build: makes the contest on a device; raises SetupError where the machine cannot do it.
+        counts: what ours and the baseline work through in one run, by name, to be shown by time.
     """
 
     name: str
@@ -51,11 +52,15 @@ class Case:
     baseline: str
     at_least: float | None
     build: Callable[[torch.device], Contest]
+    counts: Mapping[str, tuple[int, int]] = field(default_factory=dict[str, tuple[int, int]])
 
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """Attributes: the case's, medians, ratio = baseline / ours, peak memory, and why it was skipped."""
+    """Attributes: the case's, medians, ratio = baseline / ours, peak memory, and why it was skipped.
+
+    `per_second` has the case's counts by time, of ours and of the baseline.
+    """
 
     name: str
     phase: str
@@ -68,6 +73,7 @@ class Result:
     ours_mib: float | None = None
     baseline_mib: float | None = None
     difference: float | None = None
+    per_second: Mapping[str, tuple[float, float]] = field(default_factory=dict[str, tuple[float, float]])
     skipped: str | None = None
 
 
@@ -119,4 +125,8 @@ def _measure(case: Case, contest: Contest, device: torch.device, pairs: int) -> 
         ours_mib=None if taken[0] is None else taken[0] / MIB,
         baseline_mib=None if taken[1] is None else taken[1] / MIB,
         difference=None if contest.difference is None else contest.difference(),
+        per_second={
+            name: (ours / paired.ours_s, baseline / paired.baseline_s)
+            for name, (ours, baseline) in case.counts.items()
+        },
     )

@@ -28,7 +28,9 @@ CLIPS, STEPS = 8, 2
 
 
 def correspondence_cases(scratch: Path) -> Iterator[Case]:
-    """Yields the comparisons at equal numbers of clips; ours also judges CLIPS times as many pairs.
+    """Yields the comparisons at equal numbers of clips.
+
+    Ours judges each clip with every frame set, the plain step with its own and one other.
 
     Args:
         scratch: folder for the cache of lessons.
@@ -42,6 +44,7 @@ def correspondence_cases(scratch: Path) -> Iterator[Case]:
             baseline="plain fp32 code, a pass for each pair set",
             at_least=at_least,
             build=_contest(scratch / "lessons" if cached else None),
+            counts={"clips": (STEPS * CLIPS, STEPS * CLIPS), "pairs": (STEPS * CLIPS**2, STEPS * 2 * CLIPS)},
         )
 
 

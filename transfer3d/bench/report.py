@@ -65,7 +65,8 @@ def _cpu_name() -> str:
 
 def show(console: Console, machine: dict[str, Any], pairs: int, results: Sequence[Result]) -> None:
     """Prints results as tables, one for each thing and baseline; ours stands in front of the stroke."""
-    for (name, baseline), group in groupby(results, key=lambda result: (result.name, result.baseline)):
+    for (name, baseline), same in groupby(results, key=lambda result: (result.name, result.baseline)):
+        group = list(same)
         console.print(f"{name}, against {baseline}", style="bold")
         table = Table("ours", "phase", box=None)
         for heading in ("ms", "ratio", "wanted", "MiB", "diff"):
@@ -80,6 +81,10 @@ def show(console: Console, machine: dict[str, Any], pairs: int, results: Sequenc
             )
             table.add_row(result.ours, result.phase, *(("skipped",) if result.skipped else cells))
         console.print(table)
+        for result in group:
+            rates = (f"{name} {ours:.3g} / {other:.3g}" for name, (ours, other) in result.per_second.items())
+            if result.per_second:
+                console.print(f"{result.ours}, a second: {', '.join(rates)}")
     for reason in dict.fromkeys(result.skipped for result in results if result.skipped):
         console.print(f"skipped: {reason}")
     facts = ", ".join(f"{value} {key}" if key == "threads" else str(value) for key, value in machine.items())
