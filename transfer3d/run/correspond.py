@@ -13,7 +13,8 @@ from transfer3d.data.subset import share_of
 from transfer3d.engine.run_folder import MODEL
 from transfer3d.errors import UsageError
 from transfer3d.layout import ClipSpec
-from transfer3d.models.checkpoint import load
+from transfer3d.models.checkpoint import load, read_metadata
+from transfer3d.models.hub import locate
 from transfer3d.models.image import create_image_model
 from transfer3d.models.registry import list_models
 from transfer3d.recipes.schema import Recipe
@@ -50,6 +51,8 @@ def correspond(
     """
     recipe.expect_task("correspond")
     teacher = recipe.given("teacher")
+    if is_file(teacher) and recipe.weights != "timm":
+        raise UsageError("E214", f"{teacher} is a checkpoint and has its own weights: leave --weights out.")
     if recipe.student is None and is_file(teacher):
         raise UsageError("E214", f"{teacher} is a video teacher, which goes with any student: name one.")
     name = recipe.student or paired_student(teacher, list_models())
@@ -74,9 +77,9 @@ def _train(session: Session) -> None:
     student = build_student(recipe, num_classes=teacher.num_classes if recipe.correspondence.kd else 0)
     if recipe.start:
         session.say(start_from(student, recipe.start, ()))
+    weights = "its own" if is_file(name) else recipe.weights
     session.say(
-        f"correspond: teacher {name} (weights {recipe.weights}) -> student {recipe.student}, "
-        f"{data_text(recipe)}"
+        f"correspond: teacher {name} (weights: {weights}) -> student {recipe.student}, {data_text(recipe)}"
     )
     teacher.check(student.clip)
     data = data_folder(session)
@@ -87,22 +90,25 @@ def _train(session: Session) -> None:
     facts = {
         "made_by": "correspond",
         "parent": parent_facts(recipe.start or recipe.given("student")),
-        "teacher": {"name": name, "weights": recipe.weights, "digest": digest},
+        "teacher": {"name": name, "weights": weights, "digest": digest},
+        "class_names": taught_classes(recipe),
     }
     cache = open_cache(session, teacher, student.clip, videos.digest)
     objective = Correspondence(teacher, student, recipe.correspondence, seed=recipe.seed, cache=cache)
     view = recipe.correspondence.teacher_view
-    metrics = fit(
-        session,
-        objective,
-        student,
-        videos,
-        facts=facts,
-        identity={"teacher": digest},
-        second="none" if view == "same" else view,
-    )
-    if cache:
-        cache.flush()
+    try:
+        metrics = fit(
+            session,
+            objective,
+            student,
+            videos,
+            facts=facts,
+            identity={"teacher": digest},
+            second="none" if view == "same" else view,
+        )
+    finally:
+        if cache:
+            cache.flush()  # of a run that is ended too: what was asked is not asked again
     if teacher.digest() != digest:
         raise AssertionError("the frozen teacher's weights have changed")
     told = (
@@ -111,6 +117,10 @@ def _train(session: Session) -> None:
     shown = ", ".join(f"{name} {accuracy:.1%}" for name, accuracy in told if not math.isnan(accuracy))
     shown = f"{shown} (chance 50 %)" if shown else f"loss {metrics['loss']:.4g}"
     session.say(f"{shown} -> {session.path / MODEL}")
+    if cache:
+        session.say(
+            f"the teacher looked at {cache.asked} of {cache.given} clips; the others' lessons were kept"
+        )
     for alarm in alarms(metrics):
         session.say(f"look at this: {alarm}")
 
@@ -122,10 +132,32 @@ def open_cache(
     folder = session.recipe.correspondence.cache
     if folder is None:
         return None
-    scope = f"{data_digest} {clip.size} {clip.crop} {session.recipe.precision}"
+    precision = session.accelerator.mixed_precision
+    scope = f"{data_digest} {clip.size} {clip.crop} {precision}"
     cache = LessonCache(teacher, Path(folder), scope=scope, process=session.accelerator.process_index)
     session.say(f"{len(cache)} lessons of this teacher in {folder}")
     return cache
+
+
+def taught_classes(recipe: Recipe) -> list[str] | None:
+    """Returns the names of the classes that kd gives the student; None where they are not known.
+
+    Raises:
+        UsageError: teacher and student name other classes: their label spaces do not meet.
+    """
+    if not recipe.correspondence.kd:
+        return None
+    files = (recipe.given("teacher"), recipe.given("student"))
+    of_teacher, of_student = (
+        read_metadata(locate(file)).class_names if is_file(file) else None for file in files
+    )
+    if of_teacher and of_student and of_teacher != of_student:
+        raise UsageError(
+            "E221",
+            f"kd needs one label space: teacher {files[0]} and student {files[1]} name other classes. "
+            "Take another of the two, or set correspondence.kd=0.",
+        )
+    return of_teacher
 
 
 def build_teacher(recipe: Recipe) -> FrozenTeacher:

@@ -1,12 +1,13 @@
 """A teacher's lessons on disk: what was looked at once is not looked at again.
 
-One file for each flush, `<folder>/<digest>/<process>-<number>.safetensors`: another teacher reads another
-folder, so a changed one never meets old features. Files are only added.
+One file for each flush, `<folder>/<identity>/<process>-<random>.safetensors`: another teacher, be it by its
+mean alone, reads another folder, so a changed one never meets old features. Files are only added.
 """
 
 from __future__ import annotations
 
 import json
+import uuid
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from transfer3d.files import atomic_path
+from transfer3d.files import atomic_path, refuse_unwritable
 from transfer3d.transfer.teacher import FrozenTeacher, Lesson
 
 FLUSH_EVERY = 1024
@@ -33,11 +34,17 @@ class LessonCache:
 
     Attributes:
         asked: clips that the teacher had to look at.
+        given: clips that a lesson was given for.
+
+    Raises:
+        SetupError: nothing can be written in the folder.
     """
 
     def __init__(self, teacher: FrozenTeacher, folder: Path, *, scope: str, process: int = 0) -> None:
-        self.teacher, self.scope, self.process, self.asked = teacher, scope, process, 0
-        self.folder = folder / teacher.digest()[:32]
+        self.teacher, self.scope, self.process = teacher, scope, process
+        self.asked = self.given = 0
+        self.folder = folder / teacher.identity()[:32]
+        refuse_unwritable(self.folder / NAMES)
         self._known: dict[str, tuple[Tensor, Tensor | None]] = {}
         self._new: list[str] = []
         for path in sorted(self.folder.glob("*.safetensors")):
@@ -64,6 +71,7 @@ class LessonCache:
             self.asked += len(missing)
             if len(self._new) >= FLUSH_EVERY:
                 self.flush()
+        self.given += len(scoped)
         rows = [self._known[name] for name in scoped]
         logits_BK = [logits_K for _, logits_K in rows if logits_K is not None]
         device = clips_u8.device
@@ -84,9 +92,7 @@ class LessonCache:
         tensors = {FEATURES: torch.stack([features_D for features_D, _ in rows])}
         if rows[0][1] is not None:
             tensors[LOGITS] = torch.stack([logits_K for _, logits_K in rows if logits_K is not None])
-        self.folder.mkdir(parents=True, exist_ok=True)
-        number = len(list(self.folder.glob(f"{self.process}-*.safetensors")))
-        with atomic_path(self.folder / f"{self.process}-{number:05}.safetensors") as partial:
+        with atomic_path(self.folder / f"{self.process}-{uuid.uuid4().hex[:12]}.safetensors") as partial:
             save_file(tensors, partial, metadata={NAMES: json.dumps(self._new)})
         self._new = []
 

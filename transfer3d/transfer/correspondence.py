@@ -23,7 +23,7 @@ from transfer3d.models.student import VideoStudent
 from transfer3d.nn.pixels import normalise
 from transfer3d.transfer.cache import LessonCache
 from transfer3d.transfer.heads import FeatureHead, PairHead, SimilarityHead
-from transfer3d.transfer.health import directions, recall
+from transfer3d.transfer.health import directions, recall, spread, without_student
 from transfer3d.transfer.losses import distillation, infonce, matching
 from transfer3d.transfer.objective import ClipBatch, LossReport
 from transfer3d.transfer.pairs import Pairs, choose_negatives, different_sources
@@ -42,17 +42,17 @@ class CorrespondenceConfig(BaseModel):
     hard: the negatives that the head is most mistaken about."""
     hidden: tuple[PositiveInt, PositiveInt] = (512, 128)
     """Widths of fc1 and fc2."""
-    match: float = Field(default=1.0, ge=0)
+    match: float = Field(default=1.0, ge=0, allow_inf_nan=False)
     """Weight of the matching task (the paper's)."""
-    infonce: float = Field(default=0.0, ge=0)
+    infonce: float = Field(default=0.0, ge=0, allow_inf_nan=False)
     """Weight of the contrast between all frame sets and clips of a batch."""
-    feature: float = Field(default=0.0, ge=0)
+    feature: float = Field(default=0.0, ge=0, allow_inf_nan=False)
     """Weight of the regression onto the teacher's feature."""
-    kd: float = Field(default=0.0, ge=0)
+    kd: float = Field(default=0.0, ge=0, allow_inf_nan=False)
     """Weight of the teacher's class scores; the student gets its classes."""
-    temperature: float = Field(default=0.1, gt=0)
+    temperature: float = Field(default=0.1, gt=0, allow_inf_nan=False)
     """Of infonce."""
-    kd_temperature: float = Field(default=4.0, gt=0)
+    kd_temperature: float = Field(default=4.0, gt=0, allow_inf_nan=False)
     """Of kd."""
     teacher_view: Literal["same", "independent", "centre"] = "same"
     """What the teacher sees of the clip's frames: the student's own pixels; crop, mirror and colours drawn
@@ -193,8 +193,9 @@ class Correspondence:
             terms["kd"] = (config.kd, distillation(found["logits"], lesson.logits_BK, config.kd_temperature))
         total = torch.stack([weight * loss.float() for weight, loss in terms.values()]).sum()
         signs["feature_directions"] = directions(found["features"])
+        signs["feature_spread"] = spread(found["features"])
         losses = {f"{name}_loss": loss.detach() for name, (_, loss) in terms.items()}
-        return LossReport(total, {"loss": total.detach(), **(losses if len(losses) > 1 else {}), **signs})
+        return LossReport(total, {"loss": total.detach(), **losses, **signs})
 
 
 def different_of(batch: ClipBatch) -> Tensor:
@@ -205,14 +206,13 @@ def different_of(batch: ClipBatch) -> Tensor:
 def _match(logits_BB2: Tensor, different_BB: Tensor, pairs: Pairs) -> tuple[Tensor, dict[str, Tensor]]:
     belief_BB = (logits_BB2[..., 1] - logits_BB2[..., 0]).detach()
     negatives_BB = choose_negatives(different_BB, belief_BB, pairs)
-    task = matching(logits_BB2, negatives_BB)
-    signs = {"matched_accuracy": task.matched}
-    if task.mismatched is not None and task.balanced is not None:
-        signs |= {"mismatched_accuracy": task.mismatched, "balanced_accuracy": task.balanced}
-        others = matching(logits_BB2.detach().roll(1, 1), negatives_BB)  # the head with other videos' clips
-        assert others.balanced is not None
-        signs["shuffled_accuracy"] = others.balanced
-    return task.loss, signs | _recalls(belief_BB, different_BB)
+    loss = matching(logits_BB2, negatives_BB).loss
+    told = matching(logits_BB2.detach(), different_BB)  # of all pairs, so that every choice is measured alike
+    signs = {"matched_accuracy": told.matched}
+    if told.mismatched is not None and told.balanced is not None:
+        signs |= {"mismatched_accuracy": told.mismatched, "balanced_accuracy": told.balanced}
+        signs["shuffled_accuracy"] = without_student(belief_BB, negatives_BB, different_BB)
+    return loss, signs | _recalls(belief_BB, different_BB)
 
 
 def _recalls(belief_BB: Tensor, different_BB: Tensor) -> dict[str, Tensor]:

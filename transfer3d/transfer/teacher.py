@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from dataclasses import dataclass
 from typing import Self
 
@@ -84,6 +86,13 @@ class FrozenTeacher(nn.Module):
 
     def check(self, clip: ClipSpec) -> None:
         """Raises UsageError where the network cannot take the frames of such a clip."""
+        if isinstance(self.network, VideoStudent) and (self.network.clip.units > 1) != (clip.units > 1):
+            seen, units = ("videos of several units", "none") if clip.units == 1 else ("clips", clip.units)
+            raise UsageError(
+                "E220",
+                f"teacher {self.name} looks at {seen}, and the student's clip has {units}. "
+                "Take a student of the teacher's kind, or another teacher.",
+            )
         units = (clip.units,) if self.of_clips and clip.units > 1 else ()
         shape = (1, *units, len(clip.mean), clip.frames if self.of_clips else 1, clip.size, clip.size)
         try:
@@ -95,6 +104,12 @@ class FrozenTeacher(nn.Module):
                 f"{len(clip.mean)} channels ({str(error).splitlines()[0]}). "
                 "Set clip.size, or take another teacher.",
             ) from error
+
+    def identity(self) -> str:
+        """Returns the sha256 of all that its lessons follow from: weights, and what it does with pixels."""
+        made_of = self.network.model_args if isinstance(self.network, VideoStudent) else {}
+        facts = [self.digest(), self.name, self.mean, self.std, made_of]
+        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
     def digest(self) -> str:
         """Returns the sha256 of the weights and buffers: equal before and after any training."""

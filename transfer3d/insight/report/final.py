@@ -85,10 +85,12 @@ def final_numbers(record: RunRecord) -> list[Number]:
         for key, what in TRAINING.items()
         if key in final
     ]
-    directions = {"feature_directions": "directions of the features", "loss": "training loss"}
+    plain = {
+        "feature_directions": "directions of the features",
+        "feature_spread": "spread of the features, as a share of their length",
+        "loss": "training loss",
+    }
     found += [
-        Number(what=what, value=final[key], is_share=False)
-        for key, what in directions.items()
-        if key in final
+        Number(what=what, value=final[key], is_share=False) for key, what in plain.items() if key in final
     ]
     return found
