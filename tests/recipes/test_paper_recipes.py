@@ -92,6 +92,11 @@ def test_the_papers_numbers():
     transfer, kinetics, ucf = runs_of("t3d/table8-t3d-ft-transfer")
     assert (transfer.task, transfer.batch_size, transfer.epochs, transfer.lr) == ("correspond", 32, 150, 0.1)
     assert (transfer.correspondence.pairs, epochs_of(transfer)) == ("one-to-one", [30, 60, 90, 120])
+    alone = load_recipe("t3d/sec4.4-supervision-transfer")
+    for recipe in (alone, transfer):  # "randomly cropped to a size 224x224, and then mean-subtracted"
+        assert (recipe.augment.crop, recipe.augment.scale, recipe.augment.flip) == ("random", (1, 1), False)
+    assert (alone.batch_size, alone.epochs, alone.lr) == (32, 150, 0.1)
+    assert (alone.correspondence.pairs, epochs_of(alone)) == ("one-to-one", [30, 60, 90, 120])
     assert (kinetics.task, kinetics.data_share, ucf.data) == ("finetune", 0.5, "ucf101-split1")
     v4d = load_recipe("v4d/table2a-v4d-resnet18")
     assert (v4d.lr, v4d.epochs, v4d.optimizer.weight_decay) == (0.01, 100, 1e-5)
