@@ -137,12 +137,14 @@ def test_a_bad_validation_file_is_named_as_evaluate_names_it(tmp_path, digits_fo
 
 
 def test_a_teacher_that_cannot_take_the_frames_is_named(tmp_path, digits_folder):
+    of_flow = tmp_path / "flow.safetensors"
+    transfer3d.save(transfer3d.create_model("p3d_tiny", in_chans=2), of_flow)
     result = run(
-        "correspond", "--teacher", "vit_tiny_patch16_224", "--weights", "none", "--student", "p3d_tiny",
+        "correspond", "--teacher", of_flow, "--student", "p3d_tiny",
         "--data", digits_folder / "shards", "-o", tmp_path / "run", *TINY,
     )  # fmt: skip
     assert result.exit_code == 2, result.output
-    assert "cannot take frames of 32x32" in result.output
+    assert "teacher p3d_tiny cannot take frames of 32x32 pixels and 3 channels" in result.output
 
 
 def test_only_a_run_that_is_gone_on_with_gives_its_recipe(tmp_path):

@@ -3,8 +3,10 @@
 import pytest
 import timm
 import torch
+from torchvision.transforms.v2.functional import resize
 
-from transfer3d.models.image import create_image_model
+from transfer3d.layout import ClipSpec
+from transfer3d.models.image import create_image_model, image_facts
 from transfer3d.models.registry import create_model, list_models
 from transfer3d.transfer.correspondence import Correspondence
 from transfer3d.transfer.teacher import FrozenTeacher, paired_student
@@ -37,6 +39,25 @@ def test_features_are_the_average_over_frames_of_timms_own(teacher):
             frame = frame / torch.tensor(cfg.std)[:, None, None]
             each.append(network.forward_head(network.forward_features(frame[None]), pre_logits=True)[0])
         torch.testing.assert_close(found, torch.stack(each).mean(0), rtol=1e-4, atol=1e-5)
+
+
+def test_a_vit_of_one_size_sees_frames_of_that_size():
+    network = create_image_model("test_vit", "none", num_classes=4, seed=3)
+    teacher = FrozenTeacher(network)
+    batch = Batch(2, frames=3)
+    teacher.check(ClipSpec(frames=3, stride=1, size=32, crop=32))
+    lesson = teacher.look(batch.clips_u8)
+    facts = image_facts(network)
+    for clip, features_D, logits_K in zip(batch.clips_u8, lesson.features_BD, lesson.logits_BK, strict=True):
+        frames = clip.movedim(1, 0).float() / 255
+        large = resize(frames, [160, 160], antialias=True)
+        seen = (large - torch.tensor(facts.mean)[:, None, None]) / torch.tensor(facts.std)[:, None, None]
+        maps = network.forward_features(seen)
+        pooled = network.forward_head(maps, pre_logits=True)
+        torch.testing.assert_close(features_D, pooled.mean(0), rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(logits_K, network.forward_head(maps).mean(0), rtol=1e-4, atol=1e-5)
+    exact = torch.randint(0, 256, (1, 3, 1, 160, 160), dtype=torch.uint8)
+    assert teacher(exact).shape == (1, facts.num_features)
 
 
 def test_units_of_a_video_are_averaged_too(teacher):

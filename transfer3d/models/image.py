@@ -33,6 +33,7 @@ class ImageFacts:
         mean: per input channel, on a 0..1 scale.
         std: per input channel, on a 0..1 scale.
         size: H and W that it was trained on.
+        takes_one_size: whether it takes no other, as a ViT whose positions are counted.
         num_features: D, size of its pooled feature.
     """
 
@@ -40,6 +41,7 @@ class ImageFacts:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     size: int
+    takes_one_size: bool
     num_features: int
 
 
@@ -99,6 +101,7 @@ def image_facts(model: nn.Module) -> ImageFacts:
         mean=_per_channel(cfg["mean"], channels),
         std=_per_channel(cfg["std"], channels),
         size=cfg["input_size"][-1],
+        takes_one_size=bool(cfg.get("fixed_input_size")),
         num_features=int(getattr(model, "head_hidden_size", 0) or cast(Any, model).num_features),
     )
 

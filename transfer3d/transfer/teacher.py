@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Self
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from transfer3d.errors import UsageError
@@ -33,7 +34,8 @@ class Lesson:
 class FrozenTeacher(nn.Module):
     """A network that teaches: a 2D one looks at the frames of a clip one by one (T3D, section 3.2).
 
-    Its parameters need no gradient, `train()` leaves it in eval mode, and its own mean and std are used.
+    Its parameters need no gradient, `train()` leaves it in eval mode, and its own mean and std are used. One
+    that takes a single size of frames, as most ViTs, has them scaled to it.
 
     Args:
         network: a timm model with `forward_features` and `forward_head`, or a `VideoStudent`, which looks at
@@ -46,10 +48,12 @@ class FrozenTeacher(nn.Module):
         if isinstance(network, VideoStudent):
             self.name, self.num_features = network.model_name, network.num_features
             self.mean, self.std, self.num_classes = network.clip.mean, network.clip.std, network.num_classes
+            self.size = None
         else:
             facts = image_facts(network)
             self.name, self.num_features = facts.name, facts.num_features
             self.mean, self.std = facts.mean, facts.std
+            self.size = facts.size if facts.takes_one_size else None
             self.num_classes = int(getattr(network, "num_classes", 0))
         self.network = network.requires_grad_(False)
         self.train(False)
@@ -70,7 +74,7 @@ class FrozenTeacher(nn.Module):
             seen = normalise(clips_u8, self.mean, self.std)
         else:
             frames_NCHW = clips_u8.movedim(-4, -3).reshape(-1, channels, *clips_u8.shape[-2:])
-            seen = normalise(frames_NCHW, self.mean, self.std).contiguous(memory_format=torch.channels_last)
+            seen = self._scaled(normalise(frames_NCHW, self.mean, self.std))
         maps = self.network.forward_features(seen)  # type: ignore[operator]
         features_ND = self.network.forward_head(maps, pre_logits=True)  # type: ignore[operator]
         logits_NK = self.network.forward_head(maps) if self.num_classes else None  # type: ignore[operator]
@@ -79,6 +83,11 @@ class FrozenTeacher(nn.Module):
             return each.float().reshape(batch, -1, each.shape[-1]).mean(1)
 
         return Lesson(mean(features_ND), None if logits_NK is None else mean(logits_NK))
+
+    def _scaled(self, frames_NCHW: Tensor) -> Tensor:
+        if self.size is not None and frames_NCHW.shape[-2:] != (self.size, self.size):
+            frames_NCHW = F.interpolate(frames_NCHW, (self.size, self.size), mode="bilinear", antialias=True)
+        return frames_NCHW.contiguous(memory_format=torch.channels_last)
 
     def forward(self, clips_u8: Tensor) -> Tensor:
         """Returns the features of `look`, B D."""
