@@ -10,6 +10,7 @@ from transfer3d.nn.pixels import normalise
 from transfer3d.transfer.cache import LessonCache
 from transfer3d.transfer.correspondence import Correspondence, CorrespondenceConfig
 from transfer3d.transfer.losses import distillation, infonce
+from transfer3d.transfer.pairs import HARDEST
 from transfer3d.transfer.teacher import FrozenTeacher
 
 CPU = torch.device("cpu")
@@ -94,6 +95,29 @@ def test_accuracies_and_recalls_are_of_all_pairs_of_different_videos_however_pai
         better = [sum(belief[i][j] > belief[i][i] for a, j in apart if a == i) for i in range(8)]
         assert float(parts[f"recall_at_{k}"]) == pytest.approx(sum(count < k for count in better) / 8)
     assert float(parts["shuffled_accuracy"]) != pytest.approx(float(parts["balanced_accuracy"]))
+
+
+def test_hard_pairs_count_as_much_as_all_of_them(teacher):
+    logits_BB2 = torch.randn(8, 8, 2, generator=torch.Generator().manual_seed(6))
+    different_BB = ~torch.eye(8, dtype=torch.bool)
+    objective = objective_of(teacher, pairs="hard")
+    report = objective.judge({"features": torch.rand(8, 4), "match": logits_BB2}, None, different_BB)
+
+    def cost(pairs, target):
+        return sum(functional.cross_entropy(logits_BB2[i, j], torch.tensor(target)) for i, j in pairs) / len(
+            pairs
+        )
+
+    belief_BB = logits_BB2[..., 1] - logits_BB2[..., 0]
+    everyone = [(i, j) for i in range(8) for j in range(8) if i != j]
+    hardest = []
+    for clip in range(8):
+        rivals = sorted(
+            (pair for pair in everyone if pair[1] == clip), key=lambda pair: -float(belief_BB[pair])
+        )
+        hardest += rivals[:HARDEST]
+    own = cost([(i, i) for i in range(8)], 1)
+    torch.testing.assert_close(report.total, own / 2 + (cost(everyone, 0) + cost(hardest, 0)) / 4)
 
 
 def test_each_temperature_is_that_of_its_own_term(teacher):

@@ -39,7 +39,7 @@ class CorrespondenceConfig(BaseModel):
 
     pairs: Pairs = "in-batch"
     """in-batch: every frame set with every clip; one-to-one: one negative for each positive (the paper);
-    hard: the negatives that the head is most mistaken about."""
+    hard: all of these, and as much again for those that the head is most mistaken about."""
     hidden: tuple[PositiveInt, PositiveInt] = (512, 128)
     """Widths of fc1 and fc2."""
     match: float = Field(default=1.0, ge=0, allow_inf_nan=False)
@@ -207,7 +207,10 @@ def _match(logits_BB2: Tensor, different_BB: Tensor, pairs: Pairs) -> tuple[Tens
     belief_BB = (logits_BB2[..., 1] - logits_BB2[..., 0]).detach()
     negatives_BB = choose_negatives(different_BB, belief_BB, pairs)
     loss = matching(logits_BB2, negatives_BB).loss
-    told = matching(logits_BB2.detach(), different_BB)  # of all pairs, so that every choice is measured alike
+    told = matching(logits_BB2, different_BB)  # of all pairs, so that every choice is measured alike
+    if pairs == "hard":
+        # The hardest alone look like matched ones at first: a head that sees no others stays at chance.
+        loss = (loss + told.loss) / 2
     signs = {"matched_accuracy": told.matched}
     if told.mismatched is not None and told.balanced is not None:
         signs |= {"mismatched_accuracy": told.mismatched, "balanced_accuracy": told.balanced}
