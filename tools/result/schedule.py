@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass
+from threading import Thread
 from typing import Any
 
 import torch
@@ -75,6 +76,19 @@ def _record(place: Place, job: Job) -> dict[str, Any]:
     return {**found, "row": job.name, "tuned_row": job.row.tuned_as}
 
 
+def _begin_process(threads: int) -> None:
+    torch.set_num_threads(threads)
+    Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """Ends this process when the one that gave it work is gone, killed too: nobody would read its results."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
+
+
 @contextmanager
 def _side_by_side(processes: int, console: Console) -> Iterator[Run]:
     """Yields what runs work in any order, its results as they come."""
@@ -87,7 +101,7 @@ def _side_by_side(processes: int, console: Console) -> Iterator[Run]:
     pool = ProcessPoolExecutor(
         processes,
         multiprocessing.get_context("spawn"),
-        initializer=torch.set_num_threads,
+        initializer=_begin_process,
         initargs=(threads,),
     )
 
