@@ -36,9 +36,7 @@ def test_another_process_is_named_and_its_kill_frees(tmp_path):
     second.close()
 
 
-FORK = HOLD.replace(
-    "print('held'", "import os, time; child = os.fork(); child or time.sleep(60); print(child"
-)
+FORK = HOLD.replace("print('held'", "import os, time; os.fork() and time.sleep(60); print(os.getpid()")
 
 
 def test_a_forked_child_that_outlives_its_parent_holds_nothing(tmp_path):
