@@ -86,7 +86,8 @@ def test_each_sample_once_per_epoch_from_a_bad_server(folder, world, workers, mo
         ranks = [foreign_at(address) for _ in range(world)]
         assert not state.faults
         # Each sample is as often there as all others: 12 batches of 6 are 72 = 3 x 23 + 3 places.
-        state.faults = ["truncate", "500", "ok", "ok", "stall", "500", "ok", "truncate"]
+        # Three: however they fall, a file that meets them all comes at the fourth attempt.
+        state.faults = ["truncate", "ok", "500", "ok", "stall"]
         parts = [
             batches(videos, steps=12, rank=rank, world=world, workers=workers)
             for rank, videos in enumerate(ranks)
