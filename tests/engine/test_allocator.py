@@ -41,4 +41,4 @@ def test_steps_work_in_new_memory_only_where_it_is_not_kept():
     if can == "False":
         pytest.skip("this C library has no thresholds")
     assert int(usual) > FEW
-    assert int(kept) < 0.4 * int(usual)
+    assert int(kept) < 0.1 * int(usual)

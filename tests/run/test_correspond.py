@@ -145,8 +145,8 @@ def test_kd_hands_the_teachers_classes_on_and_refuses_others(data, tmp_path):
 @pytest.mark.parametrize(
     ("teacher", "student", "said"),
     [
-        ("v4d_tiny", "p3d_tiny", "looks at videos of several units, and the student's clip has none"),
-        ("p3d_tiny", "v4d_tiny", "teacher p3d_tiny looks at clips, and the student's clip has 4"),
+        ("v4d_tiny", "p3d_tiny", "teacher v4d_tiny takes clips of 4 units, the student of 1"),
+        ("p3d_tiny", "v4d_tiny", "teacher p3d_tiny takes clips of 1 units, the student of 4"),
     ],
 )  # fmt: skip
 def test_a_video_teacher_that_sees_other_clips_than_the_student_is_named(

@@ -1,6 +1,5 @@
 """`transfer3d cam`."""
 
-from math import prod
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -65,7 +64,7 @@ def cam(
             f"{row['strip']}, {row['film']}",
         )
     stdout().print(table)
-    if any(prod(row["maps"][-3:]) == 1 for row in rows):
+    if any(row["cells"] == 1 for row in rows):
         stdout().print(
             "maps of 1x1x1 tell no places or times apart: leave --method out, or name a finer --layer"
         )

@@ -90,13 +90,13 @@ def order_results(scores: Scores, orders: Sequence[Order], classes: Sequence[str
     results = []
     for order, best_N, right_N in zip(orders, best_ON, right_ON, strict=True):
         lost, gained = int((right_ON[0] & ~right_N).sum()), int((right_N & ~right_ON[0]).sum())
-        drop, *interval = paired_difference(lost, gained, len(right_N))
+        drop, low, high = paired_difference(lost, gained, len(right_N))
         results.append(
             OrderResult(
                 order=order,
                 top1=float(right_N.double().mean()),
                 drop=drop,
-                drop_95=(interval[0], interval[1]),
+                drop_95=(low, high),
                 changed=float((best_N != best_ON[0]).double().mean()),
                 moves=_moves(best_ON[0].tolist(), best_N.tolist(), classes),
             )

@@ -134,6 +134,7 @@ def _explain(
         "method": found.method,
         "layer": found.layer,
         "maps": list(found.evidence.shape),
+        "cells": found.cells,
         "strip": str(strip_path),
         "film": str(film_path),
     }

@@ -96,10 +96,9 @@ class FrozenTeacher(nn.Module):
     def check(self, clip: ClipSpec) -> None:
         """Raises UsageError where the network cannot take the frames of such a clip."""
         if isinstance(self.network, VideoStudent) and (self.network.clip.units > 1) != (clip.units > 1):
-            seen, units = ("videos of several units", "none") if clip.units == 1 else ("clips", clip.units)
             raise UsageError(
                 "E220",
-                f"teacher {self.name} looks at {seen}, and the student's clip has {units}. "
+                f"teacher {self.name} takes clips of {self.network.clip.units} units, the student of {clip.units}. "
                 "Take a student of the teacher's kind, or another teacher.",
             )
         units = (clip.units,) if self.of_clips and clip.units > 1 else ()
