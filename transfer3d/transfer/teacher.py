@@ -98,8 +98,8 @@ class FrozenTeacher(nn.Module):
         if isinstance(self.network, VideoStudent) and (self.network.clip.units > 1) != (clip.units > 1):
             raise UsageError(
                 "E220",
-                f"teacher {self.name} takes clips of {self.network.clip.units} units, the student of {clip.units}. "
-                "Take a student of the teacher's kind, or another teacher.",
+                f"teacher {self.name} takes clips of {self.network.clip.units} units, the student of "
+                f"{clip.units}. Take a student of the teacher's kind, or another teacher.",
             )
         units = (clip.units,) if self.of_clips and clip.units > 1 else ()
         shape = (1, *units, len(clip.mean), clip.frames if self.of_clips else 1, clip.size, clip.size)
