@@ -7,13 +7,8 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from transfer3d.insight.report.numbers import (
-    class_results,
-    interval,
-    most_confused,
-    paired_difference,
-    wilson,
-)
+from transfer3d.insight.intervals import paired_difference, wilson
+from transfer3d.insight.report.numbers import class_results, interval, most_confused
 
 
 @pytest.mark.parametrize(

@@ -18,8 +18,8 @@ from torch import Tensor
 
 from transfer3d.data.views import Order
 from transfer3d.evaluate.scores import Scores
+from transfer3d.insight.intervals import paired_difference
 from transfer3d.insight.pictures.figures import COLOURS, new_figure
-from transfer3d.insight.report.numbers import paired_difference
 from transfer3d.layout import ClipSpec
 
 CLIP_ORDERS: tuple[Order, ...] = ("forward", "frames_reversed", "frames_shuffled", "still")

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from transfer3d.insight.intervals import paired_difference
 from transfer3d.insight.report import page
 from transfer3d.insight.report.curves import overlaid
 from transfer3d.insight.report.final import final_numbers
-from transfer3d.insight.report.numbers import class_results, paired_difference, percent
+from transfer3d.insight.report.numbers import class_results, percent
 from transfer3d.insight.report.page import Section
 from transfer3d.insight.report.record import RunRecord
 from transfer3d.insight.report.sections import WILSON

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from transfer3d.insight.report.numbers import interval, percent, wilson
+from transfer3d.insight.intervals import wilson
+from transfer3d.insight.report.numbers import interval, percent
 from transfer3d.insight.report.record import RunRecord
 
 SHARES = {
