@@ -76,6 +76,8 @@ def test_alarms_name_what_is_wrong_and_nothing_else():
     assert alarms(good) == []
     (dead,) = alarms({**good, "kd_loss": 0.0})
     assert dead.startswith("kd:")
+    (lone,) = alarms({"loss": 0.0, "feature_directions": 12.0})
+    assert "the loss stays exactly 0" in lone
     (collapsed,) = alarms({**good, "feature_directions": 1.01})
     assert "collapsed" in collapsed
     (alike,) = alarms({**good, "feature_spread": 1e-4})

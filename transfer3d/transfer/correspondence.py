@@ -195,7 +195,7 @@ class Correspondence:
         signs["feature_directions"] = directions(found["features"])
         signs["feature_spread"] = spread(found["features"])
         losses = {f"{name}_loss": loss.detach() for name, (_, loss) in terms.items()}
-        return LossReport(total, {"loss": total.detach(), **losses, **signs})
+        return LossReport(total, {"loss": total.detach(), **(losses if len(losses) > 1 else {}), **signs})
 
 
 def different_of(batch: ClipBatch) -> Tensor:

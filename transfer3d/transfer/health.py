@@ -84,6 +84,8 @@ def alarms(metrics: Mapping[str, float]) -> list[str]:
         for name, value in metrics.items()
         if name.endswith("_loss") and value == 0
     ]
+    if metrics.get("loss") == 0:
+        found.append("the loss stays exactly 0, so nothing is learnt.")
     if metrics.get("feature_directions", COLLAPSED) < COLLAPSED:
         found.append(
             f"the student's features have collapsed: they spread over {metrics['feature_directions']:.1f} "
