@@ -21,7 +21,7 @@ def misbehave(job):
     if job == "memory":
         bytearray(1 << 34)
     if job == "refuse":
-        raise DataError("E301", "damaged")
+        raise DataError("damaged")
     if job == "bug":
         raise ZeroDivisionError("by zero")
     return job, os.getpid()

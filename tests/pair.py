@@ -8,7 +8,7 @@ import sys
 from faulty import die_before_disk_step
 
 FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload(["pair", "transfer3d.run.train", "transfer3d.cli.main", "timm.optim"])
+FORKS.set_forkserver_preload(["pair", "transfer3d.run.training.train", "transfer3d.cli.main", "timm.optim"])
 
 
 def signal_in_step(number, signal, ranks=(0, 1)):

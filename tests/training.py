@@ -5,14 +5,14 @@ from dataclasses import dataclass, field
 import torch
 from torch import nn
 
-from transfer3d.data.pipeline import Batch
+from transfer3d.batch import ClipBatch
 from transfer3d.engine.config import TrainerConfig
 from transfer3d.engine.distributed import make_accelerator
 from transfer3d.engine.optim import OptimizerConfig
 from transfer3d.engine.run_folder import RunFolder
 from transfer3d.engine.schedule import ScheduleConfig
 from transfer3d.engine.trainer import Trainer
-from transfer3d.transfer.objective import LossReport
+from transfer3d.objectives.objective import LossReport
 
 
 class Net(nn.Module):
@@ -39,7 +39,7 @@ class Task:
         action = self.at_step.get(int(batch.keys[0]))
         if action:
             action(self)
-        total = nn.functional.cross_entropy(trainable(batch.clips_u8), batch.labels_B)
+        total = nn.functional.cross_entropy(trainable(batch.clips), batch.labels)
         return LossReport(total, {"loss": total.detach()})
 
 
@@ -47,7 +47,7 @@ def batches(first_step):
     for step in range(first_step, 1000):
         generator = torch.Generator().manual_seed(step)
         clips = torch.randint(0, 256, (4, 3, 4, 8, 8), dtype=torch.uint8, generator=generator)
-        yield Batch(clips, torch.arange(4) % 3, [str(step)] * 4, [str(i) for i in range(4)])
+        yield ClipBatch(clips, torch.arange(4) % 3, [str(step)] * 4, [str(i) for i in range(4)])
 
 
 def make(folder, steps=8, at_step=None, validate=None, net=None, **config):

@@ -30,13 +30,13 @@ PUBLIC = {
         "", (
             "transfer3d.models.student.VideoStudent", "transfer3d.layout.ClipSpec",
             "transfer3d.models.checkpoint.read_metadata", "transfer3d.models.checkpoint.CheckpointFacts",
-            "transfer3d.nn.pixels.normalise", "transfer3d.evaluate.stream.Prediction",
-            "transfer3d.inflate.Inflated",
+            "transfer3d.nn.pixels.normalise", "transfer3d.evaluation.stream.Prediction",
+            "transfer3d.inflation.Inflated",
         ),
     ),
     "transfer3d.data": ("transfer3d.data", ("open_videos", "Clips", "clip_of_file", "ShardDataset")),
-    "transfer3d.transfer": (
-        "transfer3d.transfer",
+    "transfer3d.objectives": (
+        "transfer3d.objectives",
         ("Correspondence", "CorrespondenceConfig", "FrozenTeacher", "Objective", "LossReport"),
     ),
     "transfer3d.errors": (
@@ -117,7 +117,7 @@ def object_text(name: str) -> str:
     """Returns the section of a function or a class, with the class's own public methods."""
     module, _, attribute = name.rpartition(".")
     found = getattr(importlib.import_module(module), attribute)
-    if name == "transfer3d.inflate":  # the package is callable
+    if name == "transfer3d.inflation":  # the package is callable
         found = found.inflate
     lines = [f"#### {name}\n", *_signature(attribute, found), docstring_text(inspect.getdoc(found) or "")]
     for method, function in vars(found).items() if inspect.isclass(found) else ():

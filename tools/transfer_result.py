@@ -70,7 +70,7 @@ def main(
     ]
     jobs = _jobs([(row, count) for row, count in rows if only in row.name], setting)
     if not jobs:
-        raise UsageError("E201", f"--only: no row has '{only}' in its name; --full has more rows.")
+        raise UsageError(f"--only: no row has '{only}' in its name; --full has more rows.")
     store = Store(place.folder / "result.json", facts)
     run_jobs(place, jobs, store, processes=processes, console=console)
     table = markdown(facts, store.records)
@@ -89,11 +89,9 @@ def _setting(base: Setting, changes: list[str]) -> Setting:
     try:
         setting = Setting.model_validate({**base.model_dump(), **pairs})
     except ValidationError as error:
-        raise UsageError("E201", f"--set: {error.errors()[0]['loc']}: {error.errors()[0]['msg']}.") from None
+        raise UsageError(f"--set: {error.errors()[0]['loc']}: {error.errors()[0]['msg']}.") from None
     if setting.labels > setting.train:
-        raise UsageError(
-            "E201", f"--set labels={setting.labels}: there are train={setting.train} videos of a class."
-        )
+        raise UsageError(f"--set labels={setting.labels}: there are train={setting.train} videos of a class.")
     return setting
 
 
@@ -131,5 +129,5 @@ if __name__ == "__main__":
     try:
         typer.run(main)
     except Transfer3dError as error:
-        Console(stderr=True).print(f"{error.code}: {error}", highlight=False, soft_wrap=True)
+        Console(stderr=True).print(f"error: {error}", highlight=False, soft_wrap=True)
         sys.exit(error.exit_code)

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from transfer3d.engine.trainer import Trainer as Trainer
-    from transfer3d.evaluate.stream import stream as stream
-    from transfer3d.inflate.inflation import inflate as inflate
+    from transfer3d.evaluation.stream import stream as stream
+    from transfer3d.inflation.inflation import inflate as inflate
     from transfer3d.models.checkpoint import load as load
     from transfer3d.models.checkpoint import save as save
     from transfer3d.models.fuse import fuse as fuse
@@ -24,7 +24,7 @@ _HOMES = {
     "list_models": "transfer3d.models.registry",
     "load": "transfer3d.models.checkpoint",
     "save": "transfer3d.models.checkpoint",
-    "stream": "transfer3d.evaluate.stream",
+    "stream": "transfer3d.evaluation.stream",
     "Trainer": "transfer3d.engine.trainer",
 }
 
@@ -32,7 +32,7 @@ _HOMES = {
 def __getattr__(name: str) -> Any:
     """Imports a public function on its first use."""
     if name == "inflate":  # the package itself, which is callable
-        return importlib.import_module("transfer3d.inflate")
+        return importlib.import_module("transfer3d.inflation")
     if name in _HOMES:
         return getattr(importlib.import_module(_HOMES[name]), name)
     raise AttributeError(f"module 'transfer3d' has no attribute '{name}'")

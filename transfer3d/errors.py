@@ -9,32 +9,28 @@ from collections.abc import Iterable
 
 
 class Transfer3dError(Exception):
-    """An error with a one-line answer; `code` names it, `exit_code` is the process's own."""
+    """An error whose message is the whole answer; `exit_code` is what the command line ends with."""
 
     exit_code = 1
 
-    def __init__(self, code: str, message: str) -> None:
-        super().__init__(message)
-        self.code = code
 
-    def __reduce__(self) -> tuple[type, tuple[str, str]]:
-        """Survives the way from a worker process to the parent."""
-        return type(self), (self.code, str(self))
-
-
-class UsageError(Transfer3dError):
-    """The command line or the recipe is wrong (exit 2)."""
+class UsageError(Transfer3dError, ValueError):
+    """A command line, a recipe or an argument is wrong (exit 2)."""
 
     exit_code = 2
 
 
-class DataError(Transfer3dError):
+class NoSuchSplit(UsageError):  # noqa: N818 - an optional split that is missing is no error
+    """The data has no split of this name."""
+
+
+class DataError(Transfer3dError, ValueError):
     """Data is refused (exit 3)."""
 
     exit_code = 3
 
 
-class WeightsError(Transfer3dError):
+class WeightsError(Transfer3dError, ValueError):
     """Weights or a checkpoint are refused (exit 4)."""
 
     exit_code = 4

@@ -30,7 +30,7 @@ def refuse_unwritable(final: Path) -> None:
         reason = f"{place} is a file"
     except OSError as error:
         reason = f"{place} takes no files ({error.strerror})"
-    raise SetupError("E541", f"{final} cannot be written: {reason}. Choose another place.")
+    raise SetupError(f"{final} cannot be written: {reason}. Choose another place.")
 
 
 @contextmanager
@@ -56,7 +56,7 @@ def atomic_path(final: Path) -> Iterator[Path]:
     except (OSError, SafetensorError) as error:  # the latter: what safetensors makes of a full disk
         _forget(partial)
         reason = getattr(error, "strerror", None) or error
-        raise SetupError("E541", f"{final} cannot be written: {reason}. Choose another place.") from error
+        raise SetupError(f"{final} cannot be written: {reason}. Choose another place.") from error
     except BaseException:
         _forget(partial)
         raise
@@ -106,12 +106,10 @@ class Lock:
             holder = self._file.read().strip() or "another process"
             self._file.close()
             raise SetupError(
-                "E540", f"{name} is in use by {holder}. Wait for it, or choose another with -o."
+                f"{name} is in use by {holder}. Wait for it, or choose another with -o."
             ) from None
         except OSError as error:
-            raise SetupError(
-                "E541", f"{name} cannot be written: {error.strerror}. Choose another with -o."
-            ) from None
+            raise SetupError(f"{name} cannot be written: {error.strerror}. Choose another with -o.") from None
         file = weakref.ref(self._file)
         # A forked child, as a decoding worker, would hold the lock until it notices that its parent is gone.
         os.register_at_fork(after_in_child=lambda: (held := file()) and held.close())

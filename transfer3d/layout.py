@@ -28,7 +28,8 @@ class ClipSpec:
         frames: T, frames of one clip (of one action unit, for the video-level families).
         stride: distance of neighbouring frames, in frames of the source video.
         size: H and W of the input, pixels.
-        crop: what a frame is resized to before size x size is cut out: a short side, or exactly (H, W).
+        crop: what a frame is resized to before size x size is cut out: a short side, or exactly (H, W); 0 =
+            `size`.
         units: U, action units of one video; 1 for clip-level families.
         mean: per channel, on a 0..1 scale.
         std: per channel, on a 0..1 scale.
@@ -37,12 +38,14 @@ class ClipSpec:
     frames: int
     stride: int = 1
     size: int
-    crop: int | tuple[int, int]
+    crop: int | tuple[int, int] = 0
     units: int = 1
     mean: tuple[float, ...] = IMAGENET_MEAN
     std: tuple[float, ...] = IMAGENET_STD
 
     def __post_init__(self) -> None:
+        if self.crop == 0:
+            object.__setattr__(self, "crop", self.size)
         for name in ("frames", "stride", "size", "units"):
             if getattr(self, name) < 1:
                 raise ValueError(f"clip {name}={getattr(self, name)}: need at least 1")
@@ -55,6 +58,11 @@ class ClipSpec:
     def window(self) -> int:
         """Source frames that one clip (one unit) spans."""
         return (self.frames - 1) * self.stride + 1
+
+    def shape(self, batch: int) -> tuple[int, ...]:
+        """Returns the shape of `batch` clips: B C T H W, or B U C T H W where there are several units."""
+        units = (self.units,) if self.units > 1 else ()
+        return (batch, *units, len(self.mean), self.frames, self.size, self.size)
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the JSON form, the `transfer3d.clip` of a checkpoint."""

@@ -14,7 +14,7 @@ from transfer3d.bench.baselines import load_baseline
 from transfer3d.cli.main import app
 from transfer3d.layout import ClipSpec
 from transfer3d.models.image import create_image_model
-from transfer3d.transfer.teacher import FrozenTeacher
+from transfer3d.objectives.teacher import FrozenTeacher
 
 
 def test_the_plain_step_judges_the_same_pairs_with_the_same_features():

@@ -9,11 +9,11 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from transfer3d.bench.apart import Apart
 from transfer3d.bench.baselines import load_baseline
 from transfer3d.bench.case import Case, Contest, run_cases
 from transfer3d.bench.memory import peak_bytes
 from transfer3d.bench.paired import paired_ratio
+from transfer3d.bench.subprocess_runner import Apart
 from transfer3d.cli.main import app
 from transfer3d.errors import SetupError
 from transfer3d.models.combinations import combination_scores
@@ -100,7 +100,7 @@ def test_a_contestant_apart_runs_in_a_process_of_its_own_with_as_many_threads():
 
 def test_what_the_machine_cannot_do_is_skipped_with_its_reason():
     def impossible(device):
-        raise SetupError("E560", "no compiler")
+        raise SetupError("no compiler")
 
     def possible(device):
         return Contest(ours=lambda: None, baseline=lambda: None, difference=lambda: 0.25)

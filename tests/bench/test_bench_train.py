@@ -9,18 +9,18 @@ from media import write_numbered
 from rich.console import Console
 from typer.testing import CliRunner
 
+from transfer3d.batch import ClipBatch
 from transfer3d.bench import evaluation, train
 from transfer3d.bench.baselines import load_baseline
 from transfer3d.cli.main import app
-from transfer3d.data.pipeline import Batch
 from transfer3d.engine import window
 from transfer3d.engine.config import TrainerConfig
 from transfer3d.engine.distributed import make_accelerator
 from transfer3d.engine.schedule import ScheduleConfig
-from transfer3d.engine.supervised import Supervised
 from transfer3d.engine.trainer import Trainer
 from transfer3d.layout import ClipSpec
 from transfer3d.models.registry import create_model
+from transfer3d.objectives.classification import Supervised
 
 SMALL = ClipSpec(frames=16, stride=1, size=32, crop=32)
 
@@ -28,7 +28,7 @@ SMALL = ClipSpec(frames=16, stride=1, size=32, crop=32)
 def test_the_loop_by_hand_makes_the_trainers_steps():
     generator = torch.Generator().manual_seed(0)
     clips = torch.randint(0, 256, (4, 3, 8, 32, 32), dtype=torch.uint8, generator=generator)
-    batch = Batch(clips, torch.arange(4) % 3, list("abcd"), list("abcd"))
+    batch = ClipBatch(clips, torch.arange(4) % 3, list("abcd"), list("abcd"))
     first, second = (create_model("p3d_tiny", num_classes=3, seed=3) for _ in range(2))
     trainer = Trainer(
         Supervised(first), lambda _: repeat(batch),
@@ -38,7 +38,7 @@ def test_the_loop_by_hand_makes_the_trainers_steps():
     )  # fmt: skip
     trainer.run()
     hand = load_baseline("finetune_plain").HandWritten(second, second.clip.mean, second.clip.std, low=False)
-    hand.run(clips, batch.labels_B, 3)
+    hand.run(clips, batch.labels, 3)
     for name, value in second.state_dict().items():  # which decays biases too
         torch.testing.assert_close(first.state_dict()[name], value, rtol=1e-4, atol=1e-5)
 

@@ -59,13 +59,13 @@ def another_architecture(path):
 
 
 BAD = {
-    "truncated": (truncated, {"E422"}),
-    "a header that lies": (lying_header, {"E422"}),
-    "a pickle with a payload": (lambda path: torch.save({"a": Payload()}, path), {"E420", "E422"}),
-    "another architecture": (another_architecture, {"E424", "E430", "E432"}),
-    "0 bytes": (lambda path: path.write_bytes(b""), {"E422"}),
-    "a folder": (lambda path: path.mkdir(), {"E423"}),
-    "not there": (lambda path: None, {"E423"}),
+    "truncated": truncated,
+    "a header that lies": lying_header,
+    "a pickle with a payload": lambda path: torch.save({"a": Payload()}, path),
+    "another architecture": another_architecture,
+    "0 bytes": lambda path: path.write_bytes(b""),
+    "a folder": lambda path: path.mkdir(),
+    "not there": lambda path: None,
 }
 
 
@@ -78,24 +78,21 @@ def run(tmp_path, monkeypatch):
 @pytest.mark.parametrize("command", COMMANDS)
 @pytest.mark.parametrize("case", BAD)
 def test_a_bad_file_is_refused_in_a_sentence_and_leaves_no_trace(command, case, run, tmp_path):
-    make, codes = BAD[case]
-    make(tmp_path / FILE)
+    BAD[case](tmp_path / FILE)
     before = sorted(tmp_path.rglob("*"))
     done = run(*COMMANDS[command])
     said = " ".join(done.output.split())
     assert done.exit_code == 4, said
-    assert any(f"error[{code}] {FILE}" in said for code in codes), said
+    assert f"error: {FILE}" in said
     assert "Traceback" not in said
     assert sorted(tmp_path.rglob("*")) == before
 
 
 @pytest.mark.parametrize("case", BAD)
 def test_load_refuses_it_too(case, tmp_path):
-    make, codes = BAD[case]
-    make(tmp_path / FILE)
-    with pytest.raises(WeightsError, match=FILE) as caught:
+    BAD[case](tmp_path / FILE)
+    with pytest.raises(WeightsError, match=FILE):
         transfer3d.load(tmp_path / FILE)
-    assert caught.value.code in codes
 
 
 @pytest.mark.parametrize("command", ["info", "inflate", "export"])
@@ -114,6 +111,6 @@ def test_weights_that_are_not_finite_are_warned_of(command, run, tmp_path):
     assert any("NaN or infinite values" in str(warning.message) for warning in caught)
     if command == "inflate":  # a proof over nothing
         assert done.exit_code == 4
-        assert "error[E442]" in done.output
+        assert "error:" in done.output
     else:
         assert done.exit_code == 0, done.output

@@ -203,7 +203,7 @@ def test_refusals_name_what_and_where_and_leave_nothing(whole, checkpoint, shard
 
 
 def test_a_finished_file_is_named_by_the_main_process_alone(whole, checkpoint, shards, monkeypatch):
-    monkeypatch.setattr("transfer3d.run.features.is_main_process", lambda: False)
+    monkeypatch.setattr("transfer3d.run.inference.features.is_main_process", lambda: False)
     done = run(checkpoint, "--data", shards, "--layers", LAYERS, "-o", whole, *SMALL, "--resume")
     assert (done.exit_code, done.output) == (0, "")
 

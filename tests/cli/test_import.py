@@ -64,10 +64,10 @@ def save_text(path):
 @pytest.mark.parametrize(
     "arguments, make, code, said",
     [
-        (["p3d-pytorch"], save_text, 4, "error[E422] f.pth"),
-        (["p3d-pytorch"], lambda path: None, 4, "error[E423] f.pth: does not exist"),
+        (["p3d-pytorch"], save_text, 4, "error: f.pth"),
+        (["p3d-pytorch"], lambda path: None, 4, "error: f.pth: does not exist"),
         (["p3d-pytorch"], lambda path: path.mkdir(), 4, "is a folder"),
-        (["p3d-pytorch"], lambda p: torch.save({"a": sys.exit}, p), 4, "error[E420] f.pth: asks to run"),
+        (["p3d-pytorch"], lambda p: torch.save({"a": sys.exit}, p), 4, "error: f.pth: asks to run"),
         (["torchvision-video"], lambda p: torch.save(mc3_18().state_dict(), p), 4, "f.pth: it is an mc3_18"),
         (["v4d-release"], lambda p: torch.save(r3d_18().state_dict(), p), 4, "looks like torchvision-video"),
         (

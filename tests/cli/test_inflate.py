@@ -105,12 +105,12 @@ def test_without_a_network_one_sentence_names_both_remedies(run, tmp_path, monke
 
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     monkeypatch.setattr("urllib.request.urlopen", unreachable)
-    monkeypatch.setattr("transfer3d.models.hub.get_hf_file_metadata", unreachable)
-    monkeypatch.setattr("transfer3d.models.hub.try_to_load_from_cache", lambda *args, **kwargs: None)
+    monkeypatch.setattr("transfer3d.weights.hub.get_hf_file_metadata", unreachable)
+    monkeypatch.setattr("transfer3d.weights.hub.try_to_load_from_cache", lambda *args, **kwargs: None)
     done = run(model, "--to", family)
     assert done.exit_code == 5, done.output
     said = " ".join(done.output.split())
-    assert f"error[E550] the weights of '{model}'" in said
+    assert f"error: the weights of '{model}'" in said
     assert "--weights FILE" in said
     assert "--weights none" in said
     assert not list(tmp_path.glob("*.safetensors"))

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from transfer3d.batch import ClipBatch
 from transfer3d.data.augment import (
     AugmentConfig,
     crop_frames,
@@ -13,7 +14,6 @@ from transfer3d.data.augment import (
     training_transform,
     transform_labelled,
 )
-from transfer3d.data.batch import Batch
 from transfer3d.data.crops import SCALES, CornerCrop
 from transfer3d.data.mix import mix_batch
 from transfer3d.data.order import BalancedOrder
@@ -102,20 +102,20 @@ def test_mixup_and_cutmix_of_videos(units):
     values = torch.tensor([0.0, 100.0, 200.0])
     shape = (3, *units, 3, 4, 8, 8)
     clips = values.view(3, *(1,) * (len(shape) - 1)).expand(shape).to(torch.uint8)
-    batch = Batch(clips, torch.tensor([0, 1, 2]), ["a", "b", "c"], ["a", "b", "c"])
+    batch = ClipBatch(clips, torch.tensor([0, 1, 2]), ["a", "b", "c"], ["a", "b", "c"])
     neighbour = values.roll(1)
     for seed in range(12):
         mixed = mix_batch(batch, AugmentConfig(mixup=1.0), 4, seed=seed)
-        assert torch.allclose(mixed.targets_BK.sum(1), torch.ones(3))
-        share = mixed.targets_BK[range(3), [0, 1, 2]]
+        assert torch.allclose(mixed.targets.sum(1), torch.ones(3))
+        share = mixed.targets[range(3), [0, 1, 2]]
         expected = (share * values + (1 - share) * neighbour).round()
-        assert (mixed.clips_u8.flatten(1).float() - expected[:, None]).abs().max() <= 1
+        assert (mixed.clips.flatten(1).float() - expected[:, None]).abs().max() <= 1
         cut = mix_batch(batch, AugmentConfig(cutmix=1.0), 4, seed=seed)
-        own = cut.clips_u8.float() == values.view(3, *(1,) * (len(shape) - 1))
+        own = cut.clips.float() == values.view(3, *(1,) * (len(shape) - 1))
         # One rectangle, the same in every frame, unit and channel; its area is the share of the label.
         assert (own.flatten(1, -3) == own.flatten(1, -3)[:, :1]).all()
         area = own.float().flatten(1).mean(1)
-        assert torch.allclose(cut.targets_BK[range(3), [0, 1, 2]], area, atol=1e-5)
+        assert torch.allclose(cut.targets[range(3), [0, 1, 2]], area, atol=1e-5)
     assert mix_batch(batch, AugmentConfig(), 4, seed=0) is batch
 
 
@@ -163,14 +163,14 @@ def test_mixed_and_balanced_batches_come_from_the_pipeline(digits_folder):
 
     every = batches()
     for batch in every:
-        assert batch.targets_BK.shape == (8, 40)
-        assert torch.allclose(batch.targets_BK.sum(1), torch.ones(8))
+        assert batch.targets.shape == (8, 40)
+        assert torch.allclose(batch.targets.sum(1), torch.ones(8))
     (later,) = batches(start_step=3)
-    assert torch.equal(later.clips_u8, every[3].clips_u8)
-    assert torch.equal(later.targets_BK, every[3].targets_BK)
+    assert torch.equal(later.clips, every[3].clips)
+    assert torch.equal(later.targets, every[3].targets)
     unlabelled = open_videos(digits_folder, labelled=False)
     for options in ({"augment": config}, {"augment": AugmentConfig(), "balanced": True}):
         with pytest.raises(UsageError, match="labels"):
             clip_batches(unlabelled, clip, batch_size=2, steps=1, seed=0, **options)
     (views,) = view_batches(videos, clip, batch_size=80, plan=ViewPlan(count=2, crops=3))
-    assert views.clips_u8.shape == (480, 3, 2, 16, 16)
+    assert views.clips.shape == (480, 3, 2, 16, 16)

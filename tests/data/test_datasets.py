@@ -256,9 +256,8 @@ def test_a_folder_of_lists_as_slowfast_has_it(tmp_path):
 def test_labels_that_are_no_class(tmp_path, label):
     video(tmp_path / "a.mp4")
     note(tmp_path / "list.csv", "path,label", "a.mp4,0", f"b.mp4,{label}")
-    with pytest.raises(DataError, match=rf"list.csv, line 3: b.mp4 has label '{label}'") as caught:
+    with pytest.raises(DataError, match=rf"list.csv, line 3: b.mp4 has label '{label}'"):
         read_listing(Request(tmp_path / "list.csv"))
-    assert caught.value.code == "E310"
 
 
 @pytest.mark.parametrize(
@@ -282,9 +281,8 @@ def test_wrong_lists_of_paths(tmp_path, lines, said):
 def test_a_list_that_is_not_utf_8(tmp_path, name, first):
     (tmp_path / name).write_bytes(f"{first}\ncafé,cafécafécaf,1,2,train\n".encode("latin-1"))
     place = tmp_path / name if name == "list.csv" else tmp_path
-    with pytest.raises(DataError, match=rf"{name}, line 2: it is not UTF-8") as caught:
+    with pytest.raises(DataError, match=rf"{name}, line 2: it is not UTF-8"):
         read_listing(Request(place))
-    assert caught.value.code == "E314"
 
 
 @pytest.mark.parametrize(

@@ -214,23 +214,22 @@ def test_cut_avi_and_matroska(container, codec):
 
 
 @pytest.mark.parametrize(
-    "data, code, reason",
+    "data, reason",
     [
-        (b"", "E301", "empty"),
-        (b"not a video at all\n" * 50, "E301", "Invalid data"),
-        (audio_only(), "E304", "streams: audio"),
-        (b"#EXTM3U\n#EXTINF:1,\n/etc/passwd\n", "E301", "Invalid|not allowed|does not decode"),
-        (b"ffconcat version 1.0\nfile /etc/passwd\n", "E301", "Invalid|does not decode"),
+        (b"", "empty"),
+        (b"not a video at all\n" * 50, "Invalid data"),
+        (audio_only(), "streams: audio"),
+        (b"#EXTM3U\n#EXTINF:1,\n/etc/passwd\n", "Invalid|not allowed|does not decode"),
+        (b"ffconcat version 1.0\nfile /etc/passwd\n", "Invalid|does not decode"),
     ],
     ids=["empty", "text", "audio", "playlist", "concat script"],
 )
-def test_files_that_are_no_video(tmp_path, data, code, reason):
+def test_files_that_are_no_video(tmp_path, data, reason):
     path = tmp_path / "clip.mp4"
     path.write_bytes(data)
     for source in (path, data):
-        with pytest.raises(BadVideo, match=reason) as caught:
+        with pytest.raises(BadVideo, match=reason):
             Video(source)
-        assert caught.value.code == code
 
 
 def test_a_missing_file_is_bad(tmp_path):

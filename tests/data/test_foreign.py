@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 from transfer3d.cli.main import app
 from transfer3d.data import remote
 from transfer3d.data.augment import AugmentConfig
-from transfer3d.data.foreign import expand, index_foreign
+from transfer3d.data.external_shards import expand, index_foreign
 from transfer3d.data.pipeline import clip_batches, view_batches
 from transfer3d.data.remote import HttpStore, Patience
 from transfer3d.data.shards import FolderStore, ShardVideos
@@ -52,9 +52,7 @@ def batches(videos, **options):
 
 
 def same(one, two):
-    return all(
-        a.keys == b.keys and torch.equal(a.clips_u8, b.clips_u8) for a, b in zip(one, two, strict=True)
-    )
+    return all(a.keys == b.keys and torch.equal(a.clips, b.clips) for a, b in zip(one, two, strict=True))
 
 
 @pytest.mark.parametrize("where", [".", NAMES])
@@ -99,8 +97,8 @@ def test_each_sample_once_per_epoch_from_a_bad_server(folder, world, workers, mo
         assert keys[:23] != keys[23:46]
         whole = batches(ranks[0], steps=12)
         assert [key for batch in whole for key in batch.keys] == keys
-        mixed = torch.cat([part[5].clips_u8 for part in parts])
-        assert torch.equal(mixed, whole[5].clips_u8)
+        mixed = torch.cat([part[5].clips for part in parts])
+        assert torch.equal(mixed, whole[5].clips)
         seen = [
             key
             for rank, videos in enumerate(ranks)
@@ -166,31 +164,30 @@ def test_pickles_are_refused_and_never_loaded(tmp_path):
         tar_of(tmp_path / "x.tar", ("a.mp4", b"x"), (name, payload))
         with pytest.raises(DataError, match=rf"x\.tar: member '{name}' is a pickle") as caught:
             open_videos(tmp_path, labelled=False)
-        assert (caught.value.code, caught.value.exit_code) == ("E321", 3)
+        assert caught.value.exit_code == 3
     assert not canary.exists()
 
 
 @pytest.mark.parametrize(
     ("members", "code", "said"),
     [
-        ([("a.mp4", b"x"), ("a.cls", b"-1")], "E310", "a has label '-1'"),
-        ([("a.mp4", b"x"), ("a.cls", b"-100")], "E310", "a has label '-100'"),
-        ([("a.mp4", b"x"), ("a.cls", b"1000000")], "E310", "a has label '1000000'"),
-        ([("a.mp4", b"x"), ("a.cls", b"dog")], "E310", "a has label 'dog'"),
-        ([("a.mp4", b"x"), ("a.json", b'{"label": 1.0}')], "E310", "a has label '1.0'"),
-        ([("a.mp4", b"x"), ("a.json", b'{"label": true}')], "E310", "a has label 'True'"),
-        ([("a.mp4", b"x"), ("b.cls", b"1")], "E331", "b has not exactly one video"),
-        ([("a.mp4", b"x"), ("a.avi", b"x")], "E331", "a has not exactly one video"),
-        ([("a.mp4", b"x"), ("a.mp4", b"y")], "E320", "'a.mp4' is refused"),
-        ([("../a.mp4", b"x")], "E320", "'../a.mp4' is refused"),
-        ([("a.txt", b"x")], "E331", "no videos"),
+        ([("a.mp4", b"x"), ("a.cls", b"-1")], "a has label '-1'"),
+        ([("a.mp4", b"x"), ("a.cls", b"-100")], "a has label '-100'"),
+        ([("a.mp4", b"x"), ("a.cls", b"1000000")], "a has label '1000000'"),
+        ([("a.mp4", b"x"), ("a.cls", b"dog")], "a has label 'dog'"),
+        ([("a.mp4", b"x"), ("a.json", b'{"label": 1.0}')], "a has label '1.0'"),
+        ([("a.mp4", b"x"), ("a.json", b'{"label": true}')], "a has label 'True'"),
+        ([("a.mp4", b"x"), ("b.cls", b"1")], "b has not exactly one video"),
+        ([("a.mp4", b"x"), ("a.avi", b"x")], "a has not exactly one video"),
+        ([("a.mp4", b"x"), ("a.mp4", b"y")], "'a.mp4' is refused"),
+        ([("../a.mp4", b"x")], "'../a.mp4' is refused"),
+        ([("a.txt", b"x")], "no videos"),
     ],
 )
-def test_samples_that_are_not_right(tmp_path, members, code, said):
+def test_samples_that_are_not_right(tmp_path, members, said):
     tar_of(tmp_path / "x.tar", *members)
-    with pytest.raises(DataError, match=said) as caught:
+    with pytest.raises(DataError, match=said):
         open_videos(tmp_path, labelled=True)
-    assert caught.value.code == code
 
 
 def test_labels_and_sources_from_json_and_keys_with_folders(tmp_path):

@@ -22,7 +22,7 @@ def test_another_process_is_named_and_its_kill_frees(tmp_path):
         assert other.stdout.readline() == "held\n"
         with pytest.raises(SetupError, match=f"the thing is in use by pid {other.pid} on ") as caught:
             Lock(path, "the thing")
-        assert (caught.value.code, caught.value.exit_code) == ("E540", 5)
+        assert caught.value.exit_code == 5
         other.send_signal(signal.SIGKILL)
         other.wait()
     assert path.exists()
@@ -58,6 +58,5 @@ def test_a_forked_child_that_outlives_its_parent_holds_nothing(tmp_path):
 
 def test_a_place_that_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(SetupError, match="the thing cannot be written: ") as caught:
+    with pytest.raises(SetupError, match="the thing cannot be written: "):
         Lock(tmp_path / "file" / ".lock", "the thing")
-    assert caught.value.code == "E541"

@@ -12,8 +12,8 @@ import pytest
 import torch
 from media import encode, numbered_frames, numbers, write_numbered
 
+from transfer3d.batch import ClipBatch
 from transfer3d.data.augment import AugmentConfig
-from transfer3d.data.batch import Batch
 from transfer3d.data.order import Order
 from transfer3d.data.pipeline import clip_batches, view_batches
 from transfer3d.data.source import open_videos
@@ -33,11 +33,11 @@ def train(videos, *, clip=CLIP, batch_size=8, steps=12, seed=5, augment=None, **
     )
 
 
-def assert_same(one: Batch, two: Batch):
+def assert_same(one: ClipBatch, two: ClipBatch):
     assert one.keys == two.keys
     assert one.sources == two.sources
-    assert torch.equal(one.labels_B, two.labels_B)
-    assert torch.equal(one.clips_u8, two.clips_u8)
+    assert torch.equal(one.labels, two.labels)
+    assert torch.equal(one.clips, two.clips)
 
 
 @pytest.fixture
@@ -57,14 +57,14 @@ def test_shapes_and_types(videos):
     batches = train(videos)
     assert len(batches) == 12
     batch = next(iter(batches))
-    assert batch.clips_u8.shape == (8, 3, 4, 16, 16)
-    assert batch.clips_u8.dtype == torch.uint8
-    assert batch.clips_u8.is_contiguous()
-    assert batch.labels_B.dtype == torch.int64
-    assert [videos.labels[videos.keys.index(key)] for key in batch.keys] == batch.labels_B.tolist()
+    assert batch.clips.shape == (8, 3, 4, 16, 16)
+    assert batch.clips.dtype == torch.uint8
+    assert batch.clips.is_contiguous()
+    assert batch.labels.dtype == torch.int64
+    assert [videos.labels[videos.keys.index(key)] for key in batch.keys] == batch.labels.tolist()
     units = ClipSpec(frames=2, size=16, crop=16, units=3)
-    assert next(iter(train(videos, clip=units))).clips_u8.shape == (8, 3, 3, 2, 16, 16)
-    assert next(iter(view_batches(videos, units, batch_size=2))).clips_u8.shape == (2, 3, 3, 2, 16, 16)
+    assert next(iter(train(videos, clip=units))).clips.shape == (8, 3, 3, 2, 16, 16)
+    assert next(iter(view_batches(videos, units, batch_size=2))).clips.shape == (2, 3, 3, 2, 16, 16)
 
 
 def test_colours_arrive_in_their_channels(tmp_path):
@@ -73,9 +73,9 @@ def test_colours_arrive_in_their_channels(tmp_path):
         (tmp_path / f"{name}.mp4").write_bytes(encode(frames))
     videos = open_videos(tmp_path, labelled=False)
     (batch,) = view_batches(videos, CLIP, batch_size=3)
-    assert batch.clips_u8.float().mean((2, 3, 4)).argmax(1).tolist() == [0, 1, 2]
+    assert batch.clips.float().mean((2, 3, 4)).argmax(1).tolist() == [0, 1, 2]
     for batch in train(videos, batch_size=3, steps=3, augment=PLAIN):
-        for key, clip_CTHW in zip(batch.keys, batch.clips_u8.float(), strict=True):
+        for key, clip_CTHW in zip(batch.keys, batch.clips.float(), strict=True):
             assert "abc"[int(clip_CTHW.mean((1, 2, 3)).argmax())] == key[0]
 
 
@@ -90,7 +90,7 @@ def test_views_show_the_frames_that_sampling_names(numbered):
         assert [len(set(b.keys)) for b in batches] == [2, 2, 1]
         for batch in batches:
             assert batch.keys == [key for key in sorted(set(batch.keys)) for _ in starts]
-            for place, clip_CTHW in enumerate(batch.clips_u8):
+            for place, clip_CTHW in enumerate(batch.clips):
                 start = starts[place % len(starts)]
                 seen = numbers(clip_CTHW.permute(1, 2, 3, 0).numpy())
                 assert seen == [start, start + 4, start + 8]
@@ -109,7 +109,7 @@ def test_every_video_once_per_epoch_and_epochs_differ(videos):
 def test_one_video_twice_is_seen_differently(videos):
     epochs = {0: {}, 1: {}}
     for position, batch in enumerate(train(videos, batch_size=1, steps=80)):
-        epochs[position // 40][batch.keys[0]] = batch.clips_u8
+        epochs[position // 40][batch.keys[0]] = batch.clips
     same = sum(torch.equal(epochs[0][key], epochs[1][key]) for key in videos.keys)
     assert same == 0
 
@@ -133,7 +133,7 @@ def test_ranks_share_the_same_global_batches(videos, world, workers):
     for step, batch in enumerate(whole):
         shares = [part[step] for part in parts]
         assert [key for share in shares for key in share.keys] == batch.keys
-        assert torch.equal(torch.cat([share.clips_u8 for share in shares]), batch.clips_u8)
+        assert torch.equal(torch.cat([share.clips for share in shares]), batch.clips)
 
 
 @pytest.mark.parametrize("start", [1, 4, 7, 12])
@@ -225,9 +225,8 @@ def test_bad_videos_add_up_over_batches(tmp_path):
     videos = open_videos(tmp_path, labelled=False)
     for name in ("03", "11", "16"):
         rot(tmp_path / f"{name}.mp4")
-    with pytest.raises(DataError, match="3 of 20 videos do not decode") as caught:
+    with pytest.raises(DataError, match="3 of 20 videos do not decode"):
         list(train(videos, batch_size=1, steps=20, max_bad_fraction=0.1))
-    assert caught.value.code == "E322"
 
 
 @pytest.mark.parametrize("workers", [0, 1])
@@ -279,7 +278,7 @@ def test_short_videos_repeat_their_last_frame(tmp_path):
         next(iter(train(videos, clip=clip, batch_size=1, augment=PLAIN))),
         next(iter(view_batches(videos, clip, batch_size=1, plan=COVER))),
     ):
-        assert numbers(batch.clips_u8[0].permute(1, 2, 3, 0).numpy()) == [5, 5, 5, 5]
+        assert numbers(batch.clips[0].permute(1, 2, 3, 0).numpy()) == [5, 5, 5, 5]
 
 
 def test_real_clips_make_batches(clips_folder):
@@ -287,8 +286,8 @@ def test_real_clips_make_batches(clips_folder):
     clip = ClipSpec(frames=8, stride=2, size=56, crop=64)
     batch = next(iter(train(videos, clip=clip, batch_size=len(videos), steps=1)))
     assert sorted(batch.keys) == sorted(videos.keys)
-    assert batch.clips_u8.shape == (len(videos), 3, 8, 56, 56)
-    spread = batch.clips_u8.float().flatten(1).std(1)
+    assert batch.clips.shape == (len(videos), 3, 8, 56, 56)
+    spread = batch.clips.float().flatten(1).std(1)
     assert (spread > 5).all()
     seen = [len(b.views) for b in islice(view_batches(videos, clip, batch_size=1, plan=COVER), 2)]
     assert np.all(np.array(seen) >= 2)

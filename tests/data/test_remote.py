@@ -19,7 +19,7 @@ from transfer3d.data.shards import ShardVideos, read_index
 from transfer3d.data.source import open_videos
 from transfer3d.errors import DataError, SetupError
 from transfer3d.layout import ClipSpec
-from transfer3d.run.session import Session
+from transfer3d.run.training.session import Session
 
 CLIP = ClipSpec(frames=2, size=16, crop=16)
 HASTY = Patience(stall_s=0.3, tries=3, pause_s=0.01)
@@ -41,9 +41,7 @@ def batches(videos, **options):
 
 
 def same(one, two):
-    return all(
-        a.keys == b.keys and torch.equal(a.clips_u8, b.clips_u8) for a, b in zip(one, two, strict=True)
-    )
+    return all(a.keys == b.keys and torch.equal(a.clips, b.clips) for a, b in zip(one, two, strict=True))
 
 
 def test_by_ranges_it_is_the_same_run_as_from_disk(folder):
@@ -78,7 +76,7 @@ def test_what_does_not_pass_ends_with_one_sentence(folder, fault, said, workers)
         state.always = fault
         with pytest.raises(SetupError, match=rf"train-000000.tar: .*{said}.*, 3 times\. Look at") as caught:
             batches(videos, workers=workers)
-        assert (caught.value.code, caught.value.exit_code) == ("E543", 5)
+        assert caught.value.exit_code == 5
     with pytest.raises(SetupError, match="refused"):
         opened(address)
 
@@ -94,9 +92,8 @@ def test_what_will_never_come_is_not_asked_for_again(folder, tmp_path):
     with serving(folder) as (address, state):
         videos = opened(address)
         state.always = "flip"
-        with pytest.raises(DataError, match="sha256 differs") as caught:
+        with pytest.raises(DataError, match="sha256 differs"):
             videos.open(3)
-        assert caught.value.code == "E330"
 
 
 @pytest.mark.parametrize("workers", [0, 2])

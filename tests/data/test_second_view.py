@@ -26,21 +26,21 @@ def test_the_student_sees_the_same_with_and_without_a_second_view(videos):
     alone = batches(videos, "none")
     for second in ("independent", "centre"):
         for one, other in zip(alone, batches(videos, second), strict=True):
-            assert torch.equal(one.clips_u8, other.clips_u8)
-            assert other.seconds_u8 is not None
-            assert other.seconds_u8.shape == other.clips_u8.shape
-    assert all(batch.seconds_u8 is None and batch.second_names is None for batch in alone)
+            assert torch.equal(one.clips, other.clips)
+            assert other.teacher_clips is not None
+            assert other.teacher_clips.shape == other.clips.shape
+    assert all(batch.teacher_clips is None and batch.teacher_view_keys is None for batch in alone)
 
 
 def test_independent_crops_are_of_the_same_frames(videos):
     """Where there is nothing to draw both views are equal: so they show the same frames."""
     whole = ClipSpec(frames=4, stride=2, size=32, crop=32)
     for batch in batches(videos, "independent", clip=whole):
-        assert torch.equal(batch.clips_u8, batch.seconds_u8)
+        assert torch.equal(batch.clips, batch.teacher_clips)
     differing = [
         not torch.equal(clip, second)
         for batch in batches(videos, "independent")
-        for clip, second in zip(batch.clips_u8, batch.seconds_u8, strict=True)
+        for clip, second in zip(batch.clips, batch.teacher_clips, strict=True)
     ]
     assert sum(differing) > 0.9 * len(differing)
 
@@ -52,7 +52,7 @@ def test_one_draw_does_not_follow_from_the_other(videos):
     plain = batches(videos, "none", STILL, whole)
     seen = set()
     for still, batch in zip(plain, batches(videos, "independent", flipping, whole), strict=True):
-        for as_is, clip, second in zip(still.clips_u8, batch.clips_u8, batch.seconds_u8, strict=True):
+        for as_is, clip, second in zip(still.clips, batch.clips, batch.teacher_clips, strict=True):
             seen.add((torch.equal(as_is, clip), torch.equal(as_is, second)))
     assert len(seen) == 4
 
@@ -61,10 +61,10 @@ def test_the_centre_is_that_of_testing_and_its_name_says_which_frames(videos):
     short = ClipSpec(frames=16, stride=1, size=24, crop=32)  # all frames of these videos: one place only
     tested = {}
     for batch in view_batches(videos, short, batch_size=8):
-        tested |= dict(zip(batch.keys, batch.clips_u8, strict=True))
+        tested |= dict(zip(batch.keys, batch.clips, strict=True))
     names = {}
     for batch in batches(videos, "centre", AugmentConfig(), short, steps=10):
-        for key, name, second in zip(batch.keys, batch.second_names, batch.seconds_u8, strict=True):
+        for key, name, second in zip(batch.keys, batch.teacher_view_keys, batch.teacher_clips, strict=True):
             assert torch.equal(names.setdefault(name, second), second)
             if [int(frame) for frame in name.split()[1:]] == list(range(16)):
                 assert torch.equal(second, tested[key])
@@ -75,5 +75,5 @@ def test_equal_from_workers(videos):
     for one, other in zip(
         batches(videos, "independent"), batches(videos, "independent", workers=2), strict=True
     ):
-        assert torch.equal(one.seconds_u8, other.seconds_u8)
+        assert torch.equal(one.teacher_clips, other.teacher_clips)
         assert one.keys == other.keys

@@ -179,7 +179,7 @@ def test_a_process_that_is_gone_is_not_waited_for(dataset, tmp_path):
         SetupError, match="process 1 ended before it wrote all its shards, first mini"
     ) as gone:
         wait_for_parts(out, plan, world=2)
-    assert (gone.value.code, gone.value.exit_code) == ("E520", 5)
+    assert gone.value.exit_code == 5
     alive = lock_rank(out, 1)
 
     def other():
@@ -273,9 +273,8 @@ def test_bad_files_are_named_and_left_out(dataset, tmp_path):
     (root / "a" / "audio.mp4").write_bytes(audio_only())
     video(root / "a" / "short.mp4", 1)
     plan = planned(root)
-    with pytest.raises(DataError, match="3 of 9 videos are bad") as caught:
+    with pytest.raises(DataError, match="3 of 9 videos are bad"):
         write(plan, tmp_path / "out")
-    assert caught.value.code == "E322"
     assert not (tmp_path / "out" / "index.json").exists()
     # More is tolerated: nothing is decoded a second time.
     plan = planned(root, max_bad_fraction=0.5)
@@ -283,7 +282,7 @@ def test_bad_files_are_named_and_left_out(dataset, tmp_path):
     dropped = {d.path: d.reason for d in publish(tmp_path / "out", plan, source="x")}
     assert set(dropped) == {"a/cut.mp4", "a/audio.mp4", "a/short.mp4"}
     assert "no video stream" in dropped["a/audio.mp4"]
-    assert dropped["a/short.mp4"].startswith("E303")
+    assert "frames" in dropped["a/short.mp4"]
     assert len(open_videos(tmp_path / "out", labelled=True)) == 6
 
 

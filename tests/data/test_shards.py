@@ -196,33 +196,31 @@ def test_members_with_unsafe_names_are_refused(tmp_path, name):
 def _refused(folder, member):
     with tarfile.open(folder / "x.tar", "w") as tar:
         tar.addfile(member)
-    with pytest.raises(DataError, match="is refused") as caught:
+    with pytest.raises(DataError, match="is refused"):
         list_members(folder / "x.tar")
-    assert caught.value.code == "E320"
 
 
 @pytest.mark.parametrize(
-    "change, code",
+    "change, reason",
     [
-        (lambda i: i["shards"][0].update(file="../other.tar"), "E320"),
-        (lambda i: i["shards"][0].update(file="pipe:cat x.tar"), "E320"),
-        (lambda i: i["shards"][0]["samples"][0].update(label=2), "E310"),
-        (lambda i: i["shards"][0]["samples"][0].update(label=-100), "E331"),
-        (lambda i: i["shards"][0]["samples"][0].update(label="dog"), "E331"),
-        (lambda i: i["shards"][0]["samples"][0]["members"].pop("mp4"), "E331"),
-        (lambda i: i.pop("classes"), "E331"),
-        (lambda i: i.update(format="something-2"), "E331"),
-        (lambda i: i.update(extra=1), "E331"),
+        (lambda i: i["shards"][0].update(file="../other.tar"), "is no name of a shard"),
+        (lambda i: i["shards"][0].update(file="pipe:cat x.tar"), "is no name of a shard"),
+        (lambda i: i["shards"][0]["samples"][0].update(label=2), "has label 2 of 2 classes"),
+        (lambda i: i["shards"][0]["samples"][0].update(label=-100), "label"),
+        (lambda i: i["shards"][0]["samples"][0].update(label="dog"), "label"),
+        (lambda i: i["shards"][0]["samples"][0]["members"].pop("mp4"), "not exactly one video"),
+        (lambda i: i.pop("classes"), "classes"),
+        (lambda i: i.update(format="something-2"), "something-2"),
+        (lambda i: i.update(extra=1), "extra"),
     ],
 )
-def test_an_index_that_was_tampered_with(tmp_path, change, code):
+def test_an_index_that_was_tampered_with(tmp_path, change, reason):
     path = write(tmp_path) / "index.json"
     index = json.loads(path.read_text())
     change(index)
     path.write_text(json.dumps(index))
-    with pytest.raises(DataError, match=r"index\.json") as caught:
+    with pytest.raises(DataError, match=r"index\.json.*" + reason):
         opened(tmp_path)
-    assert caught.value.code == code
     path.write_text("{")
     with pytest.raises(DataError, match=r"index\.json"):
         opened(tmp_path)

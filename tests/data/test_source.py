@@ -124,9 +124,8 @@ def test_no_folder_no_videos_no_commands(tmp_path):
     with pytest.raises(DataError, match="no videos"):
         open_videos(tmp_path, labelled=False)
     for address in (f"pipe:touch {tmp_path}/canary", "ftp://localhost/x.tar", "file:///tmp"):
-        with pytest.raises(DataError) as caught:
+        with pytest.raises(DataError):
             open_videos(address, labelled=False)
-        assert caught.value.code == "E321"
     assert not (tmp_path / "canary").exists()
 
 

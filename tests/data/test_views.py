@@ -152,9 +152,9 @@ def test_a_batch_of_videos_is_their_views_in_turn(tmp_path, units):
     (batch,) = view_batches(videos, clip, batch_size=2, plan=plan)
     alone = [next(iter(view_batches(videos, clip, batch_size=1, rank=r, world=2, plan=plan))) for r in (0, 1)]
     assert batch.keys == alone[0].keys + alone[1].keys
-    one, two = (b.clips_u8 for b in alone)
-    assert (batch.clips_u8[: len(one)] == one).all()
-    assert (batch.clips_u8[len(one) :] == two).all()
+    one, two = (b.clips for b in alone)
+    assert (batch.clips[: len(one)] == one).all()
+    assert (batch.clips[len(one) :] == two).all()
 
 
 def test_a_video_is_opened_and_read_once_for_all_views(tmp_path, monkeypatch):

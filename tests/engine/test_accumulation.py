@@ -3,21 +3,21 @@
 import pytest
 import torch
 
-from transfer3d.data.pipeline import Batch
+from transfer3d.batch import ClipBatch
 from transfer3d.engine.accumulation import mean_report, parts_of
-from transfer3d.transfer.objective import LossReport
+from transfer3d.objectives.objective import LossReport
 
 
 def test_parts_make_up_the_batch_and_reports_their_mean():
     clips = torch.arange(6, dtype=torch.uint8).view(6, 1, 1, 1, 1)
     targets = torch.eye(6)
-    batch = Batch(clips, torch.arange(6), list("abcdef"), list("ABCDEF"), targets)
+    batch = ClipBatch(clips, torch.arange(6), list("abcdef"), list("ABCDEF"), targets)
     parts = parts_of(batch, 3)
     assert [part.keys for part in parts] == [["a", "b"], ["c", "d"], ["e", "f"]]
     assert [source for part in parts for source in part.sources] == batch.sources
-    assert torch.equal(torch.cat([part.clips_u8 for part in parts]), clips)
-    assert torch.equal(torch.cat([part.labels_B for part in parts]), batch.labels_B)
-    assert torch.equal(torch.cat([part.targets_BK for part in parts]), targets)
+    assert torch.equal(torch.cat([part.clips for part in parts]), clips)
+    assert torch.equal(torch.cat([part.labels for part in parts]), batch.labels)
+    assert torch.equal(torch.cat([part.targets for part in parts]), targets)
     assert parts_of(batch, 1) == [batch]
     with pytest.raises(ValueError, match="6 clips do not divide by 4"):
         parts_of(batch, 4)

@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch import nn
 
-from transfer3d.data.pipeline import Batch
+from transfer3d.batch import ClipBatch
 from transfer3d.engine.batch_norm import renew_statistics, training_mode
 from transfer3d.engine.distributed import make_accelerator
 from transfer3d.models.registry import create_model
-from transfer3d.transfer.objective import LossReport
+from transfer3d.objectives.objective import LossReport
 
 
 def norms(module):
@@ -48,7 +48,7 @@ class Sum:
     trainable: nn.Module
 
     def loss(self, trainable, batch):
-        return LossReport(trainable(batch.clips_u8.float()).sum(), {})
+        return LossReport(trainable(batch.clips.float()).sum(), {})
 
 
 def test_renewed_statistics_are_the_means_over_the_batches():
@@ -57,7 +57,7 @@ def test_renewed_statistics_are_the_means_over_the_batches():
     )
     generator = torch.Generator().manual_seed(0)
     clips = [torch.randint(0, 9, (4, 3, 2, 5, 5), dtype=torch.uint8, generator=generator) for _ in range(3)]
-    batches = [Batch(clip, torch.zeros(4, dtype=torch.long), ["a"] * 4, ["a"] * 4) for clip in clips]
+    batches = [ClipBatch(clip, torch.zeros(4, dtype=torch.long), ["a"] * 4, ["a"] * 4) for clip in clips]
     renew_statistics(Sum(net), batches, make_accelerator("fp32"))
     axes = (0, 2, 3, 4)
     means = torch.stack([clip.float().mean(axes) for clip in clips]).mean(0)

@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch import nn
 
+from transfer3d.batch import ClipBatch
 from transfer3d.data.augment import AugmentConfig
-from transfer3d.data.batch import Batch
 from transfer3d.data.mix import mix_batch
-from transfer3d.engine.supervised import Supervised
 from transfer3d.models.registry import create_model
+from transfer3d.objectives.classification import Supervised
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +32,7 @@ class Fixed(nn.Module):
 def batch(labels, targets=None):
     clips_u8 = torch.zeros(len(labels), 3, 2, 8, 8, dtype=torch.uint8)
     keys = [str(i) for i in range(len(labels))]
-    return Batch(clips_u8, torch.tensor(labels), keys, keys, targets)
+    return ClipBatch(clips_u8, torch.tensor(labels), keys, keys, targets)
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
@@ -68,6 +68,6 @@ def test_what_mixing_gives_is_learned_with_both_classes(student, kind):
     own, other = (
         Supervised(student).loss(Fixed(logits_BK), batch(labels)).total for labels in ([0, 1, 2], [2, 0, 1])
     )
-    share = mixed.targets_BK[0, 0]
+    share = mixed.targets[0, 0]
     assert 0 < share < 1
     assert total.item() == pytest.approx((share * own + (1 - share) * other).item(), rel=1e-5)

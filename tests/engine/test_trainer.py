@@ -7,7 +7,7 @@ import pytest
 import torch
 from training import assert_same, claim, make, weights
 
-from transfer3d.data.batch import Batch
+from transfer3d.batch import ClipBatch
 from transfer3d.errors import Interrupted, NonFiniteError, Preempted
 
 
@@ -73,7 +73,7 @@ def test_every_clip_of_a_batch_that_is_not_finite_is_named():
     trainer, _ = make(None)
     keys = [str(number) for number in range(10, 16)]
     clips = torch.zeros(6, 3, 4, 8, 8, dtype=torch.uint8)
-    trainer.batches = lambda _first: [Batch(clips, torch.zeros(6, dtype=torch.long), keys, keys)]
+    trainer.batches = lambda _first: [ClipBatch(clips, torch.zeros(6, dtype=torch.long), keys, keys)]
     trainer.objective.trainable.head.weight.data.fill_(float("inf"))
     with pytest.raises(NonFiniteError, match="clips 10, 11, 12, 13, 14, 15"):
         trainer.run()

@@ -194,7 +194,7 @@ def test_new_statistics_are_shown_and_the_run_keeps_its_own(tmp_path):
     assert torch.equal(weights(trainer)["trunk.norm.running_mean"], before)
     stem = nn.functional.conv3d  # by hand: the mean over the first three batches of what the stem gives
     means = [
-        stem(batch.clips_u8.float() / 255, shown["trunk.stem.weight"], shown["trunk.stem.bias"]).mean(
+        stem(batch.clips.float() / 255, shown["trunk.stem.weight"], shown["trunk.stem.bias"]).mean(
             (0, 2, 3, 4)
         )
         for _, batch in zip(range(3), batches(0), strict=False)

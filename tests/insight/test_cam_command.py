@@ -14,7 +14,7 @@ from transfer3d.cli.main import app
 from transfer3d.data.clips import clip_of_file
 from transfer3d.data.decode import Video
 from transfer3d.nn.pixels import normalise
-from transfer3d.run.cam import picture_names
+from transfer3d.run.inference.cam import picture_names
 
 
 @pytest.fixture

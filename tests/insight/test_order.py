@@ -19,9 +19,9 @@ from transfer3d.data.decode import Video
 from transfer3d.data.source import open_videos
 from transfer3d.data.views import ViewPlan
 from transfer3d.engine.distributed import make_accelerator
-from transfer3d.evaluate.protocols import Protocol
-from transfer3d.evaluate.scores import Scores
-from transfer3d.evaluate.scoring import score_videos
+from transfer3d.evaluation.protocols import Protocol
+from transfer3d.evaluation.scores import Scores
+from transfer3d.evaluation.scoring import score_videos
 from transfer3d.insight.order import (
     CLIP_ORDERS,
     OrderResult,
@@ -234,7 +234,7 @@ def test_an_inflated_student_does_not_see_order(blind, moving, tmp_path):
     ],
 )
 def test_refusals_come_before_the_work(blind, moving, arguments, code, message, monkeypatch):
-    monkeypatch.setattr("transfer3d.run.evaluate.score_videos", None)
+    monkeypatch.setattr("transfer3d.run.inference.evaluate.score_videos", None)
     done = run(blind, "--data", moving, *arguments)
     assert done.exit_code == code, done.output
     assert message in " ".join(done.output.split())

@@ -16,7 +16,7 @@ from transfer3d.insight.report.page import POLICY, Section
 from transfer3d.insight.report.record import Evaluation
 from transfer3d.insight.report.run_page import run_page
 from transfer3d.insight.report.sections import classes_section, confusion_section
-from transfer3d.run.report_folder import differing_keys, read_run
+from transfer3d.run.pages.run_record import differing_keys, read_run
 
 pytestmark = pytest.mark.proc
 PHONE = 390

@@ -11,7 +11,7 @@ from transfer3d.insight.report.compare import comparison_page
 from transfer3d.insight.report.record import Evaluation
 from transfer3d.insight.report.run_page import run_page
 from transfer3d.insight.report.sections import classes_section, confusion_section
-from transfer3d.run.report_folder import differing_keys, read_run
+from transfer3d.run.pages.run_record import differing_keys, read_run
 
 NASTY = '<script>alert(1)</script>"><img src=//x.y/z onerror=alert(2)>'
 

@@ -2,7 +2,7 @@
 
 import torch
 
-from transfer3d.evaluate.stream import Prediction
+from transfer3d.evaluation.stream import Prediction
 from transfer3d.insight.pictures.figures import COLOURS, new_figure
 from transfer3d.insight.pictures.timeline import OTHERS, draw_timeline
 

@@ -13,17 +13,17 @@ from rich.console import Console
 from transfer3d.data.pipeline import clip_batches
 from transfer3d.data.source import open_videos
 from transfer3d.engine.distributed import make_accelerator
-from transfer3d.engine.supervised import Supervised
 from transfer3d.engine.trainer import Trainer
 from transfer3d.models.image import create_image_model
 from transfer3d.models.registry import entry, families
+from transfer3d.objectives.classification import Supervised
+from transfer3d.objectives.correspondence import Correspondence
+from transfer3d.objectives.teacher import FrozenTeacher
 from transfer3d.recipes.load import list_recipes, load_recipe, recipe_folder, stages_of
 from transfer3d.recipes.schema import ClipConfig, Recipe
-from transfer3d.run.fit import trainer_config
-from transfer3d.run.students import build_student
-from transfer3d.run.validate import check_recipe
-from transfer3d.transfer.correspondence import Correspondence
-from transfer3d.transfer.teacher import FrozenTeacher
+from transfer3d.run.training.fit import trainer_config
+from transfer3d.run.training.students import build_student
+from transfer3d.run.training.validate import check_recipe
 
 PAPERS = ("p3d", "t3d", "v4d", "f4d")
 NAMES = [name for name in list_recipes() if name.startswith(PAPERS)]

@@ -10,8 +10,8 @@ from typer.testing import CliRunner
 import transfer3d
 from transfer3d.cli.main import app
 from transfer3d.models.checkpoint import read_metadata
-from transfer3d.transfer import correspondence
-from transfer3d.transfer.correspondence import Correspondence
+from transfer3d.objectives import correspondence
+from transfer3d.objectives.correspondence import Correspondence
 
 CLIPS = 8
 TEACHER = ["--teacher", "test_resnet", "--weights", "none"]
@@ -61,9 +61,9 @@ def test_the_teacher_is_shown_the_view_that_was_asked_for(data, tmp_path, monkey
     assert run(data, tmp_path / "run", *setting(f"teacher_view={view}")).exit_code == 0
     assert len(batches) == 3
     for batch in batches:
-        assert (batch.seconds_u8 is None) == (view == "same")
-        assert (batch.second_names is None) == (view != "centre")
-        assert view == "same" or not torch.equal(batch.seconds_u8, batch.clips_u8)
+        assert (batch.teacher_clips is None) == (view == "same")
+        assert (batch.teacher_view_keys is None) == (view != "centre")
+        assert view == "same" or not torch.equal(batch.teacher_clips, batch.clips)
 
 
 def test_a_later_run_asks_the_teacher_for_nothing_and_another_crop_for_all(data, tmp_path):

@@ -17,13 +17,13 @@ from transfer3d.data.clips import views_of_video
 from transfer3d.data.decode import Video
 from transfer3d.data.moving_digits import CLASSES, FPS, SynthConfig, draw_video, encode_mp4
 from transfer3d.data.views import ViewPlan
-from transfer3d.evaluate.sliding import SlidingWindow
+from transfer3d.evaluation.sliding import SlidingWindow
 from transfer3d.layout import ClipSpec
 from transfer3d.models.student import VideoStudent
 from transfer3d.nn.pixels import normalise
 from transfer3d.run import timeline
-from transfer3d.run.classifier import Classifier
-from transfer3d.run.timeline import TimelineOptions, predict_timelines
+from transfer3d.run.inference.classifier import Classifier
+from transfer3d.run.inference.timeline import TimelineOptions, predict_timelines
 
 QUIET = Console(quiet=True)
 CLIP = ClipSpec(frames=4, stride=2, size=16, crop=16, mean=(0.0,) * 3, std=(1.0,) * 3)

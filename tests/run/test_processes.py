@@ -15,8 +15,8 @@ from rich.console import Console
 from safetensors.torch import load_file
 
 import transfer3d
-from transfer3d.evaluate.protocols import CENTRE
-from transfer3d.run.evaluate import evaluate_file
+from transfer3d.evaluation.protocols import CENTRE
+from transfer3d.run.inference.evaluate import evaluate_file
 
 pytestmark = pytest.mark.proc
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}

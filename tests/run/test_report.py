@@ -13,8 +13,8 @@ from transfer3d.data.source import open_videos
 from transfer3d.errors import DataError, UsageError
 from transfer3d.files import sha256_file
 from transfer3d.insight.report.look import look_at
-from transfer3d.run.report import quick_report
-from transfer3d.run.report_folder import read_log, read_run
+from transfer3d.run.pages.report import quick_report
+from transfer3d.run.pages.run_record import read_log, read_run
 
 LOG = rows(10, loss=(4, 1), clip_accuracy=(0, 1))
 
@@ -118,7 +118,7 @@ def test_a_comparison_looks_only_where_it_shows_what_it_finds(trained, evaluated
         looked.append(facts.checkpoint)
         return look_at(student, videos, facts, *others, **options)
 
-    monkeypatch.setattr("transfer3d.run.report.look_at", counted)
+    monkeypatch.setattr("transfer3d.run.pages.report.look_at", counted)
     runs = [evaluated, trained / "tuned", trained / "taught"]
     done = run("report", *runs, "--precision", "fp32", "-o", trained / "three.html")
     assert done.exit_code == 0, done.output
@@ -177,7 +177,7 @@ def test_a_student_without_classes_is_not_looked_at_where_features_are_given(
     file, own = trained / "taught.safetensors", trained / "taught" / "model.safetensors"
     extract = ["features", own, "--data", digits_folder, "--split", "val", "--layers", "res5", "--clips", 1]
     assert run(*extract, "-o", file).exit_code == 0
-    monkeypatch.setattr("transfer3d.run.report.look_at", lambda *_, **__: pytest.fail("looked"))
+    monkeypatch.setattr("transfer3d.run.pages.report.look_at", lambda *_, **__: pytest.fail("looked"))
     done = run("report", trained / "taught", "--features", file, "-o", trained / "given.html")
     assert done.exit_code == 0, done.output
     text = Page((trained / "given.html").read_text(encoding="utf-8")).text
@@ -190,7 +190,7 @@ def test_videos_that_come_in_their_own_order_are_looked_at_all_or_not_at_all(
 ):
     videos = open_videos(digits_folder, split="test", labelled=True)
     monkeypatch.setattr(videos, "runs", [20, 20])
-    monkeypatch.setattr("transfer3d.run.report.unseen_videos", lambda *_: (videos, "test"))
+    monkeypatch.setattr("transfer3d.run.pages.report.unseen_videos", lambda *_: (videos, "test"))
     given = ["report", trained / "tuned", "--data", digits_folder, "-o", trained / "runs.html"]
     done = run(*given, "--videos", 39)
     assert done.exit_code == 2

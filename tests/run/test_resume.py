@@ -13,7 +13,7 @@ import transfer3d
 from transfer3d.cli.main import app
 from transfer3d.errors import UsageError
 from transfer3d.recipes.load import load_recipe
-from transfer3d.run.commands import changed_keys, resumed_folder
+from transfer3d.run.training.recipe_options import changed_keys, resumed_folder
 
 TINY = ["--set", "max_steps=4", "--set", "batch_size=8", "--set", "save_every=2", "--workers", "0"]
 

@@ -8,7 +8,7 @@ from rich.console import Console
 
 from transfer3d.errors import SetupError
 from transfer3d.recipes.load import load_recipe
-from transfer3d.run.session import Session
+from transfer3d.run.training.session import Session
 
 
 def session(path):
@@ -18,7 +18,7 @@ def session(path):
 
 def test_each_process_leaves_its_exit_code_and_its_error(tmp_path):
     with pytest.raises(SetupError), session(tmp_path):
-        raise SetupError("E530", "the disk is full")
+        raise SetupError("the disk is full")
     facts = json.loads((tmp_path / "exit.rank0.json").read_text())
     assert facts == {"exit_code": 5, "error": "the disk is full"}
 
@@ -26,4 +26,4 @@ def test_each_process_leaves_its_exit_code_and_its_error(tmp_path):
 def test_a_disk_without_room_for_that_does_not_hide_the_error(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(SetupError, match="the disk is full"), session(tmp_path / "file"):
-        raise SetupError("E530", "the disk is full")
+        raise SetupError("the disk is full")

@@ -76,9 +76,9 @@ def test_what_the_recipe_says_of_the_loss_reaches_it(digits_folder, tmp_path, mo
 
     def objective(student, smoothing, weights_K):
         told.append((student.dropout.p, smoothing, weights_K))
-        raise UsageError("E000", "enough")
+        raise UsageError("enough")
 
-    monkeypatch.setattr("transfer3d.run.finetune.Supervised", objective)
+    monkeypatch.setattr("transfer3d.run.training.finetune.Supervised", objective)
     for number, more in enumerate(([], ["dropout=0.3", "label_smoothing=0.2", "class_weights=balanced"])):
         settings = [word for setting in more for word in ("--set", setting)]
         run("p3d_tiny", "--recipe", "demo/tiny-finetune", "--data", digits_folder / "shards",

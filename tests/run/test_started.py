@@ -11,7 +11,7 @@ from media import write_numbered
 
 from transfer3d.data.source import open_videos
 from transfer3d.data.subset import Subset
-from transfer3d.run.started import note_start
+from transfer3d.run.training.run_manifest import note_start
 
 
 @pytest.fixture

@@ -70,13 +70,17 @@ def test_clips_from_memory_are_those_of_the_pipeline(digits_folder, second):
     found = list(batches(0))
     assert len(found) == 4
     for one, other in zip(found, expected, strict=True):
-        assert torch.equal(one.clips_u8, other.clips_u8)
-        assert torch.equal(one.labels_B, other.labels_B)
-        assert (one.keys, one.sources, one.second_names) == (other.keys, other.sources, other.second_names)
-        assert (one.seconds_u8 is None) == (other.seconds_u8 is None)
-        if one.seconds_u8 is not None and other.seconds_u8 is not None:
-            assert torch.equal(one.seconds_u8, other.seconds_u8)
-    assert torch.equal(next(islice(batches(2), 1)).clips_u8, found[2].clips_u8)
+        assert torch.equal(one.clips, other.clips)
+        assert torch.equal(one.labels, other.labels)
+        assert (one.keys, one.sources, one.teacher_view_keys) == (
+            other.keys,
+            other.sources,
+            other.teacher_view_keys,
+        )
+        assert (one.teacher_clips is None) == (other.teacher_clips is None)
+        if one.teacher_clips is not None and other.teacher_clips is not None:
+            assert torch.equal(one.teacher_clips, other.teacher_clips)
+    assert torch.equal(next(islice(batches(2), 1)).clips, found[2].clips)
 
 
 def test_tuning_takes_the_best_mean_and_of_equals_the_cheaper():

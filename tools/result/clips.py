@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from transfer3d.batch import ClipBatch
 from transfer3d.data.augment import AugmentConfig, decode_side
-from transfer3d.data.batch import Batch
 from transfer3d.data.decode import Frames, Video
 from transfer3d.data.drawing import ClipDrawer, Drawn, Second
 from transfer3d.data.order import order_of
@@ -73,13 +73,13 @@ class MemoryBatches:
         self._order = order_of(videos, seed, balanced=False)
         self._drawer = ClipDrawer(clip, augment, second=second)
 
-    def __call__(self, first_step: int) -> Iterator[Batch]:
+    def __call__(self, first_step: int) -> Iterator[ClipBatch]:
         """Yields the batches from a step on."""
         for step in range(first_step, self._steps):
             first = step * self._batch_size
             yield self._batch([self._order.draw(first + place) for place in range(self._batch_size)])
 
-    def _batch(self, draws: list[tuple[int, int]]) -> Batch:
+    def _batch(self, draws: list[tuple[int, int]]) -> ClipBatch:
         keys, sources = (
             [values[index] for _, index in draws] for values in (self._videos.keys, self._videos.sources)
         )
@@ -100,4 +100,4 @@ def side_of(clip: ClipSpec, augment: AugmentConfig) -> int:
 def centre_clips(videos: VideoSet, clip: ClipSpec) -> tuple[Tensor, Tensor]:
     """Returns the clip at the centre of each video [N, C, T, H, W] uint8, and the labels [N]."""
     batches = list(view_batches(videos, clip, batch_size=64))
-    return torch.cat([batch.clips_u8 for batch in batches]), torch.cat([batch.labels_B for batch in batches])
+    return torch.cat([batch.clips for batch in batches]), torch.cat([batch.labels for batch in batches])

@@ -6,8 +6,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from transfer3d.transfer.objective import ClipBatch, LossReport
-from transfer3d.transfer.teacher import FrozenTeacher
+from transfer3d.batch import ClipBatch
+from transfer3d.objectives.objective import LossReport
+from transfer3d.objectives.teacher import FrozenTeacher
 
 
 class FrameTeacher:
@@ -34,7 +35,7 @@ class FrameTeacher:
 
     def loss(self, trainable: nn.Module, batch: ClipBatch) -> LossReport:
         """Returns the mean cross-entropy and the clip accuracy."""
-        logits_BK = self.logits(trainable, batch.clips_u8).float()
-        total = functional.cross_entropy(logits_BK, batch.labels_B)
-        accuracy = (logits_BK.argmax(1) == batch.labels_B).float().mean()
+        logits_BK = self.logits(trainable, batch.clips).float()
+        total = functional.cross_entropy(logits_BK, batch.labels)
+        accuracy = (logits_BK.argmax(1) == batch.labels).float().mean()
         return LossReport(total, {"loss": total.detach(), "clip_accuracy": accuracy})

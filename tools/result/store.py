@@ -60,10 +60,10 @@ class Store:
             found = json.loads(self._path.read_text(encoding="utf-8"))
             records = {(record["row"], record["seed"]): record for record in found.pop("records")}
         except (ValueError, KeyError, AttributeError, TypeError) as error:
-            raise UsageError("E212", f"{self._path} is no result: {error}. Choose another -o.") from None
+            raise UsageError(f"{self._path} is no result: {error}. Choose another -o.") from None
         changed = [name for name in {**found, **self._facts} if found.get(name) != self._facts.get(name)]
         if changed:
             raise UsageError(
-                "E212", f"{self._path} was made with another {' and '.join(changed)}. Choose another -o."
+                f"{self._path} was made with another {' and '.join(changed)}. Choose another -o."
             )
         self._records = records

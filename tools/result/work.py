@@ -35,24 +35,24 @@ from transfer3d.data.source import open_videos
 from transfer3d.data.subset import share_of
 from transfer3d.data.videoset import VideoSet
 from transfer3d.engine.distributed import make_accelerator
-from transfer3d.engine.supervised import Supervised
 from transfer3d.engine.trainer import Trainer
 from transfer3d.files import write_text
-from transfer3d.inflate.inflation import inflate
+from transfer3d.inflation.inflation import inflate
 from transfer3d.layout import ClipSpec
 from transfer3d.models.checkpoint import load, read_metadata, save
 from transfer3d.models.image import create_image_model
 from transfer3d.models.registry import create_model
 from transfer3d.models.student import VideoStudent
 from transfer3d.nn.pixels import normalise
+from transfer3d.objectives.classification import Supervised
+from transfer3d.objectives.correspondence import Correspondence
+from transfer3d.objectives.diagnostics import alarms
+from transfer3d.objectives.objective import Objective
+from transfer3d.objectives.teacher import FrozenTeacher
 from transfer3d.recipes.schema import Recipe
-from transfer3d.run.fit import trainer_config
-from transfer3d.run.session import resolve_precision
-from transfer3d.run.teacher import train_teacher
-from transfer3d.transfer.correspondence import Correspondence
-from transfer3d.transfer.health import alarms
-from transfer3d.transfer.objective import Objective
-from transfer3d.transfer.teacher import FrozenTeacher
+from transfer3d.run.training.fit import trainer_config
+from transfer3d.run.training.image_teacher import train_teacher
+from transfer3d.run.training.session import resolve_precision
 
 QUIET = Console(quiet=True)
 CACHED_SETS = 8

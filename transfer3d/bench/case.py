@@ -8,9 +8,9 @@ from typing import Any
 
 import torch
 
-from transfer3d.bench.apart import Apart
 from transfer3d.bench.memory import peak_bytes
 from transfer3d.bench.paired import PAIRS, Run, paired_ratio
+from transfer3d.bench.subprocess_runner import Apart
 from transfer3d.errors import SetupError, UsageError
 
 MIB = 2**20
@@ -85,7 +85,7 @@ def matching(cases: Iterable[Case], only: str) -> list[Case]:
 def no_case(only: str, cases: Iterable[Case]) -> UsageError:
     """Returns the answer to a name that no case has."""
     names = "; ".join(dict.fromkeys(case.name for case in cases))
-    return UsageError("E220", f"no case contains '{only}': they are {names}.")
+    return UsageError(f"no case contains '{only}': they are {names}.")
 
 
 def run_cases(cases: Iterable[Case], device: torch.device, *, pairs: int = PAIRS) -> Iterator[Result]:

@@ -9,18 +9,18 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
+from transfer3d.batch import ClipBatch
 from transfer3d.bench.baselines import load_baseline
 from transfer3d.bench.case import Case, Contest
-from transfer3d.data.pipeline import Batch
 from transfer3d.engine.config import TrainerConfig
 from transfer3d.engine.distributed import bf16_is_fast, make_accelerator
 from transfer3d.engine.trainer import Trainer
 from transfer3d.layout import ClipSpec
 from transfer3d.models.image import create_image_model
 from transfer3d.models.registry import create_model
-from transfer3d.transfer.cache import LessonCache
-from transfer3d.transfer.correspondence import Correspondence
-from transfer3d.transfer.teacher import FrozenTeacher
+from transfer3d.objectives.correspondence import Correspondence
+from transfer3d.objectives.feature_cache import LessonCache
+from transfer3d.objectives.teacher import FrozenTeacher
 
 TEACHER, STUDENT = "densenet121", "p3d63"
 CLIP = ClipSpec(frames=16, stride=2, size=112, crop=128)
@@ -59,7 +59,7 @@ def _contest(folder: Path | None) -> Callable[[torch.device], Contest]:
         clips_u8 = torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator).to(device)
         names = [str(number) for number in range(CLIPS)]
         labels = torch.full((CLIPS,), -1, device=device)
-        ready = Batch(clips_u8, labels, names, names, None, clips_u8, names)
+        ready = ClipBatch(clips_u8, labels, names, names, None, clips_u8, names)
         trainer = Trainer(
             objective,
             lambda _: repeat(ready),

@@ -77,7 +77,7 @@ def _decoders(paths: list[Path], load: Callable[[], Decode], _: torch.device) ->
     try:
         theirs(wanted[0])
     except (OSError, RuntimeError) as error:
-        raise SetupError("E562", f"does not load: {str(error).splitlines()[0]}") from None
+        raise SetupError(f"does not load: {str(error).splitlines()[0]}") from None
 
     def difference() -> float:
         ours = np.stack([_ours(clip).mean((1, 2)) for clip in wanted])
@@ -143,7 +143,7 @@ def _import(name: str) -> Any:
     try:
         return importlib.import_module(name)
     except (ImportError, OSError, RuntimeError):
-        raise SetupError("E562", f"{name.split('.')[0]} is not installed, or does not load.") from None
+        raise SetupError(f"{name.split('.')[0]} is not installed, or does not load.") from None
 
 
 def _scaling(paths: list[Path], _: torch.device) -> Contest:

@@ -22,8 +22,8 @@ from transfer3d.data.decode import Video
 from transfer3d.data.sampling import even_clips
 from transfer3d.data.source import open_files
 from transfer3d.engine.distributed import make_accelerator
-from transfer3d.evaluate.protocols import named_protocol
-from transfer3d.evaluate.scoring import score_videos
+from transfer3d.evaluation.protocols import named_protocol
+from transfer3d.evaluation.scoring import score_videos
 from transfer3d.models.registry import create_model
 
 CLIPS, CROPS = 10, 3

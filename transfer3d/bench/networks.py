@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from transfer3d.bench.apart import apart_on_cpu
 from transfer3d.bench.baselines import load_baseline
 from transfer3d.bench.case import Case, Contest
 from transfer3d.bench.paired import Run
+from transfer3d.bench.subprocess_runner import apart_on_cpu
 from transfer3d.engine.allocator import keep_freed_memory
 from transfer3d.engine.memory_format import channels_last
 from transfer3d.errors import SetupError
@@ -77,7 +77,7 @@ def _inference(how: str) -> Callable[[torch.device], Contest]:
         net: Callable[[Tensor], Tensor] = student
         if how == "compiled":
             if device.type == "cpu" and shutil.which("g++") is None and shutil.which("clang++") is None:
-                raise SetupError("E560", "torch.compile needs a C++ compiler, and there is none here.")
+                raise SetupError("torch.compile needs a C++ compiler, and there is none here.")
             student = fuse(student).bfloat16()
             net = torch.compile(student, options={"freezing": True})
         channels_last(student)

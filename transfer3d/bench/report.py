@@ -11,9 +11,9 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from transfer3d.bench.card import card_cases
 from transfer3d.bench.case import Result, matching, no_case, run_cases
 from transfer3d.bench.conv4d import conv4d_cases
+from transfer3d.bench.gpu import card_cases
 from transfer3d.bench.networks import network_cases
 from transfer3d.errors import SetupError, UsageError
 
@@ -37,9 +37,9 @@ def bench_models(
         SetupError: there is no GPU.
     """
     if device not in ("auto", "cpu", "cuda"):
-        raise UsageError("E220", f"device '{device}': cpu, cuda or auto.")
+        raise UsageError(f"device '{device}': cpu, cuda or auto.")
     if device == "cuda" and not torch.cuda.is_available():
-        raise SetupError("E561", "there is no GPU here that torch can use: leave out --device.")
+        raise SetupError("there is no GPU here that torch can use: leave out --device.")
     where = torch.device("cuda" if device != "cpu" and torch.cuda.is_available() else "cpu")
     if threads is not None:
         torch.set_num_threads(threads)

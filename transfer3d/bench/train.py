@@ -11,14 +11,15 @@ import torch
 from rich.console import Console
 from torch import nn
 
-from transfer3d.bench.apart import apart_on_cpu
+from transfer3d.batch import ClipBatch
 from transfer3d.bench.baselines import load_baseline
 from transfer3d.bench.case import Case, Contest, Result, matching, no_case, run_cases
 from transfer3d.bench.evaluation import evaluation_cases
 from transfer3d.bench.paired import Run
+from transfer3d.bench.subprocess_runner import apart_on_cpu
 from transfer3d.bench.videos import bench_videos
 from transfer3d.data.augment import AugmentConfig
-from transfer3d.data.pipeline import Batch, clip_batches
+from transfer3d.data.pipeline import clip_batches
 from transfer3d.data.prepare import Order, prepare
 from transfer3d.data.shard_writer import Sample, write_index, write_shards
 from transfer3d.data.source import open_videos
@@ -26,10 +27,10 @@ from transfer3d.data.videoset import VideoSet
 from transfer3d.engine.config import TrainerConfig
 from transfer3d.engine.distributed import bf16_is_fast, leave_cores_to, make_accelerator
 from transfer3d.engine.memory_format import channels_last
-from transfer3d.engine.supervised import Supervised
 from transfer3d.engine.trainer import Trainer
 from transfer3d.layout import ClipSpec
 from transfer3d.models.registry import create_model
+from transfer3d.objectives.classification import Supervised
 
 NETWORK, CLASSES = "p3d63", 101
 CLIP = ClipSpec(frames=16, stride=2, size=160, crop=160)
@@ -100,15 +101,15 @@ def _bare(device: torch.device) -> Contest:
     return Contest(ours=_ours(device), baseline=_by_hand(_ready(device), STEPS, net, low=bf16_is_fast()))
 
 
-def _plain_by_hand(batch: Batch, steps: int) -> Run:
+def _plain_by_hand(batch: ClipBatch, steps: int) -> Run:
     return _by_hand(batch, steps, load_baseline("p3d_plain").PlainP3D63(CLASSES), low=False)
 
 
-def _by_hand(batch: Batch, steps: int, net: nn.Module, *, low: bool) -> Run:
+def _by_hand(batch: ClipBatch, steps: int, net: nn.Module, *, low: bool) -> Run:
     """Returns some steps of a loop by hand on one batch."""
-    net = net.to(batch.clips_u8.device)
+    net = net.to(batch.clips.device)
     hand = load_baseline("finetune_plain").HandWritten(net, CLIP.mean, CLIP.std, low)
-    return lambda: hand.run(batch.clips_u8, batch.labels_B, steps)
+    return lambda: hand.run(batch.clips, batch.labels, steps)
 
 
 def _ours(device: torch.device) -> Run:
@@ -123,16 +124,16 @@ def _ours(device: torch.device) -> Run:
     return run
 
 
-def _ready(device: torch.device) -> Batch:
+def _ready(device: torch.device) -> ClipBatch:
     """Returns the one batch that lies ready."""
     shape = (CLIPS, 3, CLIP.frames, CLIP.size, CLIP.size)
     clips_u8 = torch.randint(0, 256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     names = [str(number) for number in range(CLIPS)]
-    return Batch(clips_u8.to(device), torch.arange(CLIPS).to(device), names, names)
+    return ClipBatch(clips_u8.to(device), torch.arange(CLIPS).to(device), names, names)
 
 
 def _trainer(
-    objective: Supervised, batches: Callable[[int], Iterable[Batch]], steps: int, **options: Any
+    objective: Supervised, batches: Callable[[int], Iterable[ClipBatch]], steps: int, **options: Any
 ) -> Trainer:
     """A trainer with the default settings of `finetune`, that keeps nothing."""
     return Trainer(
@@ -160,7 +161,7 @@ def _waiting(folder: Path | None, scratch: Path) -> Result:
     objective = Supervised(create_model("p3d_resnet50", num_classes=len(videos.classes), clip=SHARDS_CLIP))
     steps = WINDOW * (WINDOWS + 1)
 
-    def batches(_: int) -> Iterable[Batch]:
+    def batches(_: int) -> Iterable[ClipBatch]:
         options: dict[str, Any] = {"batch_size": SHARDS_CLIPS, "steps": steps, "seed": 0}
         return clip_batches(videos, SHARDS_CLIP, augment=AugmentConfig(), workers=WORKERS, **options)
 

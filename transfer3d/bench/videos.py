@@ -43,7 +43,7 @@ def bench_videos(folder: Path | None, scratch: Path) -> list[Path]:
         return [_generate(scratch / f"{number}.mp4", number) for number in range(GENERATED)]
     files = videos_under(folder)
     if not files:
-        raise DataError("E313", f"{folder}: no videos.")
+        raise DataError(f"{folder}: no videos.")
     return [path for path in files if _short_side(path) in SIDES] or files
 
 

@@ -42,7 +42,7 @@ def cam(
     """
     from rich.table import Table
 
-    from transfer3d.run.cam import CamOptions, explain_videos
+    from transfer3d.run.inference.cam import CamOptions, explain_videos
 
     chosen = CamOptions(target=target, method=method, layer=layer, format=format)
     rows = explain_videos(file, videos, chosen, out=out, console=progress_console())

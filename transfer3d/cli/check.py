@@ -43,8 +43,8 @@ def check(
 
     from transfer3d.data.isolated import Limits
     from transfer3d.errors import DataError
-    from transfer3d.run.check import browse as write_strips
-    from transfer3d.run.check import check_source
+    from transfer3d.run.datasets.check import browse as write_strips
+    from transfer3d.run.datasets.check import check_source
 
     if browse:
         folder = Path("browse")
@@ -61,17 +61,17 @@ def check(
         return
     limits = Limits(seconds, memory_gib)
     checked = check_source(source, workers=workers, limits=limits, report=out, console=progress_console())
-    bad = [video for video in checked if video.code]
+    bad = [video for video in checked if video.reason]
     if json:
         print_json([asdict(video) for video in checked])
     elif bad:
-        table = Table("bad video", "code", "reason", box=None, header_style="bold")
+        table = Table("bad video", "reason", box=None, header_style="bold")
         for video in bad:
-            table.add_row(video.path, video.code, video.reason)
+            table.add_row(video.path, video.reason)
         stdout().print(table)
     if bad:
         first = f"first {bad[0].path}: {bad[0].reason}"
-        raise DataError("E323", f"{len(bad)} of {len(checked)} videos are bad, {first}. All are in {out}.")
+        raise DataError(f"{len(bad)} of {len(checked)} videos are bad, {first}. All are in {out}.")
     if not json:
         frames = sum(video.frames or 0 for video in checked)
         stdout().print(f"{source}: {len(checked)} videos, {frames} frames, all good")

@@ -39,8 +39,8 @@ def correspond(
 
     Example: `transfer3d correspond --teacher densenet121 --data my_videos/`
     """
-    from transfer3d.run.commands import resolve, resumed_folder
-    from transfer3d.run.train import train
+    from transfer3d.run.training.recipe_options import resolve, resumed_folder
+    from transfer3d.run.training.train import train
 
     chosen = [] if pairs is None else [f"correspondence.pairs={pairs}"]
     resolved = resolve(

@@ -31,7 +31,7 @@ def deepdraw(
     Example: `transfer3d deepdraw model.safetensors --class "tai chi" -o tai_chi.gif`
     """
     from transfer3d.insight.deepdraw import DrawConfig
-    from transfer3d.run.deepdraw import draw_class
+    from transfer3d.run.inference.deepdraw import draw_class
 
     config = DrawConfig(steps=steps, smooth_time=smooth_time, smooth_space=smooth_space, seed=seed)
     facts = draw_class(file, target, config, out=out, console=progress_console())

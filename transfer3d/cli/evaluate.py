@@ -57,17 +57,17 @@ def evaluate(
     Example: `transfer3d evaluate runs/finetune-p3d_tiny-1/model.safetensors --data digits/ --clips 3`
     """
     from transfer3d.errors import UsageError
-    from transfer3d.evaluate.protocols import named_protocol
-    from transfer3d.run.evaluate import evaluate_file, fuse_reports
+    from transfer3d.evaluation.protocols import named_protocol
+    from transfer3d.run.inference.evaluate import evaluate_file, fuse_reports
 
     if fuse:
         weights = None if fuse_weights is None else _numbers(fuse_weights)
         _show(fuse_reports(files, weights=weights, labels=labels, out=out), json)
         return
     if len(files) > 1 or fuse_weights is not None:
-        raise UsageError("E226", "one checkpoint at a time. To fuse reports, say --fuse.")
+        raise UsageError("one checkpoint at a time. To fuse reports, say --fuse.")
     if data is None:
-        raise UsageError("E226", "evaluate needs videos. Name them with --data.")
+        raise UsageError("evaluate needs videos. Name them with --data.")
     chosen = named_protocol(protocol, clips=clips, crops=crops, reverse=reverse, seed=seed)
     report = evaluate_file(
         files[0],
@@ -90,7 +90,7 @@ def _numbers(text: str) -> list[float]:
     try:
         return [float(number) for number in text.split(",")]
     except ValueError:
-        raise UsageError("E226", f"--fuse-weights {text}: not of the form 1,1.5.") from None
+        raise UsageError(f"--fuse-weights {text}: not of the form 1,1.5.") from None
 
 
 def _show(report: dict[str, Any], as_json: bool) -> None:

@@ -35,7 +35,7 @@ def export(
 
     Example: `transfer3d export p3d_resnet50.safetensors --format onnx -o p3d.onnx`
     """
-    from transfer3d.run.export import export_checkpoint
+    from transfer3d.run.checkpoints.export import export_checkpoint
 
     done = export_checkpoint(file, format, out, force=force)
     if json:

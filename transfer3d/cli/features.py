@@ -61,7 +61,7 @@ def features(
 
     Example: `transfer3d features model.safetensors --data digits/ --layers pool5,res4 -o train.safetensors`
     """
-    from transfer3d.run.features import extract_file
+    from transfer3d.run.inference.features import extract_file
 
     report = extract_file(
         file,

@@ -26,8 +26,8 @@ def finetune(
 
     Example: `transfer3d finetune p3d_resnet50.safetensors --data my_videos/ --set epochs=30`
     """
-    from transfer3d.run.commands import resolve, resumed_folder
-    from transfer3d.run.train import train
+    from transfer3d.run.training.recipe_options import resolve, resumed_folder
+    from transfer3d.run.training.train import train
 
     resolved = resolve(
         "finetune",

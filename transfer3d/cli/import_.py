@@ -39,7 +39,7 @@ def import_(
 
     Example: `transfer3d import p3d-pytorch p3d63.pth -o p3d63.safetensors --set blocks=ABC`
     """
-    from transfer3d.run.import_ import import_to_file
+    from transfer3d.run.checkpoints.import_ import import_to_file
 
     done = import_to_file(kind, file, out, settings=settings or (), force=force)
     if json:

@@ -36,7 +36,7 @@ def inflate(
     Example: `transfer3d inflate resnet50 --to p3d -o p3d.safetensors`
     """
     from transfer3d.engine.distributed import is_main_process
-    from transfer3d.run.inflate import inflate_to_file
+    from transfer3d.run.checkpoints.inflate import inflate_to_file
 
     if not is_main_process():
         return

@@ -22,7 +22,7 @@ def info(
     Example: `transfer3d info p3d_resnet50.safetensors`
     """
     from transfer3d.errors import WeightsError
-    from transfer3d.run.info import inspect_checkpoint
+    from transfer3d.run.checkpoints.info import inspect_checkpoint
 
     report = inspect_checkpoint(file)
     facts = report.to_dict()
@@ -32,7 +32,6 @@ def info(
         stdout().print("\n".join(_lines(facts)))
     if not report.intact:
         raise WeightsError(
-            "E435",
             f"{file}: its tensors are not those that were written: their digest differs. Copy it again.",
         )
 

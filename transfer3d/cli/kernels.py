@@ -28,7 +28,7 @@ def kernels(
 
     Example: `transfer3d kernels runs/tuned/model.safetensors -o kernels.png`
     """
-    from transfer3d.run.kernels import measure_kernels
+    from transfer3d.run.pages.kernels import measure_kernels
 
     report = measure_kernels(file, out=out)
     if json:
@@ -42,7 +42,7 @@ def kernels(
 def _show(report: dict[str, Any], every_layer: bool) -> None:
     from rich.table import Table
 
-    from transfer3d.run.kernels import NO_KERNELS
+    from transfer3d.run.pages.kernels import NO_KERNELS
 
     if not report["layers"]:
         stdout().print(f"{report['model']}: {NO_KERNELS}")

@@ -60,7 +60,7 @@ class Commands(TyperGroup):
         try:
             return super().invoke(ctx)
         except Transfer3dError as error:
-            _say(f"error[{error.code}] {error}", debug=ctx.params.get("debug", False))
+            _say(f"error: {error}", debug=ctx.params.get("debug", False))
             raise typer.Exit(error.exit_code) from None
         except BrokenPipeError:
             # Whoever read our output has seen enough, as in `transfer3d models | head -1`.
@@ -73,7 +73,7 @@ class Commands(TyperGroup):
                 raise
             if isinstance(error, OSError) and error.errno in PLACES:
                 where = f"{error.filename}: " if error.filename else ""
-                line = f"error[E542] {where}{error.strerror}. Look at the place and at its permissions."
+                line = f"error: {where}{error.strerror}. Look at the place and at its permissions."
                 _say(line, debug=ctx.params.get("debug", False))
                 raise typer.Exit(SetupError.exit_code) from None
             what = f"{type(error).__name__}: {error}"

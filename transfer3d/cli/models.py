@@ -25,9 +25,7 @@ def models(
     names = list_models(pattern)
     if not names:
         hint = did_you_mean(pattern, list_models())
-        raise UsageError(
-            "E204", f"no student is called '{pattern}'{hint}. `transfer3d models` lists them all."
-        )
+        raise UsageError(f"no student is called '{pattern}'{hint}. `transfer3d models` lists them all.")
     rows = []
     for name in names:
         found, cost = entry(name), measure(name)

@@ -37,8 +37,8 @@ def order(
 
     Example: `transfer3d order runs/tuned/model.safetensors --data digits/shards -o order.png`
     """
-    from transfer3d.evaluate.protocols import named_protocol
-    from transfer3d.run.order import measure_orders
+    from transfer3d.evaluation.protocols import named_protocol
+    from transfer3d.run.inference.order import measure_orders
 
     report = measure_orders(
         file,

@@ -56,21 +56,21 @@ def predict(
     from transfer3d.errors import UsageError
 
     if not timeline and (window, stride, plot) != (None, None, None):
-        raise UsageError("E272", "--window, --stride and --plot belong to --timeline. Say that, too.")
+        raise UsageError("--window, --stride and --plot belong to --timeline. Say that, too.")
     if json and csv:
-        raise UsageError("E272", "--json and --csv: choose one.")
+        raise UsageError("--json and --csv: choose one.")
     for name, seconds in (("window", window), ("stride", stride)):
         if seconds is not None and not 0 < seconds < float("inf"):
-            raise UsageError("E272", f"--{name} {seconds}: give seconds, more than 0.")
+            raise UsageError(f"--{name} {seconds}: give seconds, more than 0.")
     shared = {"precision": precision or "auto", "console": progress_console()}
     if timeline:
-        from transfer3d.run.timeline import TimelineOptions, predict_timelines
+        from transfer3d.run.inference.timeline import TimelineOptions, predict_timelines
 
         chosen = TimelineOptions(window_s=window, stride_s=stride, clips=clips, top=top or 1, plot=plot)
         found = predict_timelines(file, videos, chosen, **shared)
         rows = _rows_of_windows(found)
     else:
-        from transfer3d.run.predict import predict_videos
+        from transfer3d.run.inference.predict import predict_videos
 
         found = predict_videos(file, videos, top=top or 5, clips=clips or 3, **shared)
         rows = _rows_of_videos(found)

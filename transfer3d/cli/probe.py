@@ -61,7 +61,7 @@ def probe(
     Example: `transfer3d probe train.safetensors --test test.safetensors`
     """
     from transfer3d.insight.probing.probe import ProbeConfig
-    from transfer3d.run.probe import probe_files
+    from transfer3d.run.pages.probe import probe_files
 
     report = probe_files(
         files,

@@ -41,7 +41,7 @@ def report(
 
     Example: `transfer3d report runs/tuned`
     """
-    from transfer3d.run.report import ReportOptions, compare_runs, report_run
+    from transfer3d.run.pages.report import ReportOptions, compare_runs, report_run
 
     wanted = ReportOptions(
         data=data, features=features, videos=videos, precision=precision or "auto", workers=workers or 0

@@ -56,10 +56,10 @@ def shard(
     from transfer3d.data.isolated import Limits
     from transfer3d.data.sharding import ShardConfig
     from transfer3d.errors import UsageError
-    from transfer3d.run.shard import REPORT, shard_dataset
+    from transfer3d.run.datasets.shard import REPORT, shard_dataset
 
     if classes is not None and not classes.is_file():
-        raise UsageError("E212", f"--classes {classes} is no file. Give one with a class name per line.")
+        raise UsageError(f"--classes {classes} is no file. Give one with a class name per line.")
     given = {
         "name": name or re.sub(r"[^\w-]+", "-", source.resolve().stem).strip("-") or "videos",
         "short_side": short_side,
@@ -74,7 +74,7 @@ def shard(
     except ValidationError as error:
         first = error.errors()[0]
         key = str(first["loc"][0])
-        raise UsageError("E216", f"--{key.replace('_', '-')} {given[key]}: {first['msg'].lower()}.") from None
+        raise UsageError(f"--{key.replace('_', '-')} {given[key]}: {first['msg'].lower()}.") from None
     report = shard_dataset(
         Request(source, annotations, fold),
         out,

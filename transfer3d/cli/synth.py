@@ -53,7 +53,7 @@ def synth(
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(map(str, first["loc"]))
-        raise UsageError("E216", f"--{name} {given.get(name)}: {first['msg'].lower()}.") from None
+        raise UsageError(f"--{name} {given.get(name)}: {first['msg'].lower()}.") from None
     synthesise(folder, config, progress_console())
     counts = ", ".join(f"{config.count(part)} {part}" for part in PARTS)
     stdout().print(f"{folder}: {counts} videos as files (videos/), as shards (shards/), stills (images/)")

@@ -39,10 +39,10 @@ def tsne(
     Example: `transfer3d tsne features.safetensors -o tsne.png`
     """
     from transfer3d.errors import UsageError
-    from transfer3d.run.tsne import draw_tsne
+    from transfer3d.run.pages.tsne import draw_tsne
 
     if json and csv:
-        raise UsageError("E272", "--json and --csv: choose one.")
+        raise UsageError("--json and --csv: choose one.")
     report = draw_tsne(features, layer=layer, perplexity=perplexity, seed=seed, color_by=color_by, out=out)
     if json:
         print_json(report)

@@ -18,7 +18,7 @@ from transfer3d.errors import DataError, UsageError
 
 @dataclass(frozen=True)
 class Checked:
-    """One video: its facts, or code and reason of what is wrong with it; see `VideoFacts`."""
+    """One video: its facts, or the reason why it is bad; see `VideoFacts`."""
 
     path: str
     frames: int | None = None
@@ -26,7 +26,6 @@ class Checked:
     height: int | None = None
     width: int | None = None
     duration: float | None = None
-    code: str = ""
     reason: str = ""
 
 
@@ -52,7 +51,7 @@ def check_videos(source: str | Path, *, workers: int, limits: Limits) -> Iterato
     for names, answers in _jobs(source):
         for name, answer in zip(names, answers(workers=workers, limits=limits), strict=True):
             if isinstance(answer, Fault):
-                yield Checked(name, code=answer.code, reason=answer.reason)
+                yield Checked(name, reason=answer.reason)
             else:
                 yield Checked(name, **asdict(answer))
 
@@ -67,10 +66,10 @@ def _jobs(source: str | Path) -> list[tuple[list[str], partial[Iterator[VideoFac
         ]
     path = Path(source)
     if not path.exists():
-        raise UsageError("E212", f"{path} is not there. Give a folder of videos or of shards, or a video.")
+        raise UsageError(f"{path} is not there. Give a folder of videos or of shards, or a video.")
     files = [path] if path.is_file() else videos_under(path)
     if not files:
-        raise DataError("E313", f"{path}: no videos.")
+        raise DataError(f"{path}: no videos.")
     root = path.parent if path.is_file() else path
     return [([f.relative_to(root).as_posix() for f in files], partial(isolated_map, inspect_file, files))]
 

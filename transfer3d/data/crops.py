@@ -68,7 +68,7 @@ class FlipPairs(nn.Module):
         for name in (name for pair in pairs for name in pair):
             if name not in classes:
                 near = did_you_mean(name, classes)
-                raise UsageError("E217", f"flip_pairs: the data has no class '{name}'{near}.")
+                raise UsageError(f"flip_pairs: the data has no class '{name}'{near}.")
         for one, other in pairs:
             a, b = classes.index(one), classes.index(other)
             self._mirrored |= {a: b, b: a}

@@ -29,8 +29,8 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
+from transfer3d.data.container_check import is_cut
 from transfer3d.data.pixels import Converter, Frames
-from transfer3d.data.wholeness import is_cut
 from transfer3d.errors import DataError
 
 Source = Path | bytes
@@ -44,8 +44,8 @@ NEAR = 4  # frames that are sooner decoded than passed over by another seek
 FAULTS = (av.error.FFmpegError, OSError, UnicodeDecodeError, MemoryError, ValueError)
 
 
-class BadVideo(DataError):  # noqa: N818 - the error's code names the fault, its class the thing
-    """A video that cannot be decoded; `code` is E301 damaged, E302 no frames or E304 no video stream."""
+class BadVideo(DataError):  # noqa: N818 - the name of the thing that is refused
+    """A video that cannot be decoded."""
 
 
 @dataclass(frozen=True)
@@ -151,7 +151,7 @@ class Video:
         with _faults(self._name):
             for frame in self._decoded():
                 if frame.is_corrupt:
-                    raise BadVideo("E301", f"{self._name}: a damaged frame")
+                    raise BadVideo(f"{self._name}: a damaged frame")
 
     def _decoded(self) -> Iterator[VideoFrame]:
         """Yields all frames of a decode from the start."""
@@ -161,7 +161,7 @@ class Video:
                 count += 1
                 yield frame
         if count < self.frames:
-            raise BadVideo("E301", f"{self._name}: {count} of {self.frames} frames decode")
+            raise BadVideo(f"{self._name}: {count} of {self.frames} frames decode")
 
     def _read_table(self) -> None:
         """Reads all packets, decodes none: the table of presentation times, and the frames to seek to."""
@@ -173,10 +173,10 @@ class Video:
             if packet.size and packet.stream_index == self._stream.index and not packet.is_discard:
                 packets.append(packet)
         if not packets:
-            raise BadVideo("E302", f"{self._name}: no frames in it")
+            raise BadVideo(f"{self._name}: no frames in it")
         self.frames = len(packets)
         if packets[-1].is_corrupt or self._ends_early(ends):
-            raise BadVideo("E301", f"{self._name}: truncated after {self.frames} frames")
+            raise BadVideo(f"{self._name}: truncated after {self.frames} frames")
         self._time_base = packets[0].time_base
         self._times = sorted(p.pts for p in packets if p.pts is not None)
         self._timed = len(set(self._times)) == self.frames
@@ -265,11 +265,11 @@ class Video:
                 found.append(frame)
             if len(found) == len(wanted):
                 return found
-        raise BadVideo("E301", f"{self._name}: frame {wanted[len(found)]} of {self.frames} does not decode")
+        raise BadVideo(f"{self._name}: frame {wanted[len(found)]} of {self.frames} does not decode")
 
     def _rgb(self, frame: VideoFrame, short_side: int | None) -> Frames:
         if frame.is_corrupt:
-            raise BadVideo("E301", f"{self._name}: a damaged frame")
+            raise BadVideo(f"{self._name}: a damaged frame")
         return self._converter.rgb(frame, short_side)
 
 
@@ -287,13 +287,13 @@ def _video_stream(container: InputContainer, name: str) -> VideoStream:
     moving = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
     if not moving:
         kinds = ", ".join(sorted({s.type for s in container.streams})) or "none"
-        raise BadVideo("E304", f"{name}: no video stream (streams: {kinds})")
+        raise BadVideo(f"{name}: no video stream (streams: {kinds})")
     codec = moving[0].codec_context
     if codec is None:
-        raise BadVideo("E304", f"{name}: no decoder for its video stream")
+        raise BadVideo(f"{name}: no decoder for its video stream")
     if codec.width * codec.height > MAX_PIXELS:
         most = f"{MAX_PIXELS / 1e6:.0f} million pixels"
-        raise BadVideo("E305", f"{name}: {codec.width}x{codec.height} is more than {most}")
+        raise BadVideo(f"{name}: {codec.width}x{codec.height} is more than {most}")
     codec.thread_type, codec.thread_count = "NONE", 1
     codec.options = {"max_pixels": str(MAX_PIXELS)}
     return moving[0]
@@ -306,4 +306,4 @@ def _faults(name: str) -> Iterator[None]:
         yield
     except FAULTS as error:
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        raise BadVideo("E301", f"{name}: does not decode ({reason})") from error
+        raise BadVideo(f"{name}: does not decode ({reason})") from error

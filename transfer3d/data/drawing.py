@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from transfer3d.batch import ClipBatch
 from transfer3d.data.augment import (
     AugmentConfig,
     crop_frames,
@@ -18,7 +19,6 @@ from transfer3d.data.augment import (
     transform_frames,
     transform_labelled,
 )
-from transfer3d.data.batch import Batch
 from transfer3d.data.clips import clips_of_frames
 from transfer3d.data.decode import Frames
 from transfer3d.data.sampling import Indices, training_clip
@@ -95,7 +95,7 @@ class ClipDrawer:
         name = f"{key} {' '.join(map(str, indices.ravel()))}"
         return Drawn(clips_of_frames(frames_u8, indices), label, second_u8, name)
 
-    def batch(self, drawn: Sequence[Drawn], keys: list[str], sources: list[str]) -> Batch:
+    def batch(self, drawn: Sequence[Drawn], keys: list[str], sources: list[str]) -> ClipBatch:
         """Puts clips together.
 
         Args:
@@ -104,11 +104,11 @@ class ClipDrawer:
             sources: the original videos.
         """
         seconds = [one.second_u8 for one in drawn if one.second_u8 is not None]
-        return Batch(
+        return ClipBatch(
             torch.stack([one.clip_u8 for one in drawn]).contiguous(),
             torch.tensor([one.label for one in drawn]),
             keys,
             sources,
-            seconds_u8=torch.stack(seconds).contiguous() if seconds else None,
-            second_names=[one.name for one in drawn] if self._second == "centre" else None,
+            teacher_clips=torch.stack(seconds).contiguous() if seconds else None,
+            teacher_view_keys=[one.name for one in drawn] if self._second == "centre" else None,
         )

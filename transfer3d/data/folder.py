@@ -33,7 +33,7 @@ class FolderVideos:
         self, root: Path, files: Sequence[Path], labels: Sequence[int | None], classes: Sequence[str]
     ) -> None:
         if not files:
-            raise DataError("E313", f"{root}: no videos. They end in {', '.join(SUFFIXES)}.")
+            raise DataError(f"{root}: no videos. They end in {', '.join(SUFFIXES)}.")
         with ThreadPoolExecutor(PROBES) as pool:
             reasons = list(pool.map(_reason_against, files))
         good = [i for i, reason in enumerate(reasons) if not reason]
@@ -43,9 +43,9 @@ class FolderVideos:
         if not good:
             first = self.dropped[0]
             if len(files) == 1:
-                raise DataError("E313", f"{first.reason}.")
+                raise DataError(f"{first.reason}.")
             where = "" if root == Path() else f"{root}: "
-            raise DataError("E313", f"{where}none of {len(files)} videos decodes, first: {first.reason}.")
+            raise DataError(f"{where}none of {len(files)} videos decodes, first: {first.reason}.")
         self._files = [files[i] for i in good]
         self.keys = [_key(file, root) for file in self._files]
         self.labels = [labels[i] for i in good]

@@ -40,9 +40,8 @@ class Limits:
 
 @dataclass(frozen=True)
 class Fault:
-    """Why there is no result: `code` is the error's, E306 for too long, E307 for a crash."""
+    """Why there is no result."""
 
-    code: str
     reason: str
 
 
@@ -98,9 +97,9 @@ class _Children(Generic[Job, Result]):
                     answer, child.job = child.pipe.recv(), None
                 except (EOFError, ConnectionResetError):
                     child.process.join()
-                    answer = Fault("E307", f"the decoder crashed ({_death(child.process.exitcode)})")
+                    answer = Fault(f"the decoder crashed ({_death(child.process.exitcode)})")
             elif time.monotonic() >= child.deadline:
-                answer = Fault("E306", f"not decoded within {self._limits.seconds:g} s")
+                answer = Fault(f"not decoded within {self._limits.seconds:g} s")
             if answer is not None:
                 if child.job is not None:
                     child.stop()
@@ -159,11 +158,11 @@ def _serve(pipe: Connection, work: Callable[[Job], Result], limits: Limits) -> N
         try:
             answer = work(job)
         except Transfer3dError as error:
-            answer = Fault(error.code, str(error))
+            answer = Fault(str(error))
         except MemoryError:
-            answer = Fault("E307", f"needs more than {limits.memory_gib:g} GiB")
+            answer = Fault(f"needs more than {limits.memory_gib:g} GiB")
         except Exception as error:
-            answer = Fault("E307", f"{type(error).__name__}: {error}")
+            answer = Fault(f"{type(error).__name__}: {error}")
         pipe.send(answer)
 
 

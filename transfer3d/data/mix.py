@@ -9,11 +9,11 @@ from torch import Tensor
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
+from transfer3d.batch import ClipBatch
 from transfer3d.data.augment import AugmentConfig, seeded
-from transfer3d.data.batch import Batch
 
 
-def mix_batch(batch: Batch, config: AugmentConfig, classes: int, *, seed: int) -> Batch:
+def mix_batch(batch: ClipBatch, config: AugmentConfig, classes: int, *, seed: int) -> ClipBatch:
     """Returns the batch mixed by MixUp, by CutMix, or as it was, by the shares of the configuration.
 
     Each clip is mixed with its neighbour in the batch. Mixed batches have `targets_BK`.
@@ -26,18 +26,18 @@ def mix_batch(batch: Batch, config: AugmentConfig, classes: int, *, seed: int) -
     """
     with seeded(seed):
         chosen = float(torch.rand(()))
-        if chosen >= config.mixup + config.cutmix or len(batch.labels_B) < 2:
+        if chosen >= config.mixup + config.cutmix or len(batch.labels) < 2:
             return batch
         if chosen < config.mixup:
             mix: v2.Transform = v2.MixUp(alpha=config.mixup_alpha, num_classes=classes)
         else:
             mix = v2.CutMix(alpha=config.cutmix_alpha, num_classes=classes)
         clips_u8, targets_BK = _mixed(mix, batch)
-    return replace(batch, clips_u8=clips_u8, targets_BK=targets_BK)
+    return replace(batch, clips=clips_u8, targets=targets_BK)
 
 
-def _mixed(mix: v2.Transform, batch: Batch) -> tuple[Tensor, Tensor]:
+def _mixed(mix: v2.Transform, batch: ClipBatch) -> tuple[Tensor, Tensor]:
     """Mixes clips [B, C, T, H, W] or [B, U, C, T, H, W]; torchvision takes five dimensions, cuts H, W."""
-    clips = batch.clips_u8.flatten(1, -4).float()
-    mixed, targets_BK = mix(tv_tensors.Video(clips), batch.labels_B)
-    return mixed.as_subclass(Tensor).round().to(torch.uint8).view_as(batch.clips_u8), targets_BK
+    clips = batch.clips.flatten(1, -4).float()
+    mixed, targets_BK = mix(tv_tensors.Video(clips), batch.labels)
+    return mixed.as_subclass(Tensor).round().to(torch.uint8).view_as(batch.clips), targets_BK

@@ -99,7 +99,7 @@ def synthesise(directory: Path, config: SynthConfig, console: Console) -> None:
     marker = directory / MARKER
     wanted = config.model_dump(mode="json")
     if directory.exists() and not directory.is_dir():
-        raise UsageError("E211", f"{directory} is a file. Give a new folder.")
+        raise UsageError(f"{directory} is a file. Give a new folder.")
     if marker.exists():
         try:
             stored = json.loads(marker.read_bytes())
@@ -107,11 +107,11 @@ def synthesise(directory: Path, config: SynthConfig, console: Console) -> None:
             stored = None
         # There were no other poses before they were named.
         if not isinstance(stored, dict) or {"poses": "slight", **stored} != wanted:
-            raise UsageError("E211", f"{directory} holds another moving-digits set. Give a new folder.")
+            raise UsageError(f"{directory} holds another moving-digits set. Give a new folder.")
         if (directory / "shards" / "index.json").exists():
             return
     elif directory.exists() and any(directory.iterdir()):
-        raise UsageError("E211", f"{directory} is not empty and not a moving-digits set. Give a new folder.")
+        raise UsageError(f"{directory} is not empty and not a moving-digits set. Give a new folder.")
     write_text(marker, json.dumps(wanted, indent=2) + "\n")
     for name in ("videos", "images", "shards"):
         shutil.rmtree(directory / name, ignore_errors=True)

@@ -80,7 +80,7 @@ class BalancedOrder(Order):
         super().__init__(seed, len(labels))
         known = [label for label in labels if label is not None]
         if len(known) < len(labels):
-            raise UsageError("E213", "balanced needs labels. Switch it off for unlabelled videos.")
+            raise UsageError("balanced needs labels. Switch it off for unlabelled videos.")
         self._members = [np.flatnonzero(np.array(known) == label) for label in sorted(set(known))]
         self._last: tuple[int, Indices] | None = None
 
@@ -109,7 +109,7 @@ def order_of(videos: VideoSet, seed: int, *, balanced: bool) -> Order:
         UsageError: balanced, and a video has no label, or videos are read run by run.
     """
     if balanced and videos.runs:
-        raise UsageError("E213", "balanced needs videos in any order: the server gives no byte ranges.")
+        raise UsageError("balanced needs videos in any order: the server gives no byte ranges.")
     if balanced:
         return BalancedOrder(seed, videos.labels)
     if videos.runs:

@@ -13,8 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from transfer3d.batch import ClipBatch
 from transfer3d.data.augment import AugmentConfig, evaluation_transform
-from transfer3d.data.batch import Batch, Draw, ViewBatch
+from transfer3d.data.batch import Draw, ViewBatch
 from transfer3d.data.clips import views_of_video
 from transfer3d.data.decode import BadVideo, Video
 from transfer3d.data.drawing import ClipDrawer, Drawn, Second
@@ -50,14 +51,13 @@ class ClipBatches:
     def __len__(self) -> int:
         return max(self.steps - self.start_step, 0)
 
-    def __iter__(self) -> Iterator[Batch]:
+    def __iter__(self) -> Iterator[ClipBatch]:
         videos = self.maker.videos
         for batch, bad in run_workers(self.maker, self._plan(), self.workers):
             self.bad.update(bad)
             if len(self.bad) > self.max_bad_fraction * len(videos):
                 key, reason = next(iter(self.bad.items()))
                 raise DataError(
-                    "E322",
                     f"{len(self.bad)} of {len(videos)} videos do not decode, first {key}: {reason}. "
                     "Leave them out, or raise max_bad_fraction.",
                 )
@@ -114,9 +114,9 @@ def clip_batches(
     """
     _check_world(videos, world)
     if (augment.mixup or augment.cutmix) and any(label is None for label in videos.labels):
-        raise UsageError("E213", "mixup and cutmix need labels. Switch them off for unlabelled videos.")
+        raise UsageError("mixup and cutmix need labels. Switch them off for unlabelled videos.")
     if batch_size < 1 or batch_size % world:
-        raise UsageError("E210", f"batch_size={batch_size} does not divide by {world} processes.")
+        raise UsageError(f"batch_size={batch_size} does not divide by {world} processes.")
     tolerated = int(max_bad_fraction * len(videos))
     maker = _TrainingClips(videos, clip, augment, seed, tolerated, balanced, second)
     return ClipBatches(maker, batch_size, steps, start_step, rank, world, workers, max_bad_fraction)
@@ -174,7 +174,7 @@ def view_batches(
     return ViewBatches(_TestingViews(videos, clip, plan), batch_size, rank, world, workers)
 
 
-class _TrainingClips(Maker[Batch]):
+class _TrainingClips(Maker[ClipBatch]):
     """Makes training batches, in a worker or here."""
 
     def __init__(
@@ -192,7 +192,7 @@ class _TrainingClips(Maker[Batch]):
         self._tolerated, self._augment = tolerated, augment
         self._drawer = ClipDrawer(clip, augment, videos.classes, second)
 
-    def make(self, draws: list[Draw]) -> Made[Batch]:
+    def make(self, draws: list[Draw]) -> Made[ClipBatch]:
         """Returns a batch, and what did not decode on the way."""
         bad: dict[str, str] = {}
         drawn, indices = [], []
@@ -262,4 +262,4 @@ def _facts(videos: VideoSet, indices: list[int]) -> tuple[Tensor, list[str], lis
 
 def _check_world(videos: VideoSet, world: int) -> None:
     if len(videos) < world:
-        raise UsageError("E210", f"{len(videos)} videos for {world} processes. Start fewer processes.")
+        raise UsageError(f"{len(videos)} videos for {world} processes. Start fewer processes.")

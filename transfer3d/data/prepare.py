@@ -59,7 +59,7 @@ def inspect(source: Source, *, name: str, min_frames: int = 1) -> VideoFacts:
     """Decodes all of a video and returns what it is.
 
     Raises:
-        BadVideo: anything is wrong with it, or (E303) it has fewer than `min_frames` frames.
+        BadVideo: anything is wrong with it, or it has fewer than `min_frames` frames.
     """
     with Video(source, name=name) as video:
         facts = video.facts()
@@ -112,7 +112,7 @@ def _part(times: np.ndarray, cut: Cut | None, name: str) -> tuple[range, dict[st
     start = cut.start * max(length - cut.seconds, 0) if cut.relative else cut.start
     first, end = np.searchsorted(times, [start - 1e-9, start + cut.seconds - 1e-9])
     if first == end:
-        raise BadVideo("E302", f"{name}: the segment from {start:g} s is not in its {length:.1f} s")
+        raise BadVideo(f"{name}: the segment from {start:g} s is not in its {length:.1f} s")
     return range(first, end), {
         "cut": [round(float(start), 3), round(float(min(start + cut.seconds, length)), 3)]
     }
@@ -133,4 +133,4 @@ def _facts(facts: VideoFacts) -> dict[str, Any]:
 
 def _refuse_short(frames: int, least: int, name: str) -> None:
     if frames < least:
-        raise BadVideo("E303", f"{name}: {frames} frames, fewer than {least}")
+        raise BadVideo(f"{name}: {frames} frames, fewer than {least}")

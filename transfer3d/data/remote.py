@@ -91,7 +91,7 @@ class HttpStore(Store):
             return self._read_kept(self._folder, file, offset, size)
         content = self._ask(file, (offset, size))
         if content is None:
-            raise SetupError("E543", f"{self._address}{file}: the server gives no byte ranges any more.")
+            raise SetupError(f"{self._address}{file}: the server gives no byte ranges any more.")
         return content
 
     def check(self, file: str, size: int) -> int:
@@ -129,9 +129,7 @@ class HttpStore(Store):
             except _Passing as fault:
                 reason = str(fault)
         tries = self._patience.tries
-        raise SetupError(
-            "E543", f"{address}: {reason}, {tries} times. Look at network and server; run again."
-        )
+        raise SetupError(f"{address}: {reason}, {tries} times. Look at network and server; run again.")
 
     def _once(self, address: str, part: Part | None, path: Path | None) -> bytes | None:
         headers = {} if part is None else {"Range": f"bytes={part[0]}-{part[0] + part[1] - 1}"}
@@ -149,7 +147,7 @@ class HttpStore(Store):
         except urllib.error.HTTPError as error:
             if error.code in PASSING:
                 raise _Passing(f"answer {error.code}") from None
-            raise DataError("E315", f"{address}: the server answers {error.code} ({error.reason}).") from None
+            raise DataError(f"{address}: the server answers {error.code} ({error.reason}).") from None
         except FAULTS as error:
             raise _Passing(_reason(error)) from None
 

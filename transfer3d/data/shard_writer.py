@@ -75,9 +75,7 @@ def write_index(
     """
     keys = Counter(sample.key for shard in shards for sample in shard.samples)
     if twice := [key for key, n in keys.items() if n > 1]:
-        raise DataError(
-            "E312", f"{folder}: key {twice[0]} is there {keys[twice[0]]} times. Make keys unique."
-        )
+        raise DataError(f"{folder}: key {twice[0]} is there {keys[twice[0]]} times. Make keys unique.")
     splits: dict[str, list[Shard]] = {}
     for shard in shards:
         splits.setdefault(shard.split, []).append(shard)
@@ -164,18 +162,18 @@ def list_members(path: Path, where: str = "") -> dict[str, tuple[int, int]]:
                 name = PurePosixPath(member.name)
                 if not member.isreg() or name.is_absolute() or ".." in name.parts or member.name in found:
                     raise DataError(
-                        "E320", f"{where}: member '{member.name}' is refused: not a plain, single, safe file."
+                        f"{where}: member '{member.name}' is refused: not a plain, single, safe file."
                     )
                 found[member.name] = member.offset_data, member.size
     except tarfile.TarError as error:
-        raise DataError("E330", f"{where} is no whole tar file ({error}). Copy it again.") from None
+        raise DataError(f"{where} is no whole tar file ({error}). Copy it again.") from None
     # A header that is damaged looks like the end to tarfile.
     end = max((offset + size for offset, size in found.values()), default=0)
     with path.open("rb") as file:
         file.seek(-(-end // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE)
         if file.read(END) != bytes(END):
             raise DataError(
-                "E330", f"{where}: the tar file is cut or damaged after {len(found)} members. Copy it again."
+                f"{where}: the tar file is cut or damaged after {len(found)} members. Copy it again."
             )
     return found
 

@@ -123,7 +123,7 @@ def lock_folder(folder: Path) -> Lock:
     """
     used = folder.exists() and (not folder.is_dir() or any(p.name != LOCK for p in folder.iterdir()))
     if used and not (folder / PLAN).is_file():
-        raise UsageError("E211", f"{folder} is no empty folder. Give a new one.")
+        raise UsageError(f"{folder} is no empty folder. Give a new one.")
     return Lock(folder / LOCK, f"{folder}")
 
 
@@ -142,7 +142,6 @@ def claim_folder(folder: Path, plan: Plan) -> bool:
     if note.is_file():
         if _planned(note) != plan.digest:
             raise UsageError(
-                "E211",
                 f"{folder} holds shards of other videos or options. Give a new folder, or the same options.",
             )
         for left in (*folder.rglob(".partial-*"), *folder.glob(f"{LOCK}-*")):  # of a run that was killed
@@ -189,7 +188,7 @@ def wait_for_parts(folder: Path, plan: Plan, *, world: int = 1) -> None:
         while _read_part(folder, name) is None:
             if rank and _is_gone(folder, rank) and _read_part(folder, name) is None:
                 raise SetupError(
-                    "E520", f"process {rank} ended before it wrote all its shards, first {name}. Look at "
+                    f"process {rank} ended before it wrote all its shards, first {name}. Look at "
                     "what it says; the same command again goes on."
                 )  # fmt: skip
             time.sleep(POLL_S)
@@ -214,7 +213,7 @@ def publish(folder: Path, plan: Plan, *, source: str) -> list[Dropped]:
     found = len(plan.listing.found)
     if len(bad) > plan.config.max_bad_fraction * found:
         raise DataError(
-            "E322", f"{len(bad)} of {found} videos are bad, first {bad[0].path}: {bad[0].reason}. "
+            f"{len(bad)} of {found} videos are bad, first {bad[0].path}: {bad[0].reason}. "
             "Mend or remove them (`transfer3d check` lists all), or raise --max-bad-fraction."
         )  # fmt: skip
     missing = [Dropped(entry.name, "listed, but not there") for entry in plan.listing.missing]
@@ -250,7 +249,7 @@ def _write_part(
         answers = isolated_map(prepare, orders, workers=workers, limits=limits)
         for (key, entry), answer in zip(videos, answers, strict=True):
             if isinstance(answer, Fault):
-                dropped.append((entry.name, f"{answer.code} {answer.reason}"))
+                dropped.append((entry.name, answer.reason))
             else:
                 yield _sample(key, entry, answer)
             meter.update()
@@ -304,7 +303,7 @@ def _refuse_empty_classes(listing: Listing, config: ShardConfig) -> None:
     if empty and has_train and not config.allow_empty_classes:
         names = ", ".join(empty[:5]) + (", ..." if len(empty) > 5 else "")
         raise DataError(
-            "E311", f"{len(empty)} of {len(listing.classes)} classes have no training video: {names}. "
+            f"{len(empty)} of {len(listing.classes)} classes have no training video: {names}. "
             "Bring the files, choose with --classes, or allow it with --allow-empty-classes."
         )  # fmt: skip
 
@@ -324,6 +323,6 @@ def _refuse_overlap(listing: Listing) -> None:
             other = seen.setdefault(sha256_file(entry.path), entry)
             if other.split != entry.split:
                 raise DataError(
-                    "E312", f"{entry.path} ({entry.split}) and {other.path} ({other.split}) are the same "
+                    f"{entry.path} ({entry.split}) and {other.path} ({other.split}) are the same "
                     "file. Take it out of one split: a test on training videos says nothing."
                 )  # fmt: skip

@@ -172,9 +172,7 @@ class ShardVideos:
         self.buffer = store.buffer
         samples = [sample for _, sample in self._samples]
         if labelled and (bare := [s.key for s in samples if s.label is None]):
-            raise DataError(
-                "E310", f"{store}: {len(bare)} videos of '{split}' have no label, first {bare[0]}."
-            )
+            raise DataError(f"{store}: {len(bare)} videos of '{split}' have no label, first {bare[0]}.")
         self.keys = [sample.key for sample in samples]
         self.labels = [sample.label if labelled else None for sample in samples]
         self.label_sets = [sample.label_set if labelled else () for sample in samples]
@@ -198,7 +196,6 @@ class ShardVideos:
         content = self._store.read(file, offset, size)
         if hashlib.sha256(content).hexdigest() != sha256:
             raise DataError(
-                "E330",
                 f"{self._store}{file}: {sample.key}: sha256 differs from the index. "
                 "Copy or write the shard again.",
             )
@@ -217,9 +214,9 @@ def read_index(store: Store) -> Index:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
-        raise DataError("E331", f"{path}: {where}: {first['msg']}. Write the shards again.") from None
+        raise DataError(f"{path}: {where}: {first['msg']}. Write the shards again.") from None
     if index.format != FORMAT:
-        raise DataError("E331", f"{path}: format {index.format}, known is {FORMAT}. Write the shards again.")
+        raise DataError(f"{path}: format {index.format}, known is {FORMAT}. Write the shards again.")
     check_index(index, path)
     return index
 
@@ -237,13 +234,13 @@ def check_index(index: Index, path: str) -> None:
     for shard in index.shards:
         plain = PurePosixPath(shard.file).name == shard.file and not shard.file.startswith("pipe:")
         if not plain or not shard.file.endswith(".tar"):
-            raise DataError("E320", f"{path}: '{shard.file}' is no name of a shard beside it.")
+            raise DataError(f"{path}: '{shard.file}' is no name of a shard beside it.")
         for sample in shard.samples:
             if wrong := [label for label in sample.label_set if not 0 <= label < len(index.classes)]:
                 count = len(index.classes)
-                raise DataError("E310", f"{path}: {sample.key} has label {wrong[0]} of {count} classes.")
+                raise DataError(f"{path}: {sample.key} has label {wrong[0]} of {count} classes.")
             if len(set(sample.members) & set(SUFFIXES)) != 1:
-                raise DataError("E331", f"{path}: {sample.key} has not exactly one video.")
+                raise DataError(f"{path}: {sample.key} has not exactly one video.")
 
 
 def _check_size(store: Store, shard: Shard) -> None:
@@ -251,7 +248,6 @@ def _check_size(store: Store, shard: Shard) -> None:
     if size != shard.size:
         whole = sum(all(m.offset + m.size <= size for m in s.members.values()) for s in shard.samples)
         raise DataError(
-            "E330",
             f"{store}{shard.file}: {size} of {shard.size} bytes, {whole} of {len(shard.samples)} samples "
             "readable. Copy or write it again.",
         )

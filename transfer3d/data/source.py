@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from transfer3d.data.external_shards import expand, index_foreign
 from transfer3d.data.folder import FolderVideos, class_folders, videos_under
-from transfer3d.data.foreign import expand, index_foreign
 from transfer3d.data.remote import HttpStore
 from transfer3d.data.shards import INDEX, SUFFIXES, FolderStore, Index, ShardVideos, Store, read_index
 from transfer3d.data.videoset import VideoSet
-from transfer3d.errors import DataError, UsageError
+from transfer3d.errors import DataError, NoSuchSplit, UsageError
 
 SPLITS = ("train", "val", "test", "unlabelled")
 
@@ -42,11 +42,11 @@ def open_videos(path: str | Path, *, split: str | None = "train", labelled: bool
         )
     root = Path(path)
     if not root.is_dir():
-        raise UsageError("E212", f"{root} is no folder. Give a folder of videos or of shards.")
+        raise UsageError(f"{root} is no folder. Give a folder of videos or of shards.")
     parts = [name for name in SPLITS if (root / name).is_dir()]
     if not parts:
         if split not in (None, "train") and (labelled or split != "unlabelled"):
-            raise UsageError("E212", f"{root} has no split '{split}': no folder {root / split}.")
+            raise NoSuchSplit(f"{root} has no split '{split}': no folder {root / split}.")
         return _classified(root, root) if labelled else _unlabelled(root)
     folder = root / _pick(split, parts, labelled, root)
     if not labelled:
@@ -64,12 +64,10 @@ def open_files(paths: Sequence[str | Path]) -> VideoSet:
     files: list[Path] = []
     for path in map(Path, paths):
         if not path.exists():
-            raise UsageError("E212", f"{path} is not there. Give video files or folders of them.")
+            raise UsageError(f"{path} is not there. Give video files or folders of them.")
         files += videos_under(path) if path.is_dir() else [path]
     if not files:
-        raise DataError(
-            "E313", f"{', '.join(map(str, paths))}: no videos. They end in {', '.join(SUFFIXES)}."
-        )
+        raise DataError(f"{', '.join(map(str, paths))}: no videos. They end in {', '.join(SUFFIXES)}.")
     once = list(dict.fromkeys(files))
     return FolderVideos(Path(), once, [None] * len(once), ())
 
@@ -82,13 +80,11 @@ def open_shards(path: str | Path) -> tuple[Store, Index] | None:
         store = HttpStore(place if named else str(path))
         return store, index_foreign(store, expand(names)) if named else read_index(store)
     if str(path).startswith("pipe:") or "://" in str(path):
-        raise DataError(
-            "E321", f"{path}: data is read from folders and from http addresses, never from commands."
-        )
+        raise DataError(f"{path}: data is read from folders and from http addresses, never from commands.")
     if named and not Path(path).is_dir():
         folder, files = Path(place + slash), expand(names)
         if missing := [file for file in files if not (folder / file).is_file()]:
-            raise UsageError("E212", f"{folder / missing[0]} is not there, nor {len(missing) - 1} others.")
+            raise UsageError(f"{folder / missing[0]} is not there, nor {len(missing) - 1} others.")
         return FolderStore(folder), index_foreign(FolderStore(folder), files)
     for folder in (Path(path), Path(path) / "shards"):
         if (folder / INDEX).is_file():
@@ -107,7 +103,7 @@ def _pick(split: str | None, known: Sequence[str], labelled: bool, root: Path | 
     if split is None and len(known) == 1:
         return known[0]
     if split is None or split not in known:
-        raise UsageError("E212", f"{root} has no split '{split}'. It has {', '.join(known)}.")
+        raise NoSuchSplit(f"{root} has no split '{split}'. It has {', '.join(known)}.")
     return split
 
 
@@ -120,15 +116,15 @@ def _classified(folder: Path, train: Path) -> FolderVideos:
     """Opens class folders; labels count the classes of `train`, so that they agree over the splits."""
     classes = class_folders(train)
     if not classes:
-        raise DataError("E311", f"{train} has no class folders. Put videos into {train}/<class>/.")
+        raise DataError(f"{train} has no class folders. Put videos into {train}/<class>/.")
     labels, files = [], []
     for name in class_folders(folder):
         if name not in classes:
-            raise DataError("E311", f"{folder}: class {name} is not in {train}. Make the classes agree.")
+            raise DataError(f"{folder}: class {name} is not in {train}. Make the classes agree.")
         here = videos_under(folder / name)
         files += here
         labels += [classes.index(name)] * len(here)
     videos = FolderVideos(folder, files, labels, classes)
     if folder == train and (empty := set(range(len(classes))) - set(videos.labels)):
-        raise DataError("E311", f"{folder}: class {classes[min(empty)]} has no videos. Fill or remove it.")
+        raise DataError(f"{folder}: class {classes[min(empty)]} has no videos. Fill or remove it.")
     return videos

@@ -100,4 +100,4 @@ def split_off(videos: VideoSet, share: float, *, seed: int) -> tuple[VideoSet, V
 
 def _refuse_runs(videos: VideoSet, key: str) -> None:
     if videos.runs:
-        raise UsageError("E213", f"{key} needs videos in any order: the server gives no byte ranges.")
+        raise UsageError(f"{key} needs videos in any order: the server gives no byte ranges.")

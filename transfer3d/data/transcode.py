@@ -48,7 +48,7 @@ def encode_folder(folder: Path) -> tuple[bytes, int]:
     """
     files = sorted(path for path in folder.iterdir() if path.suffix.lower() in PICTURES)
     if not files:
-        raise BadVideo("E302", f"{folder.name}: no pictures in it")
+        raise BadVideo(f"{folder.name}: no pictures in it")
     first = _picture(files[0])
     yuv = first.format.name.startswith("yuv")
     pix_fmt = first.format.name if yuv else "rgb24"
@@ -65,7 +65,7 @@ def _picture(path: Path) -> VideoFrame:
     with av.open(io.BytesIO(path.read_bytes()), "r", container_options=options) as container:
         for frame in container.decode(video=0):
             return frame
-    raise BadVideo("E302", f"{path.parent.name}/{path.name}: no picture in it")
+    raise BadVideo(f"{path.parent.name}/{path.name}: no picture in it")
 
 
 def _encode(

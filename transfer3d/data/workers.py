@@ -54,7 +54,7 @@ class _Batches(Dataset[Made[Item] | DataError | SetupError]):
         try:
             return self._maker.make(draws)
         except DataError as error:
-            return DataError(error.code, str(error))
+            return DataError(str(error))
         except SetupError as error:
             return error
 
@@ -89,7 +89,7 @@ def run_workers(maker: Maker[Item], plan: Iterable[list[Draw]], workers: int) ->
                     raise
                 keys = ", ".join(str(maker.videos.keys[i]) for i in notes.tolist() if i >= 0)
                 message = f"a data worker died at one of: {keys}. Look at memory and at these videos."
-                raise SetupError("E510", message) from error
+                raise SetupError(message) from error
             if isinstance(answer, DataError | SetupError):
                 raise answer
             yield answer

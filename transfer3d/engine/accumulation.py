@@ -7,11 +7,11 @@ from dataclasses import replace
 
 import torch
 
-from transfer3d.data.batch import Batch
-from transfer3d.transfer.objective import LossReport
+from transfer3d.batch import ClipBatch
+from transfer3d.objectives.objective import LossReport
 
 
-def parts_of(batch: Batch, count: int) -> list[Batch]:
+def parts_of(batch: ClipBatch, count: int) -> list[ClipBatch]:
     """Returns a batch in `count` parts of equal size; the batch itself where that is 1.
 
     Raises:
@@ -26,11 +26,11 @@ def parts_of(batch: Batch, count: int) -> list[Batch]:
     return [
         replace(
             batch,
-            clips_u8=batch.clips_u8[part],
-            labels_B=batch.labels_B[part],
+            clips=batch.clips[part],
+            labels=batch.labels[part],
             keys=batch.keys[part],
             sources=batch.sources[part],
-            targets_BK=None if batch.targets_BK is None else batch.targets_BK[part],
+            targets=None if batch.targets is None else batch.targets[part],
         )
         for part in slices
     ]

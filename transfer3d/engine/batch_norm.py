@@ -10,8 +10,8 @@ from accelerate import Accelerator
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from transfer3d.data.batch import Batch
-from transfer3d.transfer.objective import Objective
+from transfer3d.batch import ClipBatch
+from transfer3d.objectives.objective import Objective
 
 
 def training_mode(module: nn.Module, batch_norm: Literal["live", "partial", "frozen"]) -> None:
@@ -31,7 +31,7 @@ def training_mode(module: nn.Module, batch_norm: Literal["live", "partial", "fro
 
 
 @torch.no_grad()
-def renew_statistics(objective: Objective, batches: Iterable[Batch], accelerator: Accelerator) -> None:
+def renew_statistics(objective: Objective, batches: Iterable[ClipBatch], accelerator: Accelerator) -> None:
     """Makes the statistics of every BatchNorm anew, from some batches and the weights as they are.
 
     Wu and Johnson, "Rethinking 'Batch' in BatchNorm", arXiv:2105.07576, section 3. Every process gives its

@@ -151,7 +151,6 @@ def lost_processes(accelerator: Accelerator) -> Iterator[None]:
             raise
         rank = accelerator.process_index
         raise SetupError(
-            "E520",
             f"process {rank} lost another process of the run ({text.splitlines()[0]}). "
             "Its own error says why. Run the command again, training with --resume.",
         ) from None

@@ -28,7 +28,6 @@ def step_fits() -> Iterator[None]:
         if not is_out_of_memory(error):
             raise
         raise SetupError(
-            "E524",
             f"a training step does not fit into memory ({str(error).splitlines()[0]}). "
             "Set a smaller batch_size or clip, or a larger accumulate.",
         ) from None

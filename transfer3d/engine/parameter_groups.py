@@ -43,9 +43,7 @@ def parameter_groups(
             decay = weight_decay if parameter.ndim > 1 else 0.0
             groups.setdefault((scale, decay), []).append(parameter)
     if not groups:
-        raise UsageError(
-            "E216", "optimizer.lr_scale: nothing is left that learns. Leave a part at more than 0."
-        )
+        raise UsageError("optimizer.lr_scale: nothing is left that learns. Leave a part at more than 0.")
     return [
         {"params": parameters, "lr_scale": scale, "weight_decay": decay}
         for (scale, decay), parameters in groups.items()
@@ -91,7 +89,6 @@ def _refuse_strangers(patterns: Iterable[str], names: Collection[str]) -> None:
         if not any(_fits(name, pattern) for name in names):
             modules = {".".join(name.split(".")[:depth]) for name in names for depth in (1, 2, 3)}
             raise UsageError(
-                "E216",
                 f"optimizer.lr_scale: no part of the network is called '{pattern}'"
                 f"{did_you_mean(pattern, sorted(modules))}. `transfer3d info` and state_dict show the names.",
             )

@@ -45,12 +45,11 @@ class RunFolder:
         holds_run = (path / RECIPE).exists()
         if resume and not holds_run:
             self.close()
-            raise UsageError("E211", f"run folder {path} holds no run to go on with. Leave --resume off.")
+            raise UsageError(f"run folder {path} holds no run to go on with. Leave --resume off.")
         if not resume and holds_run:
             finished = "a finished" if self.finished else "an unfinished"
             self.close()
             raise UsageError(
-                "E211",
                 f"run folder {path} holds {finished} run. Go on with --resume, or choose another with -o.",
             )
 
@@ -84,7 +83,7 @@ class RunFolder:
                 file.write(json.dumps(row) + "\n")
         except OSError as error:
             raise SetupError(
-                "E530", f"{log} cannot be written: {error}. Make room and go on with --resume."
+                f"{log} cannot be written: {error}. Make room and go on with --resume."
             ) from None
 
     def forget_after(self, step: int) -> None:
@@ -122,7 +121,7 @@ class RunFolder:
         except (OSError, SafetensorError, SetupError) as error:
             shutil.rmtree(partial, ignore_errors=True)
             raise SetupError(
-                "E530", f"checkpoint of step {step} in {self.path} cannot be written: {error}. "
+                f"checkpoint of step {step} in {self.path} cannot be written: {error}. "
                 "Make room and go on with --resume."
             ) from None  # fmt: skip
         for old in self._found()[:-keep]:
@@ -149,7 +148,7 @@ class RunFolder:
             damaged.append(folder.name)
         if damaged:
             raise WeightsError(
-                "E410", f"no checkpoint in {self.checkpoints} is whole ({', '.join(damaged)} damaged). "
+                f"no checkpoint in {self.checkpoints} is whole ({', '.join(damaged)} damaged). "
                 "Start again in another folder with -o."
             )  # fmt: skip
         return None

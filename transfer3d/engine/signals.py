@@ -34,4 +34,4 @@ class StopSignals:
     def error(self, where: str) -> Preempted | Interrupted:
         """Returns what the run ends with; `where` is e.g. "step 5 of 8"."""
         kind = Interrupted if self.received == signal.SIGINT else Preempted
-        return kind("E700", f"stopped at {where}, which is saved. The same command with --resume goes on.")
+        return kind(f"stopped at {where}, which is saved. The same command with --resume goes on.")

@@ -36,7 +36,7 @@ def open_tracker(name: str, folder: Path, settings: Mapping[str, Any]) -> Genera
     available = is_tensorboard_available() if name == "tensorboard" else is_wandb_available()
     if not available:
         raise SetupError(
-            "E563", f"tracker={name} needs a package: pip install transfer3d[{name}], or leave tracker out."
+            f"tracker={name} needs a package: pip install transfer3d[{name}], or leave tracker out."
         )
     tracker: GeneralTracker = (
         TensorBoardTracker("tensorboard", logging_dir=folder)

@@ -13,7 +13,7 @@ from rich.console import Console
 from timm.utils import ModelEmaV3
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
-from transfer3d.data.pipeline import Batch
+from transfer3d.batch import ClipBatch
 from transfer3d.engine.accumulation import mean_report, parts_of
 from transfer3d.engine.batch_norm import renew_statistics, training_mode
 from transfer3d.engine.config import TrainerConfig
@@ -29,8 +29,8 @@ from transfer3d.engine.state import pack_state, unpack_state
 from transfer3d.engine.tracker import Tracker
 from transfer3d.engine.window import Window
 from transfer3d.errors import NonFiniteError, UsageError, WeightsError
+from transfer3d.objectives.objective import LossReport, Objective
 from transfer3d.progress import progress
-from transfer3d.transfer.objective import LossReport, Objective
 
 
 class Trainer:
@@ -58,7 +58,7 @@ class Trainer:
     def __init__(
         self,
         objective: Objective,
-        batches: Callable[[int], Iterable[Batch]],
+        batches: Callable[[int], Iterable[ClipBatch]],
         config: TrainerConfig,
         *,
         accelerator: Accelerator,
@@ -71,7 +71,6 @@ class Trainer:
     ) -> None:
         if config.needs_scores and validate is None:
             raise UsageError(
-                "E221",
                 "early_stop and a plateau schedule act on validation scores, and there are none: "
                 "the task has none, or the data no val split. Hold videos out with val_share=0.1, or set "
                 "early_stop=0 and another schedule.kind.",
@@ -85,7 +84,7 @@ class Trainer:
         self.optimizer = make_optimizer(module, config.lr, config.optimizer)
         self._learners = {name for name, parameter in module.named_parameters() if parameter.requires_grad}
         if config.head_steps and not any(map(is_head, self._learners)):
-            raise UsageError("E216", "head_first: the network has no head that learns. Set head_first=0.")
+            raise UsageError("head_first: the network has no head that learns. Set head_first=0.")
         average = config.optimizer.average
         self.average = None if average is None else ModelEmaV3(module, decay=average, use_warmup=True)
         self.step, self.lr, self.scores, self.metrics = 0, 0.0, list[float](), dict[str, float]()
@@ -117,15 +116,13 @@ class Trainer:
             if changed := [
                 name for name, digest in self.identity.items() if state["identity"][name] != digest
             ]:
-                raise UsageError(
-                    "E230", f"the run was started with another {' and '.join(changed)}. Take that one."
-                )
+                raise UsageError(f"the run was started with another {' and '.join(changed)}. Take that one.")
             try:
                 unpack_state(tensors, state, self.objective.trainable, self.optimizer, self.average)
                 self.step, self.scores, self.metrics = state["step"], state["scores"], state["metrics"]
             except (RuntimeError, ValueError, KeyError) as error:
                 reason = str(error).splitlines()[0]
-                raise WeightsError("E430", f"the checkpoint is of another network: {reason}") from error
+                raise WeightsError(f"the checkpoint is of another network: {reason}") from error
             self._say_processes(state["processes"])
         if self.folder:
             self.folder.forget_after(self.step)
@@ -160,7 +157,7 @@ class Trainer:
             raise self._signals.error(f"step {self.step} of {config.steps}")
         return self.metrics
 
-    def _train_step(self, batch: Batch) -> tuple[LossReport, bool]:
+    def _train_step(self, batch: ClipBatch) -> tuple[LossReport, bool]:
         """Rate, forward and backward for each part, optimiser; also says whether a signal asks to stop."""
         config, device = self.config, self.accelerator.device
         torch.manual_seed(hash((config.seed, self.step, self.accelerator.process_index)))
@@ -185,7 +182,7 @@ class Trainer:
             self.average.update(self.objective.trainable, self.step)
         return report, stop
 
-    def _check(self, batch: Batch, loss: torch.Tensor) -> bool:
+    def _check(self, batch: ClipBatch, loss: torch.Tensor) -> bool:
         """Refuses a step that is not finite, clips the gradient; returns whether a process is to stop."""
         parameters = [p for p in self.objective.trainable.parameters() if p.grad is not None]
         norm = get_total_norm([p.grad for p in parameters if p.grad is not None])
@@ -193,7 +190,6 @@ class Trainer:
         bad, stop = any_process(self.accelerator, not finite, self._signals.received != 0)
         if bad:
             raise NonFiniteError(
-                "E600",
                 f"step {self.step + 1}: loss {float(loss.detach()):.4g}, "
                 f"gradient norm {float(norm):.4g} with clips {', '.join(batch.keys)}. "
                 "Lower lr, or use --precision fp32; "
@@ -234,7 +230,7 @@ class Trainer:
             module.load_state_dict(kept)
         training_mode(module, self.config.batch_norm)
 
-    def _clips(self, count: int) -> Iterator[Batch]:
+    def _clips(self, count: int) -> Iterator[ClipBatch]:
         """Yields this process's share of the first `count` training clips, at least one batch."""
         for batch in self.batches(0):
             yield batch

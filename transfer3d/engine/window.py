@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import torch
 
-from transfer3d.transfer.objective import LossReport
+from transfer3d.objectives.objective import LossReport
 
 Item = TypeVar("Item")
 

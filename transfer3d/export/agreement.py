@@ -69,7 +69,6 @@ def compare(
         norm = wanted.norm().item()
         if found.shape != wanted.shape or not 0 < norm < float("inf"):
             raise WeightsError(
-                "E444",
                 f"the student answers {tuple(wanted.shape)} of norm {norm}, the exported network "
                 f"{tuple(found.shape)}: nothing to compare.",
             )
@@ -77,7 +76,6 @@ def compare(
     difference = max(differences)
     if not difference <= TOLERANCE:
         raise WeightsError(
-            "E444",
             f"the exported network's answers differ by {difference:.1e} (tolerance {TOLERANCE:.0e}): "
             "it is not written.",
         )

@@ -15,9 +15,9 @@ from huggingface_hub import ModelCardData
 
 from transfer3d.files import atomic_path, write_text
 from transfer3d.models.checkpoint import CheckpointFacts, load, read_metadata
-from transfer3d.models.hub import WEIGHTS_NAME, locate
 from transfer3d.models.measure import count_parameters
 from transfer3d.models.registry import families, family_of
+from transfer3d.weights.hub import WEIGHTS_NAME, locate
 
 
 def write_hub_folder(checkpoint: str | Path, folder: Path) -> list[Path]:

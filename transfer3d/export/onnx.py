@@ -35,7 +35,7 @@ def write_onnx(student: VideoStudent, path: Path, facts: Mapping[str, str]) -> A
         import onnxscript  # noqa: F401 - torch's exporter needs it, and says so less clearly
     except ImportError as error:
         raise SetupError(
-            "E551", f"ONNX needs {error.name}: install it with `pip install 'transfer3d[export]'`."
+            f"ONNX needs {error.name}: install it with `pip install 'transfer3d[export]'`."
         ) from error
     graph = trace(student)
     with warnings.catch_warnings():

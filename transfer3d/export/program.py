@@ -82,9 +82,7 @@ def write_program(student: VideoStudent, path: Path, facts: Mapping[str, str]) -
         WeightsError: the answers differ, or there are none; no file is written.
     """
     if path.suffix != SUFFIX:
-        raise UsageError(
-            "E248", f"{path}: torch.export reads and writes files that end in {SUFFIX}: name it so."
-        )
+        raise UsageError(f"{path}: torch.export reads and writes files that end in {SUFFIX}: name it so.")
     graph = trace(student)
     with atomic_path(path) as partial:
         whole, extra = io.BytesIO(), {FACTS_NAME: json.dumps(dict(facts))}
@@ -101,6 +99,6 @@ def _run_alone(file: Path, clips: list[Tensor]) -> list[Tensor]:
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode != 0:
             said = done.stderr.strip().splitlines()
-            raise WeightsError("E444", f"the exported program does not run by itself: {said[-1:]}.")
+            raise WeightsError(f"the exported program does not run by itself: {said[-1:]}.")
         found = load_file(got)
         return [found[str(index)] for index in range(len(clips))]

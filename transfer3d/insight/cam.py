@@ -101,9 +101,9 @@ def class_map(
         NonFiniteError: a score is NaN or infinite.
     """
     if student.num_classes == 0:
-        raise UsageError("E251", f"{student.model_name} has no classifier, so there is no class to look for.")
+        raise UsageError(f"{student.model_name} has no classifier, so there is no class to look for.")
     if target is not None and not 0 <= target < student.num_classes:
-        raise UsageError("E251", f"no class {target}: the student knows {student.num_classes}, from 0.")
+        raise UsageError(f"no class {target}: the student knows {student.num_classes}, from 0.")
     was_training = student.training
     student.eval()
     try:
@@ -113,7 +113,7 @@ def class_map(
             maps = student.forward_features(clips)
             logits_K = student.forward_head(maps)[0].float()
         if not logits_K.isfinite().all():
-            raise NonFiniteError("E600", f"{student.model_name}: the clip's scores are not finite.")
+            raise NonFiniteError(f"{student.model_name}: the clip's scores are not finite.")
         chosen = int(logits_K.argmax()) if target is None else target
         if method == "auto":
             layer = layer or _deepest_fine(student, clips)
@@ -220,10 +220,10 @@ def _by_classifier(student: VideoStudent, maps: Tensor, target: int, layer: str)
     """Returns [U T' H' W'] from feature maps `1 D U*T' H' W'`."""
     head = student.head
     if layer != LAST:
-        raise UsageError("E252", f"layer {layer}: the classifier sees the last one. Use --method gradcam.")
+        raise UsageError(f"layer {layer}: the classifier sees the last one. Use --method gradcam.")
     if not (_averages(student) and isinstance(head, nn.Linear)):
         raise UsageError(
-            "E252", f"{student.model_name} pools in another way than by an average. Use --method gradcam."
+            f"{student.model_name} pools in another way than by an average. Use --method gradcam."
         )
     weighed = torch.einsum("dthw,d->thw", maps[0].float(), head.weight[target].float())
     return weighed.unflatten(0, (student.clip.units, -1) if student.clip.units > 1 else (1, -1))
@@ -234,15 +234,13 @@ def _by_gradients(student: VideoStudent, clips: Tensor, target: int, layer: str)
     try:
         from captum.attr import LayerGradCam
     except ImportError as error:
-        raise SetupError(
-            "E564", "Grad-CAM needs captum: install it with `pip install 'transfer3d[cam]'`."
-        ) from error
+        raise SetupError("Grad-CAM needs captum: install it with `pip install 'transfer3d[cam]'`.") from error
     known = _layers(student)
     if layer not in known:
-        raise UsageError("E252", f"{student.model_name} has no layer '{layer}'{did_you_mean(layer, known)}.")
+        raise UsageError(f"{student.model_name} has no layer '{layer}'{did_you_mean(layer, known)}.")
     found = LayerGradCam(student, known[layer]).attribute(clips, target)
     if not isinstance(found, Tensor) or found.ndim not in (FRAMES_NDIM, CLIP_NDIM):
-        raise UsageError("E252", f"layer '{layer}' gives no feature maps. Choose another.")
+        raise UsageError(f"layer '{layer}' gives no feature maps. Choose another.")
     return found[:, 0] if found.ndim == CLIP_NDIM else found[None, :, 0]
 
 

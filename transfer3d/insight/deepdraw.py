@@ -51,10 +51,10 @@ class DrawConfig:
     def __post_init__(self) -> None:
         for name in ("steps", "step_size"):
             if getattr(self, name) <= 0:
-                raise UsageError("E254", f"{name}={getattr(self, name)}: it must be above 0.")
+                raise UsageError(f"{name}={getattr(self, name)}: it must be above 0.")
         for name in ("smooth_time", "smooth_space", "jitter"):
             if not 0 <= getattr(self, name) <= 1:
-                raise UsageError("E254", f"{name}={getattr(self, name)}: it lies between 0 and 1.")
+                raise UsageError(f"{name}={getattr(self, name)}: it lies between 0 and 1.")
 
 
 @dataclass(frozen=True)
@@ -94,11 +94,9 @@ def draw(
         NonFiniteError: the log-odds or their gradient are NaN or infinite.
     """
     if not 0 <= target < student.num_classes:
-        raise UsageError("E251", f"no class {target}: the student knows {student.num_classes}, from 0.")
+        raise UsageError(f"no class {target}: the student knows {student.num_classes}, from 0.")
     if student.num_classes < 2:
-        raise UsageError(
-            "E251", f"{student.model_name} knows a single class: deepdraw needs two classes at least."
-        )
+        raise UsageError(f"{student.model_name} knows a single class: deepdraw needs two classes at least.")
     was_training = student.training
     student.eval()
     try:
@@ -155,7 +153,7 @@ def _ascend(
         (gradient,) = torch.autograd.grad(log_odds, clip)
         if not (log_odds.isfinite() and gradient.isfinite().all()):
             raise NonFiniteError(
-                "E600", f"{student.model_name}: step {step} is not finite. Look at the checkpoint's weights."
+                f"{student.model_name}: step {step} is not finite. Look at the checkpoint's weights."
             )
         each_step(log_odds.item())
         left = 1 - (1 - LAST_SHARE) * step / config.steps

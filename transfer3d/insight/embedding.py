@@ -79,7 +79,7 @@ def embed(
     chosen = _perplexity(len(vectors_ND), perplexity)
     if not np.ptp(vectors_ND, axis=0).any():
         raise DataError(
-            "E354", f"all {len(vectors_ND)} videos have the same features ({layer}): nothing to tell apart."
+            f"all {len(vectors_ND)} videos have the same features ({layer}): nothing to tell apart."
         )
     points_N2 = plane(vectors_ND, perplexity=chosen, seed=seed)
     labels_N = features.labels_N.numpy()
@@ -102,13 +102,12 @@ def embed(
 def _perplexity(points: int, wanted: float | None) -> float:
     """Returns the perplexity, or says which are possible: a point needs three times as many others."""
     if points < FEWEST:
-        raise DataError("E354", f"{points} videos: a t-SNE needs at least {FEWEST}. Extract more features.")
+        raise DataError(f"{points} videos: a t-SNE needs at least {FEWEST}. Extract more features.")
     most = (points - 1) / 3
     if wanted is None:
         return min(PERPLEXITY, most)
     if not 1 <= wanted <= most:
         raise UsageError(
-            "E228",
             f"--perplexity {wanted:g}: of {points} videos it can be 1 to {most:.4g}, a third of the others.",
         )
     return wanted

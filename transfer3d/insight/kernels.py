@@ -235,7 +235,7 @@ def temporal_kernels(student: VideoStudent) -> list[TemporalKernel]:
     for name, frames in _frames_at(student, weights).items():
         weight = weights[name]
         if not weight.isfinite().all():
-            raise WeightsError("E430", f"{name}: its weights are not finite. Take an earlier checkpoint.")
+            raise WeightsError(f"{name}: its weights are not finite. Take an earlier checkpoint.")
         axes: tuple[tuple[Axis, int], ...] = (("U", -4), ("T", -3)) if weight.ndim == 6 else (("T", -3),)
         for axis, place in axes:
             if weight.shape[place] > 1:

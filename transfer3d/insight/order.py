@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from transfer3d.data.views import Order
-from transfer3d.evaluate.scores import Scores
+from transfer3d.evaluation.scores import Scores
 from transfer3d.insight.intervals import paired_difference
 from transfer3d.insight.pictures.figures import COLOURS, new_figure
 from transfer3d.layout import ClipSpec

@@ -22,11 +22,11 @@ from transfer3d import __version__
 from transfer3d.errors import UsageError, WeightsError
 from transfer3d.files import atomic_path
 from transfer3d.layout import ClipSpec
-from transfer3d.models.digest import tensors_digest
-from transfer3d.models.header import differences, read_header, some
-from transfer3d.models.hub import locate
 from transfer3d.models.registry import build_student, entry, families
 from transfer3d.models.student import VideoStudent
+from transfer3d.weights.digest import tensors_digest
+from transfer3d.weights.header import differences, read_header, some
+from transfer3d.weights.hub import locate
 
 PREFIX = "transfer3d."
 
@@ -79,7 +79,6 @@ def save(
     """
     if class_names is not None and len(class_names) != student.num_classes:
         raise UsageError(
-            "E209",
             f"{len(class_names)} class names for {student.num_classes} classes: give one for each.",
         )
     # channels_last weights are stored in the plain order: a file must not depend on how it was trained.
@@ -112,7 +111,6 @@ def read_metadata(path: str | Path) -> CheckpointFacts:
     strings, shapes = read_header(path)
     if f"{PREFIX}model" not in strings:
         raise WeightsError(
-            "E424",
             f"{path}: safetensors, but no transfer3d checkpoint: `transfer3d import` reads others.",
         )
     try:
@@ -129,7 +127,7 @@ def read_metadata(path: str | Path) -> CheckpointFacts:
         )
     except (KeyError, TypeError, ValueError) as error:
         raise WeightsError(
-            "E425", f"{path}: its metadata do not describe a student ({error}): write it again."
+            f"{path}: its metadata do not describe a student ({error}): write it again."
         ) from error
 
 
@@ -176,10 +174,9 @@ def load_into_named(
     facts = read_metadata(path)
     wanted = name if name in families() else entry(name).name
     if facts.model != wanted:
-        raise WeightsError("E427", f"{path}: holds {facts.model}, not {wanted}: name that, or another file.")
+        raise WeightsError(f"{path}: holds {facts.model}, not {wanted}: name that, or another file.")
     if num_classes not in (None, facts.num_classes):
         raise WeightsError(
-            "E428",
             f"{path}: has {facts.num_classes} classes, not {num_classes}: load it, then `reset_classifier`.",
         )
     return _load(path, facts, clip=clip, model_args=model_args)
@@ -201,16 +198,14 @@ def _load(
                 clip=clip or facts.clip,
             )
     except UsageError as error:
-        raise WeightsError("E426", f"{path}: its network cannot be built: {error}") from error
+        raise WeightsError(f"{path}: its network cannot be built: {error}") from error
     wanted = {name: tuple(tensor.shape) for name, tensor in student.state_dict().items()}
     if found := differences(wanted, facts.shapes):
-        raise WeightsError(
-            "E430", f"{path}: no {facts.model} with {facts.num_classes} classes: tensors {found}."
-        )
+        raise WeightsError(f"{path}: no {facts.model} with {facts.num_classes} classes: tensors {found}.")
     try:
         tensors = load_file(path)
     except (OSError, SafetensorError) as error:
-        raise WeightsError("E422", f"{path}: damaged ({error}): copy or write it again.") from error
+        raise WeightsError(f"{path}: damaged ({error}): copy or write it again.") from error
     odd = [
         name for name, tensor in tensors.items() if tensor.is_floating_point() and not tensor.isfinite().all()
     ]

@@ -74,9 +74,9 @@ def combination_scores(
     wanted = student.clip.units if train_units is None else train_units
     given = clips.shape[1]
     if given < wanted:
-        raise UsageError("E219", f"{given} units for {wanted} sections: sample at least {wanted} units.")
+        raise UsageError(f"{given} units for {wanted} sections: sample at least {wanted} units.")
     if chunk < 1:
-        raise UsageError("E219", f"chunk={chunk}: at least 1.")
+        raise UsageError(f"chunk={chunk}: at least 1.")
     front, rest = _split(student)
     units = _run(clips, front, chunk)
     sections = [slice(int(part[0]), int(part[-1]) + 1) for part in np.array_split(np.arange(given), wanted)]
@@ -88,12 +88,12 @@ def _split(student: VideoStudent) -> tuple[list[Step], list[Step]]:
     """The layers in front of the first 4D block, and the rest."""
     trunk = student.trunk
     if not isinstance(trunk, ResNet3d) or student.clip.units == 1:
-        raise UsageError("E219", f"{student.model_name} is no V4D: algorithm 1 is for those.")
+        raise UsageError(f"{student.model_name} is no V4D: algorithm 1 is for those.")
     steps = trunk.steps()
     blocks = [index for index, (_, module) in enumerate(steps) if isinstance(module, Residual4d)]
     first = blocks[0] if blocks else len(steps)
     if any("after" in name and not isinstance(module, Residual4d) for name, module in steps):
-        raise UsageError("E219", f"{student.model_name} takes any number of units in one pass: call it.")
+        raise UsageError(f"{student.model_name} takes any number of units in one pass: call it.")
     return steps[:first], steps[first:]
 
 

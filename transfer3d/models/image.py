@@ -15,10 +15,10 @@ from torch import nn
 
 from transfer3d.errors import UsageError, WeightsError, did_you_mean
 from transfer3d.models import googlenet, tiny_densenet  # noqa: F401 - registers them
-from transfer3d.models.digest import tensors_digest
-from transfer3d.models.header import differences, some
-from transfer3d.models.hub import hub_file, url_file
-from transfer3d.models.state_file import is_finite, read_state
+from transfer3d.weights.digest import tensors_digest
+from transfer3d.weights.header import differences, some
+from transfer3d.weights.hub import hub_file, url_file
+from transfer3d.weights.state_file import is_finite, read_state
 
 HUB_FILES = ("model.safetensors", "pytorch_model.bin")
 REMEDIES = "give `--weights FILE` (a file of its weights) or `--weights none` (random weights)"
@@ -70,9 +70,9 @@ def create_image_model(
     architecture = name.split(".")[0]
     if not timm.is_model(architecture):
         near = did_you_mean(architecture, timm.list_models())
-        raise UsageError("E205", f"timm has no model '{name}'{near}.")
+        raise UsageError(f"timm has no model '{name}'{near}.")
     if "." in name and name not in (tags := timm.list_models(f"{architecture}.*", include_tags=True)):
-        raise UsageError("E205", f"timm has no weights '{name}': it has {', '.join(tags)}.")
+        raise UsageError(f"timm has no weights '{name}': it has {', '.join(tags)}.")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         if weights == "none":
@@ -94,7 +94,7 @@ def image_facts(model: nn.Module) -> ImageFacts:
     cfg = getattr(model, "pretrained_cfg", None) or {}
     missing = [key for key in ("architecture", "mean", "std", "input_size") if not cfg.get(key)]
     if missing:
-        raise UsageError("E243", f"{type(model).__name__} lacks {missing}: build it with timm.create_model.")
+        raise UsageError(f"{type(model).__name__} lacks {missing}: build it with timm.create_model.")
     channels = getattr(model, "in_chans", 3)
     return ImageFacts(
         name=cfg["architecture"],
@@ -125,7 +125,7 @@ def _hub_file(name: str) -> Path:
     if cfg is not None and not cfg.hf_hub_id and isinstance(cfg.url, str):
         return url_file(cfg.url, what=what, remedies=REMEDIES)
     if cfg is None or not cfg.hf_hub_id:
-        raise WeightsError("E429", f"timm has no pretrained weights for '{name}': {REMEDIES}.")
+        raise WeightsError(f"timm has no pretrained weights for '{name}': {REMEDIES}.")
     repository, _, revision = cfg.hf_hub_id.partition("@")
     return hub_file(
         repository,
@@ -155,6 +155,6 @@ def _filled(name: str, path: Path, in_chans: int) -> nn.Module:
             empty = timm.create_model(name, num_classes=classes, in_chans=in_chans)
         wanted = {key: tuple(tensor.shape) for key, tensor in empty.state_dict().items()}
         found = differences(wanted, {key: tuple(tensor.shape) for key, tensor in state.items()}) or str(error)
-        raise WeightsError("E430", f"{path}: no weights of {name}: tensors {found}.") from error
+        raise WeightsError(f"{path}: no weights of {name}: tensors {found}.") from error
     cast(Any, model).pretrained_cfg.pop("state_dict", None)
     return model

@@ -33,10 +33,7 @@ def count_gmac(student: VideoStudent, shape: tuple[int, ...] | None = None) -> f
         student: on the `meta` device.
         shape: of the input, batch included; by default batch 1 of the student's own clip.
     """
-    clip = student.clip
-    units = (clip.units,) if clip.units > 1 else ()
-    own = (1, *units, len(clip.mean), clip.frames, clip.size, clip.size)
-    clips = torch.empty(shape or own, device="meta")
+    clips = torch.empty(shape or student.clip.shape(1), device="meta")
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         student.eval()(clips)
     return counter.get_total_flops() / FLOPS_PER_GMAC

@@ -181,7 +181,7 @@ def entry(name: str) -> StudentEntry:
     known = _ENTRIES.get(_ALIASES.get(name, name))
     if known is None:
         near = did_you_mean(name, (*_ENTRIES, *_ALIASES))
-        raise UsageError("E204", f"no student '{name}'{near}: `transfer3d models` lists them.")
+        raise UsageError(f"no student '{name}'{near}: `transfer3d models` lists them.")
     return known
 
 
@@ -252,7 +252,7 @@ def build_student(
         family, options = _FAMILIES[name], {}
         if "spec" not in model_args:
             named = ", ".join(list_models(family=name))
-            raise UsageError("E206", f"'{name}' is a family: name one of {named}, or give `spec`.")
+            raise UsageError(f"'{name}' is a family: name one of {named}, or give `spec`.")
         spec = _parse_spec(family, model_args["spec"])
         home = family.clips[type(spec)]
     else:
@@ -264,7 +264,7 @@ def build_student(
     for key in model_args:
         if key not in known:
             near = did_you_mean(key, known)
-            raise UsageError("E207", f"{name} has no argument '{key}'{near}: it has {', '.join(known)}.")
+            raise UsageError(f"{name} has no argument '{key}'{near}: it has {', '.join(known)}.")
     given = {key: value for key, value in model_args.items() if key in family.options}
     recorded = {**model_args, "spec": spec.to_dict()} if "spec" in model_args else model_args
     try:
@@ -280,7 +280,7 @@ def build_student(
                 drop_rate=drop_rate,
             )
     except (TypeError, ValueError) as error:
-        raise UsageError("E207", f"{name}: {error}.") from error
+        raise UsageError(f"{name}: {error}.") from error
 
 
 def _parse_spec(family: Family, facts: Any) -> TrunkSpec:
@@ -292,7 +292,7 @@ def _parse_spec(family: Family, facts: Any) -> TrunkSpec:
             return spec_type.from_dict(dict(facts))
         except (TypeError, ValueError) as error:
             faults.append(str(error))
-    raise UsageError("E207", f"`spec` of {family.name}: {'; '.join(faults)}.")
+    raise UsageError(f"`spec` of {family.name}: {'; '.join(faults)}.")
 
 
 def _with_channels(clip: ClipSpec, in_chans: int) -> ClipSpec:

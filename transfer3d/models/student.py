@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from transfer3d.errors import UsageError
 from transfer3d.layout import ClipSpec
+from transfer3d.nn.pixels import normalise
 
 CLIP_NDIM = 5  # B C T H W
 UNITS_NDIM = 6  # B U C T H W
@@ -66,25 +67,39 @@ class VideoStudent(nn.Module):
         self.dropout = nn.Dropout(drop_rate)
         self.head = _classifier(self.num_features, num_classes)
 
+    def normalise(self, clips: Tensor) -> Tensor:
+        """Returns uint8 clips as floats, by the student's own mean and standard deviation.
+
+        Args:
+            clips: uint8, 0..255, `[...] C T H W`.
+        """
+        return normalise(clips, self.clip.mean, self.clip.std, self.dtype)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The floating-point type of the weights."""
+        return next(self.parameters()).dtype
+
     def forward_features(self, clips: Tensor) -> Tensor:
         """Returns feature maps `B D T' H' W'`; the units of a video stand one after the other along T'.
 
         Args:
-            clips: float, normalised, `B C T H W`, or `B U C T H W` where `clip.units` > 1.
+            clips: `B C T H W`, or `B U C T H W` where `clip.units` > 1: uint8 pixels, which are normalised
+                here, or floats that are normalised already.
 
         Raises:
             UsageError: the input has another number of axes.
         """
+        if clips.dtype == torch.uint8:
+            clips = self.normalise(clips)
         if self.clip.units == 1:
             if clips.ndim != CLIP_NDIM:
                 raise UsageError(
-                    "E208",
                     f"{self.model_name} takes B C T H W, not {clips.ndim} axes: fold more into the batch.",
                 )
             return self.trunk(clips)
         if clips.ndim != UNITS_NDIM:
             raise UsageError(
-                "E208",
                 f"{self.model_name} takes B U C T H W, not {clips.ndim} axes: add the axis of units.",
             )
         units = clips.shape[1]

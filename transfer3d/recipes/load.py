@@ -50,7 +50,7 @@ def validate(values: Mapping[str, Any], where: str) -> Recipe:
     try:
         recipe = Recipe.model_validate(values)
     except ValidationError as error:
-        raise UsageError("E201", f"recipe {where}: {'; '.join(_sentences(error))}.") from None
+        raise UsageError(f"recipe {where}: {'; '.join(_sentences(error))}.") from None
     stages_of(recipe, where)
     return recipe
 
@@ -69,7 +69,7 @@ def stages_of(recipe: Recipe, where: str = "that is resolved") -> dict[str, Reci
     for name, changes in recipe.stages.items():
         if not re.fullmatch(r"\w[\w-]*", name) or "stages" in changes:
             raise UsageError(
-                "E201", f"recipe {where}: stage '{name}': letters, digits, _ and -; and no stages within one."
+                f"recipe {where}: stage '{name}': letters, digits, _ and -; and no stages within one."
             )
     return {
         name: validate(_merge(common, changes), f"{where}, stage {name}")
@@ -91,11 +91,11 @@ def _without_none(value: Any) -> Any:
 def _read_with_parents(name: str | Path, seen: tuple[Path, ...]) -> dict[str, Any]:
     path = _find(name)
     if path in seen:
-        raise UsageError("E202", f"recipe {path} extends itself. Break the circle of `extends`.")
+        raise UsageError(f"recipe {path} extends itself. Break the circle of `extends`.")
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError("E202", f"recipe {path} is not TOML: {error}. Mend the file.") from None
+        raise UsageError(f"recipe {path} is not TOML: {error}. Mend the file.") from None
     parent = values.pop("extends", None)
     if parent is None:
         return values
@@ -109,7 +109,7 @@ def _find(name: str | Path) -> Path:
     if path.is_file():
         return path
     hint = did_you_mean(str(name), list_recipes())
-    raise UsageError("E202", f"no recipe '{name}'{hint}. `transfer3d recipe ls` lists them.")
+    raise UsageError(f"no recipe '{name}'{hint}. `transfer3d recipe ls` lists them.")
 
 
 def _merge(base: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
@@ -123,9 +123,7 @@ def _merge(base: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
 def _set(values: dict[str, Any], override: str) -> None:
     key, equals, text = override.partition("=")
     if not equals or not key:
-        raise UsageError(
-            "E203", f"--set {override}: not of the form key=value. Write e.g. --set max_steps=100."
-        )
+        raise UsageError(f"--set {override}: not of the form key=value. Write e.g. --set max_steps=100.")
     try:
         value = tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
@@ -133,15 +131,13 @@ def _set(values: dict[str, Any], override: str) -> None:
     *tables, last = key.strip().split(".")
     if tables[:1] == ["stages"] and tables[1:] and tables[1] not in (stages := values.get("stages", {})):
         raise UsageError(
-            "E203", f"--set {override}: no stage '{tables[1]}'{did_you_mean(tables[1], stages)}. "
+            f"--set {override}: no stage '{tables[1]}'{did_you_mean(tables[1], stages)}. "
             f"The recipe has {', '.join(stages) or 'none'}."
         )  # fmt: skip
     for table in tables:
         inner = values.setdefault(table, {})
         if not isinstance(inner, dict):
-            raise UsageError(
-                "E203", f"--set {override}: '{table}' is a value, not a table. Leave '.{last}' off."
-            )
+            raise UsageError(f"--set {override}: '{table}' is a value, not a table. Leave '.{last}' off.")
         values[table] = values = dict(inner)
     values[last] = value
 

@@ -10,7 +10,7 @@ from transfer3d.data.augment import AugmentConfig
 from transfer3d.engine.config import Training
 from transfer3d.errors import UsageError
 from transfer3d.layout import ClipSpec
-from transfer3d.transfer.correspondence import CorrespondenceConfig
+from transfer3d.objectives.correspondence import CorrespondenceConfig
 
 
 class ClipConfig(BaseModel):
@@ -36,7 +36,7 @@ class ClipConfig(BaseModel):
         try:
             return ClipSpec.from_dict({**spec.to_dict(), **changes})
         except ValueError as error:
-            raise UsageError("E201", f"recipe: {error}. Change [clip] or --set clip.<key>=...") from None
+            raise UsageError(f"recipe: {error}. Change [clip] or --set clip.<key>=...") from None
 
 
 class Recipe(Training):
@@ -95,12 +95,10 @@ class Recipe(Training):
         """
         value = getattr(self, key)
         if value is None:
-            raise UsageError(
-                "E214", f"the recipe names no {key}. Name one in the command, or with --set {key}=..."
-            )
+            raise UsageError(f"the recipe names no {key}. Name one in the command, or with --set {key}=...")
         return value
 
     def expect_task(self, task: str) -> None:
         """Raises UsageError where the recipe is for another command."""
         if self.task != task:
-            raise UsageError("E214", f"this recipe is for `transfer3d {self.task}`, not for `{task}`.")
+            raise UsageError(f"this recipe is for `transfer3d {self.task}`, not for `{task}`.")

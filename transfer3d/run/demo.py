@@ -19,18 +19,18 @@ from transfer3d.data.pipeline import view_batches
 from transfer3d.data.source import open_videos
 from transfer3d.engine.run_folder import LOG, MODEL
 from transfer3d.errors import UsageError
-from transfer3d.evaluate.protocols import CENTRE
+from transfer3d.evaluation.protocols import CENTRE
 from transfer3d.files import write_text
 from transfer3d.insight.report.demo import DemoFacts, StudentResult, table_rows, write_report
 from transfer3d.layout import ClipSpec
 from transfer3d.models.checkpoint import read_metadata
 from transfer3d.recipes.load import load_recipe
-from transfer3d.run.correspond import correspond
-from transfer3d.run.evaluate import evaluate_file
-from transfer3d.run.finetune import finetune
-from transfer3d.run.inflate import inflate_to_file
-from transfer3d.run.session import resolve_precision
-from transfer3d.run.teacher import train_teacher
+from transfer3d.run.checkpoints.inflate import inflate_to_file
+from transfer3d.run.inference.evaluate import evaluate_file
+from transfer3d.run.training.correspond import correspond
+from transfer3d.run.training.finetune import finetune
+from transfer3d.run.training.image_teacher import train_teacher
+from transfer3d.run.training.session import resolve_precision
 
 MARKER = "demo.json"
 TEACHER, FAMILY = "test_resnet", "p3d"
@@ -112,12 +112,12 @@ def run_demo(out: Path, *, seed: int, console: Console) -> DemoResult:
 
 def _claim(out: Path) -> None:
     if PartialState().num_processes > 1:
-        raise UsageError("E217", "the demo runs in one process. Start it without a launcher.")
+        raise UsageError("the demo runs in one process. Start it without a launcher.")
     if out.is_file():
-        raise UsageError("E217", f"{out} is a file. Choose another with -o.")
+        raise UsageError(f"{out} is a file. Choose another with -o.")
     if out.exists():
         if not (out / MARKER).exists() and any(out.iterdir()):
-            raise UsageError("E217", f"{out} is not empty and not an earlier demo. Choose another with -o.")
+            raise UsageError(f"{out} is not empty and not an earlier demo. Choose another with -o.")
         shutil.rmtree(out)
     write_text(out / MARKER, json.dumps({"started": time.strftime("%F %T")}))
 
@@ -157,5 +157,5 @@ def _sample_clips(shards: str, clip: ClipSpec, seed: int) -> list[tuple[str, np.
     strips = []
     for number, batch in enumerate(view_batches(videos, clip, batch_size=1)):
         if number in chosen:
-            strips.append((videos.classes[int(batch.labels_B[0])], batch.clips_u8[0].numpy()))
+            strips.append((videos.classes[int(batch.labels[0])], batch.clips[0].numpy()))
     return strips

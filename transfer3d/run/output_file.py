@@ -16,4 +16,4 @@ def refuse_existing(path: Path, force: bool) -> None:
     """
     refuse_unwritable(path)
     if path.exists() and not force:
-        raise UsageError("E218", f"{path} exists. Give another name with -o, or --force to overwrite it.")
+        raise UsageError(f"{path} exists. Give another name with -o, or --force to overwrite it.")

@@ -31,13 +31,13 @@ def read(request: Request) -> Listing:
         ]
         whole = [(name, SPLIT_NAMES[v["subset"]]) for name, v in database.items() if not v["annotations"]]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DataError("E314", f"{path}: not ActivityNet's JSON ({error!r}). Copy it again.") from None
+        raise DataError(f"{path}: not ActivityNet's JSON ({error!r}). Copy it again.") from None
     classes = sorted({label for _, _, label, _, _ in segments})
     finder = Finder(request.root)
     entries = []
     for name, split, label, start, end in segments:
         if not 0 <= start < end:
-            raise DataError("E314", f"{path}: {name}: segment {start} to {end} s is empty. Mend the list.")
+            raise DataError(f"{path}: {name}: segment {start} to {end} s is empty. Mend the list.")
         place, cut = finder.find(f"v_{name}", name), Cut(start, end - start)
         entries.append(Entry(f"{name} {start:g}-{end:g} s", place, split, classes.index(label), name, cut))
     entries += [Entry(name, finder.find(f"v_{name}", name), split, None, name) for name, split in whole]

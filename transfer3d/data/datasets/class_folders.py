@@ -27,7 +27,7 @@ def read(request: Request) -> Listing:
     for split, folder in folders.items():
         for name in class_folders(folder):
             if name not in classes:
-                raise DataError("E311", f"{folder}: class {name} is not in train. Make the classes agree.")
+                raise DataError(f"{folder}: class {name} is not in train. Make the classes agree.")
             for path in videos_under(folder / name):
                 called = path.relative_to(root).as_posix()
                 entries.append(Entry(called, path, split, classes.index(name), called))

@@ -39,7 +39,7 @@ def read(request: Request) -> Listing:
     """Reads the lists."""
     rows = [row for path in _lists(request) for row in _rows(path)]
     if not rows:
-        raise DataError("E314", f"{request.root}: an empty list. Give lines of 'path,label'.")
+        raise DataError(f"{request.root}: an empty list. Give lines of 'path,label'.")
     classes = _classes(rows)
     number_of = {name: label for label, name in enumerate(classes)}
     folder = request.root.parent if request.root.is_file() else request.root
@@ -97,13 +97,11 @@ def _classes(rows: list[_Row]) -> list[str]:
     for row in rows:
         if not row.label.isdecimal():
             raise DataError(
-                "E310",
                 f"{row.list}, line {row.line}: {row.path} has label '{row.label}', the first has a number. "
                 "Give numbers from 0, or names, to all.",
             )
         if len(row.label) > MOST_DIGITS:
             raise DataError(
-                "E310",
                 f"{row.list}, line {row.line}: {row.path} has label '{row.label}'. Give numbers below 10 ** "
                 f"{MOST_DIGITS}, or names.",
             )

@@ -22,11 +22,11 @@ def applies(request: Request) -> bool:
 def read(request: Request) -> Listing:
     """Reads one of the three folds, as splits train and test; its unused videos are neither."""
     if request.fold not in FOLDS:
-        raise UsageError("E217", f"--fold {request.fold}: HMDB51 has 1, 2 and 3.")
+        raise UsageError(f"--fold {request.fold}: HMDB51 has 1, 2 and 3.")
     ending = f"_test_split{request.fold}.txt"
     lists = request.notes(f"*{ending}")
     if not lists:
-        raise DataError("E315", f"{request.root}: no *{ending}. Name their folder with --annotations.")
+        raise DataError(f"{request.root}: no *{ending}. Name their folder with --annotations.")
     classes = sorted(path.name.removesuffix(ending) for path in lists)
     finder = Finder(request.root)
     entries, unused = [], set()

@@ -55,17 +55,17 @@ def read_listing(request: Request, layout: str = "auto") -> tuple[str, Listing]:
         DataError: the lists are wrong, or nothing that they name is there.
     """
     if not request.root.exists():
-        raise UsageError("E212", f"{request.root} is not there. Give a folder of videos, or a CSV list.")
+        raise UsageError(f"{request.root} is not there. Give a folder of videos, or a CSV list.")
     if layout == "auto":
         layout = next((name for name, known in LAYOUTS.items() if known.applies(request)), "")
     if layout not in LAYOUTS:
         near = did_you_mean(layout, LAYOUTS)
-        raise UsageError("E217", f"{request.root}: layout '{layout}'{near}; there are {', '.join(LAYOUTS)}.")
+        raise UsageError(f"{request.root}: layout '{layout}'{near}; there are {', '.join(LAYOUTS)}.")
     listing = LAYOUTS[layout].read(request)
     if not listing.found:
         first = f", first {listing.missing[0].name}" if listing.missing else ""
         count = len(listing.missing)
         raise DataError(
-            "E313", f"{request.root}: no videos; as {layout} it lists {count}{first}. Name the right folder."
+            f"{request.root}: no videos; as {layout} it lists {count}{first}. Name the right folder."
         )
     return layout, listing

@@ -116,7 +116,7 @@ class Request:
         """
         if not (found := self.notes(pattern)):
             where = self.annotations or self.root
-            raise DataError("E315", f"{where}: no {pattern}. Name its folder with --annotations.")
+            raise DataError(f"{where}: no {pattern}. Name its folder with --annotations.")
         return found[0]
 
 
@@ -181,7 +181,7 @@ def lines(path: Path) -> Iterator[tuple[int, str]]:
 
 def bad_line(path: Path, number: int, why: str) -> DataError:
     """Returns the error for a line of a list."""
-    return DataError("E314", f"{path}, line {number}: {why}. Mend the list.")
+    return DataError(f"{path}, line {number}: {why}. Mend the list.")
 
 
 def keep_classes(listing: Listing, names: Sequence[str]) -> Listing:
@@ -193,11 +193,9 @@ def keep_classes(listing: Listing, names: Sequence[str]) -> Listing:
     for name in names:
         if name not in listing.classes:
             near = did_you_mean(name, listing.classes)
-            raise UsageError("E217", f"--classes: no class is called '{name}'{near}.")
+            raise UsageError(f"--classes: no class is called '{name}'{near}.")
     if len(set(names)) < len(names):
-        raise UsageError(
-            "E217", f"--classes: '{next(n for n in names if names.count(n) > 1)}' is there twice."
-        )
+        raise UsageError(f"--classes: '{next(n for n in names if names.count(n) > 1)}' is there twice.")
     new = {listing.classes.index(name): label for label, name in enumerate(names)}
     kept = []
     for entry in listing.entries:

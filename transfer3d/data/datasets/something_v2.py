@@ -36,7 +36,7 @@ def read(request: Request) -> Listing:
             continue
         rows = _json(path)
         if not isinstance(rows, list):
-            raise DataError("E314", f"{path}: not a list of videos. Copy it again.")
+            raise DataError(f"{path}: not a list of videos. Copy it again.")
         for number, row in enumerate(rows, start=1):
             try:
                 name, template = str(row["id"]), row.get("template")
@@ -56,7 +56,7 @@ def _json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8-sig"))
     except ValueError as error:
-        raise DataError("E314", f"{path}: no JSON ({error}). Copy the list again.") from None
+        raise DataError(f"{path}: no JSON ({error}). Copy the list again.") from None
 
 
 def _classes(path: Path) -> list[str]:
@@ -64,7 +64,7 @@ def _classes(path: Path) -> list[str]:
     if not isinstance(numbers, dict) or sorted(map(str, numbers.values())) != sorted(
         map(str, range(len(numbers)))
     ):
-        raise DataError("E314", f"{path}: not a table from class names to 0, 1, 2, ... Copy the list again.")
+        raise DataError(f"{path}: not a table from class names to 0, 1, 2, ... Copy the list again.")
     return sorted(numbers, key=lambda name: int(numbers[name]))
 
 

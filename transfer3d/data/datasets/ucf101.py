@@ -23,7 +23,7 @@ def applies(request: Request) -> bool:
 def read(request: Request) -> Listing:
     """Reads one of the three folds, as splits train and test."""
     if request.fold not in FOLDS:
-        raise UsageError("E217", f"--fold {request.fold}: UCF101 has 1, 2 and 3.")
+        raise UsageError(f"--fold {request.fold}: UCF101 has 1, 2 and 3.")
     classes = _classes(request.note("classInd.txt"))
     finder = Finder(request.root, fold_case=True)
     return finder.listing(

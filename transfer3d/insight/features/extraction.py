@@ -16,7 +16,7 @@ from transfer3d.data.views import ViewPlan, Views
 from transfer3d.engine.distributed import on_main
 from transfer3d.engine.memory_format import channels_last
 from transfer3d.errors import NonFiniteError
-from transfer3d.evaluate.micro_batches import MicroBatches, first_size
+from transfer3d.evaluation.micro_batches import MicroBatches, first_size
 from transfer3d.insight.features.layers import LayerReader
 from transfer3d.insight.features.parts import FeatureParts
 from transfer3d.layout import ClipSpec
@@ -134,4 +134,4 @@ def _averaged(micro: MicroBatches, views: Views, count: int) -> Tensor:
 def _refuse_non_finite(keys: list[str], vectors_ND: Tensor) -> None:
     for key, finite in zip(keys, vectors_ND.isfinite().all(1).tolist(), strict=True):
         if not finite:
-            raise NonFiniteError("E600", f"{key}: its features are not finite. Use --precision fp32.")
+            raise NonFiniteError(f"{key}: its features are not finite. Use --precision fp32.")

@@ -102,7 +102,7 @@ class FeatureSet:
         """
         if name not in self.layers:
             near = did_you_mean(name, self.layers)
-            raise UsageError("E227", f"no layer '{name}'{near} in these features: {', '.join(self.layers)}.")
+            raise UsageError(f"no layer '{name}'{near} in these features: {', '.join(self.layers)}.")
         return self.layers[name]
 
 
@@ -147,12 +147,11 @@ def load_features(path: Path) -> FeatureSet:
     """
     if not path.is_file():
         what = "is a folder" if path.is_dir() else "does not exist"
-        raise DataError("E353", f"{path}: {what}. `transfer3d features` writes a file of features.")
+        raise DataError(f"{path}: {what}. `transfer3d features` writes a file of features.")
     with path.open("rb") as opened:
         other = FOR_OTHERS.get(opened.read(4))
     if other is not None:
         raise UsageError(
-            "E227",
             f"{path} is {other}, which `transfer3d features` writes for other programs. "
             "Here a .safetensors file is needed: extract the features with -o NAME.safetensors.",
         )
@@ -161,7 +160,6 @@ def load_features(path: Path) -> FeatureSet:
             strings = file.metadata() or {}
             if ENTRY not in strings:
                 raise DataError(
-                    "E353",
                     f"{path}: a safetensors file, but not of features. `transfer3d features` writes those.",
                 )
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
@@ -170,7 +168,7 @@ def load_features(path: Path) -> FeatureSet:
         labels_NL = labels.reshape(len(labels), -1)
     except (SafetensorError, ValidationError, KeyError, RuntimeError, OSError) as error:
         reason = str(error).splitlines()[0]
-        raise DataError("E353", f"{path}: no features, or damaged ({reason}). Extract them again.") from error
+        raise DataError(f"{path}: no features, or damaged ({reason}). Extract them again.") from error
     features = FeatureSet(
         keys=header.keys,
         label_sets=[tuple(label for label in row if label >= 0) for row in labels_NL.tolist()],
@@ -180,7 +178,7 @@ def load_features(path: Path) -> FeatureSet:
         facts=header.facts,
     )
     if problem := _problem(features):
-        raise DataError("E353", f"{path}: damaged, {problem}. Extract the features again.")
+        raise DataError(f"{path}: damaged, {problem}. Extract the features again.")
     return features
 
 

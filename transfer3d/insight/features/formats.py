@@ -115,12 +115,12 @@ def format_of(path: Path, name: str | None) -> Format:
     wanted = path.suffix[1:] if name is None else name
     if wanted not in FORMATS:
         near = did_you_mean(wanted, FORMATS)
-        raise UsageError("E227", f"{path}: no format '{wanted}'{near}: there are {', '.join(FORMATS)}.")
+        raise UsageError(f"{path}: no format '{wanted}'{near}: there are {', '.join(FORMATS)}.")
     if wanted == "parquet":
         try:
             import pyarrow  # noqa: F401 - better missed before the work
         except ImportError:
             raise SetupError(
-                "E565", "Parquet needs pyarrow: install it with `pip install 'transfer3d[parquet]'`."
+                "Parquet needs pyarrow: install it with `pip install 'transfer3d[parquet]'`."
             ) from None
     return FORMATS[wanted]

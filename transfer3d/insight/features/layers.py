@@ -103,12 +103,10 @@ class LayerReader:
 def _parse(student: VideoStudent, text: str, known: dict[str, nn.Module]) -> _Layer:
     name, at, cells = text.partition("@")
     if at and (not cells.isdecimal() or int(cells) < 1 or name in (POOLED, SCORES)):
-        raise UsageError(
-            "E227", f"layer '{text}': behind @ stands a number of cells, of feature maps as res5@7."
-        )
+        raise UsageError(f"layer '{text}': behind @ stands a number of cells, of feature maps as res5@7.")
     if name == SCORES and student.num_classes == 0:
         raise UsageError(
-            "E227", f"{student.model_name} has no classifier, so no '{SCORES}'. Leave it out of --layers."
+            f"{student.model_name} has no classifier, so no '{SCORES}'. Leave it out of --layers."
         )
     if name in (POOLED, SCORES):
         return _Layer(name, None, 1)
@@ -117,9 +115,7 @@ def _parse(student: VideoStudent, text: str, known: dict[str, nn.Module]) -> _La
         near = did_you_mean(name, [POOLED, SCORES, *known])
         # What is inside another layer is not listed: a ResNet-152 has 50 blocks.
         listed = [POOLED, SCORES, *(other for other in known if other.rpartition(".")[0] not in known)]
-        raise UsageError(
-            "E227", f"{student.model_name} has no layer '{name}'{near}: there are {', '.join(listed)}."
-        )
+        raise UsageError(f"{student.model_name} has no layer '{name}'{near}: there are {', '.join(listed)}.")
     return _Layer(text, module, int(cells or 1))
 
 
@@ -134,7 +130,7 @@ def _block_name(name: str) -> str:
 def _averaged(output: Any, layer: _Layer, batch: int) -> Tensor:
     """Averages maps over time, cells of the picture, and what else was folded into the batch: `B D`."""
     if not isinstance(output, Tensor) or output.ndim not in (FRAMES_NDIM, CLIP_NDIM):
-        raise UsageError("E227", f"layer '{layer.name}' gives no feature maps. Choose another.")
+        raise UsageError(f"layer '{layer.name}' gives no feature maps. Choose another.")
     maps = output.float()
     frames = maps.mean(2) if maps.ndim == CLIP_NDIM else maps
     cells = F.adaptive_avg_pool2d(frames, layer.cells).flatten(1)

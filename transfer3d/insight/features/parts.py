@@ -52,13 +52,11 @@ class FeatureParts:
         if noted.exists():
             if not resume:
                 raise UsageError(
-                    "E230",
                     f"{self.folder} holds an unfinished extraction. Go on with --resume, or remove it.",
                 )
             before = json.loads(noted.read_text(encoding="utf-8"))
             if changed := sorted(name for name in facts if facts[name] != before.get(name)):
                 raise UsageError(
-                    "E230",
                     f"{self.folder} is of another extraction: {', '.join(changed)} changed. "
                     "Repeat the first command, or remove the folder.",
                 )
@@ -92,7 +90,6 @@ class FeatureParts:
                 joined[name][rows] = tensor
         if row_of:
             raise SetupError(
-                "E525",
                 f"{self.folder} lacks {len(row_of)} videos, first {next(iter(row_of))}: "
                 "all processes must write to one folder. Put -o on a disk that all of them share.",
             )
@@ -116,6 +113,4 @@ def _keys_of(path: Path) -> list[str]:
         with safe_open(path, framework="pt") as file:
             return json.loads(file.metadata()[KEYS])
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
-        raise DataError(
-            "E353", f"{path}: damaged ({error}). Remove it, and --resume makes it again."
-        ) from error
+        raise DataError(f"{path}: damaged ({error}). Remove it, and --resume makes it again.") from error

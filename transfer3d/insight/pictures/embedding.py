@@ -72,9 +72,7 @@ def chosen_parts(classes: Sequence[str], color_by: str) -> list[int]:
         return list(range(count)) if color_by == "auto" else []
     if color_by not in map(str, range(1, count + 1)):
         have = f"parts 1 to {count}" if count else "no parts: not all combinations of the form a_b"
-        raise UsageError(
-            "E228", f"--color-by {color_by}: auto, class or a part; the class names have {have}."
-        )
+        raise UsageError(f"--color-by {color_by}: auto, class or a part; the class names have {have}.")
     return [int(color_by) - 1]
 
 

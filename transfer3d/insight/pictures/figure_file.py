@@ -31,9 +31,9 @@ def check_path(path: Path, what: str, formats: tuple[str, ...]) -> None:
         SetupError: nothing can be written there.
     """
     if path.is_dir():
-        raise UsageError("E229", f"{path} is a folder. Name a file, as in picture{formats[0]}.")
+        raise UsageError(f"{path} is a folder. Name a file, as in picture{formats[0]}.")
     if path.suffix.lower() not in formats:
-        raise UsageError("E229", f"{path}: {what} are {' or '.join(formats)}. Name one of them.")
+        raise UsageError(f"{path}: {what} are {' or '.join(formats)}. Name one of them.")
     refuse_unwritable(path)
 
 

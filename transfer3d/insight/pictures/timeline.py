@@ -8,7 +8,7 @@ from itertools import groupby, pairwise
 import torch
 from matplotlib.axes import Axes
 
-from transfer3d.evaluate.stream import Prediction
+from transfer3d.evaluation.stream import Prediction
 from transfer3d.insight.pictures.figures import COLOURS, DASHES, short
 
 OTHERS = "#999999"

@@ -51,26 +51,21 @@ def read_pairs(path: Path, keys: Sequence[str]) -> list[Pair]:
             table = csv.DictReader(file)
             if missing := [name for name in COLUMNS if name not in (table.fieldnames or ())]:
                 raise DataError(
-                    "E354",
                     f"{path}: no column {', '.join(missing)}. Its first line must be {','.join(COLUMNS)}.",
                 )
             for row in table:
                 where = f"{path}, line {table.line_num}"
                 for name in ("first", "second"):
                     if row[name] not in number_of:
-                        raise DataError(
-                            "E354", f"{where}: no features of the video {row[name]!r}. Extract them."
-                        )
+                        raise DataError(f"{where}: no features of the video {row[name]!r}. Extract them.")
                 if row["same"] not in ("0", "1") or not (row["fold"] or "").isdecimal():
-                    raise DataError("E354", f"{where}: `same` must be 0 or 1, `fold` a number.")
+                    raise DataError(f"{where}: `same` must be 0 or 1, `fold` a number.")
                 first, second = number_of[row["first"]], number_of[row["second"]]
                 pairs.append(Pair(first, second, row["same"] == "1", int(row["fold"])))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError("E354", f"{path}: cannot be read ({error}). Give a CSV file of pairs.") from error
+        raise DataError(f"{path}: cannot be read ({error}). Give a CSV file of pairs.") from error
     if len({pair.fold for pair in pairs}) < 2:
-        raise DataError(
-            "E354", f"{path}: {len(pairs)} pairs in fewer than two folds. Each is tested by the others."
-        )
+        raise DataError(f"{path}: {len(pairs)} pairs in fewer than two folds. Each is tested by the others.")
     return pairs
 
 

@@ -88,12 +88,12 @@ class ProbeConfig:
     def __post_init__(self) -> None:
         if self.method not in CLASSIFIERS:
             near = did_you_mean(self.method, CLASSIFIERS)
-            raise UsageError("E228", f"no method '{self.method}'{near}: there are {', '.join(CLASSIFIERS)}.")
+            raise UsageError(f"no method '{self.method}'{near}: there are {', '.join(CLASSIFIERS)}.")
         if self.value is None:
             return
         if not 0 < self.value < math.inf or (self.method == "knn" and self.value != int(self.value)):
             kind = "a whole number of neighbours" if self.method == "knn" else "C, a finite number above 0"
-            raise UsageError("E228", f"--value {self.value:g}: {self.method} takes {kind}.")
+            raise UsageError(f"--value {self.value:g}: {self.method} takes {kind}.")
 
 
 @dataclass(frozen=True)
@@ -129,7 +129,7 @@ def samples_of(features: FeatureSet, layer: str) -> Samples:
     wrong = [key for key, found in zip(features.keys, features.label_sets, strict=True) if len(found) != 1]
     if wrong:
         raise DataError(
-            "E310", f"{len(wrong)} of {len(features)} videos have no class or several, first {wrong[0]}. "
+            f"{len(wrong)} of {len(features)} videos have no class or several, first {wrong[0]}. "
             "A probe needs one class for each.",
         )  # fmt: skip
     _, groups_N = np.unique(features.sources, return_inverse=True)
@@ -168,15 +168,13 @@ def train_probe(samples: Samples, config: ProbeConfig, *, standardise: bool = Tr
         UsageError: more neighbours than samples.
     """
     if len(np.unique(samples.labels_N)) < 2:
-        raise DataError("E311", f"{len(samples)} training videos of a single class. A probe needs two.")
+        raise DataError(f"{len(samples)} training videos of a single class. A probe needs two.")
     scale = StandardScaler() if standardise else FunctionTransformer()
     prepared = make_pipeline(scale, Normalizer()).fit(samples.vectors_ND)
     vectors_ND = prepared.transform(samples.vectors_ND)
     kind, many = CLASSIFIERS[config.method], vectors_ND.shape[1] > MANY * len(samples)
     if config.method == "knn" and config.value is not None and config.value > len(samples):
-        raise UsageError(
-            "E228", f"{config.value:g} neighbours of {len(samples)} training videos. Ask for fewer."
-        )
+        raise UsageError(f"{config.value:g} neighbours of {len(samples)} training videos. Ask for fewer.")
     folds = min(SEARCH_FOLDS, _groups_of_rarest(samples))
     if searched := config.value is None and folds > 1:
         # k neighbours must be found in each part of the cross-validation.

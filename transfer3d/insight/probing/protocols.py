@@ -30,7 +30,7 @@ def check_splits(splits: Sequence[Split]) -> None:
             reason = f"their videos were looked at in other views ({train.facts.views}, {test.facts.views})"
         else:
             continue
-        raise UsageError("E228", f"{where}: training and test features do not fit: {reason}.")
+        raise UsageError(f"{where}: training and test features do not fit: {reason}.")
 
 
 def probe_splits(splits: Sequence[Split], layer: str, config: ProbeConfig) -> dict[str, Any]:

@@ -97,7 +97,6 @@ def pair_vectors(
         vectors_ND = features.layer(name)
         if vectors_ND.min() < 0:
             raise UsageError(
-                "E228",
                 f"layer '{name}' has negative values, and the similarities take square roots. "
                 "Choose layers behind a ReLU or a softmax.",
             )

@@ -9,7 +9,7 @@ from transfer3d.errors import Transfer3dError
 from transfer3d.files import sha256_file
 from transfer3d.insight.report.record import Link
 from transfer3d.models.checkpoint import CheckpointFacts, read_metadata
-from transfer3d.models.hub import HUB_PREFIX, locate
+from transfer3d.weights.hub import HUB_PREFIX, locate
 
 MAKERS = {
     "inflate": "Inflated",

@@ -15,8 +15,8 @@ from transfer3d.data.videoset import VideoSet
 from transfer3d.data.views import ViewPlan
 from transfer3d.engine.memory_format import channels_last
 from transfer3d.errors import NonFiniteError
-from transfer3d.evaluate.micro_batches import MicroBatches, first_size
-from transfer3d.evaluate.scores import Scores
+from transfer3d.evaluation.micro_batches import MicroBatches, first_size
+from transfer3d.evaluation.scores import Scores
 from transfer3d.insight.features.file import FeatureFacts, FeatureSet
 from transfer3d.insight.features.layers import POOLED, SCORES, LayerReader
 from transfer3d.models.student import UNITS_NDIM, VideoStudent
@@ -96,9 +96,7 @@ def look_at(
     both = torch.cat(rows)
     pooled_ND, scores_NK = both.tensor_split([both.shape[1] - student.num_classes], dim=1)
     if not pooled_ND.isfinite().all():
-        raise NonFiniteError(
-            "E600", f"{student.model_name}: its features are not finite. Use --precision fp32."
-        )
+        raise NonFiniteError(f"{student.model_name}: its features are not finite. Use --precision fp32.")
     features = FeatureSet(
         keys=videos.keys,
         label_sets=videos.label_sets,

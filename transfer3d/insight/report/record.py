@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from transfer3d.evaluate.scores import Scores
+from transfer3d.evaluation.scores import Scores
 from transfer3d.models.checkpoint import CheckpointFacts
 
 Log = Sequence[Mapping[str, Any]]

@@ -12,7 +12,7 @@ from transfer3d.insight.report.final import final_numbers
 from transfer3d.insight.report.numbers import ClassResult, class_results, interval, most_confused, percent
 from transfer3d.insight.report.page import Section
 from transfer3d.insight.report.record import Change, Evaluation, Link, RunRecord
-from transfer3d.transfer.health import alarms
+from transfer3d.objectives.diagnostics import alarms
 
 MOST_CLASSES = 48
 """Of a confusion matrix whose labels can be read."""

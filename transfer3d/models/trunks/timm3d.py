@@ -19,7 +19,7 @@ from timm import layers as timm_layers
 from torch import Tensor, nn
 
 from transfer3d.models.trunks.spec import TrunkSpec
-from transfer3d.nn.culprit import culprit
+from transfer3d.nn.failing_module import culprit
 from transfer3d.nn.framewise import FrameCount, TemporalConv, fold_frames, unfold_frames
 
 DEPTHS = (1, 1, 1, 1, 3, 3)

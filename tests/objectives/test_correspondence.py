@@ -1,0 +1,220 @@
+"""The matching task, and what is learnt beside it, against brute force over pairs and other libraries."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+from transfer3d.errors import UsageError
+from transfer3d.layout import ClipSpec
+from transfer3d.models.image import create_image_model
+from transfer3d.models.registry import create_model
+from transfer3d.objectives.correspondence import Correspondence, CorrespondenceConfig
+from transfer3d.objectives.heads import FeatureHead, PairHead
+from transfer3d.objectives.losses import distillation, infonce, matching
+from transfer3d.objectives.pairs import HARDEST, Pairs, choose_negatives, different_sources
+from transfer3d.objectives.teacher import FrozenTeacher
+
+CPU = torch.device("cpu")
+
+
+class ClipBatch:
+    def __init__(self, sources, frames=8):
+        torch.manual_seed(len(sources))
+        self.clips = torch.randint(0, 256, (len(sources), 3, frames, 32, 32), dtype=torch.uint8)
+        self.labels = torch.zeros(len(sources), dtype=torch.long)
+        self.sources = sources
+        self.targets = self.teacher_clips = self.teacher_view_keys = None
+
+
+def judged(logits_BB2, sources, pairs: Pairs = "in-batch"):
+    negatives_BB = choose_negatives(
+        different_sources(sources, CPU), logits_BB2[..., 1] - logits_BB2[..., 0], pairs
+    )
+    return matching(logits_BB2, negatives_BB)
+
+
+def test_all_pairs_equal_a_network_over_concatenations():
+    torch.manual_seed(0)
+    head = PairHead(5, 7, hidden=(11, 3))
+    frames_BD, clips_BD = torch.randn(4, 5), torch.randn(4, 7)
+    fc1 = nn.Linear(12, 11)
+    fc1.weight.data = torch.cat([head.fc1_frames.weight, head.fc1_clip.weight], dim=1).detach()
+    fc1.bias.data = head.fc1_clip.bias.detach()
+    plain = nn.Sequential(fc1, nn.ReLU(), head.fc2, nn.ReLU(), head.classifier)
+    logits_BB2 = head(frames_BD, clips_BD)
+    for i in range(4):
+        for j in range(4):
+            expected = plain(torch.cat([frames_BD[i], clips_BD[j]]))
+            torch.testing.assert_close(logits_BB2[i, j], expected)
+
+
+def brute_force(logits_BB2, sources):
+    positives, negatives, right = [], [], {"matched": [], "mismatched": []}
+    for i, frames_source in enumerate(sources):
+        for j, clip_source in enumerate(sources):
+            if i == j:
+                positives.append(functional.cross_entropy(logits_BB2[i, j], torch.tensor(1)))
+                right["matched"].append(float(logits_BB2[i, j].argmax() == 1))
+            elif frames_source != clip_source:
+                negatives.append(functional.cross_entropy(logits_BB2[i, j], torch.tensor(0)))
+                right["mismatched"].append(float(logits_BB2[i, j].argmax() == 0))
+    loss = (sum(positives) / len(positives) + sum(negatives) / len(negatives)) / 2
+    return loss, {name: sum(values) / len(values) for name, values in right.items()}
+
+
+@pytest.mark.parametrize("sources", [("a", "b"), ("a", "b", "c", "d"), ("a", "b", "a", "c", "c")])
+def test_in_batch_loss_equals_loops_over_pairs(sources):
+    torch.manual_seed(1)
+    logits_BB2 = torch.randn(len(sources), len(sources), 2, requires_grad=True)
+    found = judged(logits_BB2, sources)
+    loss, means = brute_force(logits_BB2, sources)
+    torch.testing.assert_close(found.loss, loss)
+    assert float(found.matched) == pytest.approx(means["matched"])
+    assert found.mismatched is not None
+    assert float(found.mismatched) == pytest.approx(means["mismatched"])
+    assert found.balanced is not None
+    assert float(found.balanced) == pytest.approx(sum(means.values()) / 2)
+
+
+def test_an_undecided_head_scores_log_two_however_many_negatives():
+    assert float(judged(torch.zeros(6, 6, 2), list("abcdef")).loss) == pytest.approx(math.log(2), abs=1e-5)
+
+
+def test_one_to_one_uses_one_negative_of_another_video_for_each_clip():
+    sources = ("a", "b", "a", "c", "d", "d")
+    chosen = set()
+    for seed in range(20):
+        torch.manual_seed(seed)
+        negatives_BB = choose_negatives(different_sources(sources, CPU), torch.zeros(6, 6), "one-to-one")
+        negatives = negatives_BB.nonzero().tolist()
+        assert sorted(j for _, j in negatives) == list(range(6))
+        assert all(sources[i] != sources[j] for i, j in negatives)
+        chosen |= {tuple(pair) for pair in negatives}
+    assert len(chosen) > 12  # they are drawn, not fixed
+
+
+def test_hard_takes_the_pairs_of_other_videos_that_the_head_believes_most():
+    sources = ("a", "a", "b", "c", "d", "e", "f", "g")
+    torch.manual_seed(2)
+    belief_BB = torch.randn(8, 8)
+    negatives_BB = choose_negatives(different_sources(sources, CPU), belief_BB, "hard")
+    for clip in range(8):
+        others = [frames for frames in range(8) if sources[frames] != sources[clip]]
+        hardest = sorted(others, key=lambda frames: -float(belief_BB[frames, clip]))[:HARDEST]
+        assert sorted(negatives_BB[:, clip].nonzero()[:, 0].tolist()) == sorted(hardest)
+
+
+def test_hard_never_takes_a_pair_of_one_video_where_others_are_few():
+    sources = ("a", "a", "a", "b")
+    negatives_BB = choose_negatives(different_sources(sources, CPU), torch.zeros(4, 4), "hard")
+    assert negatives_BB.equal(different_sources(sources, CPU))
+
+
+@pytest.mark.parametrize("pairs", ["in-batch", "one-to-one", "hard"])
+def test_a_batch_of_one_video_counts_its_matched_half_alone(pairs):
+    found = judged(torch.zeros(3, 3, 2), ("a", "a", "a"), pairs)
+    assert float(found.loss) == pytest.approx(math.log(2) / 2, abs=1e-5)
+    assert found.mismatched is None
+
+
+def test_infonce_is_equation_4_in_both_directions_without_the_same_video():
+    sources, temperature = ("a", "b", "a", "c"), 0.2
+    torch.manual_seed(3)
+    similarity_BB = torch.rand(4, 4)
+    expected = 0.0
+    for table in (similarity_BB, similarity_BB.T):
+        for i in range(4):
+            rivals = [j for j in range(4) if j == i or sources[i] != sources[j]]
+            mass = sum(math.exp(float(table[i, j]) / temperature) for j in rivals)
+            expected -= math.log(math.exp(float(table[i, i]) / temperature) / mass) / 8
+    found = infonce(similarity_BB, different_sources(sources, CPU), temperature)
+    assert float(found) == pytest.approx(expected, rel=1e-5)
+
+
+def test_distillation_is_the_cross_entropy_with_soft_targets_less_its_least_value():
+    torch.manual_seed(4)
+    student_BK, teacher_BK = torch.randn(3, 5), torch.randn(3, 5)
+    soft_BK = (teacher_BK / 4).softmax(1)
+    least = functional.cross_entropy(teacher_BK / 4, soft_BK)
+    expected = 16 * (functional.cross_entropy(student_BK / 4, soft_BK) - least)
+    torch.testing.assert_close(distillation(student_BK, teacher_BK, 4.0), expected)
+    assert float(distillation(teacher_BK, teacher_BK, 4.0)) == pytest.approx(0, abs=1e-6)
+
+
+def test_an_error_of_one_is_that_of_a_student_that_knows_nothing():
+    torch.manual_seed(5)
+    head = FeatureHead(6, 6).train()
+    nn.init.eye_(head.guess.weight)
+    nn.init.zeros_(head.guess.bias)
+    frames_BD = 40 + 7 * torch.randn(64, 6)
+    assert float(head(frames_BD, torch.zeros(64, 6)).detach()) == pytest.approx(1, abs=1e-3)
+    standard_BD = (frames_BD - frames_BD.mean(0)) / frames_BD.std(0, unbiased=False)
+    assert float(head(frames_BD, standard_BD).detach()) == pytest.approx(0, abs=1e-5)
+
+
+TERMS = {"match": "head", "infonce": "similarity", "feature": "feature", "kd": None}
+
+
+@pytest.mark.parametrize("term", TERMS)
+def test_each_term_alone_trains_the_student_and_its_own_head(term):
+    weights = {name: 2.0 if name == term else 0.0 for name in TERMS}
+    teacher = FrozenTeacher(create_image_model("test_resnet", "none", num_classes=5, seed=3))
+    student = create_model("p3d_tiny", num_classes=5 if term == "kd" else 0)
+    objective = Correspondence(teacher, student, CorrespondenceConfig.model_validate(weights))
+    heads = {name.split(".")[0] for name, _ in objective.trainable.named_parameters()} - {"student"}
+    assert heads == ({TERMS[term]} if TERMS[term] else set())
+    report = objective.loss(objective.trainable.train(), ClipBatch(["a", "b", "c", "d"]))
+    report.total.backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in objective.trainable.parameters())
+    assert 0 <= float(report.parts["feature_directions"]) <= 3
+
+
+def test_terms_add_up_by_their_weights_and_are_reported_one_by_one():
+    teacher = FrozenTeacher(create_image_model("test_resnet", "none", num_classes=5, seed=3))
+    config = CorrespondenceConfig(match=0.5, infonce=2.0, feature=3.0, kd=0.25)
+    objective = Correspondence(teacher, create_model("p3d_tiny", num_classes=5), config)
+    report = objective.loss(objective.trainable.eval(), ClipBatch(["a", "b", "c"]))
+    expected = sum(getattr(config, name) * float(report.parts[f"{name}_loss"]) for name in TERMS)
+    assert float(report.total.detach()) == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("classes", [0, 4])
+def test_kd_wants_one_label_space(classes):
+    teacher = FrozenTeacher(create_image_model("test_resnet", "none", num_classes=5))
+    with pytest.raises(UsageError, match="label space"):
+        Correspondence(teacher, create_model("p3d_tiny", num_classes=classes), CorrespondenceConfig(kd=1.0))
+
+
+def test_a_config_that_learns_nothing_is_refused():
+    with pytest.raises(ValueError, match="every weight is 0"):
+        CorrespondenceConfig(match=0)
+
+
+def test_a_student_may_be_any_module_that_makes_features():
+    student = nn.Sequential(nn.Conv3d(3, 4, 3, stride=4), nn.ReLU(), nn.AdaptiveAvgPool3d(1))
+    teacher = FrozenTeacher(create_image_model("test_resnet", "none"))
+    clip = ClipSpec(frames=8, stride=1, size=32, crop=32)
+    with pytest.raises(ValueError, match="num_features"):
+        Correspondence(teacher, student)
+    objective = Correspondence(teacher, student, clip=clip, num_features=4)
+    objective.loss(objective.trainable, ClipBatch(["a", "b"])).total.backward()
+    assert student[0].weight.grad is not None
+
+
+def test_a_student_may_be_the_teacher_of_another():
+    elder = create_model("t3d_tiny", num_classes=7)
+    teacher = FrozenTeacher(elder)
+    batch = ClipBatch(["a", "b"], frames=16)
+    elder.eval()
+    from transfer3d.nn.pixels import normalise
+
+    clips = normalise(batch.clips, elder.clip.mean, elder.clip.std)
+    lesson = teacher.look(batch.clips)
+    torch.testing.assert_close(lesson.logits_BK, elder(clips))
+    assert lesson.features_BD.shape == (2, elder.num_features)
+    objective = Correspondence(teacher, create_model("p3d_tiny", num_classes=0))
+    objective.loss(objective.trainable, batch).total.backward()
+    assert all(parameter.grad is None for parameter in elder.parameters())

@@ -1,0 +1,114 @@
+"""A teacher that is frozen by its type."""
+
+import pytest
+import timm
+import torch
+from torchvision.transforms.v2.functional import resize
+
+from transfer3d.layout import ClipSpec
+from transfer3d.models.image import create_image_model, image_facts
+from transfer3d.models.registry import create_model, list_models
+from transfer3d.objectives.correspondence import Correspondence
+from transfer3d.objectives.teacher import FrozenTeacher, paired_student
+
+
+class ClipBatch:
+    def __init__(self, count, frames=8):
+        torch.manual_seed(count)
+        self.clips = torch.randint(0, 256, (count, 3, frames, 32, 32), dtype=torch.uint8)
+        self.labels = torch.zeros(count, dtype=torch.long)
+        self.sources = [str(i) for i in range(count)]
+        self.targets = self.teacher_clips = self.teacher_view_keys = None
+
+
+@pytest.fixture
+def teacher():
+    return FrozenTeacher(create_image_model("test_resnet", "none", seed=3))
+
+
+def test_features_are_the_average_over_frames_of_timms_own(teacher):
+    batch = ClipBatch(2, frames=3)
+    features_BD = teacher(batch.clips)
+    network = teacher.network.eval()
+    cfg = timm.get_pretrained_cfg("test_resnet")
+    assert cfg is not None
+    for clip, found in zip(batch.clips, features_BD, strict=True):
+        each = []
+        for t in range(3):
+            frame = clip[:, t].float() / 255 - torch.tensor(cfg.mean)[:, None, None]
+            frame = frame / torch.tensor(cfg.std)[:, None, None]
+            each.append(network.forward_head(network.forward_features(frame[None]), pre_logits=True)[0])
+        torch.testing.assert_close(found, torch.stack(each).mean(0), rtol=1e-4, atol=1e-5)
+
+
+def test_a_vit_of_one_size_sees_frames_of_that_size():
+    network = create_image_model("test_vit", "none", num_classes=4, seed=3)
+    teacher = FrozenTeacher(network)
+    batch = ClipBatch(2, frames=3)
+    teacher.check(ClipSpec(frames=3, stride=1, size=32, crop=32))
+    lesson = teacher.look(batch.clips)
+    facts = image_facts(network)
+    for clip, features_D, logits_K in zip(batch.clips, lesson.features_BD, lesson.logits_BK, strict=True):
+        frames = clip.movedim(1, 0).float() / 255
+        large = resize(frames, [160, 160], antialias=True)
+        seen = (large - torch.tensor(facts.mean)[:, None, None]) / torch.tensor(facts.std)[:, None, None]
+        maps = network.forward_features(seen)
+        pooled = network.forward_head(maps, pre_logits=True)
+        torch.testing.assert_close(features_D, pooled.mean(0), rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(logits_K, network.forward_head(maps).mean(0), rtol=1e-4, atol=1e-5)
+    exact = torch.randint(0, 256, (1, 3, 1, 160, 160), dtype=torch.uint8)
+    assert teacher(exact).shape == (1, facts.num_features)
+
+
+def test_units_of_a_video_are_averaged_too(teacher):
+    batch = ClipBatch(2, frames=4)
+    units = batch.clips.unflatten(2, (2, 2)).movedim(2, 1)  # B U C T H W
+    torch.testing.assert_close(teacher(units), teacher(batch.clips), rtol=1e-4, atol=1e-5)
+
+
+def test_no_parameter_wants_a_gradient_and_outputs_are_detached(teacher):
+    assert not any(parameter.requires_grad for parameter in teacher.parameters())
+    assert not teacher(ClipBatch(2).clips).requires_grad
+
+
+def test_eval_mode_survives_train(teacher):
+    teacher.train()
+    assert not any(module.training for module in teacher.modules())
+
+
+def test_training_moves_the_student_and_leaves_the_teacher_bit_equal(teacher):
+    before = {name: tensor.clone() for name, tensor in teacher.state_dict().items()}
+    digest = teacher.digest()
+    objective = Correspondence(teacher, create_model("p3d_tiny", num_classes=0))
+    assert not any("teacher" in name for name in objective.trainable.state_dict())
+    weights = [parameter.clone() for parameter in objective.trainable.parameters()]
+    optimizer = torch.optim.SGD(objective.trainable.parameters(), lr=0.1)
+    for _ in range(2):
+        objective.loss(objective.trainable.train(), ClipBatch(4)).total.backward()
+        optimizer.step()
+    assert all(torch.equal(before[name], tensor) for name, tensor in teacher.state_dict().items())
+    assert teacher.digest() == digest
+    moved = [not torch.equal(a, b) for a, b in zip(weights, objective.trainable.parameters(), strict=True)]
+    assert all(moved)
+
+
+def test_the_digest_sees_one_changed_value(teacher):
+    digest = teacher.digest()
+    with torch.no_grad():
+        next(teacher.network.buffers()).view(-1)[0] += 1e-3
+    assert teacher.digest() != digest
+
+
+@pytest.mark.parametrize(
+    ("name", "student"),
+    [
+        ("densenet121", "t3d_densenet121"),
+        ("resnet50", "p3d_resnet50"),
+        ("resnet50.a1_in1k", "p3d_resnet50"),
+        ("test_resnet", "p3d_tiny"),
+        ("test_densenet", "t3d_tiny"),
+        ("vit_small_patch16_224", "p3d_tiny"),
+    ],
+)
+def test_the_paired_student(name, student):
+    assert paired_student(name, list_models()) == student

@@ -1,0 +1,45 @@
+"""What a training step computes on: clips, labels, and what a teacher may see of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class ClipBatch:
+    """Clips on their way to a model, which normalises them itself.
+
+    Attributes:
+        clips: RGB `B C T H W` uint8, or `B U C T H W` for the video-level families.
+        labels: class numbers, B, int64; -1 where there is none.
+        keys: the videos' names.
+        sources: the original video of each clip: two clips of one source are never a mismatched pair.
+        targets: `B K` float, the share of each class, where MixUp or CutMix mixed clips; None = `labels`.
+        teacher_clips: another view of the same frames for the teacher, as `clips`; None = the same pixels.
+        teacher_view_keys: equal keys mean equal pixels in `teacher_clips`; None = the views are random.
+    """
+
+    clips: Tensor
+    labels: Tensor
+    keys: list[str]
+    sources: list[str]
+    targets: Tensor | None = None
+    teacher_clips: Tensor | None = None
+    teacher_view_keys: list[str] | None = None
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def __getitem__(self, part: slice) -> ClipBatch:
+        """Returns some of the clips as a batch."""
+        return replace(self, **{name: value[part] for name, value in vars(self).items() if value is not None})
+
+    def to(self, device: torch.device | str, *, non_blocking: bool = True) -> ClipBatch:
+        """Returns the batch with its tensors on a device."""
+        tensors = {name: value for name, value in vars(self).items() if isinstance(value, Tensor)}
+        return replace(
+            self, **{n: value.to(device, non_blocking=non_blocking) for n, value in tensors.items()}
+        )

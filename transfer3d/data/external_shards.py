@@ -1,0 +1,126 @@
+"""Webdatasets that others wrote, which have no `index.json`: it is made by reading the shards through once.
+
+Afterwards they are read as our own are: any order, each sample once, checked by sha256. Of a sample its video
+is taken, and its class from `.cls` or from "label" in `.json`; what else there is, is not looked at.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Sequence
+from pathlib import PurePosixPath
+from typing import Any
+
+from transfer3d.data.shard_writer import list_members
+from transfer3d.data.shards import FORMAT, SUFFIXES, Index, IndexedSample, Member, Shard, Store, check_index
+from transfer3d.errors import DataError, UsageError
+
+READ = (*SUFFIXES, "cls", "json")
+PICKLES = ("pyd", "pkl", "pickle", "pth", "pt")
+RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
+SPLIT = re.compile(r"-(train|val|test|unlabelled)-\d+\.tar$")
+
+
+def expand(names: str) -> list[str]:
+    """Returns the file names that webdataset's notation `name-{000..012}.tar` stands for.
+
+    Raises:
+        UsageError: a range that runs backwards.
+    """
+    found = RANGE.search(names)
+    if found is None:
+        return [names]
+    first, last = found.groups()
+    if int(first) > int(last):
+        raise UsageError(f"{names}: {first} comes after {last}. Turn them around.")
+    numbers = (str(number).zfill(len(first)) for number in range(int(first), int(last) + 1))
+    return [names[: found.start()] + number + names[found.end() :] for number in numbers]
+
+
+def index_foreign(store: Store, files: Sequence[str]) -> Index:
+    """Reads shards through and returns their index; names `NAME-SPLIT-000000.tar` have a split, others train.
+
+    Raises:
+        DataError: a member that is not safe, a pickle, a sample without a video, or a label that is none.
+    """
+    shards: list[Shard] = []
+    seen: dict[str, str] = {}
+    for file in files:
+        shard = _read_through(store, file)
+        for sample in shard.samples:
+            if other := seen.get(sample.key):
+                raise DataError(
+                    f"{store}{file}: {sample.key} is in {other} too. Make keys unique over all shards.",
+                )
+            seen[sample.key] = file
+        shards.append(shard)
+    if not seen:
+        raise DataError(f"{store}{files[0]} and {len(files) - 1} others: no videos in them.")
+    labels = [sample.label for shard in shards for sample in shard.samples if sample.label is not None]
+    counts: dict[str, int] = {}
+    for shard in shards:
+        counts[shard.split] = counts.get(shard.split, 0) + len(shard.samples)
+    index = Index(
+        format=FORMAT,
+        name=files[0],
+        source="webdataset",
+        classes=tuple(str(label) for label in range(max(labels, default=-1) + 1)),
+        counts=counts,
+        dropped=(),
+        shards=tuple(shards),
+    )
+    check_index(index, f"{store}")
+    return index
+
+
+def _read_through(store: Store, file: str) -> Shard:
+    where = f"{store}{file}"
+    with store.local(file) as path:
+        samples: dict[str, dict[str, Member]] = {}
+        small: dict[str, dict[str, bytes]] = {}
+        with path.open("rb") as tar:
+            for name, (offset, size) in list_members(path, where).items():
+                member = PurePosixPath(name)
+                stem, _, suffix = member.name.partition(".")
+                if suffix.rpartition(".")[2].lower() in PICKLES:
+                    raise DataError(f"{where}: member '{name}' is a pickle. Such shards are refused.")
+                if suffix not in READ:
+                    continue
+                tar.seek(offset)
+                content = tar.read(size)
+                key = str(member.with_name(stem))
+                samples.setdefault(key, {})[suffix] = Member(
+                    offset, size, hashlib.sha256(content).hexdigest()
+                )
+                if suffix not in SUFFIXES:
+                    small.setdefault(key, {})[suffix] = content
+        named = SPLIT.search(file)
+        indexed = tuple(_sample(key, samples[key], small.get(key, {}), where) for key in samples)
+        return Shard(
+            file=file,
+            split=named[1] if named else "train",
+            size=path.stat().st_size,
+            samples=indexed,
+        )
+
+
+def _sample(key: str, members: dict[str, Member], small: dict[str, bytes], where: str) -> IndexedSample:
+    try:
+        facts: Any = json.loads(small.get("json", b"{}"))
+    except ValueError:
+        facts = {}
+    facts = facts if isinstance(facts, dict) else {}
+    given = small["cls"].decode(errors="replace").strip() if "cls" in small else facts.get("label")
+    label = None if given is None else str(given)
+    if label is not None and not re.fullmatch(r"[0-9]{1,6}", label):
+        raise DataError(f"{where}: {key} has label '{label}'. A class is a number from 0 to 999999.")
+    source, frames = facts.get("source"), facts.get("frames")
+    return IndexedSample(
+        key=key,
+        label=None if label is None else int(label),
+        source=source if isinstance(source, str) else key,
+        frames=frames if isinstance(frames, int) else 0,
+        members=members,
+    )

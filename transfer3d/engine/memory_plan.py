@@ -1,0 +1,146 @@
+"""How large a batch fits, and what a step costs, before step 1."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import psutil
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from transfer3d.batch import ClipBatch
+from transfer3d.engine.out_of_memory import is_out_of_memory, step_fits
+from transfer3d.objectives.objective import Objective
+
+PROBE_CLIPS = 2  # the smallest batch that has a negative pair
+HEADROOM = 0.8  # share of the free memory that a step may plan for
+WORKSPACE = 1.3  # a convolution's scratch space comes on top of what autograd keeps
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What one process will need.
+
+    Attributes:
+        batch_size: clips of one process in one step.
+        step_bytes: estimated peak memory of a step.
+        free_bytes: memory that is free now.
+        step_seconds: estimated time of a step, decoding not included.
+    """
+
+    batch_size: int
+    step_bytes: int
+    free_bytes: int
+    step_seconds: float
+
+    @property
+    def fits(self) -> bool:
+        """Whether the step is expected to stay within the free memory."""
+        return self.step_bytes <= HEADROOM * self.free_bytes
+
+
+def plan_batch(
+    objective: Objective,
+    accelerator: Accelerator,
+    make_batch: Callable[[int], ClipBatch],
+    *,
+    batch_size: int | None,
+    largest: int,
+) -> Plan:
+    """Estimates a step from two clips; without a `batch_size` halves from `largest` until it fits.
+
+    Weights, statistics and gradients are as before afterwards.
+
+    Args:
+        objective: what will be trained.
+        accelerator: device and precision.
+        make_batch: makes a batch of n clips, contents do not matter.
+        batch_size: clips of one process; None = find it.
+        largest: where the search starts.
+
+    Raises:
+        SetupError: not even two clips fit.
+    """
+    module = objective.trainable.to(accelerator.device)
+    kept = {name: tensor.clone() for name, tensor in module.state_dict().items()}
+    probe = make_batch(PROBE_CLIPS)
+    with step_fits():
+        _step(objective, accelerator, probe)  # the first one pays for lazy set-up
+        started = time.perf_counter()
+        activation_bytes = _step(objective, accelerator, probe)
+    seconds = (time.perf_counter() - started) / PROBE_CLIPS
+    fixed = 4 * sum(p.numel() * p.element_size() for p in module.parameters())
+    free = free_memory(accelerator.device)
+
+    def plan(count: int) -> Plan:
+        needed = fixed + int(WORKSPACE * activation_bytes * count / PROBE_CLIPS)
+        return Plan(count, needed, free, seconds * count)
+
+    found = plan(batch_size or largest)
+    while (
+        batch_size is None
+        and found.batch_size > PROBE_CLIPS
+        and not _runs(objective, accelerator, make_batch, found)
+    ):
+        found = plan(max(found.batch_size // 2, PROBE_CLIPS))
+    module.load_state_dict(kept)
+    module.zero_grad()
+    return found
+
+
+def _runs(
+    objective: Objective, accelerator: Accelerator, make_batch: Callable[[int], ClipBatch], plan: Plan
+) -> bool:
+    """Whether the plan fits; a GPU is asked by doing the step, since it can refuse without harm."""
+    if not plan.fits or accelerator.device.type == "cpu":
+        return plan.fits
+    try:
+        _step(objective, accelerator, make_batch(plan.batch_size))
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        torch.cuda.empty_cache()
+        return False
+    return True
+
+
+def _step(objective: Objective, accelerator: Accelerator, batch: ClipBatch) -> int:
+    """One forward and backward; returns the bytes that autograd kept for the backward pass."""
+    kept: dict[int, int] = {}
+    own = {parameter.untyped_storage().data_ptr() for parameter in objective.trainable.parameters()}
+
+    def note(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in own:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    module: nn.Module = objective.trainable.train()
+    device = accelerator.device
+    moved = batch.to(device)
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor), accelerator.autocast():
+        report = objective.loss(module, moved)
+    report.total.backward()
+    return sum(kept.values())
+
+
+def free_memory(device: torch.device) -> int:
+    """Returns the free bytes of a device; for the CPU those that can be had without swapping."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    return psutil.virtual_memory().available
+
+
+def readable_bytes(count: int) -> str:
+    """Returns e.g. "1.5 GB"."""
+    return f"{count / 1e9:.1f} GB" if count >= 1e8 else f"{count / 1e6:.0f} MB"
+
+
+def readable_seconds(seconds: float) -> str:
+    """Returns e.g. "45 s", "12 min" or "3.5 h"."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,63 @@
+"""Late fusion: the scores of several models, or of one on several modalities, averaged (P3D, table 3)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from transfer3d.errors import DataError, UsageError
+from transfer3d.evaluation.scores import ScoreFacts, Scores, load_scores
+
+
+def fuse_scores(reports: Sequence[Path], weights: Sequence[float] | None = None) -> tuple[Scores, ScoreFacts]:
+    """Returns the weighted mean of the scores beside some reports, one view for each video.
+
+    One report alone keeps its views, so that its metrics can be computed again.
+
+    Args:
+        reports: of the same videos.
+        weights: one for each report; None = all alike.
+
+    Raises:
+        UsageError: no scores beside a report, or not one weight for each.
+        DataError: the reports are of other videos, labels, classes or splits.
+    """
+    if weights is not None and (
+        len(weights) != len(reports) or min(weights) < 0 or not 0 < sum(weights) < math.inf
+    ):
+        raise UsageError(f"--fuse-weights {list(weights)}: {len(reports)} numbers, none negative, not all 0.")
+    loaded = [load_scores(report) for report in reports]
+    (first, facts), others = loaded[0], loaded[1:]
+    if not others:
+        return first, facts
+    for report, (_, other) in zip(reports[1:], loaded[1:], strict=True):
+        _check(reports[0], facts, report, other)
+    shares = torch.tensor(weights or [1.0] * len(reports), dtype=torch.float32)
+    shares /= shares.sum()
+    videos_NK = torch.zeros_like(first.videos_NK)
+    for share, (scores, named) in zip(shares, loaded, strict=True):
+        place = {key: row for row, key in enumerate(named.keys)}
+        videos_NK += share * scores.videos_NK[[place[key] for key in facts.keys]]
+    fused = Scores(facts.keys, facts.label_sets, list(videos_NK[:, None]))
+    names = " + ".join(named.protocol for _, named in loaded)
+    return fused, facts.model_copy(update={"protocol": names, "pooling": "mean"})
+
+
+def _check(first: Path, facts: ScoreFacts, report: Path, other: ScoreFacts) -> None:
+    """Raises DataError where two reports are not of the same videos."""
+    labels, theirs = (dict(zip(f.keys, f.label_sets, strict=True)) for f in (facts, other))
+    if facts.split != other.split:
+        reason = f"of the splits '{facts.split}' and '{other.split}'"
+    elif facts.classes != other.classes:
+        reason = f"of other classes ({len(facts.classes)} and {len(other.classes)})"
+    elif labels.keys() != theirs.keys():
+        lonely = sorted(labels.keys() ^ theirs.keys())
+        reason = f"of other videos: {len(lonely)} are in one alone, first {lonely[0]}"
+    elif changed := [key for key in labels if labels[key] != theirs[key]]:
+        reason = f"of other labels, first at {changed[0]}"
+    else:
+        return
+    raise DataError(f"{first} and {report} are {reason}. Fuse reports of the same videos.")

@@ -1,0 +1,116 @@
+"""Numbers from scores, by torchmetrics."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from torchmetrics.functional.classification import (
+    binary_average_precision,
+    multiclass_accuracy,
+    multiclass_confusion_matrix,
+)
+
+from transfer3d.errors import DataError
+from transfer3d.evaluation.scores import Scores
+
+Labels = Literal["auto", "single", "multi"]
+BEST = (1, 3, 5)
+HITS = (1, 5)
+
+
+def video_metrics(scores: Scores, classes: Sequence[str], *, labels: Labels = "auto") -> dict[str, Any]:
+    """Returns the metrics of an evaluation, JSON-able.
+
+    `clip_*` judges every view by itself, `video_*` what its video's views make together. With one label for
+    each video, `top<k>` is the share whose label is among the k highest scores, and `confusion` has a row for
+    each true class. With several, `hit<k>` is the share with any of its labels among the k highest
+    (Sports-1M; P3D, table 2). `mean_ap` is the mean over classes of the average precision. A class without
+    videos has None and is left out of means.
+
+    Args:
+        scores: of labelled videos.
+        classes: names, by label.
+        labels: "single", "multi", or "auto" = multi where any video has several labels.
+
+    Raises:
+        DataError: a video has no label, or several where one is counted.
+    """
+    several = [key for key, found in zip(scores.keys, scores.label_sets, strict=True) if len(found) > 1]
+    bare = [key for key, found in zip(scores.keys, scores.label_sets, strict=True) if not found]
+    if bare:
+        raise DataError(
+            f"{len(bare)} of {len(scores.keys)} videos have no label, first {bare[0]}. "
+            "Metrics need labelled videos; `transfer3d predict` does not.",
+        )  # fmt: skip
+    if labels == "single" and several:
+        raise DataError(
+            f"{len(several)} of {len(scores.keys)} videos have several labels, first {several[0]}: "
+            "top-k counts one. Use --labels multi.",
+        )  # fmt: skip
+    videos_NK, count = scores.videos_NK, len(classes)
+    views_N = torch.tensor([len(views_VK) for views_VK in scores.views_VK])
+    views_MK = torch.cat(list(scores.views_VK))
+    report: dict[str, Any] = {"scored": len(scores.keys), "views": len(views_MK)}
+    target_NK = _targets(scores.label_sets, count)
+    precision = _average_precision(videos_NK, target_NK)
+    if labels == "multi" or several:
+        target_MK = target_NK.repeat_interleave(views_N, dim=0)
+        report |= {f"clip_hit{k}": _hit(views_MK, target_MK, k) for k in HITS}
+        report |= {f"video_hit{k}": _hit(videos_NK, target_NK, k) for k in HITS}
+        report |= {"mean_ap": _mean(precision), "per_class": dict(zip(classes, precision, strict=True))}
+        return report
+    labels_N = torch.tensor([found[0] for found in scores.label_sets])
+    labels_M = labels_N.repeat_interleave(views_N)
+    confusion = _confusion(videos_NK, labels_N, count)
+    totals = confusion.sum(1).tolist()
+    per_class = [float(confusion[k, k] / totals[k]) if totals[k] else None for k in range(count)]
+    report |= {f"clip_top{k}": _top(views_MK, labels_M, k, count) for k in BEST}
+    report |= {f"video_top{k}": _top(videos_NK, labels_N, k, count) for k in BEST}
+    return report | {
+        "mean_class_accuracy": _mean(per_class),
+        "mean_ap": _mean(precision),
+        "per_class": dict(zip(classes, per_class, strict=True)),
+        "confusion": confusion.tolist(),
+    }
+
+
+def _targets(label_sets: Sequence[tuple[int, ...]], count: int) -> Tensor:
+    target_NK = torch.zeros(len(label_sets), count, dtype=torch.int64)
+    for row, found in enumerate(label_sets):
+        target_NK[row, list(found)] = 1
+    return target_NK
+
+
+def _mean(values: Sequence[float | None]) -> float:
+    present = [value for value in values if value is not None]
+    return sum(present) / len(present)
+
+
+def _average_precision(scores_NK: Tensor, target_NK: Tensor) -> list[float | None]:
+    """Returns the average precision of each class; None where no video is of it."""
+    return [
+        float(binary_average_precision(scores_NK[:, k], target_NK[:, k])) if target_NK[:, k].any() else None
+        for k in range(scores_NK.shape[1])
+    ]
+
+
+def _confusion(scores_NK: Tensor, labels_N: Tensor, count: int) -> Tensor:
+    if count == 1:
+        return torch.tensor([[len(labels_N)]])
+    return multiclass_confusion_matrix(scores_NK, labels_N, num_classes=count)
+
+
+def _top(scores_NK: Tensor, labels_N: Tensor, k: int, classes: int) -> float:
+    """Share of rows whose label is among the k highest scores; 1 where there are at most k classes."""
+    if classes <= k:
+        return 1.0
+    return float(multiclass_accuracy(scores_NK, labels_N, num_classes=classes, top_k=k, average="micro"))
+
+
+def _hit(scores_NK: Tensor, target_NK: Tensor, k: int) -> float:
+    """Share of rows that have any of their labels among the k highest scores."""
+    best_Nk = scores_NK.topk(min(k, scores_NK.shape[1])).indices
+    return float(target_NK.gather(1, best_Nk).any(1).float().mean())

@@ -1,0 +1,127 @@
+"""Scores of a dataset's videos, in memory and beside their report: metrics and fusion start from them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from pydantic import BaseModel, ConfigDict, ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from transfer3d.errors import DataError, UsageError
+from transfer3d.evaluation.pooling import Pooling, pooled
+from transfer3d.files import atomic_path, write_text
+
+FORMAT = "transfer3d-scores-1"
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Probabilities of every view of every video, in the dataset's order.
+
+    Attributes:
+        keys: one for each video.
+        label_sets: all classes of each; none where it has none.
+        views_VK: for each video, float32 probabilities of its views.
+        scale_V: for each video, the length of window that its views stand for.
+        pooling: what makes a video's score of them.
+    """
+
+    keys: Sequence[str]
+    label_sets: Sequence[tuple[int, ...]]
+    views_VK: Sequence[Tensor]
+    scale_V: Sequence[Tensor] = field(default=())
+    pooling: Pooling = "mean"
+
+    @cached_property
+    def videos_NK(self) -> Tensor:
+        """What a video is judged by."""
+        scales = self.scale_V or [torch.zeros(len(views), dtype=torch.int64) for views in self.views_VK]
+        rows = zip(self.views_VK, scales, strict=True)
+        return torch.stack([pooled(views_VK, scale_V, self.pooling) for views_VK, scale_V in rows])
+
+
+class ScoreFacts(BaseModel):
+    """`REPORT.scores.json`: what the tensors of `REPORT.scores.safetensors` are of."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: str = FORMAT
+    keys: tuple[str, ...]
+    label_sets: tuple[tuple[int, ...], ...]
+    classes: tuple[str, ...]
+    split: str
+    protocol: str
+    pooling: Pooling
+
+
+def save_scores(scores: Scores, report: Path, *, classes: Sequence[str], split: str, protocol: str) -> None:
+    """Writes `REPORT.scores.safetensors` and `REPORT.scores.json` beside `REPORT.json`.
+
+    Args:
+        scores: to write.
+        report: path of the report.
+        classes: names, by label.
+        split: of the data.
+        protocol: its name.
+
+    Raises:
+        SetupError: the place cannot be written.
+    """
+    tensors_file, facts_file = _places(report)
+    counts = torch.tensor([len(views) for views in scores.views_VK])
+    scales = scores.scale_V or [torch.zeros(len(views), dtype=torch.int64) for views in scores.views_VK]
+    with atomic_path(tensors_file) as partial:
+        tensors = {
+            "views": torch.cat(list(scores.views_VK)),
+            "scale": torch.cat(list(scales)),
+            "views_of": counts,
+        }
+        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, partial)
+    facts = ScoreFacts(
+        keys=tuple(scores.keys),
+        label_sets=tuple(scores.label_sets),
+        classes=tuple(classes),
+        split=split,
+        protocol=protocol,
+        pooling=scores.pooling,
+    )
+    write_text(facts_file, facts.model_dump_json() + "\n")
+
+
+def load_scores(report: Path) -> tuple[Scores, ScoreFacts]:
+    """Reads the scores beside a report.
+
+    Raises:
+        UsageError: there are none.
+        DataError: they are damaged.
+    """
+    tensors_file, facts_file = _places(report)
+    for path in (tensors_file, facts_file):
+        if not path.is_file():
+            raise UsageError(
+                f"{report}: no scores beside it ({path.name}). `transfer3d evaluate -o` writes them."
+            )
+    try:
+        facts = ScoreFacts.model_validate_json(facts_file.read_bytes())
+        tensors = load_file(tensors_file)
+        counts = tensors["views_of"].tolist()
+        views = tensors["views"].split(counts)
+        scales = tensors["scale"].split(counts)
+    except (ValidationError, SafetensorError, KeyError, RuntimeError, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise DataError(f"{facts_file}: damaged scores ({reason}). Evaluate again.") from error
+    fits = len(facts.keys) == len(facts.label_sets) == len(views)
+    if facts.format != FORMAT or not fits or tensors["views"].shape[1] != len(facts.classes):
+        raise DataError(f"{facts_file}: scores and names do not fit together. Evaluate again.")
+    return Scores(facts.keys, facts.label_sets, views, scales, facts.pooling), facts
+
+
+def _places(report: Path) -> tuple[Path, Path]:
+    stem = report.with_suffix("").name
+    return report.with_name(f"{stem}.scores.safetensors"), report.with_name(f"{stem}.scores.json")

@@ -1,0 +1,124 @@
+"""Predictions from a stream of frames, as from a camera: each as soon as its window has been seen."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from transfer3d.data.pixels import Frames
+from transfer3d.data.views import join_views
+from transfer3d.errors import NonFiniteError, UsageError
+from transfer3d.evaluation.micro_batches import MicroBatches, first_size
+from transfer3d.evaluation.sliding import SlidingWindow, Window, timed, windows_of
+from transfer3d.models.student import VideoStudent
+from transfer3d.nn.pixels import normalise
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a student says of a stretch of a stream.
+
+    Attributes:
+        start: seconds, on the stream's own clock.
+        end: seconds.
+        scores_K: probabilities of the classes, float32 on the CPU.
+    """
+
+    start: float
+    end: float
+    scores_K: Tensor
+
+
+def stream(
+    student: VideoStudent,
+    frames: Iterable[Frames] | Iterable[tuple[float, Frames]],
+    *,
+    fps: float | None = None,
+    window: float | None = None,
+    stride: float | None = None,
+    clips: int | None = None,
+    together: int = 1,
+) -> Iterator[Prediction]:
+    """Yields predictions by a sliding window, while the frames come; they may come for ever.
+
+    Each window is looked at as `transfer3d predict` looks at a video, and gets the scores of a video of just
+    these frames. Windows begin at every `stride` seconds from the first frame on; the last one ends with the
+    stream. Memory is that of one window's frames, cropped to the student's size. With `fps` a window's
+    prediction comes with its last frame, before another one is asked for; without, a window is known to be
+    complete only when a frame comes that lies behind it.
+
+    Args:
+        student: with a classifier; put in eval mode. Clips go to its device, in its dtype; it may be fused,
+            half precision, or compiled.
+        frames: RGB [H, W, 3] uint8, or without `fps` pairs (seconds, frame) whose times rise.
+        fps: frames per second; None = frames bring their times.
+        window: length, seconds; None = what one clip spans (for a video-level student its action units, end
+            to end), which needs `fps`.
+        stride: from one window's start to the next, seconds; None = half a window.
+        clips: of a window, spread evenly over it, scores averaged; None = as many as cover it.
+        together: windows that go through the network together: more is faster where frames come from a
+            file, and later where they come from a camera.
+
+    Raises:
+        UsageError: a length of time or `clips` is not positive, the student has no classifier, or a frame is
+            none.
+        SetupError: one clip does not fit into memory.
+        NonFiniteError: a score is NaN.
+    """
+    spec = student.clip
+    if student.num_classes == 0:
+        raise UsageError("the student has no classifier. Train one with `transfer3d finetune`.")
+    if fps is not None:
+        _refuse_unless_positive(fps=fps)
+        window = spec.units * spec.window / fps if window is None else window
+    if window is None:
+        raise UsageError("frames that bring their times need the window's length in seconds.")
+    stride = window / 2 if stride is None else stride
+    _refuse_unless_positive(
+        window=window, stride=stride, clips=1 if clips is None else clips, together=together
+    )
+    sliding = SlidingWindow(spec, window_s=window, stride_s=stride, clips=clips)
+    return _predictions(student.eval(), windows_of(sliding, timed(frames, fps)), together)
+
+
+def _refuse_unless_positive(**values: float) -> None:
+    for name, value in values.items():
+        if not 0 < value < math.inf:
+            raise UsageError(f"{name}={value}: give a number above 0.")
+
+
+def _predictions(student: VideoStudent, windows: Iterator[Window], together: int) -> Iterator[Prediction]:
+    weights = next(student.parameters())
+
+    def forward(clips_u8: Tensor, _: int) -> Tensor:
+        clips = normalise(clips_u8.to(weights.device), student.clip.mean, student.clip.std, weights.dtype)
+        return student(clips).float().softmax(-1)
+
+    size = first_size(student.clip, weights.device)
+    parts = MicroBatches(forward, size, clips_of_a_view=student.clip.units, divisible=False)
+    for batch in _batched(windows, together):
+        with torch.no_grad():
+            scores_VK = parts.scores(join_views([window.views for window in batch]))
+        by_window = scores_VK.split([len(window.views) for window in batch])
+        for window, views_VK in zip(batch, by_window, strict=True):
+            if not views_VK.isfinite().all():
+                raise NonFiniteError(
+                    f"scores at {window.start_s:.2f} s are not finite. Take the student in fp32."
+                )
+            yield Prediction(window.start_s, window.end_s, views_VK.mean(0))
+
+
+def _batched(windows: Iterator[Window], count: int) -> Iterator[Sequence[Window]]:
+    """Yields them in groups, each as soon as it is full."""
+    group: list[Window] = []
+    for window in windows:
+        group.append(window)
+        if len(group) == count:
+            yield group
+            group = []
+    if group:
+        yield group

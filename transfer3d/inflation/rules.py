@@ -1,0 +1,207 @@
+"""The rules by which a student's tensors are made from a 2D network's.
+
+A kernel gets its temporal taps by `spread`. Where a student has what the 2D network lacks, the type of the
+layer says what it starts as, so that on a still clip the student answers as the 2D network does:
+
+- T of P3D-A is the identity; T of P3D-B and P3D-C is zero.
+- The branches of T3D's temporal transition are rows of the 2D transition's 1x1 convolution.
+- What a family appends behind a block (4D convolutions, attention) is the identity as it is built.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator, Mapping
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from transfer3d.errors import UsageError
+from transfer3d.inflation.account import Row
+from transfer3d.models.student import VideoStudent
+from transfer3d.nn.pseudo3d import Pseudo3d
+from transfer3d.nn.temporal_transition import TemporalTransition
+
+TemporalInit = Literal["center", "mean", "random"]
+
+APPENDED = r"trunk\.(after_stem|res\d\.after\d+)(\..*)?"
+"""Modules that a family appends to the trunk; their tensors stay as they are built."""
+
+FRESH = rf"trunk\..*\.temporal\..*|{APPENDED}"
+"""Tensors that may have no 2D counterpart, whatever the family."""
+
+
+def spread(kernel: Tensor, depth: int, temporal_init: TemporalInit) -> Tensor:
+    """Gives a 2D kernel `O I h w` temporal taps: `O I depth h w`.
+
+    `center` puts it into tap (depth - 1) // 2; `mean` puts a depth-th of it into every tap (I3D).
+    """
+    if temporal_init == "mean":
+        return (kernel / depth).unsqueeze(2).repeat(1, 1, depth, 1, 1)
+    spread_kernel = kernel.new_zeros((*kernel.shape[:2], depth, *kernel.shape[2:]))
+    spread_kernel[:, :, (depth - 1) // 2] = kernel
+    return spread_kernel
+
+
+class Filler:
+    """Writes a 2D network's tensors into a student, and an account of it.
+
+    Args:
+        tensors: the 2D network's state dict.
+        modules: see `Source.modules`.
+        head: name of the 2D classifier.
+        temporal_init: `random` leaves every kernel with more than one temporal tap as the student was built.
+        frozen_bn: the student's BatchNorm will be frozen: zero branches are then zero by their kernel.
+    """
+
+    def __init__(
+        self,
+        tensors: Mapping[str, Tensor],
+        modules: Mapping[str, str],
+        head: str,
+        *,
+        temporal_init: TemporalInit,
+        frozen_bn: bool,
+    ) -> None:
+        self.tensors, self.modules, self.head = tensors, modules, head
+        self.temporal_init: TemporalInit = temporal_init
+        self.frozen_bn = frozen_bn
+
+    @torch.no_grad()
+    def fill(self, student: VideoStudent) -> Iterator[Row]:
+        """Fills a student's every tensor and yields its row."""
+        for path, module in student.named_modules():
+            if re.fullmatch(APPENDED, path):
+                yield from _fresh(path, module, "as built: the block is the identity")
+            elif isinstance(module, Pseudo3d):
+                yield from self._temporal(f"{path}.temporal", module)
+            elif isinstance(module, TemporalTransition):
+                yield from self._branches(path, module)
+            elif path == "head":
+                yield from self._classifier(module)
+            elif (twin := self.modules.get(path.replace(".spatial.", "."))) is not None:
+                yield from self._twin(path, module, twin)
+
+    def _twin(self, path: str, module: nn.Module, twin: str) -> Iterator[Row]:
+        """A layer that the 2D network has too; what is in its children is theirs to fill."""
+        for name, target in module.state_dict(keep_vars=True).items():
+            if "." in name:
+                continue
+            ours, theirs = f"{path}.{name}", f"{twin}.{name}".lstrip(".")
+            if name == "weight" and isinstance(module, nn.Conv3d):
+                yield self._kernel(ours, target, theirs)
+            else:
+                yield self._copy(ours, target, theirs)
+
+    def _kernel(self, name: str, target: Tensor, source_name: str) -> Row:
+        source, depth = self._source(source_name), target.shape[2]
+        if source.ndim == target.ndim:  # a 2D network may hold a 3D convolution (a lambda layer's)
+            return self._copy(name, target, source_name)
+        if depth > 1 and self.temporal_init == "random":
+            return Row(target=name, source=source_name, how="fresh", note="random, by rule")
+        _write(name, target, spread(source, depth, self.temporal_init), source_name)
+        return Row(target=name, source=source_name, how="inflated" if depth > 1 else "reshaped")
+
+    def _copy(self, name: str, target: Tensor, source_name: str) -> Row:
+        _write(name, target, self._source(source_name), source_name)
+        return Row(target=name, source=source_name, how="copied")
+
+    def _source(self, name: str) -> Tensor:
+        if name not in self.tensors:
+            raise UsageError(f"the image model has no tensor '{name}': its shape is not known here.")
+        return self.tensors[name]
+
+    def _temporal(self, path: str, unit: Pseudo3d) -> Iterator[Row]:
+        """T of a pseudo-3D unit, which no 2D network has."""
+        conv, norm = unit.temporal.conv, unit.temporal.norm
+        if self.temporal_init == "random":
+            note = "random"
+        elif unit.kind == "A":
+            note = "identity"
+            eye = torch.eye(conv.in_channels // conv.groups).repeat(conv.groups, 1)[..., None, None]
+            conv.weight.copy_(spread(eye, conv.kernel_size[0], self.temporal_init))
+            _make_identity(norm, unit.spatial.norm)
+        elif self.frozen_bn:
+            note = "zero by its kernel"  # a frozen zero weight would never learn
+            conv.weight.zero_()
+            norm.weight.fill_(math.sqrt(1 + norm.eps))
+        else:
+            note = "zero by its BatchNorm"
+            norm.weight.zero_()
+        yield from _fresh(f"{path}.conv", conv, note)
+        yield from _fresh(f"{path}.norm", norm, note)
+
+    def _branches(self, path: str, transition: TemporalTransition) -> Iterator[Row]:
+        """A temporal transition's branches share the rows of the 2D transition's 1x1 convolution."""
+        source_name = f"{self.modules[f'{path}.conv']}.weight"
+        rows = self._source(source_name)
+        widths = [branch.weight.shape[0] for branch in transition.convolutions()]
+        if sum(widths) != rows.shape[0]:
+            raise UsageError(f"{path} has {sum(widths)} channels, '{source_name}' {rows.shape[0]}.")
+        first = 0
+        for index, (width, conv) in enumerate(zip(widths, transition.convolutions(), strict=True)):
+            name, taken = f"{path}.branches.{index}.weight", f"rows {first}..{first + width - 1}"
+            depth, *size = conv.kernel_size
+            if depth > 1 and self.temporal_init == "random":
+                yield Row(target=name, source=source_name, how="fresh", note="random, by rule")
+            else:
+                kernel = rows.new_zeros((width, rows.shape[1], *size))
+                kernel[:, :, size[0] // 2, size[1] // 2] = rows[first : first + width, :, 0, 0]
+                _write(name, conv.weight, spread(kernel, depth, self.temporal_init), source_name)
+                yield Row(
+                    target=name, source=source_name, how="inflated" if depth > 1 else "reshaped", note=taken
+                )
+            first += width
+
+    def _classifier(self, head: nn.Module) -> Iterator[Row]:
+        """The 2D head where it has as many classes; else it is dropped and the student's own stays."""
+        old = self.tensors.get(f"{self.head}.weight")
+        shape = None if old is None else old.shape[:2] if old.shape[2:].numel() == 1 else old.shape
+        fits = isinstance(head, nn.Linear) and shape == head.weight.shape
+        for name, target in head.named_parameters():
+            if fits and name == "weight" and old is not None and old.ndim > 2:  # a 1x1 convolution
+                target.copy_(old.flatten(1))
+                yield Row(target="head.weight", source=f"{self.head}.weight", how="reshaped")
+            elif fits:
+                yield self._copy(f"head.{name}", target, f"{self.head}.{name}")
+            else:
+                yield Row(target=f"head.{name}", source=None, how="fresh", note="new classifier")
+        if not fits and old is not None:
+            for name in ("weight", "bias"):
+                yield Row(target=None, source=f"{self.head}.{name}", how="dropped", note="another classifier")
+
+
+def _make_identity(norm: nn.BatchNorm3d, before: nn.BatchNorm3d) -> None:
+    """Makes a BatchNorm that stands behind ReLU(before(.)) the identity: exactly in eval, nearly in training.
+
+    With default statistics a live BatchNorm would centre the rectified features, and a pretrained network
+    would not survive its first step. Behind a BatchNorm of bias b and weight w they are close to a normal
+    variable of mean b and deviation |w|, rectified, whose mean and variance are known in closed form.
+    """
+    location = before.bias.double()
+    deviation = before.weight.double().abs().clamp_min(1e-12)
+    ratio = location / deviation
+    density = torch.exp(-(ratio**2) / 2) / math.sqrt(2 * math.pi)
+    share = torch.special.ndtr(ratio)
+    mean = location * share + deviation * density
+    square = (location**2 + deviation**2) * share + location * deviation * density
+    variance = (square - mean**2).clamp_min(0)
+    norm.get_buffer("running_mean").copy_(mean)
+    norm.get_buffer("running_var").copy_(variance)
+    norm.bias.copy_(mean)
+    norm.weight.copy_((variance + norm.eps).sqrt())
+
+
+def _fresh(path: str, module: nn.Module, note: str) -> Iterator[Row]:
+    for name, _ in (*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)):
+        yield Row(target=f"{path}.{name}", source=None, how="fresh", note=note)
+
+
+def _write(name: str, target: Tensor, value: Tensor, source_name: str) -> None:
+    if target.shape != value.shape:
+        raise UsageError(
+            f"'{source_name}' of shape {tuple(value.shape)} does not fit '{name}' of {tuple(target.shape)}.",
+        )
+    target.copy_(value)

@@ -1,0 +1,52 @@
+"""Reading any convolutional network of timm, for the general inflation: see `models/trunks/timm3d.py`."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from typing import Any, cast
+
+import timm
+import torch
+from torch import nn
+
+from transfer3d.errors import UsageError
+from transfer3d.models.trunks.timm3d import TimmSpec
+from transfer3d.weights.header import differences
+
+
+def read_timm(name: str, model: nn.Module) -> tuple[TimmSpec, dict[str, str], str]:
+    """Returns shape, module names and classifier of a timm network.
+
+    Raises:
+        UsageError: its tensors are not those of timm's network of this name, or it does not end in pooled
+            features and one linear layer.
+    """
+    net = cast(Any, model)
+    head = net.pretrained_cfg.get("classifier") or "fc"
+    if not isinstance(head, str):
+        raise UsageError(f"{name} has several classifiers, {', '.join(head)}: no student has.")
+    pool = getattr(net, "forward_head", None)
+    if pool is None or "pre_logits" not in inspect.signature(pool).parameters:
+        raise UsageError(f"{name} has no pooled features (no `forward_head(..., pre_logits)`).")
+    with torch.device("meta"):
+        whole = timm.create_model(name, num_classes=net.num_classes, in_chans=net.in_chans)
+        headless = timm.create_model(name, num_classes=0, in_chans=net.in_chans)
+    shapes = _shapes(model)
+    if odd := differences(_shapes(whole), shapes):
+        raise UsageError(f"{name} was built with arguments that its name does not tell: tensors {odd}.")
+    rest = {key: shape for key, shape in shapes.items() if not re.match(rf"{head}\.(weight|bias)$", key)}
+    if odd := differences(_shapes(headless), rest):
+        raise UsageError(
+            f"{name} classifies by more than the linear layer '{head}', as no student does: {odd}."
+        )
+    modules = {}
+    for path, module in model.named_modules():
+        modules[f"trunk.net.{path}".rstrip(".")] = path
+        if isinstance(module, nn.Conv2d):
+            modules[f"trunk.net.{path}.conv"] = path
+    return TimmSpec(architecture=name), modules, head
+
+
+def _shapes(model: nn.Module) -> dict[str, tuple[int, ...]]:
+    return {key: tuple(tensor.shape) for key, tensor in model.state_dict().items()}

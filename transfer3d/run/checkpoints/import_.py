@@ -1,0 +1,90 @@
+"""From a released checkpoint to one of ours on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from transfer3d.errors import UsageError, WeightsError
+from transfer3d.files import sha256_file
+from transfer3d.inflation.importers.importing import Imported, find_kind, import_state
+from transfer3d.models.checkpoint import save
+from transfer3d.run.output_file import refuse_existing
+from transfer3d.weights.state_file import read_state
+
+
+@dataclass(frozen=True)
+class ImportedFile:
+    """An imported checkpoint and what is to be said of it."""
+
+    file: Path
+    path: Path
+    imported: Imported
+    provenance: dict[str, Any]
+
+    def facts(self) -> dict[str, Any]:
+        """Returns where it came from and the account, JSON-able."""
+        student = self.imported.student
+        return {
+            "file": str(self.path),
+            "model": student.model_name,
+            "model_args": student.model_args,
+            "num_classes": student.num_classes,
+            **self.provenance,
+            "tensors": self.imported.account.facts(),
+        }
+
+    def text(self) -> str:
+        """Returns the account and the file, as lines."""
+        first = f"{self.file} ({self.provenance['kind']}) -> {self.imported.student.model_name}"
+        return "\n".join([first, *self.imported.account.lines(), f"wrote {self.path}"])
+
+
+def import_to_file(
+    kind: str, file: Path, out: Path | None, *, settings: Sequence[str] = (), force: bool = False
+) -> ImportedFile:
+    """Imports a released checkpoint and writes the student.
+
+    Args:
+        kind: see `KINDS`.
+        file: the released file.
+        out: the file to write; None = `./<student>.safetensors`.
+        settings: `key=value`: what the state dict cannot say.
+        force: overwrite an existing file.
+
+    Raises:
+        UsageError: no such kind or setting, or the file to write exists and `force` is off.
+        WeightsError: the file is refused.
+    """
+    find_kind(kind)
+    options = _parse(settings)
+    if out is not None:
+        refuse_existing(out, force)
+    try:
+        imported = import_state(kind, read_state(file), options)
+    except WeightsError as error:
+        where = "" if str(error).startswith(str(file)) else f"{file}: "
+        raise WeightsError(f"{where}{error}") from error
+    path = out or Path(f"{imported.student.model_name}.safetensors")
+    refuse_existing(path, force)
+    provenance = {
+        "made_by": "import",
+        "kind": kind,
+        "options": options,
+        "source": {"file": str(file), "sha256": sha256_file(file)},
+        "account": imported.account.counts(),
+    }
+    save(imported.student, path, provenance=provenance)
+    return ImportedFile(file, path, imported, provenance)
+
+
+def _parse(settings: Sequence[str]) -> dict[str, str]:
+    options = {}
+    for setting in settings:
+        key, equals, value = setting.partition("=")
+        if not equals:
+            raise UsageError(f"--set {setting}: give it as key=value, e.g. `--set blocks=A`.")
+        options[key.strip()] = value.strip()
+    return options

@@ -1,0 +1,88 @@
+"""From a timm name to an inflated checkpoint on disk."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from transfer3d.inflation.inflation import Inflated
+from transfer3d.inflation.inflation import inflate as inflate_network
+from transfer3d.inflation.rules import TemporalInit
+from transfer3d.models.checkpoint import save
+from transfer3d.models.image import create_image_model
+from transfer3d.run.output_file import refuse_existing
+
+
+@dataclass(frozen=True)
+class InflatedFile:
+    """An inflated checkpoint and what is to be said of it."""
+
+    source: str
+    weights: str
+    path: Path
+    inflated: Inflated
+
+    def facts(self) -> dict[str, Any]:
+        """Returns account and proof, JSON-able."""
+        student = self.inflated.student
+        return {
+            "file": str(self.path),
+            "model": student.model_name,
+            "model_args": student.model_args,
+            "num_classes": student.num_classes,
+            **self.inflated.provenance,
+            "tensors": self.inflated.account.facts(),
+        }
+
+    def verdict(self) -> str:
+        """Returns the proof as one sentence."""
+        return f"{self.source} -> {self.inflated.student.model_name}. {self.inflated.proof}"
+
+    def text(self) -> str:
+        """Returns account, proof and file, as lines."""
+        lines = [f"{self.source} (weights {self.weights}) -> {self.inflated.student.model_name}"]
+        lines += [*self.inflated.account.lines(), str(self.inflated.proof), f"wrote {self.path}"]
+        return "\n".join(lines)
+
+
+def inflate_to_file(
+    model: str,
+    to: str,
+    out: Path | None,
+    *,
+    weights: str,
+    temporal_init: str = "center",
+    num_classes: int | None = None,
+    in_chans: int = 3,
+    seed: int = 0,
+    force: bool = False,
+) -> InflatedFile:
+    """Inflates a timm model and writes the student.
+
+    Args:
+        model: timm name.
+        to: family or student.
+        out: the file; None = `./<student>.safetensors`.
+        weights: "timm", "none" or a file.
+        temporal_init: "center", "mean" or "random".
+        num_classes: of a new head; None keeps the 2D head.
+        in_chans: channels of the input.
+        seed: of everything random.
+        force: overwrite an existing file.
+
+    Raises:
+        UsageError: the file exists and `force` is off, or the combination cannot work.
+        WeightsError, SetupError: the weights are refused, or cannot be had.
+    """
+    if out is not None:
+        refuse_existing(out, force)
+    network = create_image_model(model, weights, in_chans=in_chans, seed=seed)
+    inflated = inflate_network(
+        network, to, temporal_init=cast(TemporalInit, temporal_init), num_classes=num_classes, seed=seed
+    )
+    path = out or Path(f"{inflated.student.model_name}.safetensors")
+    refuse_existing(path, force)
+    provenance = {"made_by": "inflate", "weights": weights, **inflated.provenance}
+    save(inflated.student, path, provenance=provenance)
+    return InflatedFile(model, weights, path, inflated)

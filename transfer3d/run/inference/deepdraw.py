@@ -1,0 +1,68 @@
+"""Draws what a checkpoint takes for a class, as a moving picture and a film strip."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from transfer3d.engine.distributed import make_accelerator
+from transfer3d.errors import UsageError
+from transfer3d.files import atomic_path
+from transfer3d.insight.deepdraw import DrawConfig, draw
+from transfer3d.insight.pictures.animation import check_animation_path, write_animation
+from transfer3d.insight.pictures.film import motion, strip
+from transfer3d.progress import progress
+from transfer3d.run.inference.classifier import load_classifier
+
+FPS = 8
+
+
+def draw_class(file: Path, target: str, config: DrawConfig, *, out: Path, console: Console) -> dict[str, Any]:
+    """Writes the drawn clip to `out`, and its film strip beside it, as PNG.
+
+    Args:
+        file: checkpoint with a classifier.
+        target: name of the class.
+        config: how it is drawn.
+        out: ends in .gif or .mp4.
+        console: for progress.
+
+    Returns:
+        The class's logit and probability for the noise and for the drawing, and the paths of the pictures.
+
+    Raises:
+        UsageError: no such class, or no other; `out` is no moving picture; or there are several processes.
+        WeightsError: the checkpoint is refused, or has no classifier.
+        NonFiniteError: the logit or its gradient is not finite.
+        SetupError: `out` cannot be written.
+    """
+    check_animation_path(out)
+    classifier = load_classifier(file)
+    number = classifier.number(target)
+    accelerator = make_accelerator("fp32")
+    if accelerator.num_processes > 1:
+        raise UsageError("one class is drawn in one process. Start deepdraw without a launcher.")
+    student = classifier.student.to(accelerator.device)
+    with progress("drawing", config.steps, console=console) as meter:
+        drawing = draw(
+            student, number, config, each_step=lambda odds: meter.update(note=f"log-odds {odds:.1f}")
+        )
+    accelerator.end_training()
+    pixels = drawing.clip_u8.numpy()
+    rows = {"": pixels} if pixels.ndim == 4 else {f"unit {u}": clip for u, clip in enumerate(pixels)}
+    clips = {name: clip.transpose(1, 2, 3, 0) for name, clip in rows.items()}
+    title = f"what {student.model_name} takes for {target} ({drawing.scores[1]:.1%})"
+    film = motion({name: (clip,) for name, clip in clips.items()}, ("",), title=title)
+    write_animation(out, list(film), fps=FPS)
+    picture = out.with_suffix(".png")
+    with atomic_path(picture) as partial:
+        partial.write_bytes(strip(clips, title=title))
+    return {
+        "class": target,
+        "logit": {"noise": drawing.logits[0], "drawing": drawing.logits[1]},
+        "score": {"noise": drawing.scores[0], "drawing": drawing.scores[1]},
+        "film": str(out),
+        "strip": str(picture),
+    }

@@ -1,0 +1,133 @@
+"""From a checkpoint and videos to a file of features; goes on where it was ended."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from transfer3d.data.source import open_videos
+from transfer3d.engine.distributed import is_main_process, lost_processes, make_accelerator, on_main
+from transfer3d.errors import UsageError
+from transfer3d.evaluation.scoring import refuse_dropped
+from transfer3d.files import sha256_file
+from transfer3d.insight.features.extraction import CLIPS, extract_features, feature_plan
+from transfer3d.insight.features.file import FeatureFacts, FeatureSet
+from transfer3d.insight.features.formats import Format, format_of
+from transfer3d.insight.features.layers import LayerReader
+from transfer3d.insight.features.parts import FeatureParts
+from transfer3d.models.checkpoint import load
+from transfer3d.run.inference.classifier import refuse_other_channels
+from transfer3d.run.output_file import refuse_existing
+from transfer3d.run.training.session import resolve_precision
+from transfer3d.weights.hub import locate
+
+NAMES_ALONE = ("checkpoint", "data")
+"""What may be spelled otherwise when an extraction goes on; the digests beside it may not change."""
+
+
+def extract_file(
+    file: Path,
+    data: str,
+    *,
+    split: str,
+    layers: Sequence[str],
+    out: Path,
+    clips: int = CLIPS,
+    format: str | None = None,
+    resume: bool = False,
+    force: bool = False,
+    precision: str = "auto",
+    workers: int = 0,
+    console: Console,
+) -> dict[str, Any] | None:
+    """Writes the features of all videos; returns what was written on the main process, None on the others.
+
+    Until all are there, what is done lies in `OUT.parts`.
+
+    Args:
+        file: checkpoint.
+        data: the videos.
+        split: which part of them; "unlabelled" does not look at classes.
+        layers: see `LayerReader`.
+        out: the file.
+        clips: of each video, averaged.
+        format: "safetensors", "parquet" or "npz"; None = by the name of `out`.
+        resume: go on with what is in `OUT.parts`; where `out` is of this very extraction, nothing is done.
+        force: overwrite `out`.
+        precision: "auto", "bf16" or "fp32".
+        workers: decoding processes for each process.
+        console: for progress.
+
+    Raises:
+        UsageError: no such layer or format, the student does not see RGB, `out` exists, or it was begun
+            otherwise.
+        WeightsError: the checkpoint is refused.
+        DataError: a file is bad; nothing is left out.
+        SetupError: the place cannot be written, is in use, or a package is missing.
+    """
+    wanted = format_of(out, format)
+    finished = resume and not force and out.is_file()
+    refuse_existing(out, force or finished)
+    student = load(file)
+    refuse_other_channels(student, file)
+    reader = LayerReader(student, layers)
+    videos = open_videos(data, split=split, labelled=split != "unlabelled")
+    refuse_dropped(videos, data)
+    plan = feature_plan(student.clip, clips)
+    precision = resolve_precision(precision)
+    facts = FeatureFacts(
+        checkpoint=str(file),
+        checkpoint_sha256=sha256_file(locate(file)),
+        student=student.model_name,
+        data=data,
+        data_digest=videos.digest,
+        split=split,
+        views={"places": plan.places, "count": plan.count},
+        precision=precision,
+    )
+    claimed = {"layers": list(dict.fromkeys(layers)), **facts.model_dump(exclude=set(NAMES_ALONE))}
+    if finished:
+        _refuse_others(out, wanted, claimed)
+        return {"file": str(out), "finished": "before"} if is_main_process() else None
+    accelerator = make_accelerator(precision)
+    parts = FeatureParts(out.with_name(f"{out.name}.parts"), accelerator.process_index)
+    features: FeatureSet | None = None
+    try:
+        with lost_processes(accelerator):
+            on_main(accelerator, lambda: parts.claim(claimed, resume=resume))
+            extract_features(reader, videos, accelerator, plan, parts, workers=workers, console=console)
+            accelerator.wait_for_everyone()
+        if accelerator.is_main_process:
+            features = FeatureSet(
+                keys=videos.keys,
+                label_sets=videos.label_sets,
+                sources=videos.sources,
+                classes=videos.classes,
+                layers=parts.join(videos.keys),
+                facts=facts,
+            )
+            wanted.write(features, out)
+            parts.remove()
+    finally:
+        parts.release()
+    accelerator.end_training()
+    if features is None:
+        return None
+    widths = {name: tensor_ND.shape[1] for name, tensor_ND in features.layers.items()}
+    return {"file": str(out), "videos": len(features), "layers": widths, **facts.model_dump()}
+
+
+def _refuse_others(out: Path, format: Format, claimed: dict[str, Any]) -> None:
+    """Raises UsageError where a file is not of the extraction that is asked for."""
+    advice = "Give another name with -o, or --force to overwrite it."
+    try:
+        layers, facts = format.account(out)
+    except Exception:  # whatever a library makes of bytes that are not its own
+        raise UsageError(f"{out} holds no features as {format.name}. {advice}") from None
+    found = {"layers": sorted(layers), **facts.model_dump()}
+    wanted = {**claimed, "layers": sorted(claimed["layers"])}
+    if changed := [name for name in wanted if wanted[name] != found[name]]:
+        raise UsageError(f"{out} is of another extraction: {', '.join(changed)} changed. {advice}")

@@ -1,0 +1,70 @@
+"""Tests what the order of frames is worth to a checkpoint."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from transfer3d.evaluation.protocols import Protocol
+from transfer3d.insight.order import order_figure, order_results, orders_for
+from transfer3d.insight.pictures.figure_file import check_figure_path, write_figure
+from transfer3d.models.checkpoint import read_metadata
+from transfer3d.run.inference.evaluate import score_checkpoint
+
+
+def measure_orders(
+    file: Path,
+    data: str,
+    *,
+    split: str,
+    protocol: Protocol,
+    precision: str,
+    workers: int,
+    out: Path | None,
+    console: Console,
+) -> dict[str, Any] | None:
+    """Returns top-1, its drop and the changed answers for each order of frames; None but on the main process.
+
+    Each video is decoded once.
+
+    Args:
+        file: checkpoint with a classifier.
+        data: labelled videos.
+        split: which part of them.
+        protocol: the views; its orders are replaced by all that the student can be asked for.
+        precision: "auto", "bf16" or "fp32".
+        workers: decoding processes for each process.
+        out: where the figure is written, PNG or SVG; None = nowhere.
+        console: for progress.
+
+    Raises:
+        UsageError: `out` is no picture, or the student cannot be tested so.
+        WeightsError: the checkpoint's classes are not those of the data.
+        DataError: a file is bad; a test leaves nothing out.
+    """
+    if out is not None:
+        check_figure_path(out)
+    facts = read_metadata(file)
+    protocol = replace(protocol, plan=replace(protocol.plan, orders=orders_for(facts.clip)))
+    scored = score_checkpoint(
+        file, data, split=split, protocol=protocol, precision=precision, workers=workers, console=console
+    )
+    if scored is None:
+        return None
+    scores, videos, subject = scored
+    results = order_results(scores, protocol.plan.orders, videos.classes)
+    if out is not None:
+        title = f"{facts.model} on {len(videos)} videos ({split})"
+        write_figure(order_figure(results, chance=1 / len(videos.classes), title=title), out)
+    return {
+        **subject,
+        "scored": len(videos),
+        "orders": {result.order: _without_name(asdict(result)) for result in results},
+    }
+
+
+def _without_name(facts: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in facts.items() if name != "order"}

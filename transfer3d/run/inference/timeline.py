@@ -1,0 +1,138 @@
+"""What long videos show from one moment to the next: a sliding window over each, decoded once."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from transfer3d.data.augment import decode_side
+from transfer3d.data.decode import Source, Video
+from transfer3d.data.pixels import Frames
+from transfer3d.data.views import UNKNOWN_FPS
+from transfer3d.engine.distributed import gather_list, lost_processes, make_accelerator
+from transfer3d.engine.memory_format import channels_last
+from transfer3d.errors import UsageError
+from transfer3d.evaluation.micro_batches import first_size
+from transfer3d.evaluation.stream import Prediction, stream
+from transfer3d.insight.pictures.figure_file import check_figure_path, write_figure
+from transfer3d.insight.pictures.figures import new_figure
+from transfer3d.insight.pictures.timeline import draw_timeline
+from transfer3d.layout import ClipSpec
+from transfer3d.models.student import VideoStudent
+from transfer3d.progress import track
+from transfer3d.run.inference.classifier import load_classifier, open_and_name_dropped
+from transfer3d.run.inference.predict import best_classes
+from transfer3d.run.training.session import resolve_precision
+
+LEAST_WINDOW_S = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class TimelineOptions:
+    """How videos are gone through.
+
+    Attributes:
+        window_s: length of the window, seconds; None = what one clip spans, at least a second.
+        stride_s: from one window to the next, seconds; None = half a window.
+        clips: of a window; None = as many as cover it.
+        top: classes for each window.
+        plot: where the picture goes, .png or .svg; None = nowhere.
+    """
+
+    window_s: float | None = None
+    stride_s: float | None = None
+    clips: int | None = None
+    top: int = 1
+    plot: Path | None = None
+
+
+def predict_timelines(
+    file: Path, videos: Sequence[Path], options: TimelineOptions, *, precision: str, console: Console
+) -> list[dict[str, Any]]:
+    """Returns for each video its path and its windows: start and end in seconds, and the best classes.
+
+    Frames are decoded once, in turn; those of one window are held.
+
+    Args:
+        file: checkpoint with a classifier.
+        videos: files, or folders of them; each process takes its share.
+        options: see there.
+        precision: "auto", "bf16" or "fp32".
+        console: for progress, and for the names of files that were left out.
+
+    Raises:
+        UsageError: a length of time is not positive, the picture has another suffix or several videos, or the
+            student does not see RGB.
+        SetupError: the picture cannot be written.
+        WeightsError: the checkpoint has no classifier.
+        DataError: none of the files is a video, or one does not decode to its end.
+    """
+    if options.plot is not None:
+        check_figure_path(options.plot)
+    classifier = load_classifier(file)
+    student, names = classifier.student, classifier.classes
+    accelerator = make_accelerator(resolve_precision(precision))
+    source = open_and_name_dropped(videos, console)
+    if options.plot is not None and len(source) > 1:
+        raise UsageError(f"--plot draws one video, not {len(source)}. Name one.")
+    channels_last(student.to(accelerator.device))
+    mine = range(accelerator.process_index, len(source), accelerator.num_processes)
+    shown = console if accelerator.is_main_process else Console(quiet=True)
+    alone, several = (shown, Console(quiet=True)) if len(mine) == 1 else (Console(quiet=True), shown)
+    rows: list[tuple[int, list[Prediction]]] = []
+    with lost_processes(accelerator), accelerator.autocast():
+        for index in track(mine, "predicting", len(mine), console=several):
+            opened = _predictions(student, source.open(index), source.keys[index], options, alone)
+            rows.append((index, list(opened)))
+        found = dict(gather_list(accelerator, rows))
+    accelerator.end_training()
+    if options.plot is not None and accelerator.is_main_process:
+        _plot(found[0], names, source.keys[0], options.plot)
+    return [
+        {"video": key, "windows": [_row(prediction, names, options.top) for prediction in found[index]]}
+        for index, key in enumerate(source.keys)
+    ]
+
+
+def _predictions(
+    student: VideoStudent, video: Source, name: str, options: TimelineOptions, console: Console
+) -> Iterator[Prediction]:
+    clip = student.clip
+    with Video(video, name=name) as opened:
+        clip_s = clip.units * clip.window / (opened.fps or UNKNOWN_FPS)
+        window_s = options.window_s or max(clip_s, LEAST_WINDOW_S)
+        clips = options.clips or math.ceil(window_s / clip_s)
+        size = first_size(clip, next(student.parameters()).device)
+        frames = track(_timed_frames(opened, clip), name, opened.frames, console=console)
+        yield from stream(
+            student,
+            frames,
+            window=window_s,
+            stride=options.stride_s,
+            clips=options.clips,
+            together=max(size // clips, 1),
+        )
+
+
+def _timed_frames(video: Video, clip: ClipSpec) -> Iterator[tuple[float, Frames]]:
+    # A file may decode to more frames than it lists: `read` does not know those either.
+    yield from zip(video.seconds().tolist(), video.stream(short_side=decode_side(clip)), strict=False)
+
+
+def _row(prediction: Prediction, names: Sequence[str], top: int) -> dict[str, Any]:
+    return {
+        "start": prediction.start,
+        "end": prediction.end,
+        "top": best_classes(prediction.scores_K, names, top),
+    }
+
+
+def _plot(predictions: Sequence[Prediction], names: Sequence[str], title: str, path: Path) -> None:
+    figure = new_figure(9, 4)
+    draw_timeline(figure.subplots(), predictions, names, title=title)
+    write_figure(figure, path)

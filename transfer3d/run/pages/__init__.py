@@ -1,0 +1,1 @@
+"""Reports, figures and probes of what was learnt."""

@@ -1,0 +1,115 @@
+"""From files of features to accuracies: official splits, leave-one-out, pairs of videos, a PCA curve."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from transfer3d.errors import UsageError, did_you_mean
+from transfer3d.files import refuse_unwritable, write_text
+from transfer3d.insight.features.file import load_features
+from transfer3d.insight.pictures.figure_file import check_figure_path, write_figure
+from transfer3d.insight.probing.curve import curve_figure, probe_curve
+from transfer3d.insight.probing.pairs import probe_pairs, read_pairs
+from transfer3d.insight.probing.probe import ProbeConfig
+from transfer3d.insight.probing.protocols import probe_leave_one_out, probe_splits
+
+PROTOCOLS = ("splits", "leave-one-out", "pairs", "pca")
+
+
+def probe_files(
+    files: Sequence[Path],
+    *,
+    tests: Sequence[Path],
+    protocol: str,
+    layers: Sequence[str] | None,
+    pairs: Path | None,
+    config: ProbeConfig,
+    out: Path | None,
+    plot: Path | None,
+    console: Console,
+) -> dict[str, Any]:
+    """Returns the report, JSON-able.
+
+    Args:
+        files: of features; the training part of each split.
+        tests: the test part of each split, in the same order.
+        protocol: one of `PROTOCOLS`.
+        layers: which; None = pool5, for "pairs" all that the file has.
+        pairs: CSV for "pairs"; see `probe_pairs`.
+        config: of the probe.
+        out: where the report is written as JSON; None = nowhere.
+        plot: where the curve of "pca" is drawn, PNG or SVG; None = nowhere.
+        console: for progress.
+
+    Raises:
+        UsageError: files and protocol do not fit together, there is no such layer, `out` is a folder, or
+            `plot` is no picture.
+        DataError: a file is damaged, or a video has not one class.
+        SetupError: `out` or `plot` cannot be written.
+    """
+    _check(files, tests, protocol, pairs, plot)
+    _check_outputs(out, plot)
+    trained, tested = [load_features(path) for path in files], [load_features(path) for path in tests]
+    splits = list(zip(trained, tested, strict=False))
+    first = trained[0]
+    wanted = layers or (list(first.layers) if protocol == "pairs" else ["pool5"])
+    if pairs is not None:
+        results = [probe_pairs(first, wanted, read_pairs(pairs, first.keys), config)]
+    elif protocol == "leave-one-out":
+        results = [probe_leave_one_out(first, layer, config, console) for layer in wanted]
+    elif protocol == "pca":
+        results = [probe_curve(splits, layer, config) for layer in wanted]
+    else:
+        results = [probe_splits(splits, layer, config) for layer in wanted]
+    chance = 0.5 if pairs is not None else 1 / len(first.classes)
+    report = {
+        "protocol": protocol,
+        "method": config.method,
+        "features": [str(path) for path in files],
+        "test": [str(path) for path in tests],
+        "checkpoint_sha256": first.facts.checkpoint_sha256,
+        "student": first.facts.student,
+        "classes": len(first.classes),
+        "chance": chance,
+        "results": results,
+    }
+    if plot is not None:
+        write_figure(curve_figure(results, chance=chance), plot)
+    if out is not None:
+        write_text(out, json.dumps(report, indent=2) + "\n")
+    return report
+
+
+def _check(
+    files: Sequence[Path], tests: Sequence[Path], protocol: str, pairs: Path | None, plot: Path | None
+) -> None:
+    """Raises UsageError where files and protocol do not fit together."""
+    if protocol not in PROTOCOLS:
+        near = did_you_mean(protocol, PROTOCOLS)
+        raise UsageError(f"no protocol '{protocol}'{near}: there are {', '.join(PROTOCOLS)}.")
+    if protocol in ("splits", "pca") and len(files) != len(tests):
+        raise UsageError(
+            f"{len(files)} training and {len(tests)} test files of features: name one --test for each, "
+            "or choose --protocol leave-one-out or pairs.",
+        )
+    if protocol in ("leave-one-out", "pairs") and (len(files) > 1 or tests):
+        raise UsageError(f"--protocol {protocol} takes one file of features, and no --test.")
+    if (protocol == "pairs") != (pairs is not None):
+        raise UsageError("--protocol pairs and --pairs FILE.csv go together.")
+    if plot is not None and protocol != "pca":
+        raise UsageError("--plot draws the curve of --protocol pca.")
+
+
+def _check_outputs(out: Path | None, plot: Path | None) -> None:
+    """Says before the work what could not be written after it."""
+    if out is not None:
+        if out.is_dir():
+            raise UsageError(f"{out} is a folder. Name a JSON file with -o.")
+        refuse_unwritable(out)
+    if plot is not None:
+        check_figure_path(plot)

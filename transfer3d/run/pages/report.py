@@ -1,0 +1,248 @@
+"""Writes the pages of runs."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from accelerate import PartialState
+from rich.console import Console
+
+from transfer3d.data.source import open_videos
+from transfer3d.data.subset import share_of, split_off
+from transfer3d.data.videoset import VideoSet
+from transfer3d.engine.distributed import make_accelerator
+from transfer3d.engine.run_folder import MODEL
+from transfer3d.errors import DataError, Transfer3dError, UsageError
+from transfer3d.evaluation.metrics import video_metrics
+from transfer3d.evaluation.protocols import CENTRE
+from transfer3d.files import refuse_unwritable, sha256_file, write_text
+from transfer3d.insight.features.file import FeatureFacts, FeatureSet, load_features
+from transfer3d.insight.report.compare import comparison_page
+from transfer3d.insight.report.final import final_numbers
+from transfer3d.insight.report.look import Look, look_at
+from transfer3d.insight.report.record import Evaluation, RunRecord, told_right
+from transfer3d.insight.report.run_page import run_page
+from transfer3d.insight.report.videos import seen_sections
+from transfer3d.models.checkpoint import load
+from transfer3d.run.inference.classifier import refuse_other_channels
+from transfer3d.run.pages.run_record import differing_keys, read_run
+from transfer3d.run.training.builtin_data import CACHE
+from transfer3d.run.training.session import resolve_precision
+
+REPORT, COMPARISON = "report.html", "comparison.html"
+MOST_VIDEOS = 500
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportOptions:
+    """What a report looks at besides the run folder.
+
+    Attributes:
+        data: the videos; None = those that the run was trained on.
+        features: file of the run's features to be drawn; None = those of the videos that are looked at.
+        videos: about how many are looked at, and at least one of each class; 0 = none.
+        precision: "auto", "bf16" or "fp32".
+        workers: decoding processes.
+    """
+
+    data: str | None = None
+    features: Path | None = None
+    videos: int = MOST_VIDEOS
+    precision: str = "auto"
+    workers: int = 0
+
+
+@dataclass(frozen=True)
+class Written:
+    """A page, and the runs that it shows."""
+
+    page: Path
+    records: Sequence[RunRecord]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the JSON form."""
+        return {"report": str(self.page), "runs": [_facts(record) for record in self.records]}
+
+
+def _facts(record: RunRecord) -> dict[str, Any]:
+    numbers = [number.to_dict() for number in final_numbers(record)]
+    facts = {"run": record.name, "task": record.task, "steps": record.last.steps}
+    return {**facts, "finished": record.finished, "numbers": numbers}
+
+
+def quick_report(path: Path) -> Path:
+    """Writes `report.html` into a run folder from what lies in it, without a look at any video.
+
+    Returns:
+        The page.
+    """
+    page = path / REPORT
+    write_text(page, run_page(read_run(path)))
+    return page
+
+
+def report_run(path: Path, out: Path | None, options: ReportOptions, *, console: Console) -> Written:
+    """Writes the page of a run.
+
+    Args:
+        path: run folder.
+        out: the page; None = `report.html` in the run folder.
+        options: see there.
+        console: for progress.
+
+    Raises:
+        UsageError: the folder holds no run, the page would be a folder, or the data that was named is not
+            there.
+        DataError: the run's log is damaged, or the data that was named.
+        WeightsError: the run's checkpoint is damaged.
+        SetupError: the page cannot be written.
+    """
+    page = _claim(out or path / REPORT)
+    record = read_run(path)
+    features = _features_of(path / MODEL, options.features) if options.features else None
+    look, note = _look_if_possible(record, path / MODEL, options, console)
+    record = _evaluated(record, look)
+    sections = seen_sections(look, record.evaluation, features)
+    write_text(page, run_page(record, sections, note))
+    return Written(page, [record])
+
+
+def compare_runs(
+    paths: Sequence[Path], out: Path | None, options: ReportOptions, *, console: Console
+) -> Written:
+    """Writes a page that lays several runs side by side.
+
+    Args:
+        paths: run folders.
+        out: the page; None = `comparison.html` in the current folder.
+        options: see there. Only the videos of a classifier that has no evaluation yet are looked at, for its
+            numbers.
+        console: for progress.
+
+    Raises:
+        UsageError, DataError, WeightsError, SetupError: see `report_run`; and a run that is named twice,
+            or features.
+    """
+    if options.features:
+        raise UsageError("--features is for one run. Leave it out, or name a single run.")
+    page = _claim(out or Path(COMPARISON))
+    if twice := [path for path, count in Counter(paths).items() if count > 1]:
+        raise UsageError(f"{twice[0]} is named twice. Name each run once.")
+    records = [read_run(path) for path in paths]
+    for number, (path, record) in enumerate(zip(paths, records, strict=True)):
+        if record.evaluation is None and record.checkpoint and record.checkpoint.num_classes:
+            look, _ = _look_if_possible(record, path / MODEL, options, console)
+            records[number] = _evaluated(record, look)
+    write_text(page, comparison_page(records, differing_keys(records)))
+    return Written(page, records)
+
+
+def _claim(page: Path) -> Path:
+    if PartialState().num_processes > 1:
+        raise UsageError("a report is made in one process. Start it without a launcher.")
+    if page.is_dir():
+        raise UsageError(f"{page} is a folder. Name an HTML file with -o.")
+    refuse_unwritable(page)
+    return page
+
+
+def _features_of(model: Path, file: Path) -> FeatureSet:
+    """Reads features, and refuses those of another checkpoint."""
+    features = load_features(file)
+    if not model.is_file() or features.facts.checkpoint_sha256 != sha256_file(model):
+        other = features.facts.checkpoint
+        raise UsageError(f"{file}: features of {other}, not of {model}. Extract its own.")
+    return features
+
+
+def _look_if_possible(
+    record: RunRecord, model: Path, options: ReportOptions, console: Console
+) -> tuple[Look | None, str]:
+    """Looks at videos; says why, where that is not possible."""
+    if options.videos == 0:
+        return None, "No video was looked at for this page."
+    if record.checkpoint is None:
+        return None, "No video was looked at: there is no checkpoint yet."
+    if options.features and not record.checkpoint.num_classes:
+        return None, f"No video was looked at: the features are those of {options.features}."
+    try:
+        look = _look(record, model, options, console)
+    except Transfer3dError as error:
+        if options.data is not None:
+            raise
+        return None, f"No video was looked at, so pictures of them are missing: {error}"
+    split = look.features.facts.split
+    return look, f"For this page {len(look.videos):,} videos were looked at ({split})."
+
+
+def _evaluated(record: RunRecord, look: Look | None) -> RunRecord:
+    """Returns the record with an evaluation: its own, or else what the look gave."""
+    if record.evaluation or look is None or look.scores is None:
+        return record
+    found = Evaluation(
+        metrics=video_metrics(look.scores, look.videos.classes),
+        classes=look.videos.classes,
+        split=look.features.facts.split,
+        source=f"{len(look.videos):,} videos, the centre of each, scored for this page",
+        data=look.features.facts.data_digest,
+        protocol=CENTRE.facts(),
+        right=told_right(look.scores),
+    )
+    return replace(record, evaluation=found)
+
+
+def _look(record: RunRecord, model: Path, options: ReportOptions, console: Console) -> Look:
+    student = load(model)
+    refuse_other_channels(student, model)
+    place = options.data or record.last.recipe["data"] or str(Path.home() / CACHE)
+    videos, split = unseen_videos(place, record)
+    assert record.checkpoint is not None
+    names = record.checkpoint.class_names
+    if names and list(videos.classes) != names:
+        raise DataError(
+            f"{place}: its {len(videos.classes)} classes are not the {len(names)} of the checkpoint."
+        )
+    if videos.runs and options.videos < len(videos):
+        raise UsageError(
+            f"{place}: its server gives no byte ranges, so a look takes all videos or none. "
+            f"Use --videos {len(videos)}, or --videos 0.",
+        )  # fmt: skip
+    some = share_of(videos, min(options.videos / len(videos), 1.0), seed=record.last.recipe["seed"])
+    precision = resolve_precision(options.precision)
+    accelerator = make_accelerator(precision)
+    facts = FeatureFacts(
+        checkpoint=str(model),
+        checkpoint_sha256=sha256_file(model),
+        student=student.model_name,
+        data=place,
+        data_digest=videos.digest,
+        split=split,
+        views={"places": "even", "count": 1},
+        precision=precision,
+    )
+    look = look_at(student, some, facts, accelerator, workers=options.workers, console=console)
+    accelerator.end_training()
+    return look
+
+
+def unseen_videos(place: str, record: RunRecord) -> tuple[VideoSet, str]:
+    """Returns the videos that say most of a run, and what they are: test, else val, else what was held out.
+
+    Where a student has no classes, videos need none.
+    """
+    for split in ("test", "val"):
+        try:
+            return open_videos(place, split=split, labelled=True), split
+        except UsageError:
+            continue
+    recipe = record.last.recipe
+    if record.task == "correspond":
+        return open_videos(place, split=None, labelled=False), "seen in training"
+    whole = open_videos(place, split="train", labelled=True)
+    if recipe["val_share"]:
+        return split_off(whole, recipe["val_share"], seed=recipe["seed"])[1], "held out from training"
+    return whole, "seen in training"

@@ -1,0 +1,1 @@
+"""Training commands: a recipe becomes data, student, objective and trainer."""

@@ -1,0 +1,116 @@
+"""A small image model trained on still digits: the demo's stand-in for a pretrained teacher."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from rich.console import Console
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.nn import functional
+
+from transfer3d.batch import ClipBatch
+from transfer3d.data.moving_digits import Pixels, SynthConfig, still_digits
+from transfer3d.engine.config import TrainerConfig
+from transfer3d.engine.distributed import make_accelerator
+from transfer3d.engine.optim import OptimizerConfig
+from transfer3d.engine.schedule import ScheduleConfig
+from transfer3d.engine.trainer import Trainer
+from transfer3d.files import atomic_path
+from transfer3d.models.image import create_image_model, image_facts
+from transfer3d.nn.pixels import normalise
+from transfer3d.objectives.objective import LossReport
+
+
+class ImageClassification:
+    """Cross-entropy of an image model; a batch holds clips of one frame."""
+
+    def __init__(self, network: nn.Module) -> None:
+        self.trainable, self.facts = network, image_facts(network)
+
+    def loss(self, trainable: nn.Module, batch: ClipBatch) -> LossReport:
+        """Returns the mean cross-entropy and the accuracy."""
+        logits_BK = trainable(normalise(batch.clips[:, :, 0], self.facts.mean, self.facts.std)).float()
+        total = functional.cross_entropy(logits_BK, batch.labels)
+        accuracy = (logits_BK.argmax(1) == batch.labels).float().mean()
+        return LossReport(total, {"loss": total.detach(), "accuracy": accuracy})
+
+
+def train_teacher(
+    name: str,
+    out: Path,
+    synth: SynthConfig,
+    *,
+    size: int,
+    steps: int,
+    seed: int,
+    precision: str,
+    console: Console,
+) -> float:
+    """Trains a timm model on the training drawings, writes its weights, returns its test accuracy (0..1).
+
+    Args:
+        name: timm model.
+        out: safetensors file, timm's own keys, readable as `--weights FILE`.
+        synth: the dataset whose drawings are used, split as there.
+        size: pixels of an image.
+        steps: optimiser steps of 64 images.
+        seed: of weights and order.
+        precision: "bf16" or "fp32".
+        console: for progress.
+    """
+    images_NCHW, labels_N = _stills("train", synth, size, count=6000)
+    network = create_image_model(name, "none", num_classes=10, seed=seed)
+    accelerator = make_accelerator(precision)
+
+    def batches(first_step: int) -> Iterator[ClipBatch]:
+        for step in range(first_step, steps):
+            chosen = np.random.default_rng((seed, step)).integers(len(labels_N), size=64)
+            keys = [str(index) for index in chosen]
+            clips = torch.from_numpy(images_NCHW[chosen]).unsqueeze(2)
+            yield ClipBatch(clips, torch.from_numpy(labels_N[chosen]), keys, keys)
+
+    trainer = Trainer(
+        ImageClassification(network),
+        batches,
+        TrainerConfig(
+            steps=steps,
+            lr=4e-3,
+            seed=seed,
+            optimizer=OptimizerConfig(name="adamw", weight_decay=0.02),
+            schedule=ScheduleConfig(kind="cosine", warmup=0.05),
+        ),
+        accelerator=accelerator,
+        folder=None,
+        publish=lambda _name, _metrics: None,
+        console=console,
+    )
+    trainer.run()
+    with atomic_path(out) as partial:
+        save_file({key: tensor.contiguous() for key, tensor in network.state_dict().items()}, partial)
+    images_NCHW, labels_N = _stills("test", synth, size, count=1000)
+    return image_accuracy(network, torch.from_numpy(images_NCHW), torch.from_numpy(labels_N))
+
+
+def _stills(
+    split: Literal["train", "test"], synth: SynthConfig, size: int, *, count: int
+) -> tuple[Pixels, Any]:
+    return still_digits(
+        split, seed=synth.seed, size=size, background=synth.background, poses=synth.poses, count=count
+    )
+
+
+@torch.no_grad()
+def image_accuracy(network: nn.Module, images_u8: Tensor, labels_N: Tensor) -> float:
+    """Returns the share of images that the network names rightly."""
+    facts = image_facts(network.eval())
+    device = next(network.parameters()).device
+    guesses = [
+        network(normalise(chunk.to(device), facts.mean, facts.std)).argmax(1).cpu()
+        for chunk in images_u8.split(256)
+    ]
+    return float((torch.cat(guesses) == labels_N).float().mean())

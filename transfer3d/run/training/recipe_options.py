@@ -1,0 +1,80 @@
+"""From the options of a training command to its recipe."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from transfer3d.engine.run_folder import RECIPE
+from transfer3d.errors import UsageError
+from transfer3d.recipes.load import load_recipe
+from transfer3d.recipes.schema import Recipe
+
+FREE = ("workers", "log_every", "save_every", "tracker")
+"""Keys that may change when a run is resumed."""
+
+
+def resumed_folder(out: Path | None, resume: bool) -> Path | None:
+    """Returns the folder of the run that is gone on with; None = a new run.
+
+    Raises:
+        UsageError: `resume` without a folder.
+    """
+    if resume and out is None:
+        raise UsageError("--resume needs the folder of the run. Name it with -o RUN.")
+    return out if resume else None
+
+
+def resolve(
+    task: str,
+    recipe: str | None,
+    overrides: Sequence[str],
+    *,
+    resumed: Path | None = None,
+    **options: Any,
+) -> Recipe:
+    """Returns the recipe that a command runs.
+
+    A resumed run takes the recipe of its folder, and refuses to be given another. Without a recipe the
+    defaults are `demo/<task>` on the built-in data and `default/<task>` on the user's own, where the student
+    keeps its own clip.
+
+    Args:
+        task: "correspond" or "finetune".
+        recipe: name or file; None = the default.
+        overrides: `--set key=value`; they win over everything.
+        resumed: run folder that is gone on with.
+        options: keys of the recipe given as options of their own; None = not given.
+
+    Raises:
+        UsageError: a wrong recipe, or one that a resumed run was not started with.
+    """
+    given = {key: value for key, value in options.items() if value is not None}
+    own_data = "data" in given or any(override.startswith("data=") for override in overrides)
+    name = recipe or ("default" if own_data else "demo") + f"/{task}"
+    if resumed is not None and (resumed / RECIPE).is_file():
+        stored = load_recipe(resumed / RECIPE)
+        asked = load_recipe(name if recipe else resumed / RECIPE, overrides, **given)
+        if changed := changed_keys(stored, asked):
+            raise UsageError(
+                f"{resumed} was started with other values: {', '.join(changed)}. Leave them as they were.",
+            )
+        return stored.model_copy(update={key: getattr(asked, key) for key in FREE})
+    return load_recipe(name, overrides, **given)
+
+
+def changed_keys(stored: Recipe, asked: Recipe) -> list[str]:
+    """Returns the keys in which a command asks for something else than the run was started with.
+
+    What the command leaves open, or to be worked out, was settled when the run started.
+    """
+    old, new = stored.model_dump(), asked.model_dump()
+    settled = [key for key, value in new.items() if value in (None, "auto")]
+    # Beside epochs a run keeps the smaller number of steps, so a larger one may be what it was started with.
+    larger = (asked.max_steps or 0) >= (stored.max_steps or math.inf)
+    steps = ["max_steps"] if asked.epochs is not None and larger else []
+    return [
+        f"{key}={old[key]!r}" for key in old if old[key] != new[key] and key not in (*settled, *steps, *FREE)
+    ]

@@ -1,0 +1,55 @@
+"""What a run notes when it starts, for its report: the machine it runs on and the videos it was given."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter
+from typing import Any
+
+from transfer3d.data.source import VideoSet
+from transfer3d.files import write_text
+from transfer3d.run.environment import describe
+from transfer3d.run.training.session import Session
+
+STARTED = "started.json"
+
+
+def note_start(session: Session, videos: VideoSet, held_out: VideoSet | None) -> None:
+    """Writes `started.json` into the run folder, on the main process; a resumed run writes it anew.
+
+    Args:
+        session: the open session.
+        videos: that are trained on.
+        held_out: that validate.
+    """
+    if session.folder is None:
+        return
+    counts = Counter(label for label in videos.labels if label is not None)
+    data = {
+        "videos": len(videos),
+        "classes": {name: counts[label] for label, name in enumerate(videos.classes)} if counts else {},
+        "held_out": len(held_out) if held_out else 0,
+        "dropped": [[dropped.path, dropped.reason] for dropped in videos.dropped],
+        "digest": videos.digest,
+    }
+    facts = {"environment": _environment(session), "data": data}
+    write_text(session.path / STARTED, json.dumps(facts, indent=2) + "\n")
+
+
+def _environment(session: Session) -> dict[str, Any]:
+    """Returns what the report shows of the machine, without names of users, hosts or places."""
+    found = describe()
+    versions, hardware = found["versions"], found["hardware"]
+    cuda = hardware["cuda devices"]
+    device = f"CPU, {hardware['cpu capability']}" if cuda == "none" else ", ".join(cuda)
+    shown = ("python", "torch", "torchvision", "timm", "accelerate", "av", "numpy")
+    return {
+        "started": time.strftime("%F %T %z"),
+        "device": device,
+        "processes": session.accelerator.num_processes,
+        "machine": hardware["machine"],
+        "transfer3d": versions["transfer3d"],
+        **{name: versions[name] for name in shown},
+        "cuda, cudnn": "not used" if cuda == "none" else f"{hardware['cuda']}, {hardware['cudnn']}",
+    }

@@ -1,0 +1,145 @@
+"""What every training run shares: folder, processes, data, batches, checkpoints for others."""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from accelerate import Accelerator
+from rich.console import Console
+
+from transfer3d.data.source import VideoSet
+from transfer3d.engine.distributed import (
+    bf16_is_fast,
+    leave_cores_to,
+    make_accelerator,
+    on_main,
+)
+from transfer3d.engine.run_folder import RunFolder
+from transfer3d.errors import SetupError, Transfer3dError, UsageError
+from transfer3d.files import write_text
+from transfer3d.recipes.schema import Recipe
+from transfer3d.run.training.recipe_options import resumed_folder
+
+
+@dataclass
+class Session:
+    """One run of a training command.
+
+    Attributes:
+        recipe: the resolved recipe.
+        path: the run folder.
+        folder: the open run folder; None on every process but the main one.
+        finished: the run was already done.
+        resume: an unfinished run is gone on with.
+        owns_processes: the group of processes ends with the session.
+        console: for progress and facts, main process only.
+    """
+
+    recipe: Recipe
+    path: Path
+    folder: RunFolder | None
+    accelerator: Accelerator
+    console: Console
+    finished: bool = False
+    resume: bool = False
+    owns_processes: bool = True
+
+    def say(self, line: str) -> None:
+        """Prints one line, once for all processes."""
+        if self.accelerator.is_main_process:
+            self.console.print(line, highlight=False, soft_wrap=True)
+
+    def say_dropped(self, videos: VideoSet) -> None:
+        """Says how videos are read that cannot be in any order; names what was left out, with the reason."""
+        if videos.runs:
+            self.say(
+                "the server gives no byte ranges: shards are read whole, and videos mixed within "
+                f"{videos.buffer} at a time"
+            )
+        for dropped in videos.dropped:
+            self.say(f"left out {dropped.path}: {dropped.reason}")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, _traceback: object
+    ) -> None:
+        """Writes this process's exit code (a launcher makes 1 of every other), ends the group, unlocks."""
+        code = 0 if error is None else error.exit_code if isinstance(error, Transfer3dError) else 1
+        rank = self.accelerator.process_index
+        with suppress(SetupError):  # a disk that is full: what was said first is what counts
+            facts = {"exit_code": code, "error": str(error or "")}
+            write_text(self.path / f"exit.rank{rank}.json", json.dumps(facts))
+        if self.folder:
+            self.folder.close()
+        if self.owns_processes:
+            self.accelerator.end_training()
+
+
+def open_session(
+    recipe: Recipe,
+    out: Path | None,
+    *,
+    title: str,
+    resume: bool,
+    console: Console | None = None,
+    accelerator: Accelerator | None = None,
+) -> Session:
+    """Claims the run folder and sets up the processes.
+
+    Args:
+        recipe: the resolved recipe.
+        out: run folder; None = `runs/<title>-<n>`, the first n that is free.
+        title: `<command>-<student>`.
+        resume: go on with an unfinished run in `out`.
+        console: where to print; None = stderr.
+        accelerator: of the session that this one is a part of; None = make one.
+    """
+    resumed_folder(out, resume)  # refuses a resume from nowhere
+    precision = resolve_precision(recipe.precision)
+    owns_processes = accelerator is None
+    accelerator = accelerator or make_accelerator(precision)
+    if accelerator.device.type == "cpu":
+        leave_cores_to(recipe.workers)
+    path = Path(on_main(accelerator, lambda: str(out or _free_folder(Path("runs"), title))))
+    held: list[RunFolder] = []
+
+    def claim() -> bool:
+        held.append(RunFolder(path, resume=resume))
+        return held[0].finished
+
+    try:
+        finished = on_main(accelerator, claim)
+    except Transfer3dError:
+        if owns_processes:
+            accelerator.end_training()
+        raise
+    folder = held[0] if held else None
+    recipe = recipe.model_copy(update={"precision": precision})
+    console = console or Console(stderr=True)
+    return Session(recipe, path, folder, accelerator, console, finished, resume, owns_processes)
+
+
+def resolve_precision(precision: str) -> str:
+    """Turns "auto" into bf16 where the machine computes it in hardware, into fp32 elsewhere.
+
+    Raises:
+        UsageError: it is none of auto, bf16, fp32.
+    """
+    if precision not in ("auto", "bf16", "fp32"):
+        raise UsageError(f"--precision {precision}: there are auto, bf16 and fp32.")
+    if precision != "auto":
+        return precision
+    return "bf16" if bf16_is_fast() else "fp32"
+
+
+def _free_folder(root: Path, title: str) -> Path:
+    number = 1
+    while (root / f"{title}-{number}").exists():
+        number += 1
+    return root / f"{title}-{number}"

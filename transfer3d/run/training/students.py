@@ -1,0 +1,74 @@
+"""A recipe's student: a name of the registry, or a checkpoint file."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from transfer3d.errors import UsageError
+from transfer3d.files import sha256_file
+from transfer3d.models.checkpoint import load
+from transfer3d.models.measure import count_gmac
+from transfer3d.models.registry import create_model
+from transfer3d.models.student import VideoStudent
+from transfer3d.recipes.schema import Recipe
+from transfer3d.run.inference.classifier import refuse_other_channels
+from transfer3d.weights.hub import HUB_PREFIX, locate
+
+RESERVED = {"num_classes", "seed", "clip", "weights", "name", "drop_rate"}
+
+
+def is_file(student: str) -> bool:
+    """Whether a student is given as a checkpoint file."""
+    return student.endswith(".safetensors") or student.startswith(HUB_PREFIX) or Path(student).exists()
+
+
+def build_student(recipe: Recipe, num_classes: int) -> VideoStudent:
+    """Builds the recipe's student with a head for `num_classes`; 0 = no head.
+
+    New weights, a new head included, follow from the recipe's seed.
+    """
+    name = recipe.given("student")
+    if is_file(name):
+        if recipe.student_args:
+            raise UsageError(f"{name} is a file and has its arguments: leave student_args out.")
+        student = load(name)
+        if student.num_classes != num_classes:
+            student.reset_classifier(num_classes, seed=recipe.seed)
+    else:
+        if reserved := set(recipe.student_args) & RESERVED:
+            raise UsageError(f"student_args.{min(reserved)} is not for a recipe: the run decides it.")
+        student = create_model(name, num_classes=num_classes, seed=recipe.seed, **recipe.student_args)
+    refuse_other_channels(student, name)
+    if recipe.dropout is not None:
+        student.dropout.p = recipe.dropout
+    student.clip = recipe.clip.apply(student.clip)
+    return student
+
+
+def check_student(recipe: Recipe) -> None:
+    """Builds the recipe's student without its memory and passes it an empty clip.
+
+    Raises:
+        UsageError: there is no such student, or it cannot take this clip.
+        WeightsError: its file is refused.
+    """
+    name = recipe.given("student")
+    try:
+        with nullcontext() if is_file(name) else torch.device("meta"):
+            student = build_student(recipe, num_classes=0)
+        count_gmac(student.to("meta"))
+    except (RuntimeError, ValueError) as error:
+        raise UsageError(
+            f"{name} cannot take clips like this ({str(error).splitlines()[0]}). Change [clip]."
+        ) from error
+
+
+def parent_facts(student: str) -> dict[str, Any]:
+    """Returns what the checkpoint should say of where the student came from."""
+    if is_file(student):
+        return {"checkpoint": student, "sha256": sha256_file(locate(student))}
+    return {"checkpoint": None, "model": student}

@@ -1,0 +1,75 @@
+"""The header of a safetensors file, read with more suspicion than the library has."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from transfer3d.errors import WeightsError
+
+MAX_HEADER_BYTES = 10_000_000
+LENGTH_BYTES = 8
+METADATA = "__metadata__"
+NAMED_AT_MOST = 5
+
+
+def refuse_no_file(path: Path) -> None:
+    """Raises WeightsError where there is no file."""
+    if path.is_file():
+        return
+    address = re.match(r"\w+:/", str(path))  # a path has lost the second slash
+    what = "is a folder" if path.is_dir() else "is an address" if address else "does not exist"
+    raise WeightsError(f"{path}: {what}: give the path of a weights file.")
+
+
+def read_header(path: Path) -> tuple[dict[str, str], dict[str, tuple[int, ...]]]:
+    """Returns a safetensors file's metadata and the shape of each of its tensors; no tensor is read.
+
+    The library takes duplicate names and headers of 100 MB; both are refused here.
+
+    Raises:
+        WeightsError: there is no such file, or its header does not describe it.
+    """
+    refuse_no_file(path)
+    try:
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(LENGTH_BYTES), "little")
+            size = path.stat().st_size
+            if not 0 < length <= min(MAX_HEADER_BYTES, size - LENGTH_BYTES):
+                raise ValueError(f"{size} bytes cannot hold a header of {length}")
+            header = json.loads(file.read(length), object_pairs_hook=_without_duplicates)
+        strings = header.pop(METADATA, {})
+        end = max((int(row["data_offsets"][1]) for row in header.values()), default=0)
+        if LENGTH_BYTES + length + end != size:
+            raise ValueError(f"its header speaks of {LENGTH_BYTES + length + end} bytes, it has {size}")
+        return dict(strings), {name: tuple(row["shape"]) for name, row in header.items()}
+    except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError) as error:
+        raise WeightsError(
+            f"{path}: no safetensors file, or damaged ({error}): copy or write it again."
+        ) from error
+
+
+def differences(wanted: dict[str, tuple[int, ...]], found: dict[str, tuple[int, ...]]) -> str:
+    """Describes how the tensors of a file differ from those of a network; empty when they do not."""
+    kinds = {
+        "missing": [name for name in wanted if name not in found],
+        "unexpected": [name for name in found if name not in wanted],
+        "of another shape": [n for n, shape in wanted.items() if found.get(n, shape) != shape],
+    }
+    return "; ".join(f"{len(names)} {kind} ({some(names)})" for kind, names in kinds.items() if names)
+
+
+def some(names: Sequence[str]) -> str:
+    """Returns the first few names, and how many follow."""
+    more = f" and {len(names) - NAMED_AT_MOST} more" if len(names) > NAMED_AT_MOST else ""
+    return ", ".join(names[:NAMED_AT_MOST]) + more
+
+
+def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    table = dict(pairs)
+    if len(table) < len(pairs):
+        raise ValueError("a name stands twice in its header")
+    return table

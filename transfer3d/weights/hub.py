@@ -1,0 +1,119 @@
+"""Where a checkpoint is: a file, a folder laid out as on the Hugging Face hub, or the hub itself."""
+
+from __future__ import annotations
+
+import re
+import urllib.request
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url, try_to_load_from_cache
+from huggingface_hub.errors import EntryNotFoundError
+from torch.hub import HASH_REGEX, download_url_to_file
+
+from transfer3d.errors import SetupError, UsageError, WeightsError
+
+WEIGHTS_NAME = "model.safetensors"
+HUB_PREFIX = "hf_hub:"
+HUB_TIMEOUT_S = 5.0
+ADDRESS = re.compile(r"(?P<repository>[\w.-]+/[\w.-]+)(@(?P<revision>[^@]+))?")
+
+
+def locate(path: str | Path) -> Path:
+    """Returns the weights file that `path` means.
+
+    Args:
+        path: a file, a folder that holds `model.safetensors`, or `hf_hub:user/name@revision`, which is
+            downloaded unless the hub's cache holds it.
+
+    Raises:
+        UsageError: an address that is none.
+        WeightsError: a folder without weights.
+        SetupError: the hub cannot be reached, or has no such model.
+    """
+    text = str(path)
+    if text.startswith(HUB_PREFIX):
+        found = ADDRESS.fullmatch(text.removeprefix(HUB_PREFIX))
+        if found is None:
+            raise UsageError(f"'{text}' is no address on the hub: write hf_hub:user/name@revision.")
+        return hub_file(
+            found["repository"],
+            (WEIGHTS_NAME,),
+            revision=found["revision"],
+            what=f"the weights of '{text}'",
+            remedies="download its folder where the hub can be reached, and give that",
+        )
+    folder = Path(path)
+    if not folder.is_dir():
+        return folder
+    if not (folder / WEIGHTS_NAME).is_file():
+        raise WeightsError(f"{path}: is a folder without {WEIGHTS_NAME}: give the path of a checkpoint.")
+    return folder / WEIGHTS_NAME
+
+
+def hub_file(
+    repository: str, filenames: Sequence[str], *, revision: str | None, what: str, remedies: str
+) -> Path:
+    """Returns the first of these files that the hub's cache holds, or else that the hub has, downloaded.
+
+    The client's own download tries for most of a minute to reach a hub that is not there.
+
+    Args:
+        repository: `user/name`.
+        filenames: in order of preference.
+        revision: branch, tag or commit; None = main.
+        what: is missing, for the error.
+        remedies: what to do about it, for the error.
+
+    Raises:
+        SetupError: the hub cannot be reached, or has none of the files.
+    """
+    for filename in filenames:
+        cached = try_to_load_from_cache(repository, filename, revision=revision)
+        if isinstance(cached, str):
+            return Path(cached)
+    try:
+        for filename in filenames:
+            try:
+                url = hf_hub_url(repository, filename, revision=revision)
+                get_hf_file_metadata(url, timeout=HUB_TIMEOUT_S)
+            except EntryNotFoundError:
+                continue
+            return Path(hf_hub_download(repository, filename, revision=revision))
+    except Exception as error:  # the hub's client changes its HTTP library, and with it these types
+        raise _not_had(what, repository, error, remedies) from error
+    raise SetupError(f"the hub's {repository} holds none of {', '.join(filenames)}: {remedies}.")
+
+
+def url_file(url: str, *, what: str, remedies: str) -> Path:
+    """Returns a file from torch's cache (`TORCH_HOME`), downloaded as torchvision does.
+
+    Args:
+        url: ends in the file's name, which holds the beginning of its sha256: `net-1378be20.pth`.
+        what: is missing, for the error.
+        remedies: what to do about it, for the error.
+
+    Raises:
+        SetupError: the server cannot be reached, or gives another file.
+    """
+    name = url.rpartition("/")[2]
+    cached = Path(torch.hub.get_dir()) / "checkpoints" / name
+    if cached.is_file():
+        return cached
+    digest = HASH_REGEX.search(name)
+    try:
+        head = urllib.request.Request(url, method="HEAD")
+        urllib.request.urlopen(head, timeout=HUB_TIMEOUT_S).close()  # torch waits for ever
+        cached.parent.mkdir(parents=True, exist_ok=True)
+        download_url_to_file(url, str(cached), digest[1] if digest else None, progress=False)
+    except Exception as error:
+        raise _not_had(what, url, error, remedies) from error
+    return cached
+
+
+def _not_had(what: str, where: str, error: Exception, remedies: str) -> SetupError:
+    return SetupError(
+        f"{what} ({where}) are not cached, and the hub does not give them "
+        f"({type(error).__name__}): {remedies}.",
+    )

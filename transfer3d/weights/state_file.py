@@ -1,0 +1,120 @@
+"""Other people's weight files, read without running anything that is in them.
+
+What a file is, its first bytes say, not its name. PyTorch's own files are pickles: they are opened with
+`weights_only=True`, which knows tensors and plain containers alone, and no option here turns that off.
+"""
+
+from __future__ import annotations
+
+import re
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from transfer3d.errors import WeightsError
+from transfer3d.weights.header import LENGTH_BYTES, read_header, refuse_no_file, some
+
+ZIP_MAGIC = b"PK\x03\x04"
+PICKLE_MAGIC = b"\x80"
+HEADER_MAGIC = b"{"
+"""Of a safetensors header, behind its length, which may start as a pickle does."""
+WRAPPERS = ("state_dict_ema", "model_ema", "state_dict", "model_state", "model")
+"""Keys under which training programs put the state dict, an averaged one first."""
+PREFIXES = ("module.", "_orig_mod.")
+"""What DataParallel and torch.compile put in front of every name."""
+
+
+def read_state(path: Path) -> dict[str, Tensor]:
+    """Returns the state dict that a file holds, wrapped or not, on the CPU.
+
+    Args:
+        path: safetensors, or a PyTorch file that holds nothing but weights.
+
+    Raises:
+        WeightsError: there is no such file, it is damaged, or it asks for more than weights.
+    """
+    refuse_no_file(path)
+    with path.open("rb") as file:
+        start = file.read(LENGTH_BYTES + 1)
+    if start.startswith(ZIP_MAGIC):
+        _refuse_inflating_zip(path)
+        return _state_in(path, _load_pickle(path))
+    if start.startswith(PICKLE_MAGIC) and not start.endswith(HEADER_MAGIC):
+        return _state_in(path, _load_pickle(path))
+    read_header(path)
+    try:
+        return _state_in(path, load_file(path))
+    except (OSError, SafetensorError) as error:
+        raise WeightsError(f"{path}: damaged ({error}): copy or write it again.") from error
+
+
+def is_finite(tensor: Tensor) -> bool:
+    """Whether no value is NaN or infinite; no mask as large as the tensor is made."""
+    return tensor.numel() == 0 or all(bool(end.isfinite()) for end in tensor.aminmax())
+
+
+def _refuse_inflating_zip(path: Path) -> None:
+    """PyTorch stores its members as they are: a compressed one is a bomb or no PyTorch file."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = archive.infolist()
+    except (OSError, zipfile.BadZipFile) as error:
+        raise WeightsError(f"{path}: damaged ({error}): copy or write it again.") from error
+    compressed = [member.filename for member in members if member.compress_type != zipfile.ZIP_STORED]
+    if compressed or sum(member.file_size for member in members) > path.stat().st_size:
+        raise WeightsError(
+            f"{path}: its members unpack to more than the file ({some(compressed) or 'overlapping'}): "
+            "no PyTorch weights are stored so; get it from another source.",
+        )
+
+
+def _load_pickle(path: Path) -> Any:
+    try:
+        with path.open("rb") as file:  # by a path, torch would go by its suffix
+            return torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:  # a damaged pickle raises whatever its bytes happen to say
+        text = str(error)
+        wanted = re.search(r"GLOBAL ([\w.]+)", text)
+        if wanted or "Unsupported" in text:
+            what = f"`{wanted[1]}`" if wanted else "an instruction beyond tensors"
+            raise WeightsError(
+                f"{path}: asks to run {what}, which weights do not need: it is not opened. "
+                "Save the state dict alone, best as safetensors.",
+            ) from None
+        reason = text.splitlines()[0][:200] if text else type(error).__name__
+        raise WeightsError(f"{path}: no readable weights ({reason}): copy it again.") from error
+
+
+def _state_in(path: Path, loaded: Any) -> dict[str, Tensor]:
+    """Unwraps a state dict and strips prefixes that every name has."""
+    state = loaded
+    for wrapper in WRAPPERS:
+        if isinstance(state, Mapping) and isinstance(state.get(wrapper), Mapping):
+            state = state[wrapper]
+            break
+    if not isinstance(state, Mapping) or not state:
+        raise WeightsError(f"{path}: holds a {type(state).__name__}, no state dict: give another.")
+    odd = [str(name) for name, value in state.items() if not _is_plain_tensor(name, value)]
+    if odd:
+        raise WeightsError(f"{path}: no state dict: {some(odd)} are no tensors. Save the state dict alone.")
+    tensors: dict[str, Tensor] = dict(state)
+    for prefix in PREFIXES * 2:
+        if all(name.startswith(prefix) for name in tensors):
+            tensors = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
+    return tensors
+
+
+def _is_plain_tensor(name: Any, value: Any) -> bool:
+    return (
+        isinstance(name, str)
+        and isinstance(value, Tensor)
+        and value.layout is torch.strided
+        and not value.is_quantized
+        and not value.is_meta
+    )
