@@ -5,7 +5,7 @@ import torch
 from media import encode
 
 from transfer3d.layout import ClipSpec
-from transfer3d.models.registry import create_model
+from transfer3d.models.factory import create_model
 
 FPS = 10
 

@@ -10,8 +10,8 @@ import torch
 
 import transfer3d
 from transfer3d.data import clip_of_file
-from transfer3d.models.checkpoint import read_metadata
 from transfer3d.nn.pixels import normalise
+from transfer3d.weights.metadata import read_metadata
 
 
 def main(checkpoint: Path, video: Path) -> None:

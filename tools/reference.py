@@ -29,7 +29,7 @@ PUBLIC = {
     "What these give and take": (
         "", (
             "transfer3d.models.student.VideoStudent", "transfer3d.layout.ClipSpec",
-            "transfer3d.models.checkpoint.read_metadata", "transfer3d.models.checkpoint.CheckpointFacts",
+            "transfer3d.weights.metadata.read_metadata", "transfer3d.weights.metadata.CheckpointMetadata",
             "transfer3d.nn.pixels.normalise", "transfer3d.evaluation.stream.Prediction",
             "transfer3d.inflation.Inflated",
         ),

@@ -11,15 +11,15 @@ if TYPE_CHECKING:
     from transfer3d.inflation.inflation import inflate as inflate
     from transfer3d.models.checkpoint import load as load
     from transfer3d.models.checkpoint import save as save
+    from transfer3d.models.factory import create_model as create_model
     from transfer3d.models.fuse import fuse as fuse
-    from transfer3d.models.registry import create_model as create_model
     from transfer3d.models.registry import list_models as list_models
 
 __version__ = "0.1.0"
 
 # `import transfer3d` must stay free of torch: the command line's --help waits for it.
 _HOMES = {
-    "create_model": "transfer3d.models.registry",
+    "create_model": "transfer3d.models.factory",
     "fuse": "transfer3d.models.fuse",
     "list_models": "transfer3d.models.registry",
     "load": "transfer3d.models.checkpoint",

@@ -19,7 +19,7 @@ from transfer3d.engine.distributed import make_accelerator
 from transfer3d.engine.schedule import ScheduleConfig
 from transfer3d.engine.trainer import Trainer
 from transfer3d.layout import ClipSpec
-from transfer3d.models.registry import create_model
+from transfer3d.models.factory import create_model
 from transfer3d.objectives.classification import Supervised
 
 SMALL = ClipSpec(frames=16, stride=1, size=32, crop=32)

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 import transfer3d
 from transfer3d.cli.main import app
 from transfer3d.files import sha256_file
-from transfer3d.models.checkpoint import read_metadata
+from transfer3d.weights.metadata import read_metadata
 
 
 @pytest.fixture

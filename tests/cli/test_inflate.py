@@ -8,8 +8,8 @@ from typer.testing import CliRunner
 
 import transfer3d
 from transfer3d.cli.main import app
-from transfer3d.models.checkpoint import read_metadata
 from transfer3d.models.image import create_image_model, weights_digest
+from transfer3d.weights.metadata import read_metadata
 
 RANDOM = ("--weights", "none")
 

@@ -9,7 +9,7 @@ from torch import nn
 from transfer3d.batch import ClipBatch
 from transfer3d.engine.batch_norm import renew_statistics, training_mode
 from transfer3d.engine.distributed import make_accelerator
-from transfer3d.models.registry import create_model
+from transfer3d.models.factory import create_model
 from transfer3d.objectives.objective import LossReport
 
 

@@ -7,7 +7,8 @@ from torch import nn
 from transfer3d.engine.optim import OptimizerConfig, make_optimizer, set_learning_rate
 from transfer3d.engine.parameter_groups import layer_depths, parameter_groups, scale_of
 from transfer3d.errors import UsageError
-from transfer3d.models.registry import create_model, list_models
+from transfer3d.models.factory import create_model
+from transfer3d.models.registry import list_models
 
 TINY = list_models("*tiny")
 

@@ -9,7 +9,7 @@ from torch import nn
 from transfer3d.batch import ClipBatch
 from transfer3d.data.augment import AugmentConfig
 from transfer3d.data.mix import mix_batch
-from transfer3d.models.registry import create_model
+from transfer3d.models.factory import create_model
 from transfer3d.objectives.classification import Supervised
 
 

@@ -15,7 +15,7 @@ from transfer3d.data.decode import Video
 from transfer3d.errors import NonFiniteError, UsageError
 from transfer3d.evaluation.sliding import SlidingWindow, timed, windows_of
 from transfer3d.layout import ClipSpec
-from transfer3d.models.registry import create_model
+from transfer3d.models.factory import create_model
 from transfer3d.run.inference.predict import predict_videos
 
 PIXEL = ClipSpec(frames=2, size=1, crop=1)

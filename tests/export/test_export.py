@@ -13,7 +13,8 @@ from transfer3d.errors import SetupError, UsageError, WeightsError
 from transfer3d.export.agreement import compare, random_clips
 from transfer3d.export.onnx import write_onnx
 from transfer3d.export.program import FACTS_NAME, write_program
-from transfer3d.models.registry import create_model, list_models
+from transfer3d.models.factory import create_model
+from transfer3d.models.registry import list_models
 
 FULL = ("p3d_resnet50", "v4d_resnet18", "t3d_densenet121")
 OPEN_IN_TIME = ("i3ds", "v4d", "f4d")

@@ -9,7 +9,7 @@ from huggingface_hub import ModelCard
 import transfer3d
 from transfer3d.errors import WeightsError
 from transfer3d.export.hub_folder import write_hub_folder
-from transfer3d.models.registry import create_model
+from transfer3d.models.factory import create_model
 
 NAMES = ["run", "jump", "sit"]
 

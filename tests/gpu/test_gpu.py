@@ -13,7 +13,8 @@ import torch
 from safetensors.torch import load_file
 
 import transfer3d
-from transfer3d.models.registry import create_model, list_models
+from transfer3d.models.factory import create_model
+from transfer3d.models.registry import list_models
 from transfer3d.nn.conv4d import conv4d
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")

@@ -8,7 +8,7 @@ from torch import nn
 from transfer3d.errors import UsageError
 from transfer3d.inflation import inflate
 from transfer3d.models.checkpoint import load, save
-from transfer3d.models.registry import create_model
+from transfer3d.models.factory import create_model
 from transfer3d.models.trunks.timm3d import DEPTHS, convolution_stages
 from transfer3d.nn.framewise import FrameCount, TemporalConv
 

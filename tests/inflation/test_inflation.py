@@ -14,7 +14,7 @@ from transfer3d.inflation.account import Row, close
 from transfer3d.inflation.proof import TOLERANCE, prove
 from transfer3d.inflation.rules import spread
 from transfer3d.models.checkpoint import load, save
-from transfer3d.models.registry import create_model
+from transfer3d.models.factory import create_model
 from transfer3d.nn.convolution import conv3d
 
 PAIRS = [

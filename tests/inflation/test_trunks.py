@@ -8,7 +8,8 @@ from transfer3d.inflation import inflate
 from transfer3d.inflation.account import close
 from transfer3d.inflation.rules import FRESH, Filler
 from transfer3d.inflation.source import SPEC_TYPES, read_source
-from transfer3d.models.registry import create_model, families, name_for
+from transfer3d.models.factory import create_model
+from transfer3d.models.registry import families, name_for
 
 RESNET_FAMILIES = ("p3d", "i3ds", "r3d", "v4d", "f4d")
 RESNETS = (

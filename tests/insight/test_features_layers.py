@@ -5,7 +5,7 @@ import torch
 
 from transfer3d.errors import UsageError
 from transfer3d.insight.features.layers import LayerReader, trunk_layers
-from transfer3d.models.registry import create_model
+from transfer3d.models.factory import create_model
 from transfer3d.models.trunks.resnet3d import run
 from transfer3d.models.trunks.timm3d import TimmSpec
 

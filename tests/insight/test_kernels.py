@@ -16,7 +16,7 @@ from transfer3d.cli.main import app
 from transfer3d.errors import WeightsError
 from transfer3d.insight.kernels import FREQUENCIES, by_stage, measure_taps, stage_of, temporal_kernels
 from transfer3d.insight.pictures.kernels import kernel_figure
-from transfer3d.models.registry import create_model
+from transfer3d.models.factory import create_model
 
 F = np.array(FREQUENCIES)
 

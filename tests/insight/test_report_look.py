@@ -9,7 +9,7 @@ from transfer3d.data.source import open_videos
 from transfer3d.data.subset import Subset
 from transfer3d.engine.distributed import make_accelerator
 from transfer3d.insight.report.look import look_at
-from transfer3d.models.registry import create_model
+from transfer3d.models.factory import create_model
 from transfer3d.nn.pixels import normalise
 
 FACTS = facts_of()

@@ -8,7 +8,7 @@ import torch
 
 from transfer3d.errors import UsageError
 from transfer3d.models.combinations import combination_scores
-from transfer3d.models.registry import create_model
+from transfer3d.models.factory import create_model
 
 SPEC = {"depths": [1, 2, 2, 1], "kinds": ["basic"] * 4, "widths": [4, 6, 8, 8], "stem": [4]}
 PLACES = {

@@ -5,9 +5,10 @@ import timm
 import torch
 import torchvision
 
+from transfer3d.models.factory import create_model
 from transfer3d.models.image import create_image_model
 from transfer3d.models.measure import count_gmac, count_parameters, measure
-from transfer3d.models.registry import create_model, entry, list_models
+from transfer3d.models.registry import entry, list_models
 
 PARAMETERS = [
     ("p3d_resnet50", 101, 25_132_581),

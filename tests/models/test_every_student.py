@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from transfer3d.models.registry import create_model, list_models
+from transfer3d.models.factory import create_model
+from transfer3d.models.registry import list_models
 
 
 def small_clips(student):

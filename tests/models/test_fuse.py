@@ -5,7 +5,8 @@ import torch
 from torch import nn
 
 import transfer3d
-from transfer3d.models.registry import create_model, list_models
+from transfer3d.models.factory import create_model
+from transfer3d.models.registry import list_models
 
 
 def trained(name):

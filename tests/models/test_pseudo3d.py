@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from transfer3d.models.registry import create_model
+from transfer3d.models.factory import create_model
 from transfer3d.models.trunks.resnet3d import RESNET50, ResNetSpec
 from transfer3d.nn.convolution import conv3d
 from transfer3d.nn.pooling import TemporalMaxPool, halve

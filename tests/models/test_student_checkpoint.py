@@ -10,8 +10,9 @@ from safetensors.torch import load_file, save_file
 
 import transfer3d
 from transfer3d.errors import SetupError, UsageError, WeightsError
-from transfer3d.models.checkpoint import load, read_metadata, save
-from transfer3d.models.registry import create_model
+from transfer3d.models.checkpoint import load, save
+from transfer3d.models.factory import create_model
+from transfer3d.weights.metadata import read_metadata
 
 NAMES = ["zero", "one", "two"]
 

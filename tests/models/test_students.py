@@ -6,14 +6,8 @@ import pytest
 import torch
 
 from transfer3d.errors import UsageError
-from transfer3d.models.registry import (
-    StudentEntry,
-    create_model,
-    entry,
-    families,
-    list_models,
-    register_student,
-)
+from transfer3d.models.factory import create_model
+from transfer3d.models.registry import StudentEntry, entry, families, list_models, register_student
 
 TINY = list_models("*_tiny")
 COMPILED = ("p3d_tiny", "v4d_tiny", "densenet3d_tiny")

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from transfer3d.models.registry import create_model
+from transfer3d.models.factory import create_model
 
 BRANCHES = {
     "v4d": ("v4d_tiny", {}),

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from transfer3d.errors import SetupError
+from transfer3d.models.factory import create_model
 from transfer3d.models.image import create_image_model
-from transfer3d.models.registry import create_model
 from transfer3d.objectives.feature_cache import LessonCache
 from transfer3d.objectives.teacher import FrozenTeacher
 

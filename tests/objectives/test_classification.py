@@ -8,7 +8,7 @@ from torch import nn
 
 from transfer3d.batch import ClipBatch
 from transfer3d.errors import DataError
-from transfer3d.models.registry import create_model
+from transfer3d.models.factory import create_model
 from transfer3d.objectives.classification import Supervised, balanced_weights
 
 LOGITS_BK = [[2.0, 0.0, -1.0], [0.5, 0.5, 0.0], [0.0, 3.0, 1.0]]

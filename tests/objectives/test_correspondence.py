@@ -9,8 +9,8 @@ from torch.nn import functional
 
 from transfer3d.errors import UsageError
 from transfer3d.layout import ClipSpec
+from transfer3d.models.factory import create_model
 from transfer3d.models.image import create_image_model
-from transfer3d.models.registry import create_model
 from transfer3d.objectives.correspondence import Correspondence, CorrespondenceConfig
 from transfer3d.objectives.heads import FeatureHead, PairHead
 from transfer3d.objectives.losses import distillation, infonce, matching

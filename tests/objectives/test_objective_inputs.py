@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch.nn import functional
 
+from transfer3d.models.factory import create_model
 from transfer3d.models.image import create_image_model
-from transfer3d.models.registry import create_model
 from transfer3d.nn.pixels import normalise
 from transfer3d.objectives.correspondence import Correspondence, CorrespondenceConfig
 from transfer3d.objectives.diagnostics import alarms

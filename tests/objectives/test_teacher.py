@@ -6,8 +6,9 @@ import torch
 from torchvision.transforms.v2.functional import resize
 
 from transfer3d.layout import ClipSpec
+from transfer3d.models.factory import create_model
 from transfer3d.models.image import create_image_model, image_facts
-from transfer3d.models.registry import create_model, list_models
+from transfer3d.models.registry import list_models
 from transfer3d.objectives.correspondence import Correspondence
 from transfer3d.objectives.teacher import FrozenTeacher, paired_student
 

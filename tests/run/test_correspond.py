@@ -9,9 +9,9 @@ from typer.testing import CliRunner
 
 import transfer3d
 from transfer3d.cli.main import app
-from transfer3d.models.checkpoint import read_metadata
 from transfer3d.objectives import correspondence
 from transfer3d.objectives.correspondence import Correspondence
+from transfer3d.weights.metadata import read_metadata
 
 CLIPS = 8
 TEACHER = ["--teacher", "test_resnet", "--weights", "none"]

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 import transfer3d
 from transfer3d.cli.main import app
 from transfer3d.engine.run_folder import RunFolder
-from transfer3d.models.checkpoint import read_metadata
+from transfer3d.weights.metadata import read_metadata
 
 TINY = ["--set", "max_steps=6", "--set", "batch_size=8", "--set", "log_every=1", "--workers", "0"]
 

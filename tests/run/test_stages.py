@@ -11,9 +11,9 @@ from typer.testing import CliRunner
 import transfer3d
 from transfer3d.cli.main import app
 from transfer3d.errors import UsageError, WeightsError
-from transfer3d.models.checkpoint import read_metadata
 from transfer3d.recipes.load import dump, load_recipe, stages_of
 from transfer3d.run.training.warm_start import start_from
+from transfer3d.weights.metadata import read_metadata
 
 STAGED = """
 extends = "demo/tiny-finetune"

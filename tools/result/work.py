@@ -39,9 +39,9 @@ from transfer3d.engine.trainer import Trainer
 from transfer3d.files import write_text
 from transfer3d.inflation.inflation import inflate
 from transfer3d.layout import ClipSpec
-from transfer3d.models.checkpoint import load, read_metadata, save
+from transfer3d.models.checkpoint import load, save
+from transfer3d.models.factory import create_model
 from transfer3d.models.image import create_image_model
-from transfer3d.models.registry import create_model
 from transfer3d.models.student import VideoStudent
 from transfer3d.nn.pixels import normalise
 from transfer3d.objectives.classification import Supervised
@@ -53,6 +53,7 @@ from transfer3d.recipes.schema import Recipe
 from transfer3d.run.training.fit import trainer_config
 from transfer3d.run.training.image_teacher import train_teacher
 from transfer3d.run.training.session import resolve_precision
+from transfer3d.weights.metadata import read_metadata
 
 QUIET = Console(quiet=True)
 CACHED_SETS = 8

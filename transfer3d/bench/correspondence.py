@@ -16,8 +16,8 @@ from transfer3d.engine.config import TrainerConfig
 from transfer3d.engine.distributed import bf16_is_fast, make_accelerator
 from transfer3d.engine.trainer import Trainer
 from transfer3d.layout import ClipSpec
+from transfer3d.models.factory import create_model
 from transfer3d.models.image import create_image_model
-from transfer3d.models.registry import create_model
 from transfer3d.objectives.correspondence import Correspondence
 from transfer3d.objectives.feature_cache import LessonCache
 from transfer3d.objectives.teacher import FrozenTeacher

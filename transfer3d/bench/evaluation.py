@@ -24,7 +24,7 @@ from transfer3d.data.source import open_files
 from transfer3d.engine.distributed import make_accelerator
 from transfer3d.evaluation.protocols import named_protocol
 from transfer3d.evaluation.scoring import score_videos
-from transfer3d.models.registry import create_model
+from transfer3d.models.factory import create_model
 
 CLIPS, CROPS = 10, 3
 STUDENT = "p3d_resnet18"

@@ -9,8 +9,8 @@ import torch
 from transfer3d.bench.case import Case, Contest
 from transfer3d.bench.networks import training_step
 from transfer3d.engine.memory_format import channels_last
+from transfer3d.models.factory import create_model
 from transfer3d.models.measure import FLOPS_PER_GMAC, measure
-from transfer3d.models.registry import create_model
 
 STUDENTS = {"p3d63": 32, "t3d121": 16, "v4d_resnet50": 4}
 """Students and the clips of one step."""

@@ -18,8 +18,8 @@ from transfer3d.engine.allocator import keep_freed_memory
 from transfer3d.engine.memory_format import channels_last
 from transfer3d.errors import SetupError
 from transfer3d.models.combinations import combination_scores
+from transfer3d.models.factory import create_model
 from transfer3d.models.fuse import fuse
-from transfer3d.models.registry import create_model
 from transfer3d.models.student import VideoStudent
 from transfer3d.models.trunks.resnet3d import ResNet3d, run
 from transfer3d.nn.residual4d import Residual4d

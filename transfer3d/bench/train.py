@@ -29,7 +29,7 @@ from transfer3d.engine.distributed import bf16_is_fast, leave_cores_to, make_acc
 from transfer3d.engine.memory_format import channels_last
 from transfer3d.engine.trainer import Trainer
 from transfer3d.layout import ClipSpec
-from transfer3d.models.registry import create_model
+from transfer3d.models.factory import create_model
 from transfer3d.objectives.classification import Supervised
 
 NETWORK, CLASSES = "p3d63", 101

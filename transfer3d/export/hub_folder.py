@@ -14,10 +14,11 @@ from typing import Any
 from huggingface_hub import ModelCardData
 
 from transfer3d.files import atomic_path, write_text
-from transfer3d.models.checkpoint import CheckpointFacts, load, read_metadata
+from transfer3d.models.checkpoint import load
 from transfer3d.models.measure import count_parameters
 from transfer3d.models.registry import families, family_of
 from transfer3d.weights.hub import WEIGHTS_NAME, locate
+from transfer3d.weights.metadata import CheckpointMetadata, read_metadata
 
 
 def write_hub_folder(checkpoint: str | Path, folder: Path) -> list[Path]:
@@ -42,7 +43,7 @@ def write_hub_folder(checkpoint: str | Path, folder: Path) -> list[Path]:
     return [folder / name for name in (WEIGHTS_NAME, "config.json", "README.md")]
 
 
-def hub_config(facts: CheckpointFacts, num_features: int) -> dict[str, Any]:
+def hub_config(facts: CheckpointMetadata, num_features: int) -> dict[str, Any]:
     """Returns the config: what a checkpoint says, in timm's words and in transformers'."""
     clip, names = facts.clip, facts.class_names
     short_side = clip.crop if isinstance(clip.crop, int) else min(clip.crop)
@@ -72,7 +73,7 @@ def hub_config(facts: CheckpointFacts, num_features: int) -> dict[str, Any]:
     return config
 
 
-def model_card(facts: CheckpointFacts, parameters: int) -> str:
+def model_card(facts: CheckpointMetadata, parameters: int) -> str:
     """Returns the README: front matter, what the student is, how to use it, whence it came."""
     front = ModelCardData(
         library_name="transfer3d",

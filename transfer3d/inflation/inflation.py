@@ -12,16 +12,9 @@ from transfer3d.inflation.account import Account, close
 from transfer3d.inflation.proof import PROOF_SIZE, Proof, prove
 from transfer3d.inflation.rules import FRESH, Filler, TemporalInit
 from transfer3d.inflation.source import KNOWN_SOURCES, Source, read_source, spec_types
+from transfer3d.models.factory import create_model
 from transfer3d.models.image import image_facts, weights_digest
-from transfer3d.models.registry import (
-    Family,
-    StudentEntry,
-    create_model,
-    entry,
-    families,
-    list_models,
-    name_for,
-)
+from transfer3d.models.registry import Family, StudentEntry, entry, families, list_models, name_for
 from transfer3d.models.student import VideoStudent
 from transfer3d.models.trunks.spec import TrunkSpec
 from transfer3d.models.trunks.timm3d import TimmSpec

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,40 +21,13 @@ from transfer3d import __version__
 from transfer3d.errors import UsageError, WeightsError
 from transfer3d.files import atomic_path
 from transfer3d.layout import ClipSpec
-from transfer3d.models.registry import build_student, entry, families
+from transfer3d.models.builder import build_student
+from transfer3d.models.registry import entry, families
 from transfer3d.models.student import VideoStudent
 from transfer3d.weights.digest import tensors_digest
-from transfer3d.weights.header import differences, read_header, some
+from transfer3d.weights.header import differences, some
 from transfer3d.weights.hub import locate
-
-PREFIX = "transfer3d."
-
-
-@dataclass(frozen=True, kw_only=True)
-class CheckpointFacts:
-    """What a checkpoint says about itself, read without its tensors.
-
-    Attributes:
-        version: of transfer3d, when it was written.
-        model: `VideoStudent.model_name`.
-        model_args: `VideoStudent.model_args`.
-        num_classes: K.
-        class_names: in the order of the logits; None when they are not known.
-        clip: what the network wants to see.
-        provenance: whence it came: teacher, source weights, recipe, data, metrics, proof.
-        digest: `tensors_digest` of the tensors when they were written; None in files of older versions.
-        shapes: of every tensor.
-    """
-
-    version: str
-    model: str
-    model_args: dict[str, Any]
-    num_classes: int
-    class_names: list[str] | None
-    clip: ClipSpec
-    provenance: dict[str, Any]
-    digest: str | None
-    shapes: dict[str, tuple[int, ...]] = field(repr=False)
+from transfer3d.weights.metadata import PREFIX, CheckpointMetadata, read_metadata
 
 
 def save(
@@ -96,50 +68,6 @@ def save(
     }
     with atomic_path(Path(path)) as partial:
         save_file(tensors, partial, metadata=metadata)
-
-
-def read_metadata(path: str | Path) -> CheckpointFacts:
-    """Reads what a checkpoint says about itself.
-
-    Args:
-        path: as for `load`.
-
-    Raises:
-        WeightsError: there is no such file, it is damaged, or transfer3d did not write it.
-    """
-    path = locate(path)
-    strings, shapes = read_header(path)
-    if f"{PREFIX}model" not in strings:
-        raise WeightsError(
-            f"{path}: safetensors, but no transfer3d checkpoint: `transfer3d import` reads others.",
-        )
-    try:
-        return CheckpointFacts(
-            version=strings[f"{PREFIX}version"],
-            model=strings[f"{PREFIX}model"],
-            model_args=dict(json.loads(strings[f"{PREFIX}model_args"])),
-            num_classes=int(strings[f"{PREFIX}num_classes"]),
-            class_names=json.loads(strings[f"{PREFIX}class_names"]),
-            clip=ClipSpec.from_dict(json.loads(strings[f"{PREFIX}clip"])),
-            provenance=dict(json.loads(strings[f"{PREFIX}provenance"])),
-            digest=strings.get(f"{PREFIX}digest"),
-            shapes=shapes,
-        )
-    except (KeyError, TypeError, ValueError) as error:
-        raise WeightsError(
-            f"{path}: its metadata do not describe a student ({error}): write it again."
-        ) from error
-
-
-def metadata_strings(path: str | Path) -> dict[str, str]:
-    """Returns what a checkpoint says about itself as it stands in the file, `transfer3d.*` entries alone.
-
-    Raises:
-        WeightsError: see `read_metadata`.
-    """
-    read_metadata(path)
-    strings, _ = read_header(locate(path))
-    return {key: value for key, value in strings.items() if key.startswith(PREFIX)}
 
 
 def load(path: str | Path) -> VideoStudent:
@@ -184,7 +112,7 @@ def load_into_named(
 
 def _load(
     path: Path,
-    facts: CheckpointFacts,
+    facts: CheckpointMetadata,
     *,
     clip: ClipSpec | None = None,
     model_args: Mapping[str, Any] | None = None,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from transfer3d.models.registry import create_model
+from transfer3d.models.factory import create_model
 from transfer3d.models.student import VideoStudent
 
 FLOPS_PER_GMAC = 2e9

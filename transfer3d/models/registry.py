@@ -1,4 +1,4 @@
-"""Names of students and of their families, and the one function that builds them.
+"""The tables of students and of their families.
 
 A family is registered by its trunk builder, a student by a name, a 2D shape and the facts of its clip.
 Registration is strict: a name that is taken, or that lacks its facts, is a `ValueError` at import.
@@ -10,21 +10,17 @@ import fnmatch
 import importlib
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cache
-from pathlib import Path
 from typing import Any, TypeVar
 
-import torch
 from torch import nn
 
 from transfer3d.errors import UsageError, did_you_mean
 from transfer3d.layout import ClipSpec
-from transfer3d.models.student import VideoStudent
 from transfer3d.models.trunks.spec import TrunkSpec
 
 FAMILY_MODULES = ("p3d", "i3ds", "r3d", "i3d", "v4d", "f4d", "densenet3d", "t3d")
-DEFAULT_CLASSES = 400  # Kinetics
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -202,108 +198,6 @@ def name_for(family: str, spec: TrunkSpec) -> str | None:
     _load_families()
     same = [student for student in _ENTRIES.values() if student.family == family and student.spec == spec]
     return min(same, key=lambda student: len(student.options)).name if same else None
-
-
-def create_model(
-    name: str,
-    *,
-    num_classes: int | None = None,
-    weights: str | Path | None = None,
-    clip: ClipSpec | None = None,
-    seed: int = 0,
-    **model_args: Any,
-) -> VideoStudent:
-    """Builds a student.
-
-    Args:
-        name: a registered name, an alias, or a family together with `spec`.
-        num_classes: K; by default that of `weights`, else 400; 0 for no classifier.
-        weights: a checkpoint of this student, by `transfer3d.save`.
-        clip: other facts of the input than the registered ones.
-        seed: of the weights' initial values.
-        **model_args: `in_chans` (3), `drop_rate` (0), `spec` (a 2D shape in JSON form), the family's options.
-
-    Raises:
-        UsageError: no such name, option or value.
-        WeightsError: `weights` cannot be read, or belongs to another network.
-    """
-    if weights is not None:
-        from transfer3d.models.checkpoint import load_into_named  # checkpoint builds through this module
-
-        return load_into_named(weights, name, num_classes=num_classes, clip=clip, model_args=model_args)
-    return build_student(name, model_args, num_classes=num_classes, clip=clip, seed=seed)
-
-
-def build_student(
-    name: str,
-    model_args: Mapping[str, Any],
-    *,
-    num_classes: int | None = None,
-    clip: ClipSpec | None = None,
-    seed: int = 0,
-) -> VideoStudent:
-    """What `create_model` does without weights; `model_args` may come from a file.
-
-    Raises:
-        UsageError: no such name, option or value.
-    """
-    _load_families()
-    if name in _FAMILIES:
-        family, options = _FAMILIES[name], {}
-        if "spec" not in model_args:
-            named = ", ".join(list_models(family=name))
-            raise UsageError(f"'{name}' is a family: name one of {named}, or give `spec`.")
-        spec = _parse_spec(family, model_args["spec"])
-        home = family.clips[type(spec)]
-    else:
-        student = entry(name)
-        name, options, home = student.name, student.options, student.clip
-        family = _FAMILIES[student.family]
-        spec = _parse_spec(family, model_args["spec"]) if "spec" in model_args else student.spec
-    known = ("in_chans", "drop_rate", "spec", *family.options)
-    for key in model_args:
-        if key not in known:
-            near = did_you_mean(key, known)
-            raise UsageError(f"{name} has no argument '{key}'{near}: it has {', '.join(known)}.")
-    given = {key: value for key, value in model_args.items() if key in family.options}
-    recorded = {**model_args, "spec": spec.to_dict()} if "spec" in model_args else model_args
-    try:
-        in_chans, drop_rate = int(model_args.get("in_chans", 3)), float(model_args.get("drop_rate", 0.0))
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            return VideoStudent(
-                family.build(spec, in_chans=in_chans, **{**options, **given}),
-                num_classes=DEFAULT_CLASSES if num_classes is None else num_classes,
-                clip=_with_channels(clip or home, in_chans),
-                model_name=name,
-                model_args=recorded,
-                drop_rate=drop_rate,
-            )
-    except (TypeError, ValueError) as error:
-        raise UsageError(f"{name}: {error}.") from error
-
-
-def _parse_spec(family: Family, facts: Any) -> TrunkSpec:
-    if isinstance(facts, tuple(family.clips)):
-        return facts
-    faults = []
-    for spec_type in family.clips:
-        try:
-            return spec_type.from_dict(dict(facts))
-        except (TypeError, ValueError) as error:
-            faults.append(str(error))
-    raise UsageError(f"`spec` of {family.name}: {'; '.join(faults)}.")
-
-
-def _with_channels(clip: ClipSpec, in_chans: int) -> ClipSpec:
-    """Gives a clip made for RGB a grey mean and deviation for each of `in_chans` channels."""
-    if len(clip.mean) == in_chans:
-        return clip
-    return replace(
-        clip,
-        mean=(sum(clip.mean) / len(clip.mean),) * in_chans,
-        std=(sum(clip.std) / len(clip.std),) * in_chans,
-    )
 
 
 TINY_CLIP = ClipSpec(frames=8, stride=1, size=32, crop=32, mean=(0.5,) * 3, std=(0.5,) * 3)

@@ -23,7 +23,6 @@ from transfer3d.evaluation.protocols import CENTRE
 from transfer3d.files import write_text
 from transfer3d.insight.report.demo import DemoFacts, StudentResult, table_rows, write_report
 from transfer3d.layout import ClipSpec
-from transfer3d.models.checkpoint import read_metadata
 from transfer3d.recipes.load import load_recipe
 from transfer3d.run.checkpoints.inflate import inflate_to_file
 from transfer3d.run.inference.evaluate import evaluate_file
@@ -31,6 +30,7 @@ from transfer3d.run.training.correspond import correspond
 from transfer3d.run.training.finetune import finetune
 from transfer3d.run.training.image_teacher import train_teacher
 from transfer3d.run.training.session import resolve_precision
+from transfer3d.weights.metadata import read_metadata
 
 MARKER = "demo.json"
 TEACHER, FAMILY = "test_resnet", "p3d"

@@ -20,7 +20,8 @@ from transfer3d.inflation.importers.p3d_pytorch import P3D_PYTORCH
 from transfer3d.inflation.importers.pytorchvideo_slow import PYTORCHVIDEO_SLOW
 from transfer3d.inflation.importers.torchvision_video import TORCHVISION_VIDEO
 from transfer3d.inflation.importers.v4d_release import V4D_RELEASE
-from transfer3d.models.registry import build_student, name_for
+from transfer3d.models.builder import build_student
+from transfer3d.models.registry import name_for
 from transfer3d.models.student import VideoStudent
 from transfer3d.weights.header import differences, some
 from transfer3d.weights.state_file import is_finite

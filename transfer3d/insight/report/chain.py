@@ -8,8 +8,8 @@ from typing import Any
 from transfer3d.errors import Transfer3dError
 from transfer3d.files import sha256_file
 from transfer3d.insight.report.record import Link
-from transfer3d.models.checkpoint import CheckpointFacts, read_metadata
 from transfer3d.weights.hub import HUB_PREFIX, locate
+from transfer3d.weights.metadata import CheckpointMetadata, read_metadata
 
 MAKERS = {
     "inflate": "Inflated",
@@ -28,7 +28,7 @@ def chain_of(file: Path) -> list[Link]:
         WeightsError: the checkpoint itself cannot be read.
     """
     links: list[Link] = []
-    facts: CheckpointFacts | None = read_metadata(file)
+    facts: CheckpointMetadata | None = read_metadata(file)
     name, check = str(file), ""
     while facts is not None and len(links) < LONGEST:
         links += _steps(name, facts, check)
@@ -37,7 +37,7 @@ def chain_of(file: Path) -> list[Link]:
     return links[::-1]
 
 
-def _steps(name: str, facts: CheckpointFacts, check: str) -> list[Link]:
+def _steps(name: str, facts: CheckpointMetadata, check: str) -> list[Link]:
     """Returns a checkpoint, and the image model that it owes its weights or its lessons to."""
     said = facts.provenance
     rows = [("student", facts.model), ("file", name), ("file's sha256", check)]
@@ -59,7 +59,7 @@ def _steps(name: str, facts: CheckpointFacts, check: str) -> list[Link]:
     return links
 
 
-def _parent(said: dict[str, Any]) -> tuple[CheckpointFacts | None, str, str, list[Link]]:
+def _parent(said: dict[str, Any]) -> tuple[CheckpointMetadata | None, str, str, list[Link]]:
     """Returns the checkpoint that another one started from, or the last link, where it cannot be followed."""
     parent = said.get("parent")
     if not isinstance(parent, dict):

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from transfer3d.evaluation.scores import Scores
-from transfer3d.models.checkpoint import CheckpointFacts
+from transfer3d.weights.metadata import CheckpointMetadata
 
 Log = Sequence[Mapping[str, Any]]
 Facts = Sequence[tuple[str, str]]
@@ -94,7 +94,7 @@ class RunRecord:
     steps: int
     finished: bool
     started: Mapping[str, Any] = field(default_factory=dict)
-    checkpoint: CheckpointFacts | None = None
+    checkpoint: CheckpointMetadata | None = None
     chain: Sequence[Link] = ()
     stages: Mapping[str, RunRecord] = field(default_factory=dict)
     evaluation: Evaluation | None = None

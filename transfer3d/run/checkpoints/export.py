@@ -11,8 +11,9 @@ from transfer3d.export.agreement import Agreement
 from transfer3d.export.hub_folder import write_hub_folder
 from transfer3d.export.onnx import write_onnx
 from transfer3d.export.program import SUFFIX, write_program
-from transfer3d.models.checkpoint import load, metadata_strings
+from transfer3d.models.checkpoint import load
 from transfer3d.run.output_file import refuse_existing
+from transfer3d.weights.metadata import metadata_strings
 
 SUFFIXES = {"onnx": ".onnx", "torch": SUFFIX, "hub": "-hub"}
 

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from transfer3d.files import sha256_file
-from transfer3d.models.checkpoint import CheckpointFacts, load, read_metadata
+from transfer3d.models.checkpoint import load
 from transfer3d.models.measure import count_parameters
 from transfer3d.models.registry import families, family_of
 from transfer3d.weights.digest import tensors_digest
 from transfer3d.weights.hub import locate
+from transfer3d.weights.metadata import CheckpointMetadata, read_metadata
 
 Verdict = Literal["holds", "differs", "not recorded", "not here"]
 
@@ -49,7 +50,7 @@ class CheckpointReport:
     sha256: str
     bytes: int
     parameters: int
-    facts: CheckpointFacts
+    facts: CheckpointMetadata
     digests: tuple[DigestCheck, ...]
 
     @property

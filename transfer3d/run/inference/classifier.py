@@ -12,8 +12,9 @@ from transfer3d.data.source import open_files
 from transfer3d.data.videoset import VideoSet
 from transfer3d.engine.distributed import is_main_process
 from transfer3d.errors import UsageError, WeightsError, did_you_mean
-from transfer3d.models.checkpoint import load, read_metadata
+from transfer3d.models.checkpoint import load
 from transfer3d.models.student import VideoStudent
+from transfer3d.weights.metadata import read_metadata
 
 RGB = 3
 

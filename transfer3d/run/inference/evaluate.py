@@ -19,10 +19,11 @@ from transfer3d.evaluation.protocols import Protocol
 from transfer3d.evaluation.scores import Scores, save_scores
 from transfer3d.evaluation.scoring import refuse_dropped, score_videos
 from transfer3d.files import refuse_unwritable, sha256_file, write_text
-from transfer3d.models.checkpoint import load, read_metadata
+from transfer3d.models.checkpoint import load
 from transfer3d.run.inference.classifier import refuse_other_channels
 from transfer3d.run.training.session import resolve_precision
 from transfer3d.weights.hub import locate
+from transfer3d.weights.metadata import read_metadata
 
 
 class Scored(NamedTuple):

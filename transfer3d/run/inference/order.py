@@ -11,8 +11,8 @@ from rich.console import Console
 from transfer3d.evaluation.protocols import Protocol
 from transfer3d.insight.order import order_figure, order_results, orders_for
 from transfer3d.insight.pictures.figure_file import check_figure_path, write_figure
-from transfer3d.models.checkpoint import read_metadata
 from transfer3d.run.inference.evaluate import score_checkpoint
+from transfer3d.weights.metadata import read_metadata
 
 
 def measure_orders(

@@ -15,10 +15,10 @@ from transfer3d.evaluation.scores import load_scores
 from transfer3d.files import sha256_file
 from transfer3d.insight.report.chain import chain_of
 from transfer3d.insight.report.record import Change, Evaluation, RunRecord, told_right
-from transfer3d.models.checkpoint import read_metadata
 from transfer3d.recipes.load import dump, list_recipes, load_recipe
 from transfer3d.recipes.schema import Recipe
 from transfer3d.run.training.run_manifest import STARTED
+from transfer3d.weights.metadata import read_metadata
 
 FORWARD = ["forward"]
 """The orders of a report on films as they are."""

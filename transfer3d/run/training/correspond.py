@@ -13,7 +13,7 @@ from transfer3d.data.subset import share_of
 from transfer3d.engine.run_folder import MODEL
 from transfer3d.errors import UsageError
 from transfer3d.layout import ClipSpec
-from transfer3d.models.checkpoint import load, read_metadata
+from transfer3d.models.checkpoint import load
 from transfer3d.models.image import create_image_model
 from transfer3d.models.registry import list_models
 from transfer3d.objectives.correspondence import Correspondence
@@ -27,6 +27,7 @@ from transfer3d.run.training.session import Session, open_session
 from transfer3d.run.training.students import build_student, check_student, is_file, parent_facts
 from transfer3d.run.training.warm_start import start_from
 from transfer3d.weights.hub import locate
+from transfer3d.weights.metadata import read_metadata
 
 
 def correspond(

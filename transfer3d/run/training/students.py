@@ -11,8 +11,8 @@ import torch
 from transfer3d.errors import UsageError
 from transfer3d.files import sha256_file
 from transfer3d.models.checkpoint import load
+from transfer3d.models.factory import create_model
 from transfer3d.models.measure import count_gmac
-from transfer3d.models.registry import create_model
 from transfer3d.models.student import VideoStudent
 from transfer3d.recipes.schema import Recipe
 from transfer3d.run.inference.classifier import refuse_other_channels

@@ -12,7 +12,6 @@ from transfer3d.engine.distributed import is_main_process, on_main
 from transfer3d.engine.run_folder import FINISHED, MODEL, RECIPE
 from transfer3d.errors import UsageError
 from transfer3d.files import atomic_path, write_text
-from transfer3d.models.checkpoint import read_metadata
 from transfer3d.recipes.load import dump, load_recipe, stages_of
 from transfer3d.recipes.schema import Recipe
 from transfer3d.run.pages.report import quick_report
@@ -21,6 +20,7 @@ from transfer3d.run.training.finetune import finetune
 from transfer3d.run.training.session import Session, open_session
 from transfer3d.run.training.validate import check_recipe
 from transfer3d.weights.hub import locate
+from transfer3d.weights.metadata import read_metadata
 
 TASKS = {"correspond": correspond, "finetune": finetune}
 

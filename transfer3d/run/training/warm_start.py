@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from transfer3d.errors import WeightsError
-from transfer3d.models.checkpoint import load, read_metadata
+from transfer3d.models.checkpoint import load
 from transfer3d.models.student import VideoStudent
 from transfer3d.weights.hub import locate
+from transfer3d.weights.metadata import read_metadata
 
 HEAD = "head."
 
