@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from transfer3d.insight.features.file import FeatureFacts, FeatureSet
+from transfer3d.insight.features.file import FeatureMetadata, FeatureSet
 
 
 def facts_of(**changes):
@@ -18,7 +18,7 @@ def facts_of(**changes):
         "views": {"places": "even", "count": 20},
         "precision": "fp32",
     }
-    return FeatureFacts(**{**facts, **changes})
+    return FeatureMetadata(**{**facts, **changes})
 
 
 def feature_set(classes=4, videos=10, width=12, apart=6.0, seed=0, name="train", per_source=1, **layers):
@@ -33,5 +33,5 @@ def feature_set(classes=4, videos=10, width=12, apart=6.0, seed=0, name="train",
         sources=[f"{name}-{number // per_source}" for number in range(len(labels))],
         classes=[f"class {label}" for label in range(classes)],
         layers={"pool5": torch.from_numpy(points).float(), **layers},
-        facts=facts_of(data_digest=f"{name} {seed}", split=name),
+        metadata=facts_of(data_digest=f"{name} {seed}", split=name),
     )

@@ -62,7 +62,7 @@ def test_the_file_names_videos_classes_and_whence_it_came(whole, shards):
     assert list(features.keys) == [sample["key"] for sample in samples]
     assert features.labels_N.tolist() == [sample["label"] for sample in samples]
     assert list(features.classes) == index["classes"]
-    assert features.facts.student == "p3d_tiny"
+    assert features.metadata.student == "p3d_tiny"
     assert features.layers["pool5"].std(0).max() > 1e-3
     torch.testing.assert_close(features.layers["prob"].sum(1), torch.ones(80))
     torch.testing.assert_close(
@@ -95,7 +95,7 @@ def test_two_processes_write_the_same_numbers(whole, checkpoint, shards, tmp_pat
     assert done.stdout.count("wrote") == 1
     one, two = load_features(whole), load_features(out)
     assert two.keys == one.keys
-    assert two.facts == one.facts
+    assert two.metadata == one.metadata
     for name, tensor in one.layers.items():
         torch.testing.assert_close(two.layers[name], tensor)
 
@@ -159,7 +159,7 @@ def test_parquet_and_npz_hold_the_same(whole, checkpoint, shards, tmp_path):
     rows = table.to_pylist()
     assert [row["key"] for row in rows] == list(features.keys)
     assert [row["class"] for row in rows] == [features.classes[label] for label in features.labels_N]
-    assert json.loads(table.schema.metadata[b"facts"])["data_digest"] == features.facts.data_digest
+    assert json.loads(table.schema.metadata[b"facts"])["data_digest"] == features.metadata.data_digest
     arrays = np.load(tmp_path / "f.npz", allow_pickle=False)
     assert arrays["keys"].tolist() == list(features.keys)
     assert arrays["labels"].tolist() == features.labels_N.tolist()

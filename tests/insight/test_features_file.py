@@ -29,7 +29,7 @@ def features_of(**changes):
             "pool5": torch.randn(3, 5, generator=generator),
             "res4": torch.randn(3, 4, generator=generator),
         },
-        facts=FACTS,
+        metadata=FACTS,
     )
     return replace(made, **changes)
 
@@ -39,7 +39,7 @@ def test_what_is_read_is_what_was_written(tmp_path, label_sets):
     features = features_of(label_sets=label_sets)
     save_features(features, tmp_path / "f.safetensors")
     again = load_features(tmp_path / "f.safetensors")
-    for name in ("keys", "label_sets", "sources", "classes", "facts"):
+    for name in ("keys", "label_sets", "sources", "classes", "metadata"):
         assert getattr(again, name) == getattr(features, name)
     assert all(torch.equal(again.layers[name], tensor) for name, tensor in features.layers.items())
     assert again.labels_N.tolist() == [(*some, -1)[0] for some in label_sets]

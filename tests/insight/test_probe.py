@@ -159,7 +159,7 @@ def test_official_splits_are_averaged():
 )
 def test_parts_that_do_not_fit_are_refused(changes, message):
     train, test = feature_set(), feature_set(seed=1, name="test")
-    test = replace(test, facts=test.facts.model_copy(update=changes))
+    test = replace(test, metadata=test.metadata.model_copy(update=changes))
     with pytest.raises(UsageError, match=message):
         probe_splits([(train, test)], "pool5", ProbeConfig())
 

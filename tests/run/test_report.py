@@ -12,7 +12,7 @@ from transfer3d.cli.main import app
 from transfer3d.data.source import open_videos
 from transfer3d.errors import DataError, UsageError
 from transfer3d.files import sha256_file
-from transfer3d.insight.report.look import look_at
+from transfer3d.insight.report.predictions import predict_centre_clips
 from transfer3d.run.pages.report import quick_report
 from transfer3d.run.pages.run_record import read_log, read_run
 
@@ -116,9 +116,9 @@ def test_a_comparison_looks_only_where_it_shows_what_it_finds(trained, evaluated
 
     def counted(student, videos, facts, *others, **options):
         looked.append(facts.checkpoint)
-        return look_at(student, videos, facts, *others, **options)
+        return predict_centre_clips(student, videos, facts, *others, **options)
 
-    monkeypatch.setattr("transfer3d.run.pages.report.look_at", counted)
+    monkeypatch.setattr("transfer3d.run.pages.report.predict_centre_clips", counted)
     runs = [evaluated, trained / "tuned", trained / "taught"]
     done = run("report", *runs, "--precision", "fp32", "-o", trained / "three.html")
     assert done.exit_code == 0, done.output
@@ -177,7 +177,9 @@ def test_a_student_without_classes_is_not_looked_at_where_features_are_given(
     file, own = trained / "taught.safetensors", trained / "taught" / "model.safetensors"
     extract = ["features", own, "--data", digits_folder, "--split", "val", "--layers", "res5", "--clips", 1]
     assert run(*extract, "-o", file).exit_code == 0
-    monkeypatch.setattr("transfer3d.run.pages.report.look_at", lambda *_, **__: pytest.fail("looked"))
+    monkeypatch.setattr(
+        "transfer3d.run.pages.report.predict_centre_clips", lambda *_, **__: pytest.fail("looked")
+    )
     done = run("report", trained / "taught", "--features", file, "-o", trained / "given.html")
     assert done.exit_code == 0, done.output
     text = Page((trained / "given.html").read_text(encoding="utf-8")).text

@@ -34,7 +34,7 @@ from transfer3d.data.moving_digits import SynthConfig
 from transfer3d.data.source import open_videos
 from transfer3d.data.subset import share_of
 from transfer3d.data.videoset import VideoSet
-from transfer3d.engine.distributed import make_accelerator
+from transfer3d.engine.distributed import make_accelerator, resolve_precision
 from transfer3d.engine.trainer import Trainer
 from transfer3d.files import write_text
 from transfer3d.inflation.inflation import inflate
@@ -52,7 +52,6 @@ from transfer3d.objectives.teacher import FrozenTeacher
 from transfer3d.recipes.schema import Recipe
 from transfer3d.run.training.fit import trainer_config
 from transfer3d.run.training.image_teacher import train_teacher
-from transfer3d.run.training.session import resolve_precision
 from transfer3d.weights.metadata import read_metadata
 
 QUIET = Console(quiet=True)

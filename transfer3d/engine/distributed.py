@@ -17,7 +17,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from transfer3d.engine.allocator import keep_freed_memory
-from transfer3d.errors import SetupError, Transfer3dError
+from transfer3d.errors import SetupError, Transfer3dError, UsageError
 
 Result = TypeVar("Result")
 
@@ -70,6 +70,19 @@ def bf16_is_fast() -> bool:
         return torch.cuda.is_bf16_supported(including_emulation=False)
     capabilities = torch.backends.cpu.get_cpu_capability()
     return capabilities.startswith("AVX512") and torch.cpu._is_avx512_bf16_supported()
+
+
+def resolve_precision(precision: str) -> str:
+    """Turns "auto" into bf16 where the machine computes it in hardware, into fp32 elsewhere.
+
+    Raises:
+        UsageError: it is not one of auto, bf16, fp32.
+    """
+    if precision not in ("auto", "bf16", "fp32"):
+        raise UsageError(f"--precision {precision}: choose auto, bf16 or fp32.")
+    if precision != "auto":
+        return precision
+    return "bf16" if bf16_is_fast() else "fp32"
 
 
 def on_main(accelerator: Accelerator, work: Callable[[], Result]) -> Result:

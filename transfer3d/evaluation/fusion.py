@@ -9,10 +9,12 @@ from pathlib import Path
 import torch
 
 from transfer3d.errors import DataError, UsageError
-from transfer3d.evaluation.scores import ScoreFacts, Scores, load_scores
+from transfer3d.evaluation.scores import ScoreMetadata, Scores, load_scores
 
 
-def fuse_scores(reports: Sequence[Path], weights: Sequence[float] | None = None) -> tuple[Scores, ScoreFacts]:
+def fuse_scores(
+    reports: Sequence[Path], weights: Sequence[float] | None = None
+) -> tuple[Scores, ScoreMetadata]:
     """Returns the weighted mean of the scores beside some reports, one view for each video.
 
     One report alone keeps its views, so that its metrics can be computed again.
@@ -46,7 +48,7 @@ def fuse_scores(reports: Sequence[Path], weights: Sequence[float] | None = None)
     return fused, facts.model_copy(update={"protocol": names, "pooling": "mean"})
 
 
-def _check(first: Path, facts: ScoreFacts, report: Path, other: ScoreFacts) -> None:
+def _check(first: Path, facts: ScoreMetadata, report: Path, other: ScoreMetadata) -> None:
     """Raises DataError where two reports are not of the same videos."""
     labels, theirs = (dict(zip(f.keys, f.label_sets, strict=True)) for f in (facts, other))
     if facts.split != other.split:

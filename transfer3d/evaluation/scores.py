@@ -46,7 +46,7 @@ class Scores:
         return torch.stack([pooled(views_VK, scale_V, self.pooling) for views_VK, scale_V in rows])
 
 
-class ScoreFacts(BaseModel):
+class ScoreMetadata(BaseModel):
     """`REPORT.scores.json`: what the tensors of `REPORT.scores.safetensors` are of."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -83,7 +83,7 @@ def save_scores(scores: Scores, report: Path, *, classes: Sequence[str], split: 
             "views_of": counts,
         }
         save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, partial)
-    facts = ScoreFacts(
+    facts = ScoreMetadata(
         keys=tuple(scores.keys),
         label_sets=tuple(scores.label_sets),
         classes=tuple(classes),
@@ -94,7 +94,7 @@ def save_scores(scores: Scores, report: Path, *, classes: Sequence[str], split: 
     write_text(facts_file, facts.model_dump_json() + "\n")
 
 
-def load_scores(report: Path) -> tuple[Scores, ScoreFacts]:
+def load_scores(report: Path) -> tuple[Scores, ScoreMetadata]:
     """Reads the scores beside a report.
 
     Raises:
@@ -108,7 +108,7 @@ def load_scores(report: Path) -> tuple[Scores, ScoreFacts]:
                 f"{report}: no scores beside it ({path.name}). `transfer3d evaluate -o` writes them."
             )
     try:
-        facts = ScoreFacts.model_validate_json(facts_file.read_bytes())
+        facts = ScoreMetadata.model_validate_json(facts_file.read_bytes())
         tensors = load_file(tensors_file)
         counts = tensors["views_of"].tolist()
         views = tensors["views"].split(counts)

@@ -42,13 +42,14 @@ def save(
     Args:
         student: on any device, in any dtype.
         path: of the file.
-        class_names: in the order of the logits.
+        class_names: in the order of the logits; None = `student.class_names`.
         provenance: JSON-able facts about whence it came.
 
     Raises:
         UsageError: there are not as many class names as classes.
         SetupError: the file cannot be written.
     """
+    class_names = student.class_names if class_names is None else class_names
     if class_names is not None and len(class_names) != student.num_classes:
         raise UsageError(
             f"{len(class_names)} class names for {student.num_classes} classes: give one for each.",
@@ -143,6 +144,7 @@ def _load(
         warnings.warn(f"{path}: its tensors are not those that were written: another digest", stacklevel=3)
     student.to_empty(device="cpu")
     student.load_state_dict(tensors, strict=True)
+    student.class_names = facts.class_names
     return student.eval()
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import torch
@@ -37,6 +37,7 @@ class VideoStudent(nn.Module):
         clip: what it wants to see.
         model_name: registered name (or family name, when `model_args` holds a shape of its own).
         model_args: JSON-able; `create_model(model_name, num_classes=num_classes, **model_args)` rebuilds it.
+        class_names: in the order of the logits; None where they are not known.
 
     Args:
         trunk: see `Trunk`.
@@ -63,6 +64,7 @@ class VideoStudent(nn.Module):
         self.clip = clip
         self.model_name = model_name
         self.model_args = dict(model_args)
+        self.class_names: Sequence[str] | None = None
         self.trunk = trunk
         self.dropout = nn.Dropout(drop_rate)
         self.head = _classifier(self.num_features, num_classes)
@@ -133,7 +135,7 @@ class VideoStudent(nn.Module):
             torch.manual_seed(seed)
             head = _classifier(self.num_features, num_classes)
         self.head = head.to(device=like.device, dtype=like.dtype).train(self.training)
-        self.num_classes = num_classes
+        self.num_classes, self.class_names = num_classes, None
 
     def get_classifier(self) -> nn.Module:
         """Returns the classifier, as in timm."""

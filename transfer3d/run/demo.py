@@ -17,6 +17,7 @@ from rich.table import Table
 from transfer3d.data.moving_digits import SynthConfig, synthesise
 from transfer3d.data.pipeline import view_batches
 from transfer3d.data.source import open_videos
+from transfer3d.engine.distributed import resolve_precision
 from transfer3d.engine.run_folder import LOG, MODEL
 from transfer3d.errors import UsageError
 from transfer3d.evaluation.protocols import CENTRE
@@ -29,7 +30,6 @@ from transfer3d.run.inference.evaluate import evaluate_file
 from transfer3d.run.training.correspond import correspond
 from transfer3d.run.training.finetune import finetune
 from transfer3d.run.training.image_teacher import train_teacher
-from transfer3d.run.training.session import resolve_precision
 from transfer3d.weights.metadata import read_metadata
 
 MARKER = "demo.json"

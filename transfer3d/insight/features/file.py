@@ -28,7 +28,7 @@ FOR_OTHERS = {b"PK\3\4": "npz", b"PAR1": "Parquet"}
 """Formats by their files' first bytes."""
 
 
-class FeatureFacts(BaseModel):
+class FeatureMetadata(BaseModel):
     """Whence features came: enough to make them again.
 
     Attributes:
@@ -63,7 +63,7 @@ class _Header(BaseModel):
     keys: tuple[str, ...]
     sources: tuple[str, ...]
     classes: tuple[str, ...]
-    facts: FeatureFacts
+    facts: FeatureMetadata
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class FeatureSet:
         sources: the original video that each was cut from.
         classes: names, by label.
         layers: by name, float32 `N D`; D differs.
-        facts: whence they came.
+        metadata: checkpoint, data and views that they come from.
     """
 
     keys: Sequence[str]
@@ -84,7 +84,7 @@ class FeatureSet:
     sources: Sequence[str]
     classes: Sequence[str]
     layers: Mapping[str, Tensor]
-    facts: FeatureFacts
+    metadata: FeatureMetadata
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -121,13 +121,13 @@ def save_features(features: FeatureSet, path: Path) -> None:
         keys=tuple(features.keys),
         sources=tuple(features.sources),
         classes=tuple(features.classes),
-        facts=features.facts,
+        facts=features.metadata,
     )
     with atomic_path(path) as partial:
         save_file({**tensors, LABELS: labels_N_or_NL}, partial, metadata={ENTRY: header.model_dump_json()})
 
 
-def account_of(path: Path) -> tuple[list[str], FeatureFacts]:
+def account_of(path: Path) -> tuple[list[str], FeatureMetadata]:
     """Returns the layers of a file that `save_features` wrote, and whence they came, from its header alone.
 
     Raises:
@@ -175,7 +175,7 @@ def load_features(path: Path) -> FeatureSet:
         sources=header.sources,
         classes=header.classes,
         layers=dict(sorted(tensors.items())),
-        facts=header.facts,
+        metadata=header.facts,
     )
     if problem := _problem(features):
         raise DataError(f"{path}: damaged, {problem}. Extract the features again.")

@@ -11,7 +11,7 @@ import numpy as np
 
 from transfer3d.errors import SetupError, UsageError, did_you_mean
 from transfer3d.files import atomic_path
-from transfer3d.insight.features.file import FeatureFacts, FeatureSet, account_of, save_features
+from transfer3d.insight.features.file import FeatureMetadata, FeatureSet, account_of, save_features
 
 COLUMNS = ("key", "source", "labels", "class")
 ARRAYS = ("keys", "sources", "classes", "labels", "facts")
@@ -29,7 +29,7 @@ class Format:
 
     name: str
     write: Callable[[FeatureSet, Path], None]
-    account: Callable[[Path], tuple[list[str], FeatureFacts]]
+    account: Callable[[Path], tuple[list[str], FeatureMetadata]]
 
 
 def write_parquet(features: FeatureSet, path: Path) -> None:
@@ -56,7 +56,7 @@ def write_parquet(features: FeatureSet, path: Path) -> None:
     for name, tensor_ND in features.layers.items():
         flat = pyarrow.array(tensor_ND.flatten().numpy())
         columns[name] = pyarrow.FixedSizeListArray.from_arrays(flat, tensor_ND.shape[1])
-    table = pyarrow.table(columns).replace_schema_metadata({"facts": features.facts.model_dump_json()})
+    table = pyarrow.table(columns).replace_schema_metadata({"facts": features.metadata.model_dump_json()})
     with atomic_path(path) as partial:
         pyarrow.parquet.write_table(table, partial)
 
@@ -74,7 +74,7 @@ def write_npz(features: FeatureSet, path: Path) -> None:
         np.array(features.sources),
         np.array(features.classes, dtype=str),
         features.labels_N.numpy(),
-        np.array(features.facts.model_dump_json()),
+        np.array(features.metadata.model_dump_json()),
     )
     layers = {name: tensor_ND.numpy() for name, tensor_ND in features.layers.items()}
     arrays = {**dict(zip(ARRAYS, described, strict=True)), **layers}
@@ -82,17 +82,17 @@ def write_npz(features: FeatureSet, path: Path) -> None:
         np.savez(file, allow_pickle=False, **arrays)
 
 
-def _account_of_parquet(path: Path) -> tuple[list[str], FeatureFacts]:
+def _account_of_parquet(path: Path) -> tuple[list[str], FeatureMetadata]:
     import pyarrow.parquet
 
     schema = pyarrow.parquet.read_schema(path)
-    return schema.names[len(COLUMNS) :], FeatureFacts.model_validate_json(schema.metadata[b"facts"])
+    return schema.names[len(COLUMNS) :], FeatureMetadata.model_validate_json(schema.metadata[b"facts"])
 
 
-def _account_of_npz(path: Path) -> tuple[list[str], FeatureFacts]:
+def _account_of_npz(path: Path) -> tuple[list[str], FeatureMetadata]:
     with np.load(path, allow_pickle=False) as arrays:
         layers = [name for name in arrays.files if name not in ARRAYS]
-        return layers, FeatureFacts.model_validate_json(str(arrays["facts"]))
+        return layers, FeatureMetadata.model_validate_json(str(arrays["facts"]))
 
 
 FORMATS = {

@@ -20,14 +20,16 @@ def check_splits(splits: Sequence[Split]) -> None:
     """Raises UsageError where a test part does not fit its training part, or is its training part."""
     for number, (train, test) in enumerate(splits, 1):
         where = f"split {number}"
-        if train.facts.checkpoint_sha256 != test.facts.checkpoint_sha256:
-            reason = f"{train.facts.checkpoint} and {test.facts.checkpoint} are two checkpoints"
+        if train.metadata.checkpoint_sha256 != test.metadata.checkpoint_sha256:
+            reason = f"{train.metadata.checkpoint} and {test.metadata.checkpoint} are two checkpoints"
         elif list(train.classes) != list(test.classes):
-            reason = f"{train.facts.data} and {test.facts.data} have other classes"
-        elif train.facts.data_digest == test.facts.data_digest:
-            reason = f"both are of the same videos ({test.facts.data}, {test.facts.split})"
-        elif train.facts.views != test.facts.views:
-            reason = f"their videos were looked at in other views ({train.facts.views}, {test.facts.views})"
+            reason = f"{train.metadata.data} and {test.metadata.data} have other classes"
+        elif train.metadata.data_digest == test.metadata.data_digest:
+            reason = f"both are of the same videos ({test.metadata.data}, {test.metadata.split})"
+        elif train.metadata.views != test.metadata.views:
+            reason = (
+                f"their videos were looked at in other views ({train.metadata.views}, {test.metadata.views})"
+            )
         else:
             continue
         raise UsageError(f"{where}: training and test features do not fit: {reason}.")

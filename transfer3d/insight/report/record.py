@@ -129,7 +129,7 @@ def curve(log: Log, split: str, name: str) -> list[tuple[float, float]]:
     return [(row["step"], row[name]) for row in log if row["split"] == split and name in row]
 
 
-def told_right(scores: Scores) -> dict[str, bool]:
+def correct_videos(scores: Scores) -> dict[str, bool]:
     """Returns whether the highest score of each video is of one of its classes, by key."""
     guesses = scores.videos_NK.argmax(1).tolist()
     rows = zip(scores.keys, scores.label_sets, guesses, strict=True)

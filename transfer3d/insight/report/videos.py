@@ -12,9 +12,9 @@ from transfer3d.insight.features.layers import POOLED
 from transfer3d.insight.pictures import figures
 from transfer3d.insight.pictures.embedding import embedding_figure
 from transfer3d.insight.report import page
-from transfer3d.insight.report.look import Look
 from transfer3d.insight.report.numbers import class_results, percent
 from transfer3d.insight.report.page import Section
+from transfer3d.insight.report.predictions import CentrePredictions
 from transfer3d.insight.report.record import Evaluation
 from transfer3d.insight.report.sections import classes_section, confusion_section, extremes
 
@@ -22,7 +22,9 @@ MAPS = 3
 """Videos that were told right, and as many that were not, whose class activation maps are shown."""
 
 
-def seen_sections(look: Look | None, found: Evaluation | None, features: FeatureSet | None) -> list[Section]:
+def seen_sections(
+    look: CentrePredictions | None, found: Evaluation | None, features: FeatureSet | None
+) -> list[Section]:
     """Returns the sections that videos are needed for.
 
     Args:
@@ -35,7 +37,7 @@ def seen_sections(look: Look | None, found: Evaluation | None, features: Feature
     return [*sections, embedding_section(shown)] if shown else sections
 
 
-def _class_sections(look: Look, found: Evaluation) -> list[Section]:
+def _class_sections(look: CentrePredictions, found: Evaluation) -> list[Section]:
     if "confusion" not in found.metrics:
         return [confusion_section(found)]
     results = class_results(found.metrics["confusion"], found.classes)
@@ -51,12 +53,12 @@ def _class_sections(look: Look, found: Evaluation) -> list[Section]:
     return [confusion_section(found), classes_section(found, strips, note), maps_section(look, found)]
 
 
-def film_strip(look: Look, index: int) -> bytes:
+def film_strip(look: CentrePredictions, index: int) -> bytes:
     """Returns what the student saw of a video."""
     return figures.film_strip(look.frames(index).numpy())
 
 
-def example(look: Look, label: int, *, right: bool) -> int | None:
+def example(look: CentrePredictions, label: int, *, right: bool) -> int | None:
     """Returns a video of a class, told right or not if there is such a one: of those the surest."""
     assert look.scores is not None
     scores_NK = look.scores.videos_NK
@@ -65,7 +67,7 @@ def example(look: Look, label: int, *, right: bool) -> int | None:
     return max(wanted or members, key=lambda index: float(scores_NK[index].max()), default=None)
 
 
-def _said(look: Look, index: int, found: Evaluation) -> str:
+def _said(look: CentrePredictions, index: int, found: Evaluation) -> str:
     """Returns what a video shows, and what the student took it for."""
     assert look.scores is not None
     scores_K, label = look.scores.videos_NK[index], look.videos.labels[index] or 0
@@ -76,7 +78,7 @@ def _said(look: Look, index: int, found: Evaluation) -> str:
     )
 
 
-def surest(look: Look, *, right: bool) -> list[int]:
+def surest(look: CentrePredictions, *, right: bool) -> list[int]:
     """Returns the videos that the student was surest of, told right or not, at most one of each class."""
     assert look.scores is not None
     scores_NK = look.scores.videos_NK
@@ -89,7 +91,7 @@ def surest(look: Look, *, right: bool) -> list[int]:
     return list(chosen.values())[:MAPS]
 
 
-def maps_section(look: Look, found: Evaluation) -> Section:
+def maps_section(look: CentrePredictions, found: Evaluation) -> Section:
     """Returns class activation maps of videos that the student was sure of, rightly and wrongly."""
     parts: list[str] = []
     try:
@@ -119,7 +121,7 @@ def embedding_section(features: FeatureSet) -> Section:
     except DataError as few:
         return Section("Features", [page.paragraph(str(few))])
     caption = (
-        f"Each point is one of {len(features):,} videos ({features.facts.split}); colours are its class."
+        f"Each point is one of {len(features):,} videos ({features.metadata.split}); colours are its class."
     )
     note = "What lies close together is alike to the student. Distances between far groups have no meaning."
     return Section("Features", [page.svg_figure(svg, caption, large=True)], note)

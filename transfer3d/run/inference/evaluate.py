@@ -11,7 +11,7 @@ from rich.console import Console
 
 from transfer3d.data.source import open_videos
 from transfer3d.data.videoset import VideoSet
-from transfer3d.engine.distributed import lost_processes, make_accelerator
+from transfer3d.engine.distributed import lost_processes, make_accelerator, resolve_precision
 from transfer3d.errors import UsageError, WeightsError
 from transfer3d.evaluation.fusion import fuse_scores
 from transfer3d.evaluation.metrics import Labels, video_metrics
@@ -21,7 +21,6 @@ from transfer3d.evaluation.scoring import refuse_dropped, score_videos
 from transfer3d.files import refuse_unwritable, sha256_file, write_text
 from transfer3d.models.checkpoint import load
 from transfer3d.run.inference.classifier import refuse_other_channels
-from transfer3d.run.training.session import resolve_precision
 from transfer3d.weights.hub import locate
 from transfer3d.weights.metadata import read_metadata
 

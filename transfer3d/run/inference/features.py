@@ -9,19 +9,24 @@ from typing import Any
 from rich.console import Console
 
 from transfer3d.data.source import open_videos
-from transfer3d.engine.distributed import is_main_process, lost_processes, make_accelerator, on_main
+from transfer3d.engine.distributed import (
+    is_main_process,
+    lost_processes,
+    make_accelerator,
+    on_main,
+    resolve_precision,
+)
 from transfer3d.errors import UsageError
 from transfer3d.evaluation.scoring import refuse_dropped
 from transfer3d.files import sha256_file
 from transfer3d.insight.features.extraction import CLIPS, extract_features, feature_plan
-from transfer3d.insight.features.file import FeatureFacts, FeatureSet
+from transfer3d.insight.features.file import FeatureMetadata, FeatureSet
 from transfer3d.insight.features.formats import Format, format_of
 from transfer3d.insight.features.layers import LayerReader
 from transfer3d.insight.features.parts import FeatureParts
 from transfer3d.models.checkpoint import load
 from transfer3d.run.inference.classifier import refuse_other_channels
 from transfer3d.run.output_file import refuse_existing
-from transfer3d.run.training.session import resolve_precision
 from transfer3d.weights.hub import locate
 
 NAMES_ALONE = ("checkpoint", "data")
@@ -78,7 +83,7 @@ def extract_file(
     refuse_dropped(videos, data)
     plan = feature_plan(student.clip, clips)
     precision = resolve_precision(precision)
-    facts = FeatureFacts(
+    facts = FeatureMetadata(
         checkpoint=str(file),
         checkpoint_sha256=sha256_file(locate(file)),
         student=student.model_name,
@@ -107,7 +112,7 @@ def extract_file(
                 sources=videos.sources,
                 classes=videos.classes,
                 layers=parts.join(videos.keys),
-                facts=facts,
+                metadata=facts,
             )
             wanted.write(features, out)
             parts.remove()

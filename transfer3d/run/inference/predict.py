@@ -9,11 +9,10 @@ from typing import Any
 from rich.console import Console
 from torch import Tensor
 
-from transfer3d.engine.distributed import lost_processes, make_accelerator
+from transfer3d.engine.distributed import lost_processes, make_accelerator, resolve_precision
 from transfer3d.evaluation.protocols import named_protocol
 from transfer3d.evaluation.scoring import score_videos
 from transfer3d.run.inference.classifier import load_classifier, open_and_name_dropped
-from transfer3d.run.training.session import resolve_precision
 
 
 def predict_videos(

@@ -14,7 +14,7 @@ from transfer3d.data.augment import decode_side
 from transfer3d.data.decode import Source, Video
 from transfer3d.data.pixels import Frames
 from transfer3d.data.views import UNKNOWN_FPS
-from transfer3d.engine.distributed import gather_list, lost_processes, make_accelerator
+from transfer3d.engine.distributed import gather_list, lost_processes, make_accelerator, resolve_precision
 from transfer3d.engine.memory_format import channels_last
 from transfer3d.errors import UsageError
 from transfer3d.evaluation.micro_batches import first_size
@@ -27,7 +27,6 @@ from transfer3d.models.student import VideoStudent
 from transfer3d.progress import track
 from transfer3d.run.inference.classifier import load_classifier, open_and_name_dropped
 from transfer3d.run.inference.predict import best_classes
-from transfer3d.run.training.session import resolve_precision
 
 LEAST_WINDOW_S = 1.0
 

@@ -14,24 +14,23 @@ from rich.console import Console
 from transfer3d.data.source import open_videos
 from transfer3d.data.subset import share_of, split_off
 from transfer3d.data.videoset import VideoSet
-from transfer3d.engine.distributed import make_accelerator
+from transfer3d.engine.distributed import make_accelerator, resolve_precision
 from transfer3d.engine.run_folder import MODEL
 from transfer3d.errors import DataError, Transfer3dError, UsageError
 from transfer3d.evaluation.metrics import video_metrics
 from transfer3d.evaluation.protocols import CENTRE
 from transfer3d.files import refuse_unwritable, sha256_file, write_text
-from transfer3d.insight.features.file import FeatureFacts, FeatureSet, load_features
+from transfer3d.insight.features.file import FeatureMetadata, FeatureSet, load_features
 from transfer3d.insight.report.compare import comparison_page
 from transfer3d.insight.report.final import final_numbers
-from transfer3d.insight.report.look import Look, look_at
-from transfer3d.insight.report.record import Evaluation, RunRecord, told_right
+from transfer3d.insight.report.predictions import CentrePredictions, predict_centre_clips
+from transfer3d.insight.report.record import Evaluation, RunRecord, correct_videos
 from transfer3d.insight.report.run_page import run_page
 from transfer3d.insight.report.videos import seen_sections
 from transfer3d.models.checkpoint import load
 from transfer3d.run.inference.classifier import refuse_other_channels
 from transfer3d.run.pages.run_record import differing_keys, read_run
 from transfer3d.run.training.builtin_data import CACHE
-from transfer3d.run.training.session import resolve_precision
 
 REPORT, COMPARISON = "report.html", "comparison.html"
 MOST_VIDEOS = 500
@@ -153,15 +152,15 @@ def _claim(page: Path) -> Path:
 def _features_of(model: Path, file: Path) -> FeatureSet:
     """Reads features, and refuses those of another checkpoint."""
     features = load_features(file)
-    if not model.is_file() or features.facts.checkpoint_sha256 != sha256_file(model):
-        other = features.facts.checkpoint
+    if not model.is_file() or features.metadata.checkpoint_sha256 != sha256_file(model):
+        other = features.metadata.checkpoint
         raise UsageError(f"{file}: features of {other}, not of {model}. Extract its own.")
     return features
 
 
 def _look_if_possible(
     record: RunRecord, model: Path, options: ReportOptions, console: Console
-) -> tuple[Look | None, str]:
+) -> tuple[CentrePredictions | None, str]:
     """Looks at videos; says why, where that is not possible."""
     if options.videos == 0:
         return None, "No video was looked at for this page."
@@ -175,27 +174,27 @@ def _look_if_possible(
         if options.data is not None:
             raise
         return None, f"No video was looked at, so pictures of them are missing: {error}"
-    split = look.features.facts.split
+    split = look.features.metadata.split
     return look, f"For this page {len(look.videos):,} videos were looked at ({split})."
 
 
-def _evaluated(record: RunRecord, look: Look | None) -> RunRecord:
+def _evaluated(record: RunRecord, look: CentrePredictions | None) -> RunRecord:
     """Returns the record with an evaluation: its own, or else what the look gave."""
     if record.evaluation or look is None or look.scores is None:
         return record
     found = Evaluation(
         metrics=video_metrics(look.scores, look.videos.classes),
         classes=look.videos.classes,
-        split=look.features.facts.split,
+        split=look.features.metadata.split,
         source=f"{len(look.videos):,} videos, the centre of each, scored for this page",
-        data=look.features.facts.data_digest,
+        data=look.features.metadata.data_digest,
         protocol=CENTRE.facts(),
-        right=told_right(look.scores),
+        right=correct_videos(look.scores),
     )
     return replace(record, evaluation=found)
 
 
-def _look(record: RunRecord, model: Path, options: ReportOptions, console: Console) -> Look:
+def _look(record: RunRecord, model: Path, options: ReportOptions, console: Console) -> CentrePredictions:
     student = load(model)
     refuse_other_channels(student, model)
     place = options.data or record.last.recipe["data"] or str(Path.home() / CACHE)
@@ -214,7 +213,7 @@ def _look(record: RunRecord, model: Path, options: ReportOptions, console: Conso
     some = share_of(videos, min(options.videos / len(videos), 1.0), seed=record.last.recipe["seed"])
     precision = resolve_precision(options.precision)
     accelerator = make_accelerator(precision)
-    facts = FeatureFacts(
+    facts = FeatureMetadata(
         checkpoint=str(model),
         checkpoint_sha256=sha256_file(model),
         student=student.model_name,
@@ -224,7 +223,7 @@ def _look(record: RunRecord, model: Path, options: ReportOptions, console: Conso
         views={"places": "even", "count": 1},
         precision=precision,
     )
-    look = look_at(student, some, facts, accelerator, workers=options.workers, console=console)
+    look = predict_centre_clips(student, some, facts, accelerator, workers=options.workers, console=console)
     accelerator.end_training()
     return look
 

@@ -14,7 +14,7 @@ from transfer3d.errors import DataError, Transfer3dError, UsageError
 from transfer3d.evaluation.scores import load_scores
 from transfer3d.files import sha256_file
 from transfer3d.insight.report.chain import chain_of
-from transfer3d.insight.report.record import Change, Evaluation, RunRecord, told_right
+from transfer3d.insight.report.record import Change, Evaluation, RunRecord, correct_videos
 from transfer3d.recipes.load import dump, list_recipes, load_recipe
 from transfer3d.recipes.schema import Recipe
 from transfer3d.run.training.run_manifest import STARTED
@@ -115,7 +115,7 @@ def find_evaluation(path: Path) -> Evaluation | None:
     if not found:
         return None
     file, evaluation = min(found, key=lambda item: item[1].split != "test")
-    return replace(evaluation, right=_told_right(file))
+    return replace(evaluation, right=_correct_videos(file))
 
 
 def _evaluation_in(file: Path, checkpoint: str) -> Evaluation | None:
@@ -139,10 +139,10 @@ def _evaluation_in(file: Path, checkpoint: str) -> Evaluation | None:
         return None
 
 
-def _told_right(report: Path) -> dict[str, bool]:
+def _correct_videos(report: Path) -> dict[str, bool]:
     """Returns whether each video of a report was told right; nothing where its scores are not beside it."""
     try:
-        return told_right(load_scores(report)[0])
+        return correct_videos(load_scores(report)[0])
     except Transfer3dError:
         return {}
 

@@ -37,7 +37,7 @@ def draw_tsne(
     points = zip(embedding.keys, names, embedding.points_N2.tolist(), strict=True)
     return {
         "features": str(file),
-        "checkpoint": features.facts.checkpoint,
+        "checkpoint": features.metadata.checkpoint,
         "layer": layer,
         "dimensions": features.layer(layer).shape[1],
         "perplexity": embedding.perplexity,

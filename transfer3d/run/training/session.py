@@ -12,14 +12,9 @@ from accelerate import Accelerator
 from rich.console import Console
 
 from transfer3d.data.source import VideoSet
-from transfer3d.engine.distributed import (
-    bf16_is_fast,
-    leave_cores_to,
-    make_accelerator,
-    on_main,
-)
+from transfer3d.engine.distributed import leave_cores_to, make_accelerator, on_main, resolve_precision
 from transfer3d.engine.run_folder import RunFolder
-from transfer3d.errors import SetupError, Transfer3dError, UsageError
+from transfer3d.errors import SetupError, Transfer3dError
 from transfer3d.files import write_text
 from transfer3d.recipes.schema import Recipe
 from transfer3d.run.training.recipe_options import resumed_folder
@@ -123,19 +118,6 @@ def open_session(
     recipe = recipe.model_copy(update={"precision": precision})
     console = console or Console(stderr=True)
     return Session(recipe, path, folder, accelerator, console, finished, resume, owns_processes)
-
-
-def resolve_precision(precision: str) -> str:
-    """Turns "auto" into bf16 where the machine computes it in hardware, into fp32 elsewhere.
-
-    Raises:
-        UsageError: it is none of auto, bf16, fp32.
-    """
-    if precision not in ("auto", "bf16", "fp32"):
-        raise UsageError(f"--precision {precision}: there are auto, bf16 and fp32.")
-    if precision != "auto":
-        return precision
-    return "bf16" if bf16_is_fast() else "fp32"
 
 
 def _free_folder(root: Path, title: str) -> Path:

@@ -8,7 +8,7 @@ from rich.console import Console
 from transfer3d.data.source import open_videos
 from transfer3d.data.subset import Subset
 from transfer3d.engine.distributed import make_accelerator
-from transfer3d.insight.report.look import look_at
+from transfer3d.insight.report.predictions import predict_centre_clips
 from transfer3d.models.factory import create_model
 from transfer3d.nn.pixels import normalise
 
@@ -27,7 +27,7 @@ def test_memory_is_halved_until_it_suffices_and_nothing_changes(digits_folder, f
             raise torch.OutOfMemoryError
 
     handle = student.trunk.register_forward_pre_hook(limited)
-    look = look_at(student, videos, FACTS, make_accelerator("fp32"), console=Console(quiet=True))
+    look = predict_centre_clips(student, videos, FACTS, make_accelerator("fp32"), console=Console(quiet=True))
     handle.remove()
     assert max(seen) > largest  # so that it was halved at all
     assert len(look.features.layers["pool5"]) == len(videos) == 6

@@ -17,7 +17,7 @@ from transfer3d.engine.memory_format import channels_last
 from transfer3d.errors import NonFiniteError
 from transfer3d.evaluation.micro_batches import MicroBatches, first_size
 from transfer3d.evaluation.scores import Scores
-from transfer3d.insight.features.file import FeatureFacts, FeatureSet
+from transfer3d.insight.features.file import FeatureMetadata, FeatureSet
 from transfer3d.insight.features.layers import POOLED, SCORES, LayerReader
 from transfer3d.models.student import UNITS_NDIM, VideoStudent
 from transfer3d.nn.pixels import normalise
@@ -25,7 +25,7 @@ from transfer3d.progress import progress
 
 
 @dataclass(frozen=True)
-class Look:
+class CentrePredictions:
     """What a student makes of videos.
 
     Attributes:
@@ -52,15 +52,15 @@ class Look:
 
 
 @torch.no_grad()
-def look_at(
+def predict_centre_clips(
     student: VideoStudent,
     videos: VideoSet,
-    facts: FeatureFacts,
+    facts: FeatureMetadata,
     accelerator: Accelerator,
     *,
     workers: int = 0,
     console: Console,
-) -> Look:
+) -> CentrePredictions:
     """Looks at the centre of every video, in this process.
 
     Args:
@@ -103,9 +103,9 @@ def look_at(
         sources=videos.sources,
         classes=videos.classes,
         layers={POOLED: pooled_ND},
-        facts=facts,
+        metadata=facts,
     )
     scores = None
     if student.num_classes:
         scores = Scores(list(videos.keys), list(videos.label_sets), list(scores_NK.split(1)))
-    return Look(student, videos, features, scores)
+    return CentrePredictions(student, videos, features, scores)
