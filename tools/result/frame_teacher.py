@@ -11,31 +11,32 @@ from transfer3d.objectives.objective import LossReport
 from transfer3d.objectives.teacher import FrozenTeacher
 
 
-class FrameTeacher:
-    """The head learns from the same labelled clips as the students; the teacher stays as it is.
+class FrameTeacher(nn.Module):
+    """A linear head learns from the same labelled clips as the students; the teacher is frozen.
 
     Args:
         teacher: frozen.
         num_classes: K.
-        seed: of the head's weights.
+        seed: of the head's initial weights.
     """
 
     def __init__(self, teacher: FrozenTeacher, num_classes: int, *, seed: int) -> None:
+        super().__init__()
         self.teacher = teacher
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            self.trainable: nn.Module = nn.Sequential(
+            self.head = nn.Sequential(
                 nn.BatchNorm1d(teacher.num_features, affine=False),
                 nn.Linear(teacher.num_features, num_classes),
             )
 
-    def logits(self, head: nn.Module, clips_u8: Tensor) -> Tensor:
-        """Returns B K of clips, uint8."""
-        return head(self.teacher.look(clips_u8).features_BD)
+    def logits(self, clips: Tensor) -> Tensor:
+        """Returns B K for uint8 clips."""
+        return self.head(self.teacher(clips).features)
 
-    def loss(self, trainable: nn.Module, batch: ClipBatch) -> LossReport:
+    def forward(self, batch: ClipBatch) -> LossReport:
         """Returns the mean cross-entropy and the clip accuracy."""
-        logits_BK = self.logits(trainable, batch.clips).float()
+        logits_BK = self.logits(batch.clips).float()
         total = functional.cross_entropy(logits_BK, batch.labels)
         accuracy = (logits_BK.argmax(1) == batch.labels).float().mean()
         return LossReport(total, {"loss": total.detach(), "clip_accuracy": accuracy})

@@ -44,14 +44,13 @@ from transfer3d.models.factory import create_model
 from transfer3d.models.image import create_image_model
 from transfer3d.models.student import VideoStudent
 from transfer3d.nn.pixels import normalise
-from transfer3d.objectives.classification import Supervised
+from transfer3d.objectives.classification import Classification
 from transfer3d.objectives.correspondence import Correspondence
-from transfer3d.objectives.diagnostics import alarms
-from transfer3d.objectives.objective import Objective
+from transfer3d.objectives.diagnostics import training_warnings
 from transfer3d.objectives.teacher import FrozenTeacher
 from transfer3d.recipes.schema import Recipe
-from transfer3d.run.training.fit import trainer_config
 from transfer3d.run.training.image_teacher import train_teacher
+from transfer3d.run.training.plan import trainer_config
 from transfer3d.weights.metadata import read_metadata
 
 QUIET = Console(quiet=True)
@@ -119,7 +118,11 @@ def transfer(place: Place, row: Row, seed: int) -> None:
         _batches(place, row, videos, student.clip, recipe, "none" if view == "same" else view),
         recipe,
     )
-    facts = {"metrics": dict(metrics), "alarms": alarms(metrics), "seconds": time.monotonic() - started}
+    facts = {
+        "metrics": dict(metrics),
+        "alarms": training_warnings(metrics),
+        "seconds": time.monotonic() - started,
+    }
     save(student, path, provenance=facts)
 
 
@@ -142,7 +145,7 @@ def finetune(
     videos = share_of(_videos(data, "train"), labels / place.setting.train, seed=seed)
     objective, clip, forward = _learner(place, row, seed, recipe, len(videos.classes))
     metrics = _fit(objective, _batches(place, row, videos, clip, recipe), recipe)
-    objective.trainable.eval()
+    objective.eval()
     found = accuracies(forward, *_centre_clips(data, split, clip), videos.classes)
     taught = read_metadata(place.taught(row, seed)).provenance if row.transfer else None
     teacher = place.teacher(row, seed).with_suffix(".json")
@@ -186,7 +189,7 @@ def accuracies(
 
 def _learner(
     place: Place, row: Row, seed: int, recipe: Recipe, classes: int
-) -> tuple[Objective, ClipSpec, Callable[[Tensor], Tensor]]:
+) -> tuple[torch.nn.Module, ClipSpec, Callable[[Tensor], Tensor]]:
     """Returns what learns from labels, the clips that it sees, and how it answers."""
     accelerator = make_accelerator(resolve_precision(recipe.precision))
     clip = recipe.clip.apply(create_model(STUDENT, num_classes=0).clip)
@@ -195,7 +198,7 @@ def _learner(
 
         def by_frames(clips_u8: Tensor) -> Tensor:
             with accelerator.autocast():
-                return frames.logits(frames.trainable, clips_u8.to(accelerator.device)).float()
+                return frames.logits(clips_u8.to(accelerator.device)).float()
 
         return frames, clip, by_frames
     if row.transfer is None:
@@ -210,7 +213,7 @@ def _learner(
         with accelerator.autocast():
             return student(clips).float()
 
-    return Supervised(student), student.clip, by_clips
+    return Classification(student), student.clip, by_clips
 
 
 def _untaught_student(place: Place, row: Row, seed: int, *, num_classes: int) -> VideoStudent:
@@ -246,15 +249,12 @@ def _batches(
     )
 
 
-def _fit(objective: Objective, batches: MemoryBatches, recipe: Recipe) -> Mapping[str, float]:
+def _fit(objective: torch.nn.Module, batches: MemoryBatches, recipe: Recipe) -> Mapping[str, float]:
     trainer = Trainer(
         objective,
         batches,
-        trainer_config(recipe),
+        trainer_config(recipe, steps=recipe.max_steps or 1, batch_size=int(recipe.batch_size)),
         accelerator=make_accelerator(resolve_precision(recipe.precision)),
-        folder=None,
-        publish=lambda _name, _metrics: None,
-        console=QUIET,
     )
     return trainer.run()
 

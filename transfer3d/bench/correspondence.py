@@ -7,7 +7,6 @@ from itertools import repeat
 from pathlib import Path
 
 import torch
-from rich.console import Console
 
 from transfer3d.batch import ClipBatch
 from transfer3d.bench.baselines import load_baseline
@@ -19,7 +18,7 @@ from transfer3d.layout import ClipSpec
 from transfer3d.models.factory import create_model
 from transfer3d.models.image import create_image_model
 from transfer3d.objectives.correspondence import Correspondence
-from transfer3d.objectives.feature_cache import LessonCache
+from transfer3d.objectives.feature_cache import FeatureCache
 from transfer3d.objectives.teacher import FrozenTeacher
 
 TEACHER, STUDENT = "densenet121", "p3d63"
@@ -33,7 +32,7 @@ def correspondence_cases(scratch: Path) -> Iterator[Case]:
     Ours judges each clip with every frame set, the plain step with its own and one other.
 
     Args:
-        scratch: folder for the cache of lessons.
+        scratch: folder for the cache of teacher outputs.
     """
     name = f"correspond, {TEACHER} -> {STUDENT}, {CLIPS} clips of 16x{CLIP.size}x{CLIP.size}"
     for ours, at_least, cached in (("all pairs", 4.0, False), ("all pairs, lessons cached", 6.0, True)):
@@ -43,7 +42,7 @@ def correspondence_cases(scratch: Path) -> Iterator[Case]:
             ours=ours,
             baseline="plain fp32 code, a pass for each pair set",
             at_least=at_least,
-            build=_contest(scratch / "lessons" if cached else None),
+            build=_contest(scratch / "teacher" if cached else None),
             counts={"clips": (STEPS * CLIPS, STEPS * CLIPS), "pairs": (STEPS * CLIPS**2, STEPS * 2 * CLIPS)},
         )
 
@@ -52,7 +51,7 @@ def _contest(folder: Path | None) -> Callable[[torch.device], Contest]:
     def build(device: torch.device) -> Contest:
         teacher = FrozenTeacher(create_image_model(TEACHER, "none")).to(device)
         student = create_model(STUDENT, num_classes=0, clip=CLIP)
-        cache = None if folder is None else LessonCache(teacher, folder, scope="bench")
+        cache = None if folder is None else FeatureCache(teacher, folder, scope="bench")
         objective = Correspondence(teacher, student, cache=cache)
         shape = (CLIPS, 3, CLIP.frames, CLIP.size, CLIP.size)
         generator = torch.Generator().manual_seed(0)
@@ -65,9 +64,6 @@ def _contest(folder: Path | None) -> Callable[[torch.device], Contest]:
             lambda _: repeat(ready),
             TrainerConfig(steps=STEPS, lr=1e-3, log_every=STEPS),
             accelerator=make_accelerator("bf16" if bf16_is_fast() else "fp32"),
-            folder=None,
-            publish=lambda _name, _metrics: None,
-            console=Console(quiet=True),
         )
 
         def ours() -> None:

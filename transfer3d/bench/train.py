@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rich.console import Console
 from torch import nn
 
 from transfer3d.batch import ClipBatch
@@ -30,7 +29,7 @@ from transfer3d.engine.memory_format import channels_last
 from transfer3d.engine.trainer import Trainer
 from transfer3d.layout import ClipSpec
 from transfer3d.models.factory import create_model
-from transfer3d.objectives.classification import Supervised
+from transfer3d.objectives.classification import Classification
 
 NETWORK, CLASSES = "p3d63", 101
 CLIP = ClipSpec(frames=16, stride=2, size=160, crop=160)
@@ -115,7 +114,7 @@ def _by_hand(batch: ClipBatch, steps: int, net: nn.Module, *, low: bool) -> Run:
 def _ours(device: torch.device) -> Run:
     """Returns as many steps of the trainer."""
     student, batch = create_model(NETWORK, num_classes=CLASSES, clip=CLIP), _ready(device)
-    trainer = _trainer(Supervised(student), lambda _: repeat(batch), STEPS)
+    trainer = _trainer(Classification(student), lambda _: repeat(batch), STEPS)
 
     def run() -> None:
         trainer.step = 0
@@ -133,7 +132,7 @@ def _ready(device: torch.device) -> ClipBatch:
 
 
 def _trainer(
-    objective: Supervised, batches: Callable[[int], Iterable[ClipBatch]], steps: int, **options: Any
+    objective: Classification, batches: Callable[[int], Iterable[ClipBatch]], steps: int, **options: Any
 ) -> Trainer:
     """A trainer with the default settings of `finetune`, that keeps nothing."""
     return Trainer(
@@ -141,9 +140,6 @@ def _trainer(
         batches,
         TrainerConfig(steps=steps, lr=1e-4, log_every=WINDOW),
         accelerator=make_accelerator("bf16" if bf16_is_fast() else "fp32"),
-        folder=None,
-        publish=lambda _name, _metrics: None,
-        console=Console(quiet=True),
         **options,
     )
 
@@ -158,7 +154,9 @@ def _waiting(folder: Path | None, scratch: Path) -> Result:
         scratch: for generated videos and for the shards.
     """
     videos = _small_shards(bench_videos(folder, scratch), scratch / "shards")
-    objective = Supervised(create_model("p3d_resnet50", num_classes=len(videos.classes), clip=SHARDS_CLIP))
+    objective = Classification(
+        create_model("p3d_resnet50", num_classes=len(videos.classes), clip=SHARDS_CLIP)
+    )
     steps = WINDOW * (WINDOWS + 1)
 
     def batches(_: int) -> Iterable[ClipBatch]:

@@ -1,4 +1,4 @@
-"""BatchNorm's statistics: whether they follow the batches, and how they are made anew."""
+"""BatchNorm's running statistics: which ones are updated, and how they are recomputed."""
 
 from __future__ import annotations
 
@@ -11,39 +11,40 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from transfer3d.batch import ClipBatch
-from transfer3d.objectives.objective import Objective
 
 
 def training_mode(module: nn.Module, batch_norm: Literal["live", "partial", "frozen"]) -> None:
-    """Puts a module in training mode, but for the BatchNorms whose statistics are to stay as they are.
+    """Puts a module in training mode, except the BatchNorms whose statistics are frozen.
 
-    Those of a BatchNorm whose scale does not learn stay too.
+    The statistics of a BatchNorm whose scale does not learn are frozen too.
 
     Args:
         module: the network, all of it.
-        batch_norm: see `Training.batch_norm`; TSN (arXiv:1608.00859), section 3.2: all but the first stay.
+        batch_norm: see `Training.batch_norm`; "partial" is that of TSN (arXiv:1608.00859), section 3.2.
     """
     module.train()
     for number, norm in enumerate(_norms(module)):
-        stays = batch_norm == "frozen" or (batch_norm == "partial" and number > 0)
-        if stays or not (norm.weight is None or norm.weight.requires_grad):
+        frozen = batch_norm == "frozen" or (batch_norm == "partial" and number > 0)
+        if frozen or not (norm.weight is None or norm.weight.requires_grad):
             norm.eval()
 
 
 @torch.no_grad()
-def renew_statistics(objective: Objective, batches: Iterable[ClipBatch], accelerator: Accelerator) -> None:
-    """Makes the statistics of every BatchNorm anew, from some batches and the weights as they are.
+def recompute_statistics(
+    objective: nn.Module, batches: Iterable[ClipBatch], accelerator: Accelerator
+) -> None:
+    """Recomputes the statistics of every BatchNorm from some batches and the current weights.
 
-    Wu and Johnson, "Rethinking 'Batch' in BatchNorm", arXiv:2105.07576, section 3. Every process gives its
-    own batches, and all end with the same statistics: the means over all batches.
+    Wu and Johnson, "Rethinking 'Batch' in BatchNorm", arXiv:2105.07576, section 3. Every process brings
+    its own batches, and all end with the same statistics: the means over all batches.
 
     Args:
-        objective: what learns; everything but its BatchNorms is in evaluation mode meanwhile.
+        objective: put in evaluation mode, except its BatchNorms.
         batches: as for training.
         accelerator: device and precision.
     """
-    objective.trainable.eval()
-    norms = list(_norms(objective.trainable))
+    objective.eval()
+    norms = list(_norms(objective))
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
         norm.reset_running_stats()
@@ -51,7 +52,7 @@ def renew_statistics(objective: Objective, batches: Iterable[ClipBatch], acceler
         norm.train()
     for batch in batches:
         with accelerator.autocast():
-            objective.loss(objective.trainable, batch.to(accelerator.device))
+            objective(batch.to(accelerator.device))
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
         norm.eval()

@@ -1,11 +1,12 @@
-"""What a training run is told: the part of a recipe that does not depend on data or student."""
+"""The configuration of a training run: what recipes and the trainer share, and the plan that is run."""
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from transfer3d.data.augment import AugmentConfig
 from transfer3d.engine.optim import OptimizerConfig
 from transfer3d.engine.schedule import ScheduleConfig
 
@@ -16,22 +17,31 @@ class Training(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     lr: float = Field(gt=0)
-    """Highest learning rate."""
+    """Peak learning rate."""
     lr_base_batch: int | None = Field(default=None, ge=1)
     """Batch size that `lr` is meant for: all rates are multiplied by batch_size / lr_base_batch."""
     seed: int = Field(default=0, ge=0, lt=2**63)
+    precision: Literal["auto", "bf16", "fp32"] = "auto"
+    """auto: bf16 where the machine computes it in hardware."""
     accumulate: int = Field(default=1, ge=1)
-    """Parts that a process computes its share of a batch in, one after the other, to save memory."""
+    """Gradient-accumulation steps per process, to save memory."""
+    workers: int = Field(default=1, ge=0)
+    """Decoding processes for each training process."""
+    max_bad_fraction: float = Field(default=0.01, ge=0, le=1)
+    """Share of clips that may fail to decode before the run stops."""
+    balanced: bool = False
+    """Whether every class is sampled equally often, whatever its number of videos."""
+    augment: AugmentConfig = AugmentConfig()
     batch_norm: Literal["live", "partial", "frozen"] = "live"
-    """Whose statistics follow the batches: all, only the first layer's (TSN), none. Scale and shift learn."""
+    """Which BatchNorms update their statistics: all, only the first (TSN), none. Scale and shift learn."""
     precise_batch_norm: int = Field(default=0, ge=0)
-    """Training clips that BatchNorm's statistics are made from anew, for validation and publishing."""
+    """Training clips that BatchNorm's statistics are recomputed from before validation and publishing."""
     head_first: float = Field(default=0.0, ge=0)
     """How long only the head learns: below 1 a share of all steps, from 1 on their number."""
     early_stop: int = Field(default=0, ge=0)
-    """Validations in a row without a better score after which the run ends; 0 = it goes to its end."""
+    """Validations in a row without a better score after which the run ends; 0 = never."""
     compile: bool = False
-    """Whether torch.compile translates the network; the first steps then take minutes."""
+    """Whether torch.compile compiles the student's trunk; the first steps then take minutes."""
     log_every: int = Field(default=20, ge=1)
     save_every: int = Field(default=500, ge=1)
     validate_every: int | None = Field(default=None, ge=1)
@@ -42,23 +52,31 @@ class Training(BaseModel):
 
     @property
     def needs_scores(self) -> bool:
-        """Whether something acts on validation scores."""
+        """Whether the schedule or early stopping reads validation scores."""
         return self.early_stop > 0 or self.schedule.kind == "plateau"
 
 
 class TrainerConfig(Training):
-    """A training run whose length is known."""
+    """A training run whose length and batch size are settled."""
 
     steps: int = Field(ge=1)
     """Optimiser steps of the whole run."""
     batch_size: int | None = Field(default=None, ge=1)
-    """Clips in one step, all processes together; needed where `lr_base_batch` is given."""
+    """Clips in one step, all processes and parts together; may be left out where the data brings batches."""
     keep_checkpoints: int = Field(default=2, ge=2)
-    """At least 2: the last one may be the one that was being written when the lights went out."""
+    """At least 2, since the last one may be damaged by whatever ended the run."""
+
+    @model_validator(mode="after")
+    def _check_batch_size(self) -> Self:
+        if self.lr_base_batch is not None and self.batch_size is None:
+            raise ValueError(
+                f"lr_base_batch={self.lr_base_batch} scales lr by the batch size: set batch_size"
+            )
+        return self
 
     @property
     def lr_factor(self) -> float:
-        """What all learning rates are multiplied by."""
+        """The factor of all learning rates."""
         if self.lr_base_batch is None or self.batch_size is None:
             return 1.0
         return self.batch_size / self.lr_base_batch

@@ -1,4 +1,4 @@
-"""What the processes of one run do together. `accelerate launch` starts them; nothing here asks how many."""
+"""What the processes of one run do together, however many `accelerate launch` started."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 import torch
 from accelerate import Accelerator, PartialState
@@ -22,7 +22,7 @@ from transfer3d.errors import SetupError, Transfer3dError, UsageError
 Result = TypeVar("Result")
 
 PATIENCE = timedelta(minutes=10)
-"""How long a process waits for the others, e.g. while the main one makes the built-in dataset."""
+"""How long a process waits for the others, e.g. while the main one writes the built-in dataset."""
 PEER_GONE = (
     "Connection closed",
     "Connection reset",
@@ -31,18 +31,18 @@ PEER_GONE = (
     "NCCL",
     "Timed out waiting",
 )
-"""What gloo and NCCL say when another process is gone, or silent for too long."""
+"""Parts of the messages of gloo and NCCL when a peer died or did not answer."""
 
 
 def make_accelerator(precision: str) -> Accelerator:
-    """Builds the one accelerator of a run, and sets what torch and the C library keep for the whole process.
+    """Builds the one accelerator of a run, and sets torch's and the C library's process-wide options.
 
     Args:
         precision: "bf16" or "fp32".
     """
     torch.backends.cudnn.benchmark = True
     keep_freed_memory()
-    # accelerate keeps the first precision of a process for ever; a second run in it may want another one.
+    # accelerate keeps the first precision of a process; a second run in it may have another one.
     AcceleratorState._reset_state()
     return Accelerator(
         mixed_precision="bf16" if precision == "bf16" else "no",
@@ -51,16 +51,16 @@ def make_accelerator(precision: str) -> Accelerator:
 
 
 def leave_cores_to(workers: int) -> None:
-    """Gives up as many of torch's CPU threads as there are decoding processes.
+    """Reduces torch's CPU threads by the number of decoding processes.
 
-    Threads that wait for one another spin: one that shares its core with a decoder holds up all the others.
+    Threads that wait for each other spin, so one that shares its core with a decoder slows all the others.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     torch.set_num_threads(max(1, min(torch.get_num_threads(), cores - workers)))
 
 
 def is_main_process() -> bool:
-    """Whether this process does what is to be done once, under any launcher."""
+    """Whether this is the process that prints and writes, under any launcher."""
     return PartialState().is_main_process
 
 
@@ -88,7 +88,7 @@ def resolve_precision(precision: str) -> str:
 def on_main(accelerator: Accelerator, work: Callable[[], Result]) -> Result:
     """Runs `work` on the main process; every process gets its result, or raises its error.
 
-    So a refused folder ends all processes at once, instead of leaving the others in a barrier.
+    So an error of the main process ends all processes, instead of leaving the others in a barrier.
     """
     if accelerator.num_processes == 1:
         return work()
@@ -117,17 +117,17 @@ def gather_list(accelerator: Accelerator, items: list[Any]) -> list[Any]:
 
 
 def mean_rows(accelerator: Accelerator, row: dict[str, float]) -> dict[str, float]:
-    """Returns, by name, the mean over the processes that have a value of this name."""
+    """Returns, for each name, the mean over the processes that have a value of it."""
     rows = gather_list(accelerator, [row])
-    found: dict[str, list[float]] = {}
+    values_by_name: dict[str, list[float]] = {}
     for one in rows:
         for name, value in one.items():
-            found.setdefault(name, []).append(value)
-    return {name: sum(values) / len(values) for name, values in found.items()}
+            values_by_name.setdefault(name, []).append(value)
+    return {name: sum(values) / len(values) for name, values in values_by_name.items()}
 
 
 def any_process(accelerator: Accelerator, *flags: bool) -> tuple[bool, ...]:
-    """Returns for each flag whether it is set in any process; all of them cost one exchange."""
+    """Returns for each flag whether it is set in any process; by one collective."""
     if accelerator.num_processes == 1:
         return flags
     counts = torch.tensor(flags, dtype=torch.float32, device=accelerator.device)
@@ -135,32 +135,32 @@ def any_process(accelerator: Accelerator, *flags: bool) -> tuple[bool, ...]:
     return tuple(count > 0 for count in counts.tolist())
 
 
-def wrap(accelerator: Accelerator, module: nn.Module, *, compiled: bool = False) -> nn.Module:
-    """Returns the module as it is trained: compiled if that is wanted, in DDP where there are processes.
+def distribute(accelerator: Accelerator, module: nn.Module) -> nn.Module:
+    """Returns the module in DDP where there are several processes.
 
-    `Accelerator.prepare` would do it only once for a module, and DDP must hear anew who needs a gradient.
+    `Accelerator.prepare` would wrap a module only once, and DDP must be built again whenever the set of
+    parameters that learn changes.
     """
-    wrapped = cast(nn.Module, torch.compile(module)) if compiled else module
     if accelerator.num_processes == 1:
-        return wrapped
-    # Kernels of one pixel have two right layouts; DDP says of one that it is the other.
+        return module
+    # A 1x1x1 kernel has two equivalent layouts; DDP warns that one is not the other.
     warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")
     devices = [accelerator.device] if accelerator.device.type == "cuda" else None
-    return DistributedDataParallel(wrapped, device_ids=devices)
+    return DistributedDataParallel(module, device_ids=devices)
 
 
 @contextmanager
 def lost_processes(accelerator: Accelerator) -> Iterator[None]:
-    """Says it in a sentence when an exchange fails since another process is gone.
+    """Turns a collective that failed because a peer died into SetupError.
 
     Raises:
-        SetupError: that happened.
+        SetupError: a peer died.
     """
     try:
         yield
     except RuntimeError as error:
         text = str(error)
-        if accelerator.num_processes == 1 or not any(sign in text for sign in PEER_GONE):
+        if accelerator.num_processes == 1 or not any(part in text for part in PEER_GONE):
             raise
         rank = accelerator.process_index
         raise SetupError(

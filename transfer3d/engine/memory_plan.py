@@ -1,4 +1,4 @@
-"""How large a batch fits, and what a step costs, before step 1."""
+"""Estimates before step 1 how large a batch fits into memory, and what a step costs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from transfer3d.batch import ClipBatch
 from transfer3d.engine.out_of_memory import is_out_of_memory, step_fits
-from transfer3d.objectives.objective import Objective
+from transfer3d.objectives.objective import LossReport, PairwiseObjective
 
 PROBE_CLIPS = 2  # the smallest batch that has a negative pair
 HEADROOM = 0.8  # share of the free memory that a step may plan for
@@ -21,8 +21,8 @@ WORKSPACE = 1.3  # a convolution's scratch space comes on top of what autograd k
 
 
 @dataclass(frozen=True)
-class Plan:
-    """What one process will need.
+class MemoryPlan:
+    """What one process needs for a training step.
 
     Attributes:
         batch_size: clips of one process in one step.
@@ -43,58 +43,58 @@ class Plan:
 
 
 def plan_batch(
-    objective: Objective,
+    objective: nn.Module,
     accelerator: Accelerator,
     make_batch: Callable[[int], ClipBatch],
     *,
     batch_size: int | None,
     largest: int,
-) -> Plan:
+) -> MemoryPlan:
     """Estimates a step from two clips; without a `batch_size` halves from `largest` until it fits.
 
-    Weights, statistics and gradients are as before afterwards.
+    Weights, statistics and gradients are restored.
 
     Args:
-        objective: what will be trained.
+        objective: what will be trained, by this process alone: no collective is called.
         accelerator: device and precision.
-        make_batch: makes a batch of n clips, contents do not matter.
-        batch_size: clips of one process; None = find it.
+        make_batch: makes a batch of n clips of any content.
+        batch_size: clips of one process; None = search.
         largest: where the search starts.
 
     Raises:
         SetupError: not even two clips fit.
     """
-    module = objective.trainable.to(accelerator.device)
-    kept = {name: tensor.clone() for name, tensor in module.state_dict().items()}
+    objective.to(accelerator.device)
+    kept = {name: tensor.clone() for name, tensor in objective.state_dict().items()}
     probe = make_batch(PROBE_CLIPS)
     with step_fits():
-        _step(objective, accelerator, probe)  # the first one pays for lazy set-up
+        _step(objective, accelerator, probe)  # the first step includes lazy initialisation
         started = time.perf_counter()
         activation_bytes = _step(objective, accelerator, probe)
     seconds = (time.perf_counter() - started) / PROBE_CLIPS
-    fixed = 4 * sum(p.numel() * p.element_size() for p in module.parameters())
+    fixed = 4 * sum(p.numel() * p.element_size() for p in objective.parameters())
     free = free_memory(accelerator.device)
 
-    def plan(count: int) -> Plan:
+    def plan(count: int) -> MemoryPlan:
         needed = fixed + int(WORKSPACE * activation_bytes * count / PROBE_CLIPS)
-        return Plan(count, needed, free, seconds * count)
+        return MemoryPlan(count, needed, free, seconds * count)
 
-    found = plan(batch_size or largest)
+    chosen = plan(batch_size or largest)
     while (
         batch_size is None
-        and found.batch_size > PROBE_CLIPS
-        and not _runs(objective, accelerator, make_batch, found)
+        and chosen.batch_size > PROBE_CLIPS
+        and not _runs(objective, accelerator, make_batch, chosen)
     ):
-        found = plan(max(found.batch_size // 2, PROBE_CLIPS))
-    module.load_state_dict(kept)
-    module.zero_grad()
-    return found
+        chosen = plan(max(chosen.batch_size // 2, PROBE_CLIPS))
+    objective.load_state_dict(kept)
+    objective.zero_grad()
+    return chosen
 
 
 def _runs(
-    objective: Objective, accelerator: Accelerator, make_batch: Callable[[int], ClipBatch], plan: Plan
+    objective: nn.Module, accelerator: Accelerator, make_batch: Callable[[int], ClipBatch], plan: MemoryPlan
 ) -> bool:
-    """Whether the plan fits; a GPU is asked by doing the step, since it can refuse without harm."""
+    """Whether the plan fits; on a GPU by running the step, since running out of memory there does no harm."""
     if not plan.fits or accelerator.device.type == "cpu":
         return plan.fits
     try:
@@ -107,28 +107,30 @@ def _runs(
     return True
 
 
-def _step(objective: Objective, accelerator: Accelerator, batch: ClipBatch) -> int:
+def _step(objective: nn.Module, accelerator: Accelerator, batch: ClipBatch) -> int:
     """One forward and backward; returns the bytes that autograd kept for the backward pass."""
     kept: dict[int, int] = {}
-    own = {parameter.untyped_storage().data_ptr() for parameter in objective.trainable.parameters()}
+    weights = {parameter.untyped_storage().data_ptr() for parameter in objective.parameters()}
 
     def note(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
-        if storage.data_ptr() not in own:
+        if storage.data_ptr() not in weights:
             kept[storage.data_ptr()] = storage.nbytes()
         return tensor
 
-    module: nn.Module = objective.trainable.train()
-    device = accelerator.device
-    moved = batch.to(device)
+    objective.train()
+    moved = batch.to(accelerator.device)
     with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor), accelerator.autocast():
-        report = objective.loss(module, moved)
+        if isinstance(objective, PairwiseObjective):  # its forward pass would wait for the other processes
+            report = objective.compare(objective.embed(moved))
+        else:
+            report: LossReport = objective(moved)
     report.total.backward()
     return sum(kept.values())
 
 
 def free_memory(device: torch.device) -> int:
-    """Returns the free bytes of a device; for the CPU those that can be had without swapping."""
+    """Returns the free bytes of a device; for the CPU without swapping."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     return psutil.virtual_memory().available

@@ -1,9 +1,9 @@
-"""A run folder: one run at a time, and checkpoints that are whole or not there.
+"""A run folder: one run at a time, with checkpoints that are complete or absent.
 
     recipe.toml  metrics.jsonl  checkpoints/step-N/  model.safetensors  best.safetensors
 
-A checkpoint is a folder of one safetensors file and one JSON file; `MANIFEST.json`, with their sizes and
-digests, is written last, and the folder gets its name only then.
+A checkpoint is a folder with one safetensors file and one JSON file. `MANIFEST.json`, with their sizes and
+digests, is written last, and only then does the folder get its final name.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -23,6 +24,10 @@ from transfer3d.errors import SetupError, UsageError, WeightsError
 from transfer3d.files import Lock, fsync_folder, sha256_file, write_text
 
 RECIPE, LOG, MODEL, FINISHED = "recipe.toml", "metrics.jsonl", "model.safetensors", "finished.json"
+CONFIG = "trainer.json"
+"""The configuration of a run that was started from Python; one of a command has its recipe."""
+FREE = ("workers", "log_every", "save_every", "tracker")
+"""Keys of a recipe or configuration that may change when a run is resumed."""
 TENSORS, STATE, MANIFEST = "state.safetensors", "state.json", "MANIFEST.json"
 
 
@@ -31,10 +36,10 @@ class RunFolder:
 
     Args:
         path: the folder; made if it is not there.
-        resume: go on with an unfinished run; without it a folder that holds one is refused.
+        resume: continue an unfinished run; without it a folder that holds one is refused.
 
     Raises:
-        SetupError: another process works in the folder, or it cannot be written.
+        SetupError: another process uses the folder, or it cannot be written.
         UsageError: the folder holds a run and `resume` is off.
     """
 
@@ -42,34 +47,51 @@ class RunFolder:
         self.path, self.checkpoints = path, path / "checkpoints"
         self._lock = Lock(path / ".lock", f"run folder {path}")
         self._sweep()
-        holds_run = (path / RECIPE).exists()
+        holds_run = (path / RECIPE).exists() or (path / CONFIG).exists()
         if resume and not holds_run:
             self.close()
-            raise UsageError(f"run folder {path} holds no run to go on with. Leave --resume off.")
+            raise UsageError(f"{path} holds no run. Leave --resume out.")
         if not resume and holds_run:
             finished = "a finished" if self.finished else "an unfinished"
             self.close()
             raise UsageError(
-                f"run folder {path} holds {finished} run. Go on with --resume, or choose another with -o.",
+                f"{path} holds {finished} run. Continue it with --resume, or choose another folder with -o.",
             )
 
     def _sweep(self) -> None:
-        """Removes what a process that was killed had begun to write."""
+        """Removes the partial files of a process that was killed."""
         for partial in list(self.path.rglob(".partial-*")):
             shutil.rmtree(partial) if partial.is_dir() else partial.unlink(missing_ok=True)
 
     def close(self) -> None:
-        """Gives the lock back."""
+        """Releases the lock."""
         self._lock.close()
 
     @property
     def finished(self) -> bool:
-        """Whether the run in this folder came to its end."""
+        """Whether the run in this folder has finished."""
         return (self.path / FINISHED).exists()
 
-    def finish(self, facts: Mapping[str, Any]) -> None:
-        """Marks the run as done."""
-        write_text(self.path / FINISHED, json.dumps(facts, indent=2))
+    def finish(self, summary: Mapping[str, Any]) -> None:
+        """Marks the run as finished."""
+        write_text(self.path / FINISHED, json.dumps(summary, indent=2))
+
+    def write_config(self, config: BaseModel) -> None:
+        """Writes the configuration of a run that was started from Python."""
+        write_text(self.path / CONFIG, config.model_dump_json(indent=2) + "\n")
+
+    def check_config(self, config: BaseModel) -> None:
+        """Raises UsageError where a resumed run was started with another configuration."""
+        path = self.path / CONFIG
+        if not path.is_file():
+            return
+        before, now = json.loads(path.read_text(encoding="utf-8")), config.model_dump(mode="json")
+        if changed := [
+            f"{key}={before.get(key)!r}" for key in now if key not in FREE and before.get(key) != now[key]
+        ]:
+            raise UsageError(
+                f"{self.path} was started with {', '.join(changed)}. Resume with the same values."
+            )
 
     def log(self, row: Mapping[str, Any]) -> None:
         """Appends one line to metrics.jsonl.
@@ -83,11 +105,11 @@ class RunFolder:
                 file.write(json.dumps(row) + "\n")
         except OSError as error:
             raise SetupError(
-                f"{log} cannot be written: {error}. Make room and go on with --resume."
+                f"{log} cannot be written: {error}. Free some space and continue with --resume."
             ) from None
 
-    def forget_after(self, step: int) -> None:
-        """Drops the log of steps that the resumed run will do again."""
+    def drop_log_after(self, step: int) -> None:
+        """Drops the log lines of steps that the resumed run repeats."""
         log = self.path / LOG
         if log.exists():
             lines = [line for line in log.read_text(encoding="utf-8").splitlines() if line.endswith("}")]
@@ -100,7 +122,7 @@ class RunFolder:
         """Writes `checkpoints/step-N` and then removes all but the newest `keep`.
 
         Raises:
-            SetupError: the disk is full; earlier checkpoints are as they were.
+            SetupError: the disk is full; earlier checkpoints are unchanged.
         """
         partial, final = self.checkpoints / f".partial-{step}", self.checkpoints / f"step-{step}"
         try:
@@ -122,39 +144,39 @@ class RunFolder:
             shutil.rmtree(partial, ignore_errors=True)
             raise SetupError(
                 f"checkpoint of step {step} in {self.path} cannot be written: {error}. "
-                "Make room and go on with --resume."
+                "Free some space and continue with --resume."
             ) from None  # fmt: skip
-        for old in self._found()[:-keep]:
+        for old in self._checkpoint_folders()[:-keep]:
             shutil.rmtree(old)
 
-    def _found(self) -> list[Path]:
-        """Returns the checkpoints, whole or not, oldest first; other folders are none of ours."""
+    def _checkpoint_folders(self) -> list[Path]:
+        """Returns the checkpoint folders, intact or not, oldest first."""
         found = [p for p in self.checkpoints.glob("step-*") if p.name.removeprefix("step-").isdigit()]
         return sorted(found, key=lambda folder: int(folder.name.removeprefix("step-")))
 
     def load_checkpoint(self) -> tuple[dict[str, Tensor], dict[str, Any], list[str]] | None:
-        """Returns tensors, state and the names of damaged checkpoints that were passed over.
+        """Returns tensors, state and the names of the damaged checkpoints that were skipped.
 
-        The newest checkpoint whose sizes and digests hold is taken; none at all gives None.
+        The newest checkpoint whose sizes and digests match is taken; None where there is no checkpoint.
 
         Raises:
-            WeightsError: there are checkpoints, and none of them is whole.
+            WeightsError: all checkpoints are damaged.
         """
         damaged: list[str] = []
-        for folder in reversed(self._found()):
-            if _is_whole(folder):
+        for folder in reversed(self._checkpoint_folders()):
+            if _is_intact(folder):
                 state = json.loads((folder / STATE).read_text(encoding="utf-8"))
                 return load_file(folder / TENSORS), state, damaged
             damaged.append(folder.name)
         if damaged:
             raise WeightsError(
-                f"no checkpoint in {self.checkpoints} is whole ({', '.join(damaged)} damaged). "
-                "Start again in another folder with -o."
+                f"no checkpoint in {self.checkpoints} is intact ({', '.join(damaged)} damaged). "
+                "Start over in another folder with -o."
             )  # fmt: skip
         return None
 
 
-def _is_whole(folder: Path) -> bool:
+def _is_intact(folder: Path) -> bool:
     try:
         files = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["files"]
         return all(

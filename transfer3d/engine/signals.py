@@ -1,15 +1,16 @@
-"""SIGTERM and Ctrl-C are noted, and obeyed after the step."""
+"""SIGTERM and Ctrl-C are recorded, and acted on after the step."""
 
 from __future__ import annotations
 
 import signal
+import threading
 from typing import Any, Self
 
 from transfer3d.errors import Interrupted, Preempted
 
 
 class StopSignals:
-    """While it is entered, signals do not end the process.
+    """A context in which these signals do not end the process.
 
     Attributes:
         received: number of the last signal; 0 = none.
@@ -20,6 +21,8 @@ class StopSignals:
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Self:
+        if threading.current_thread() is not threading.main_thread():
+            return self  # Python lets only the main thread handle signals
         for number in (signal.SIGTERM, signal.SIGINT):
             self._before[number] = signal.signal(number, self._note)
         return self
@@ -32,6 +35,6 @@ class StopSignals:
         self.received = number
 
     def error(self, where: str) -> Preempted | Interrupted:
-        """Returns what the run ends with; `where` is e.g. "step 5 of 8"."""
+        """Returns the exception that the run ends with; `where` is e.g. "step 5 of 8"."""
         kind = Interrupted if self.received == signal.SIGINT else Preempted
-        return kind(f"stopped at {where}, which is saved. The same command with --resume goes on.")
+        return kind(f"stopped at {where}, which is saved. The same command with --resume continues.")

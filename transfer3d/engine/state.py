@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from timm.utils import ModelEmaV3
@@ -36,6 +37,7 @@ def unpack_state(
     average: ModelEmaV3 | None = None,
 ) -> None:
     """Puts back what `pack_state` took apart."""
+    tensors = _current_names(tensors, trainable)
     trainable.load_state_dict(_under("model.", tensors), strict=True)
     if average is not None:
         average.module.load_state_dict(_under("average.", tensors), strict=True)
@@ -46,6 +48,13 @@ def unpack_state(
             _, number, slot = name.split(".", 2)
             slots.setdefault(int(number), {})[slot] = tensor
     optimizer.load_state_dict({"state": slots, "param_groups": packed["param_groups"]})
+
+
+def _current_names(tensors: dict[str, Tensor], trainable: nn.Module) -> dict[str, Tensor]:
+    """Renames the tensors of runs of version 0.1, whose classification objective was the student itself."""
+    if f"model.{next(iter(trainable.state_dict()))}" in tensors:
+        return tensors
+    return {re.sub(r"^(model|average)\.", r"\1.student.", name): tensor for name, tensor in tensors.items()}
 
 
 def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

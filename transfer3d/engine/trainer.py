@@ -2,93 +2,135 @@
 
 from __future__ import annotations
 
+import hashlib
+import logging
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
 from rich.console import Console
 from timm.utils import ModelEmaV3
+from torch import nn
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from transfer3d.batch import ClipBatch
-from transfer3d.engine.accumulation import mean_report, parts_of
-from transfer3d.engine.batch_norm import renew_statistics, training_mode
+from transfer3d.data.videoset import VideoSet
+from transfer3d.engine.accumulation import backward_mean, backward_pairwise, split_batch
+from transfer3d.engine.batch_norm import recompute_statistics, training_mode
+from transfer3d.engine.batches import batches_for
 from transfer3d.engine.config import TrainerConfig
-from transfer3d.engine.distributed import any_process, lost_processes, mean_rows, on_main, same_buffers, wrap
+from transfer3d.engine.distributed import (
+    any_process,
+    distribute,
+    lost_processes,
+    make_accelerator,
+    mean_rows,
+    on_main,
+    resolve_precision,
+    same_buffers,
+)
 from transfer3d.engine.memory_format import channels_last
+from transfer3d.engine.metrics_window import MetricsWindow
 from transfer3d.engine.optim import make_optimizer, set_learning_rate
 from transfer3d.engine.out_of_memory import step_fits
 from transfer3d.engine.parameter_groups import is_head
+from transfer3d.engine.publishing import Publish, publish_student
 from transfer3d.engine.run_folder import RunFolder
 from transfer3d.engine.schedule import learning_rate, stale_validations
 from transfer3d.engine.signals import StopSignals
 from transfer3d.engine.state import pack_state, unpack_state
 from transfer3d.engine.tracker import Tracker
-from transfer3d.engine.window import Window
 from transfer3d.errors import NonFiniteError, UsageError, WeightsError
-from transfer3d.objectives.objective import LossReport, Objective
+from transfer3d.objectives.objective import LossReport, PairwiseObjective
 from transfer3d.progress import progress
+
+log = logging.getLogger(__name__)
 
 
 class Trainer:
-    """Trains an objective on batches.
+    """Trains an objective.
 
     Everything random in step n follows from (seed, n, rank): a resumed run needs no saved generator.
 
+    Example:
+        >>> config = TrainerConfig(steps=1000, batch_size=32, lr=0.01)
+        >>> Trainer(Classification(student), videos, config, output_dir="runs/mine").run()
+
     Args:
-        objective: what learns, and its loss.
-        batches: called with the first step that is wanted, gives this process's share of each global batch.
-        config: steps, rates and intervals.
-        accelerator: device, precision and processes.
-        folder: where logs and checkpoints go; None on every process but the main one.
-        publish: writes the weights for others; called as publish("model" or "best", metrics), main process.
-        validate: called on all processes, gives metrics; its `score` (higher is better) chooses the best.
-        identity: what must be the same when the run is resumed (digests of data and teacher), by name.
-        tracker: gets every line of the log too; None on every process but the main one.
-        console: for progress.
+        objective: a module whose `forward(batch)` returns a `LossReport`. Its attribute `student` is the
+            `VideoStudent` whose clips are made and whose weights are published.
+        data: videos; or a function that is called with the first step, and returns this process's share of
+            each batch from that step on.
+        config: length, rates and intervals.
+        output_dir: the run folder, for logs, checkpoints and `model.safetensors`; None = nothing is written.
+        resume: continue the unfinished run in `output_dir`.
+        accelerator: device, precision and processes; by default one is made for `config.precision`.
+        validate: called on all processes, returns metrics; `score` (higher is better) chooses the best.
+        publish: writes the weights for others, on the main process, as publish("model" or "best", metrics);
+            by default the student goes to `output_dir`.
+        identity: digests of whatever must not change when the run is resumed, by name, besides the data's.
+        tracker: gets every line of the log too, on the main process.
+        console: for progress; None = none is shown.
 
     Raises:
-        UsageError: the schedule or early stopping acts on validation scores, and there are none; or a name of
-            `optimizer.lr_scale` is of no part of the network; or nothing learns, in the beginning or at all.
+        UsageError: the schedule or early stopping reads validation scores, and there are none; a name of
+            `optimizer.lr_scale` matches no parameter; nothing learns; `output_dir` holds another run; or
+            `config.batch_size` is missing.
+        SetupError: another process uses `output_dir`, or it cannot be written.
     """
 
     def __init__(
         self,
-        objective: Objective,
-        batches: Callable[[int], Iterable[ClipBatch]],
+        objective: nn.Module,
+        data: VideoSet | Callable[[int], Iterable[ClipBatch]],
         config: TrainerConfig,
+        output_dir: str | Path | RunFolder | None = None,
         *,
-        accelerator: Accelerator,
-        folder: RunFolder | None,
-        publish: Callable[[str, Mapping[str, Any]], None],
+        resume: bool = False,
+        accelerator: Accelerator | None = None,
         validate: Callable[[], Mapping[str, float]] | None = None,
+        publish: Publish | None = None,
         identity: Mapping[str, str] | None = None,
         tracker: Tracker | None = None,
         console: Console | None = None,
     ) -> None:
         if config.needs_scores and validate is None:
             raise UsageError(
-                "early_stop and a plateau schedule act on validation scores, and there are none: "
+                "early_stop and a plateau schedule read validation scores, and there are none: "
                 "the task has none, or the data no val split. Hold videos out with val_share=0.1, or set "
-                "early_stop=0 and another schedule.kind.",
+                "early_stop=0 and another schedule.kind."
             )
-        self.identity = dict(identity or {})
-        self.objective, self.batches, self.config = objective, batches, config
-        self.accelerator, self.folder, self.publish, self.validate = accelerator, folder, publish, validate
-        self.tracker, self.console = tracker, console or Console(stderr=True)
-        module = objective.trainable.to(accelerator.device)
-        channels_last(module)
-        self.optimizer = make_optimizer(module, config.lr, config.optimizer)
-        self._learners = {name for name, parameter in module.named_parameters() if parameter.requires_grad}
+        self.objective, self.config, self.validate = objective, config, validate
+        self.tracker, self.console = tracker, console
+        self.accelerator = accelerator or make_accelerator(resolve_precision(config.precision))
+        self.identity, videos = dict(identity or {}), None
+        if callable(data):
+            self.batches = data
+        else:
+            videos = data
+            self.identity = {"data": videos.digest, **self.identity}
+            self.batches = batches_for(objective, videos, config, self.accelerator)
+        channels_last(objective.to(self.accelerator.device))
+        if config.compile:
+            student = getattr(objective, "student", objective)
+            getattr(student, "trunk", student).compile()
+        self.optimizer = make_optimizer(objective, config.lr, config.optimizer)
+        self._learners = {name for name, parameter in objective.named_parameters() if parameter.requires_grad}
         if config.head_steps and not any(map(is_head, self._learners)):
             raise UsageError("head_first: the network has no head that learns. Set head_first=0.")
-        average = config.optimizer.average
-        self.average = None if average is None else ModelEmaV3(module, decay=average, use_warmup=True)
+        decay = config.optimizer.average
+        self.average = None if decay is None else ModelEmaV3(objective, decay=decay, use_warmup=True)
         self.step, self.lr, self.scores, self.metrics = 0, 0.0, list[float](), dict[str, float]()
         self._signals = StopSignals()
+        self.folder = self._open_folder(output_dir, resume)
+        self.publish = publish or partial(publish_student, objective, self.folder, videos)
+        if resume:
+            self.resume()
 
     @property
     def best(self) -> float:
@@ -97,35 +139,48 @@ class Trainer:
 
     @property
     def ended(self) -> bool:
-        """Whether all steps are made, or early stopping made an end of them."""
+        """Whether all steps are done, or early stopping ended the run."""
         patience = self.config.early_stop
         return self.step >= self.config.steps or 0 < patience <= stale_validations(self.scores)
 
+    def _open_folder(self, output_dir: str | Path | RunFolder | None, resume: bool) -> RunFolder | None:
+        """Claims the run folder on the main process; one that is open already is closed by the caller."""
+        self._owns_folder = isinstance(output_dir, str | Path)
+        if not isinstance(output_dir, str | Path):
+            return output_dir
+        claimed: list[RunFolder] = []
+        on_main(self.accelerator, lambda: claimed.append(RunFolder(Path(output_dir), resume=resume)))
+        if not claimed:
+            return None
+        claimed[0].check_config(self.config)
+        return claimed[0]
+
     def resume(self) -> None:
-        """Goes back to the newest whole checkpoint of the folder; without one, training starts at step 0.
+        """Restores the newest intact checkpoint of the folder; without one, training starts at step 0.
 
         Raises:
             UsageError: the run was started on other data or with another teacher.
-            WeightsError: no checkpoint is whole, or it belongs to another network.
+            WeightsError: no checkpoint is intact, or they belong to another network.
         """
-        found = on_main(self.accelerator, lambda: self.folder.load_checkpoint() if self.folder else None)
-        if found is not None:
-            tensors, state, damaged = found
+        loaded = on_main(self.accelerator, lambda: self.folder.load_checkpoint() if self.folder else None)
+        if loaded is not None:
+            tensors, state, damaged = loaded
             for name in damaged:
-                self.console.print(f"checkpoint {name} is damaged and passed over", highlight=False)
-            if changed := [
-                name for name, digest in self.identity.items() if state["identity"][name] != digest
-            ]:
-                raise UsageError(f"the run was started with another {' and '.join(changed)}. Take that one.")
+                log.warning("checkpoint %s is damaged and skipped", name)
+            changed = [name for name, digest in self.identity.items() if state["identity"][name] != digest]
+            if changed:
+                raise UsageError(
+                    f"the run was started with another {' and '.join(changed)}. Resume with the same."
+                )
             try:
-                unpack_state(tensors, state, self.objective.trainable, self.optimizer, self.average)
+                unpack_state(tensors, state, self.objective, self.optimizer, self.average)
                 self.step, self.scores, self.metrics = state["step"], state["scores"], state["metrics"]
             except (RuntimeError, ValueError, KeyError) as error:
                 reason = str(error).splitlines()[0]
-                raise WeightsError(f"the checkpoint is of another network: {reason}") from error
-            self._say_processes(state["processes"])
+                raise WeightsError(f"the checkpoint belongs to another network: {reason}") from error
+            self._warn_of_other_processes(state["processes"])
         if self.folder:
-            self.folder.forget_after(self.step)
+            self.folder.drop_log_after(self.step)
 
     def run(self) -> Mapping[str, float]:
         """Trains to the last step and returns the last metrics.
@@ -134,18 +189,32 @@ class Trainer:
             NonFiniteError: loss or gradient is NaN or infinite; the step is not made and nothing is saved.
             Preempted: SIGTERM came; the step was finished and saved.
             Interrupted: Ctrl-C came; the step was finished and saved.
-            SetupError: another process of the run was lost, or a step does not fit into memory.
+            SetupError: another process of the run died, or a step does not fit into memory.
         """
-        config, window, stop = self.config, Window(), False
-        title, quiet = f"training {config.steps} steps", not self.accelerator.is_main_process
-        shown = progress(title, config.steps, console=self.console, quiet=quiet, start=self.step)
-        with lost_processes(self.accelerator), step_fits(), self._signals, shown as bar:
+        try:
+            if self.folder and self._owns_folder:
+                self.folder.write_config(self.config)
+            self._train()
+            if self.folder:
+                self.folder.finish({"steps": self.step, "metrics": dict(self.metrics)})
+        finally:
+            if self.folder and self._owns_folder:
+                self.folder.close()
+        return self.metrics
+
+    def _train(self) -> None:
+        config, window, stop = self.config, MetricsWindow(), False
+        quiet = self.console is None or not self.accelerator.is_main_process
+        console = self.console or Console(stderr=True)
+        title = f"training {config.steps} steps"
+        bar_context = progress(title, config.steps, console=console, quiet=quiet, start=self.step)
+        with lost_processes(self.accelerator), step_fits(), self._signals, bar_context as bar:
             self._set_learners()
-            for batch in window.awaiting(() if self.ended else self.batches(self.step)):
+            for batch in window.time_waiting(() if self.ended else self.batches(self.step)):
                 report, stop = self._train_step(batch)
-                window.add(report, len(batch.keys) * self.accelerator.num_processes)
+                window.add(report, len(batch) * self.accelerator.num_processes)
                 if self._is_due(config.log_every):
-                    self._log("train", {"lr": self.lr, **mean_rows(self.accelerator, window.close())})
+                    self._log("train", {"lr": self.lr, **mean_rows(self.accelerator, window.flush())})
                 bar.update(1, note=window.note)
                 if self._is_due(config.validate_every):
                     self._validate()
@@ -155,36 +224,39 @@ class Trainer:
                     break
         if stop and not self.ended:
             raise self._signals.error(f"step {self.step} of {config.steps}")
-        return self.metrics
 
     def _train_step(self, batch: ClipBatch) -> tuple[LossReport, bool]:
-        """Rate, forward and backward for each part, optimiser; also says whether a signal asks to stop."""
-        config, device = self.config, self.accelerator.device
-        torch.manual_seed(hash((config.seed, self.step, self.accelerator.process_index)))
+        """Makes one optimiser step; also returns whether a signal asks to stop."""
+        config = self.config
+        torch.manual_seed(step_seed(config.seed, self.step, self.accelerator.process_index))
         if 0 < self.step == config.head_steps:
             self._set_learners()
         rate = learning_rate(self.step, config.steps, config.lr, config.schedule, self.scores)
         self.lr = rate * config.lr_factor
         set_learning_rate(self.optimizer, self.lr)
-        parts, reports = parts_of(batch, config.accumulate), []
-        for part in parts:
-            more = part is not parts[-1]
-            with self.accelerator.no_sync(self.wrapped) if more else nullcontext():
-                with self.accelerator.autocast():
-                    reports.append(self.objective.loss(self.wrapped, part.to(device)))
-                self.accelerator.backward(reports[-1].total / len(parts))
-        report = mean_report(reports)
+        report = self._backward(batch)
         stop = self._check(batch, report.total)
         self.optimizer.step()
         self.optimizer.zero_grad()
         self.step += 1
         if self.average is not None:
-            self.average.update(self.objective.trainable, self.step)
+            self.average.update(self.objective, self.step)
         return report, stop
 
+    def _backward(self, batch: ClipBatch) -> LossReport:
+        """Forward and backward pass, in parts where gradients are accumulated."""
+        parts = [part.to(self.accelerator.device) for part in split_batch(batch, self.config.accumulate)]
+        contexts: dict[str, Any] = {
+            "autocast": self.accelerator.autocast,
+            "no_sync": getattr(self.wrapped, "no_sync", nullcontext),
+        }
+        if len(parts) > 1 and isinstance(self.objective, PairwiseObjective):
+            return backward_pairwise(self.objective, self.wrapped, parts, **contexts)
+        return backward_mean(self.wrapped, parts, **contexts)
+
     def _check(self, batch: ClipBatch, loss: torch.Tensor) -> bool:
-        """Refuses a step that is not finite, clips the gradient; returns whether a process is to stop."""
-        parameters = [p for p in self.objective.trainable.parameters() if p.grad is not None]
+        """Refuses a step that is not finite, clips the gradient; returns whether any process is to stop."""
+        parameters = [p for p in self.objective.parameters() if p.grad is not None]
         norm = get_total_norm([p.grad for p in parameters if p.grad is not None])
         finite = bool(torch.isfinite(norm + loss.detach()))
         bad, stop = any_process(self.accelerator, not finite, self._signals.received != 0)
@@ -192,30 +264,28 @@ class Trainer:
             raise NonFiniteError(
                 f"step {self.step + 1}: loss {float(loss.detach()):.4g}, "
                 f"gradient norm {float(norm):.4g} with clips {', '.join(batch.keys)}. "
-                "Lower lr, or use --precision fp32; "
-                "the last checkpoint is as it was.",
+                "Lower lr, or use --precision fp32; the last checkpoint is unchanged."
             )
         if limit := self.config.optimizer.clip_grad_norm:
             clip_grads_with_norm_(parameters, limit, norm)
         return stop
 
     def _is_due(self, every: int | None) -> bool:
-        """Whether a step was just made after which something is to be done that is done every so often."""
+        """Whether an action with period `every` is due after this step; all are due after the last."""
         return self.step == self.config.steps or (every is not None and self.step % every == 0)
 
     def _set_learners(self) -> None:
-        """Lets the parameters learn that are to learn in this step; DDP must hear of it anew."""
-        module = self.objective.trainable
+        """Freezes all but the head in the first `head_steps`, and wraps the objective for its processes."""
         everything = self.step >= self.config.head_steps
-        for name, parameter in module.named_parameters():
+        for name, parameter in self.objective.named_parameters():
             parameter.requires_grad_(name in self._learners and (everything or is_head(name)))
-        self.wrapped = wrap(self.accelerator, module, compiled=self.config.compile)
-        training_mode(module, self.config.batch_norm)
+        self.wrapped = distribute(self.accelerator, self.objective)
+        training_mode(self.objective, self.config.batch_norm)
 
     @contextmanager
-    def _published(self) -> Iterator[None]:
-        """Puts the weights in place that others get: averaged, with new statistics, if that is wanted."""
-        module, count = self.objective.trainable, self.config.precise_batch_norm
+    def _published_weights(self) -> Iterator[None]:
+        """Temporarily swaps in EMA weights and recomputed BatchNorm statistics, if configured."""
+        module, count = self.objective, self.config.precise_batch_norm
         same_buffers(self.accelerator, module)
         kept = None
         if self.average is not None or count:
@@ -224,28 +294,28 @@ class Trainer:
             same_buffers(self.accelerator, self.average.module)
             module.load_state_dict(self.average.module.state_dict())
         if count:
-            renew_statistics(self.objective, self._clips(count), self.accelerator)
+            recompute_statistics(module, self._first_batches(count), self.accelerator)
         yield
         if kept is not None:
             module.load_state_dict(kept)
         training_mode(module, self.config.batch_norm)
 
-    def _clips(self, count: int) -> Iterator[ClipBatch]:
+    def _first_batches(self, count: int) -> Iterator[ClipBatch]:
         """Yields this process's share of the first `count` training clips, at least one batch."""
         for batch in self.batches(0):
             yield batch
-            count -= len(batch.keys) * self.accelerator.num_processes
+            count -= len(batch) * self.accelerator.num_processes
             if count <= 0:
                 break
 
     def _validate(self) -> None:
         if self.validate is None:
             return
-        with self._published():
-            found = self.validate()
-            is_best = found["score"] > self.best
-            self.scores.append(found["score"])
-            self._log("val", found)
+        with self._published_weights():
+            metrics = self.validate()
+            is_best = metrics["score"] > self.best
+            self.scores.append(metrics["score"])
+            self._log("val", metrics)
             if is_best and self.accelerator.is_main_process:
                 self.publish("best", self.metrics)
 
@@ -257,24 +327,28 @@ class Trainer:
             self.tracker.log({f"{split}/{name}": value for name, value in row.items()}, step=self.step)
 
     def _save(self) -> None:
-        """Publishes the weights, then writes the checkpoint: what a checkpoint is of has been published."""
-        with self._published():
+        """Publishes the weights, then writes the checkpoint: a checkpoint's weights have been published."""
+        with self._published_weights():
             if self.accelerator.is_main_process:
                 self.publish("model", self.metrics)
         self.accelerator.wait_for_everyone()
         if self.folder:
-            tensors, state = pack_state(self.objective.trainable, self.optimizer, self.average)
+            tensors, state = pack_state(self.objective, self.optimizer, self.average)
             state |= {"step": self.step, "scores": self.scores, "metrics": self.metrics}
             state |= {"identity": self.identity, "processes": self.accelerator.num_processes}
             self.folder.save_checkpoint(self.step, tensors, state, keep=self.config.keep_checkpoints)
         self.accelerator.wait_for_everyone()
 
-    def _say_processes(self, before: int) -> None:
+    def _warn_of_other_processes(self, before: int) -> None:
         now = self.accelerator.num_processes
         if now != before and self.accelerator.is_main_process:
-            self.console.print(
-                f"the run had {before} processes, now {now}: every step has the same clips and rates, but "
-                "BatchNorm and dropout see other parts of a batch, so the weights will differ a little",
-                highlight=False,
-                soft_wrap=True,
-            )
+            log.warning(
+                "the run had %d processes, now %d: every step has the same clips and rates, but BatchNorm "
+                "and dropout see other parts of a batch, so the weights will differ slightly", before, now,
+            )  # fmt: skip
+
+
+def step_seed(seed: int, step: int, rank: int) -> int:
+    """Returns the seed of everything random that one process draws in one step, 0..2**63 - 1."""
+    digest = hashlib.sha256(f"{seed} {step} {rank}".encode()).digest()
+    return int.from_bytes(digest[:8]) >> 1

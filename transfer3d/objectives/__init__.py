@@ -1,7 +1,1 @@
-"""Supervision transfer from a frozen image model to a video student."""
-
-from transfer3d.objectives.correspondence import Correspondence, CorrespondenceConfig
-from transfer3d.objectives.objective import LossReport, Objective
-from transfer3d.objectives.teacher import FrozenTeacher
-
-__all__ = ["Correspondence", "CorrespondenceConfig", "FrozenTeacher", "LossReport", "Objective"]
+"""Training objectives: correspondence with a frozen teacher, classification, their heads and losses."""

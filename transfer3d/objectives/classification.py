@@ -1,4 +1,4 @@
-"""The supervised objective: cross-entropy on labelled clips."""
+"""Supervised classification: cross-entropy on labelled clips."""
 
 from __future__ import annotations
 
@@ -11,44 +11,44 @@ from torch.nn import functional
 from transfer3d.batch import ClipBatch
 from transfer3d.errors import DataError
 from transfer3d.models.student import VideoStudent
-from transfer3d.nn.pixels import normalise
 from transfer3d.objectives.objective import LossReport
 
 
-class Supervised:
+class Classification(nn.Module):
     """A student learns the labels of a dataset.
 
     Args:
-        student: any student whose head has the dataset's number of classes.
+        student: its head has as many classes as the dataset.
         label_smoothing: share of the target that is spread over all classes.
-        class_weights_K: what the loss of a clip is multiplied by, for each class; None = 1.
+        class_weights: K factors of the loss of a clip, by its class; None = 1.
     """
 
-    def __init__(
-        self, student: VideoStudent, label_smoothing: float = 0.0, class_weights_K: Tensor | None = None
-    ) -> None:
-        self.trainable: nn.Module = student
-        self._weights_K = class_weights_K
-        self.clip, self.classes, self.label_smoothing = student.clip, student.num_classes, label_smoothing
+    class_weights: Tensor | None
 
-    def loss(self, trainable: nn.Module, batch: ClipBatch) -> LossReport:
+    def __init__(
+        self, student: VideoStudent, *, label_smoothing: float = 0.0, class_weights: Tensor | None = None
+    ) -> None:
+        super().__init__()
+        self.student, self.label_smoothing = student, label_smoothing
+        self.register_buffer("class_weights", class_weights, persistent=False)
+
+    def forward(self, batch: ClipBatch) -> LossReport:
         """Returns the mean cross-entropy over the batch and the clip accuracy.
 
         Raises:
-            DataError: a label is not a class number; torch would ignore -100 in silence.
+            DataError: a label is not a class number; torch would silently ignore -100.
         """
         low, high = int(batch.labels.min()), int(batch.labels.max())
-        if low < 0 or high >= self.classes:
+        if low < 0 or high >= self.student.num_classes:
             raise DataError(
-                f"labels run from {low} to {high}, the student has {self.classes} classes. "
-                "Finetune on labelled videos, with one class for each label.",
+                f"labels run from {low} to {high}, the student has {self.student.num_classes} classes. "
+                "Finetune on labelled videos, with one class for each label."
             )
-        logits_BK = trainable(normalise(batch.clips, self.clip.mean, self.clip.std)).float()
+        logits_BK = self.student(batch.clips).float()
         targets = batch.labels if batch.targets is None else batch.targets
-        weights_K = None if self._weights_K is None else self._weights_K.to(logits_BK.device)
-        # Divided by the clips, not by their weights as torch would: so that parts of a batch add up to it.
+        # A mean over clips, not over their weights as in torch, so that parts of a batch add up to it.
         total = functional.cross_entropy(
-            logits_BK, targets, weights_K, reduction="none", label_smoothing=self.label_smoothing
+            logits_BK, targets, self.class_weights, reduction="none", label_smoothing=self.label_smoothing
         ).mean()
         accuracy = (logits_BK.argmax(1) == batch.labels).float().mean()
         return LossReport(total, {"loss": total.detach(), "clip_accuracy": accuracy})

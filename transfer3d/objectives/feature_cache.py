@@ -1,7 +1,7 @@
-"""A teacher's lessons on disk: what was looked at once is not looked at again.
+"""A teacher's outputs on disk, so that no view is computed twice.
 
-One file for each flush, `<folder>/<identity>/<process>-<random>.safetensors`: another teacher, be it by its
-mean alone, reads another folder, so a changed one never meets old features. Files are only added.
+Each flush adds one file, `<folder>/<identity>/<process>-<random>.safetensors`. The identity covers everything
+that a teacher's output depends on, so a changed teacher never reads old features.
 """
 
 from __future__ import annotations
@@ -17,32 +17,32 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from transfer3d.files import atomic_path, refuse_unwritable
-from transfer3d.objectives.teacher import FrozenTeacher, Lesson
+from transfer3d.objectives.teacher import FrozenTeacher, TeacherOutput
 
 FLUSH_EVERY = 1024
 FEATURES, LOGITS, NAMES = "features", "logits", "names"
 
 
-class LessonCache:
-    """Asks the teacher only for what no run has asked it yet.
+class FeatureCache:
+    """Runs the teacher only on views that no run has given it yet.
 
     Args:
         teacher: frozen.
         folder: for the caches of all teachers.
         scope: what else the pixels depend on, e.g. the size of the crop and the digest of the data.
-        process: number of this process: each writes files of its own, and reads all at the start.
+        process: rank of this process: each writes files of its own, and reads all at the start.
 
     Attributes:
-        asked: clips that the teacher had to look at.
-        given: clips that a lesson was given for.
+        computed: clips that the teacher was run on.
+        requested: clips that an output was asked for.
 
     Raises:
-        SetupError: nothing can be written in the folder.
+        SetupError: the folder cannot be written.
     """
 
     def __init__(self, teacher: FrozenTeacher, folder: Path, *, scope: str, process: int = 0) -> None:
         self.teacher, self.scope, self.process = teacher, scope, process
-        self.asked = self.given = 0
+        self.computed = self.requested = 0
         self.folder = folder / teacher.identity()[:32]
         refuse_unwritable(self.folder / NAMES)
         self._known: dict[str, tuple[Tensor, Tensor | None]] = {}
@@ -53,38 +53,37 @@ class LessonCache:
     def __len__(self) -> int:
         return len(self._known)
 
-    def look(self, clips_u8: Tensor, names: Sequence[str]) -> Lesson:
-        """Returns what `FrozenTeacher.look` would.
+    def __call__(self, clips: Tensor, view_keys: Sequence[str]) -> TeacherOutput:
+        """Returns what the teacher would.
 
         Args:
-            clips_u8: as there.
-            names: of the clips; equal names are equal pixels.
+            clips: see `FrozenTeacher.forward`.
+            view_keys: of the clips; equal keys mean equal pixels.
         """
-        scoped = [f"{self.scope} {name}" for name in names]
-        missing = [row for row, name in enumerate(scoped) if name not in self._known]
+        scoped = [f"{self.scope} {key}" for key in view_keys]
+        missing = [row for row, key in enumerate(scoped) if key not in self._known]
         if missing:
-            lesson = self.teacher.look(clips_u8[missing])
-            logits = [None] * len(missing) if lesson.logits_BK is None else list(lesson.logits_BK.cpu())
-            for row, features_D, logits_K in zip(missing, lesson.features_BD.cpu(), logits, strict=True):
+            output = self.teacher(clips[missing])
+            logits = [None] * len(missing) if output.logits is None else list(output.logits.cpu())
+            for row, features_D, logits_K in zip(missing, output.features.cpu(), logits, strict=True):
                 self._known[scoped[row]] = (features_D, logits_K)
             self._new += dict.fromkeys(scoped[row] for row in missing)
-            self.asked += len(missing)
+            self.computed += len(missing)
             if len(self._new) >= FLUSH_EVERY:
                 self.flush()
-        self.given += len(scoped)
-        rows = [self._known[name] for name in scoped]
+        self.requested += len(scoped)
+        rows = [self._known[key] for key in scoped]
         logits_BK = [logits_K for _, logits_K in rows if logits_K is not None]
-        device = clips_u8.device
-        return Lesson(
-            torch.stack([features_D for features_D, _ in rows]).to(device),
-            torch.stack(logits_BK).to(device) if logits_BK else None,
+        return TeacherOutput(
+            torch.stack([features_D for features_D, _ in rows]).to(clips.device),
+            torch.stack(logits_BK).to(clips.device) if logits_BK else None,
         )
 
     def flush(self) -> None:
-        """Writes what is new as one more file.
+        """Writes the new outputs as one more file.
 
         Raises:
-            SetupError: the disk refuses.
+            SetupError: the file cannot be written.
         """
         if not self._new:
             return
@@ -97,7 +96,7 @@ class LessonCache:
         self._new = []
 
     def _read(self, path: Path) -> None:
-        """Takes in one file; a damaged one is as good as none, for what it held is computed again."""
+        """Reads one file; a damaged one is ignored, since its outputs are computed again."""
         try:
             with safe_open(path, framework="pt") as file:
                 names: list[str] = json.loads((file.metadata() or {})[NAMES])

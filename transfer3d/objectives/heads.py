@@ -11,7 +11,7 @@ EMBEDDING = 128
 class PairHead(nn.Module):
     """The matching classifier of T3D section 3.2: concatenate -> fc1 -> ReLU -> fc2 -> ReLU -> 2.
 
-    fc1 over a concatenation is the sum of two linear layers, so each feature passes its half only once.
+    fc1 of a concatenation is the sum of two linear layers, so each feature passes through its half once.
     """
 
     def __init__(self, frame_features: int, clip_features: int, hidden: tuple[int, int] = (512, 128)) -> None:
@@ -22,21 +22,21 @@ class PairHead(nn.Module):
         self.classifier = nn.Linear(hidden[1], 2)
 
     def forward(self, frames_BD: Tensor, clips_BD: Tensor) -> Tensor:
-        """Judges every frame set against every clip.
+        """Compares every frame set with every clip.
 
         Args:
             frames_BD: the teacher's features of B frame sets.
             clips_BD: the student's features of B clips.
 
         Returns:
-            Logits, B (frames) x B (clips) x 2; index 1 means that they belong together.
+            Logits, B (frames) x B (clips) x 2; index 1 = they match.
         """
         hidden = self.fc1_frames(frames_BD)[:, None] + self.fc1_clip(clips_BD)[None]
         return self.classifier(functional.relu(self.fc2(functional.relu(hidden))))
 
 
 class SimilarityHead(nn.Module):
-    """Both features on one sphere: the cosine of every frame set with every clip."""
+    """The cosine similarity of every frame set with every clip, after a projection of both."""
 
     def __init__(self, frame_features: int, clip_features: int) -> None:
         super().__init__()
@@ -50,10 +50,10 @@ class SimilarityHead(nn.Module):
 
 
 class FeatureHead(nn.Module):
-    """The student's guess of the teacher's feature, beside that feature with mean 0 and variance 1.
+    """Linear regression from the student's feature onto the teacher's standardised feature.
 
-    Standardised over what training has seen, every dimension counts the same, and an error of 1 is that of a
-    student that knows nothing. A projector is always needed: pooled features are never negative.
+    Standardised by BatchNorm, every dimension counts the same, and an error of 1 is that of predicting the
+    mean. The projection is always needed: pooled features after a ReLU are never negative.
     """
 
     def __init__(self, frame_features: int, clip_features: int) -> None:

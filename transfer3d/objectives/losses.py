@@ -1,4 +1,4 @@
-"""What a student may learn from a teacher: matching, contrast, and the teacher's own classes."""
+"""The losses of supervision transfer: matching, contrast, and distillation of class scores."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from torch.nn import functional
 
 @dataclass(frozen=True)
 class Matching:
-    """What the matching task found.
+    """The result of the matching task.
 
     Attributes:
         loss: cross-entropy, matched and mismatched pairs at one half each.
-        matched: share of the matched pairs that were taken for such.
-        mismatched: share of the mismatched pairs that were taken for such; None where there is none.
+        matched: accuracy on the matched pairs, 0..1.
+        mismatched: accuracy on the mismatched pairs, 0..1; None where there are none.
     """
 
     loss: Tensor
@@ -25,16 +25,16 @@ class Matching:
 
     @property
     def balanced(self) -> Tensor | None:
-        """The mean of both shares; chance is 0.5."""
+        """The mean of both accuracies; chance is 0.5."""
         return None if self.mismatched is None else (self.matched + self.mismatched) / 2
 
 
 def matching(logits_BB2: Tensor, negatives_BB: Tensor) -> Matching:
-    """Judges the head's answers (T3D section 3.2).
+    """Returns loss and accuracies of the matching head (T3D section 3.2).
 
     Args:
-        logits_BB2: row = frames, column = clip; index 1 = they belong together. The diagonal does.
-        negatives_BB: the pairs that do not belong together; without any, the matched half counts alone.
+        logits_BB2: row = frames, column = clip; index 1 = they match. The diagonal holds the matched pairs.
+        negatives_BB: the mismatched pairs; without any, only the matched half counts.
     """
     matched_B2 = logits_BB2.diagonal().T.float()
     ones_B = matched_B2.new_ones(len(matched_B2), dtype=torch.long)
@@ -49,14 +49,14 @@ def matching(logits_BB2: Tensor, negatives_BB: Tensor) -> Matching:
 
 
 def infonce(similarity_BB: Tensor, negatives_BB: Tensor, temperature: float) -> Tensor:
-    """Contrast in both directions: of all frame sets the right one, of all clips the right one.
+    """InfoNCE in both directions: each clip against all frame sets, each frame set against all clips.
 
     van den Oord et al., "Representation Learning with Contrastive Predictive Coding" (arXiv:1807.03748),
     equation (4).
 
     Args:
         similarity_BB: row = frames, column = clip, -1..1.
-        negatives_BB: the pairs that compete with the diagonal.
+        negatives_BB: the negatives; the diagonal holds the positives.
         temperature: divides the similarities.
     """
     diagonal_BB = torch.eye(len(similarity_BB), dtype=torch.bool, device=similarity_BB.device)
@@ -68,7 +68,12 @@ def infonce(similarity_BB: Tensor, negatives_BB: Tensor, temperature: float) -> 
 
 
 def distillation(student_BK: Tensor, teacher_BK: Tensor, temperature: float) -> Tensor:
-    """The teacher's soft classes (Hinton et al., arXiv:1503.02531, section 2), times temperature squared."""
-    guess_BK = functional.log_softmax(student_BK.float() / temperature, 1)
-    target_BK = functional.log_softmax(teacher_BK.float() / temperature, 1)
-    return temperature**2 * functional.kl_div(guess_BK, target_BK, reduction="batchmean", log_target=True)
+    """Kullback-Leibler divergence from the teacher's softened class scores, times temperature squared.
+
+    Hinton et al., "Distilling the Knowledge in a Neural Network" (arXiv:1503.02531), section 2.
+    """
+    log_student_BK = functional.log_softmax(student_BK.float() / temperature, 1)
+    log_teacher_BK = functional.log_softmax(teacher_BK.float() / temperature, 1)
+    return temperature**2 * functional.kl_div(
+        log_student_BK, log_teacher_BK, reduction="batchmean", log_target=True
+    )

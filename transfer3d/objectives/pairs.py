@@ -1,48 +1,55 @@
-"""Which frame sets and clips of a batch are shown as not belonging together."""
+"""Which frame sets and clips of a batch are shown as mismatched pairs."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from typing import Literal
 
 import torch
 from torch import Tensor
 
+from transfer3d.objectives.gather import from_first_rank
+
 Pairs = Literal["in-batch", "one-to-one", "hard"]
 HARDEST = 4
 
 
-def different_sources(sources: Sequence[str], device: torch.device) -> Tensor:
+def source_ids(sources: Sequence[str], device: torch.device) -> Tensor:
+    """Returns an int64 identifier of each source's name, B, the same in every process."""
+    digests = (hashlib.sha256(source.encode()).digest()[:8] for source in sources)
+    return torch.tensor([int.from_bytes(digest, signed=True) for digest in digests], device=device)
+
+
+def different_sources(ids_B: Tensor) -> Tensor:
     """Returns, B x B, whether two items come from different videos: only such a pair can be a negative."""
-    ids = {source: number for number, source in enumerate(dict.fromkeys(sources))}
-    source_B = torch.tensor([ids[source] for source in sources], device=device)
-    return source_B[:, None] != source_B[None]
+    return ids_B[:, None] != ids_B[None]
 
 
-def choose_negatives(different_BB: Tensor, belief_BB: Tensor, pairs: Pairs) -> Tensor:
-    """Chooses among the pairs of different videos.
+def choose_negatives(different_BB: Tensor, match_logits_BB: Tensor, pairs: Pairs) -> Tensor:
+    """Chooses the negatives among the pairs of different videos.
 
     Args:
         different_BB: row = frames, column = clip; see `different_sources`.
-        belief_BB: how much the head takes each pair for a match; read by "hard" alone.
+        match_logits_BB: how strongly the head takes each pair for a match; read by "hard" alone.
         pairs: in-batch takes all of them; one-to-one draws one frame set for each clip from torch's generator
-            (T3D section 3.2); hard takes the `HARDEST` that the head is most mistaken about, for each clip.
+            (T3D section 3.2); hard takes the `HARDEST` with the highest match logits, for each clip.
 
     Returns:
-        B x B, whether the pair is used.
+        B x B, whether the pair is a negative.
     """
     if pairs == "in-batch":
         return different_BB
     chosen_BB = torch.zeros_like(different_BB)
-    having_M = different_BB.any(0).nonzero()[:, 0]
-    if len(having_M) == 0:
+    columns_M = different_BB.any(0).nonzero()[:, 0]
+    if len(columns_M) == 0:
         return chosen_BB
     if pairs == "one-to-one":
-        rows_MN = torch.multinomial(different_BB.T[having_M].float(), 1)
+        rows_MN = from_first_rank(torch.multinomial(different_BB.T[columns_M].float(), 1))
     else:
-        belief_MB = belief_BB.detach().float().T[having_M]
-        rows_MN = belief_MB.masked_fill(~different_BB.T[having_M], -torch.inf).topk(
+        logits_MB = match_logits_BB.detach().float().T[columns_M]
+        rows_MN = logits_MB.masked_fill(~different_BB.T[columns_M], -torch.inf).topk(
             min(HARDEST, len(different_BB)), dim=1
         )[1]
-    chosen_BB[rows_MN, having_M[:, None]] = True
+    chosen_BB[rows_MN, columns_M[:, None]] = True
     return chosen_BB & different_BB

@@ -6,7 +6,6 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from transfer3d.data.augment import AugmentConfig
 from transfer3d.engine.config import Training
 from transfer3d.errors import UsageError
 from transfer3d.layout import ClipSpec
@@ -62,26 +61,17 @@ class Recipe(Training):
     """Share of the training videos that is used, of every class alike; the seed decides which."""
     val_share: float = Field(default=0.0, ge=0, lt=1)
     """Share of the training videos, of every class alike, that validates where the data has no val split."""
-    precision: Literal["auto", "bf16", "fp32"] = "auto"
-    """auto: bf16 where the machine computes it in hardware."""
     batch_size: int | Literal["auto"] = "auto"
     """Clips in one optimiser step, all processes and parts together; auto: what fits, by halving."""
     epochs: float | None = Field(default=None, gt=0)
     max_steps: int | None = Field(default=None, ge=1)
     """Optimiser steps; with `epochs`, whichever ends first."""
-    workers: int = Field(default=1, ge=0)
-    """Processes that decode, for each training process."""
     tracker: Literal["none", "tensorboard", "wandb"] = "none"
     """Where metrics go besides metrics.jsonl."""
-    max_bad_fraction: float = Field(default=0.01, ge=0, le=1)
-    """Share of clips that may fail to decode before the run stops."""
-    balanced: bool = False
-    """Every class as often as any other, whatever their numbers of videos."""
     class_weights: Literal["none", "balanced"] = "none"
     """balanced: the loss of a clip weighs the more, the fewer videos its class has."""
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     clip: ClipConfig = ClipConfig()
-    augment: AugmentConfig = AugmentConfig()
     correspondence: CorrespondenceConfig = CorrespondenceConfig()
     stages: dict[str, dict[str, Any]] = Field(default={})
     """Runs that follow one another, by name: each a table of keys in which it differs from the recipe. From

@@ -27,9 +27,8 @@ from transfer3d.layout import ClipSpec
 from transfer3d.recipes.load import load_recipe
 from transfer3d.run.checkpoints.inflate import inflate_to_file
 from transfer3d.run.inference.evaluate import evaluate_file
-from transfer3d.run.training.correspond import correspond
-from transfer3d.run.training.finetune import finetune
 from transfer3d.run.training.image_teacher import train_teacher
+from transfer3d.run.training.run_task import run_task
 from transfer3d.weights.metadata import read_metadata
 
 MARKER = "demo.json"
@@ -81,7 +80,7 @@ def run_demo(out: Path, *, seed: int, console: Console) -> DemoResult:
     _step(console, 3, "correspondence: the student learns from the teacher, without labels")
     shards = str(data / "shards")
     recipe = load_recipe("demo/tiny-correspond", data=shards, seed=seed, weights=str(teacher))
-    matched = correspond(recipe, out=out / "correspond", console=console)
+    matched = run_task(recipe, out=out / "correspond", console=console)
     _step(console, 4, "inflation: the teacher itself becomes a student")
     inflated = inflate_to_file(TEACHER, FAMILY, out / "inflated.safetensors", weights=str(teacher))
     console.print(inflated.verdict(), highlight=False)
@@ -131,7 +130,7 @@ def _finetune_and_test(
 ) -> StudentResult:
     given = {} if file is None else {"student": str(file)}
     recipe = load_recipe("demo/tiny-finetune", data=shards, seed=seed, **given)
-    run = finetune(recipe, out=out / f"finetune-{name}", console=console)
+    run = run_task(recipe, out=out / f"finetune-{name}", console=console)
     report = evaluate_file(
         run / MODEL,
         shards,

@@ -12,7 +12,7 @@ from transfer3d.insight.report.final import final_numbers
 from transfer3d.insight.report.numbers import ClassResult, class_results, interval, most_confused, percent
 from transfer3d.insight.report.page import Section
 from transfer3d.insight.report.record import Change, Evaluation, Link, RunRecord
-from transfer3d.objectives.diagnostics import alarms
+from transfer3d.objectives.diagnostics import training_warnings
 
 MOST_CLASSES = 48
 """Of a confusion matrix whose labels can be read."""
@@ -40,7 +40,9 @@ def numbers_section(record: RunRecord) -> Section:
     rows = [(number.what, number.text, number.between, str(number.videos or "")) for number in numbers]
     header = ("number", "value", "95 % interval", "videos")
     parts = [page.table(header, rows, numbers=(1, 2, 3))] if rows else []
-    parts += [page.paragraph(f"Look at this: {alarm}") for alarm in alarms(record.last.final("train"))]
+    parts += [
+        page.paragraph(f"Warning: {warning}") for warning in training_warnings(record.last.final("train"))
+    ]
     if record.evaluation:
         parts.append(page.paragraph(f"{record.evaluation.split}: {record.evaluation.source}."))
     if not rows:

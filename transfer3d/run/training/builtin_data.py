@@ -1,4 +1,4 @@
-"""The data of a run: the user's, or the built-in dataset, made once and kept."""
+"""The data of a run: the user's, or the built-in dataset, which is written once and kept."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ CACHE = Path(".cache") / "transfer3d" / "moving-digits"
 
 
 def data_text(recipe: Recipe) -> str:
-    """Returns what the first line of output says of the data."""
+    """Returns how the first line of output names the data."""
     return f"data {recipe.data}" if recipe.data else "no --data: the built-in moving digits"
 
 
-def data_folder(session: Session, home: Path | None = None) -> str:
-    """Returns the folder of the run's data; the built-in dataset is written first where it is not there yet.
+def data_folder(session: Session, user_folder: Path | None = None) -> str:
+    """Returns the folder of the run's data; writes the built-in dataset where it does not exist yet.
 
     Args:
-        session: its recipe may name no data.
-        home: whose cache holds the built-in dataset; None = the user's.
+        session: its recipe may leave data out.
+        user_folder: whose cache holds the built-in dataset; None = the home folder.
     """
     if session.recipe.data is not None:
         return session.recipe.data
-    folder = (home or Path.home()) / CACHE
+    folder = (user_folder or Path.home()) / CACHE
     on_main(session.accelerator, lambda: synthesise(folder, SynthConfig(), session.console))
     return str(folder)

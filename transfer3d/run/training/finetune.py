@@ -2,61 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Iterator
 
-from accelerate import Accelerator
-from rich.console import Console
-
-from transfer3d.data.source import VideoSet, open_videos
+from transfer3d.data.source import open_videos
 from transfer3d.data.subset import share_of, split_off
-from transfer3d.engine.run_folder import MODEL
+from transfer3d.data.videoset import VideoSet
 from transfer3d.errors import DataError, NoSuchSplit
 from transfer3d.evaluation.metrics import video_metrics
 from transfer3d.evaluation.scoring import refuse_dropped, score_videos
-from transfer3d.objectives.classification import Supervised, balanced_weights
+from transfer3d.objectives.classification import Classification, balanced_weights
 from transfer3d.recipes.schema import Recipe
 from transfer3d.run.training.builtin_data import data_folder, data_text
-from transfer3d.run.training.fit import fit
-from transfer3d.run.training.session import Session, open_session
-from transfer3d.run.training.students import build_student, check_student, parent_facts
+from transfer3d.run.training.session import Session
+from transfer3d.run.training.students import build_student, parent_entry
+from transfer3d.run.training.task import Metrics, Task
 from transfer3d.run.training.warm_start import start_from
 
 
-def finetune(
-    recipe: Recipe,
-    *,
-    out: Path | None,
-    resume: bool = False,
-    console: Console | None = None,
-    accelerator: Accelerator | None = None,
-) -> Path:
-    """Runs the recipe and returns the run folder.
-
-    Args:
-        recipe: task "finetune", with student and data.
-        out: run folder; None = the next free one under `runs`.
-        resume: go on with an unfinished run.
-        console: where to print; None = stderr.
-        accelerator: of the processes that this run shares with others; None = its own.
+def complete_recipe(recipe: Recipe) -> Recipe:
+    """Returns the recipe as it is.
 
     Raises:
-        UsageError: the recipe is for another task, or names no student or data.
+        UsageError: it names no student.
     """
-    recipe.expect_task("finetune")
-    title = f"finetune-{Path(recipe.given('student')).stem}"
-    check_student(recipe)
-    with open_session(
-        recipe, out, title=title, resume=resume, console=console, accelerator=accelerator
-    ) as session:
-        if session.finished:
-            session.say(f"{session.path} holds a finished run: nothing to do")
-        else:
-            _train(session)
-    return session.path
+    recipe.given("student")
+    return recipe
 
 
-def _train(session: Session) -> None:
+def build_task(session: Session) -> Task:
+    """Opens the labelled videos and builds student and objective."""
     recipe = session.recipe
     name = recipe.given("student")
     session.say(f"finetune: {name}, {data_text(recipe)}")
@@ -72,48 +46,40 @@ def _train(session: Session) -> None:
     held_out = f"{len(validation)} for validation" if validation else "none for validation"
     session.say(f"{len(videos)} labelled videos of {len(videos.classes)} classes in {data}, {held_out}")
     session.say_dropped(videos)
-    facts = {
-        "made_by": "finetune",
-        "parent": parent_facts(recipe.start or name),
-        "class_names": list(videos.classes),
-    }
 
-    def validate() -> Mapping[str, float]:
+    def validate() -> Metrics:
         assert validation is not None
-        scores = score_videos(
-            student,
-            validation,
-            session.accelerator,
-            workers=recipe.workers,
-        )
-        found = video_metrics(scores, validation.classes)
+        scores = score_videos(student, validation, session.accelerator, workers=recipe.workers)
+        metrics = video_metrics(scores, validation.classes)
         return {
-            "video_top1": found["video_top1"],
-            "video_top5": found["video_top5"],
-            "score": found["video_top1"],
+            "video_top1": metrics["video_top1"],
+            "video_top5": metrics["video_top5"],
+            "score": metrics["video_top1"],
         }
 
-    weights = (
-        balanced_weights(videos.labels, len(videos.classes)) if recipe.class_weights == "balanced" else None
-    )
-    metrics = fit(
-        session,
-        Supervised(student, recipe.label_smoothing, weights),
-        student,
-        videos,
-        facts=facts,
+    def summary(metrics: Metrics) -> Iterator[str]:
+        top1 = f", validation top-1 {metrics['video_top1']:.1%}" if validation else ""
+        yield f"training accuracy {metrics['clip_accuracy']:.1%}{top1}"
+
+    balanced = recipe.class_weights == "balanced"
+    weights = balanced_weights(videos.labels, len(videos.classes)) if balanced else None
+    return Task(
+        objective=Classification(student, label_smoothing=recipe.label_smoothing, class_weights=weights),
+        student=student,
+        videos=videos,
+        summary=summary,
+        provenance={"made_by": "finetune", "parent": parent_entry(recipe.start or name)},
+        class_names=list(videos.classes),
         validate=validate if validation else None,
         held_out=validation,
     )
-    shown = f", validation top-1 {metrics['video_top1']:.1%}" if validation else ""
-    session.say(f"training accuracy {metrics['clip_accuracy']:.1%}{shown} -> {session.path / MODEL}")
 
 
 def open_validation(data: str, train: VideoSet) -> VideoSet | None:
     """Returns the `val` split of the data, or None where there is none.
 
     Raises:
-        DataError: its classes are others than the training set's, or a file is bad.
+        DataError: its classes differ from the training set's, or a file is bad.
     """
     try:
         videos = open_videos(data, split="val", labelled=True)
@@ -123,6 +89,6 @@ def open_validation(data: str, train: VideoSet) -> VideoSet | None:
     if list(videos.classes) != list(train.classes):
         raise DataError(
             f"{data}: the val split has other classes than train "
-            f"({len(videos.classes)} against {len(train.classes)}). Give both the same class folders.",
+            f"({len(videos.classes)} against {len(train.classes)}). Give both the same class folders."
         )
     return videos

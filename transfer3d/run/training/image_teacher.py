@@ -1,4 +1,4 @@
-"""A small image model trained on still digits: the demo's stand-in for a pretrained teacher."""
+"""A small image model trained on still digits: in the demo, it replaces a pretrained teacher."""
 
 from __future__ import annotations
 
@@ -26,15 +26,17 @@ from transfer3d.nn.pixels import normalise
 from transfer3d.objectives.objective import LossReport
 
 
-class ImageClassification:
+class ImageClassification(nn.Module):
     """Cross-entropy of an image model; a batch holds clips of one frame."""
 
     def __init__(self, network: nn.Module) -> None:
-        self.trainable, self.facts = network, image_facts(network)
+        super().__init__()
+        self.network, self.image = network, image_facts(network)
 
-    def loss(self, trainable: nn.Module, batch: ClipBatch) -> LossReport:
+    def forward(self, batch: ClipBatch) -> LossReport:
         """Returns the mean cross-entropy and the accuracy."""
-        logits_BK = trainable(normalise(batch.clips[:, :, 0], self.facts.mean, self.facts.std)).float()
+        images_NCHW = normalise(batch.clips[:, :, 0], self.image.mean, self.image.std)
+        logits_BK = self.network(images_NCHW).float()
         total = functional.cross_entropy(logits_BK, batch.labels)
         accuracy = (logits_BK.argmax(1) == batch.labels).float().mean()
         return LossReport(total, {"loss": total.detach(), "accuracy": accuracy})
@@ -85,8 +87,6 @@ def train_teacher(
             schedule=ScheduleConfig(kind="cosine", warmup=0.05),
         ),
         accelerator=accelerator,
-        folder=None,
-        publish=lambda _name, _metrics: None,
         console=console,
     )
     trainer.run()
@@ -106,11 +106,11 @@ def _stills(
 
 @torch.no_grad()
 def image_accuracy(network: nn.Module, images_u8: Tensor, labels_N: Tensor) -> float:
-    """Returns the share of images that the network names rightly."""
-    facts = image_facts(network.eval())
+    """Returns the network's accuracy on images, 0..1."""
+    image = image_facts(network.eval())
     device = next(network.parameters()).device
-    guesses = [
-        network(normalise(chunk.to(device), facts.mean, facts.std)).argmax(1).cpu()
+    predictions = [
+        network(normalise(chunk.to(device), image.mean, image.std)).argmax(1).cpu()
         for chunk in images_u8.split(256)
     ]
-    return float((torch.cat(guesses) == labels_N).float().mean())
+    return float((torch.cat(predictions) == labels_N).float().mean())

@@ -1,4 +1,4 @@
-"""Batch size and number of steps, settled before step 1, and what they will cost."""
+"""The plan of a training run: batch size and number of steps, and what they will cost."""
 
 from __future__ import annotations
 
@@ -6,29 +6,27 @@ import math
 from dataclasses import replace
 
 import torch
+from torch import nn
 
 from transfer3d.batch import ClipBatch
-from transfer3d.data.source import VideoSet
+from transfer3d.data.videoset import VideoSet
+from transfer3d.engine.config import TrainerConfig, Training
 from transfer3d.engine.distributed import gather_list
-from transfer3d.engine.memory_plan import Plan, plan_batch, readable_bytes, readable_seconds
+from transfer3d.engine.memory_plan import MemoryPlan, plan_batch, readable_bytes, readable_seconds
 from transfer3d.errors import DataError, UsageError
 from transfer3d.layout import ClipSpec
-from transfer3d.objectives.objective import Objective
 from transfer3d.recipes.schema import Recipe
 from transfer3d.run.training.session import Session
 
 LARGEST_AUTO_BATCH = 32
 
 
-def plan_steps(session: Session, objective: Objective, clip: ClipSpec, videos: VideoSet) -> Recipe:
-    """Settles batch size and number of steps, and says what they will cost.
-
-    Returns:
-        The recipe with `batch_size` and `max_steps` as numbers.
+def plan_training(session: Session, objective: nn.Module, clip: ClipSpec, videos: VideoSet) -> TrainerConfig:
+    """Settles batch size and number of steps, and prints what they will cost.
 
     Raises:
-        UsageError: the batch is too small or does not divide among the processes, or the recipe says
-            neither epochs nor max_steps.
+        UsageError: the batch is too small or does not divide among the processes, or the recipe has neither
+            epochs nor max_steps.
         DataError: fewer than two different videos for each process.
     """
     recipe, world = session.recipe, session.accelerator.num_processes
@@ -38,34 +36,46 @@ def plan_steps(session: Session, objective: Objective, clip: ClipSpec, videos: V
     largest = min(LARGEST_AUTO_BATCH, 1 << (max(different // shares, 1).bit_length() - 1))
 
     def make_batch(count: int) -> ClipBatch:
-        units = (clip.units,) if clip.units > 1 else ()
-        shape = (count, *units, len(clip.mean), clip.frames, clip.size, clip.size)
+        clips = torch.randint(0, 256, clip.shape(count), dtype=torch.uint8)
         names = [str(number) for number in range(count)]
-        labels = torch.zeros(count, dtype=torch.long)
-        return ClipBatch(torch.randint(0, 256, shape, dtype=torch.uint8), labels, names, names)
+        return ClipBatch(clips, torch.zeros(count, dtype=torch.long), names, names)
 
-    own = None if recipe.batch_size == "auto" else recipe.batch_size // shares
-    plan = plan_batch(objective, session.accelerator, make_batch, batch_size=own, largest=largest)
+    share = None if recipe.batch_size == "auto" else recipe.batch_size // shares
+    plan = plan_batch(objective, session.accelerator, make_batch, batch_size=share, largest=largest)
     plan = replace(plan, batch_size=min(gather_list(session.accelerator, [plan.batch_size])))
-    total = plan.batch_size * shares
-    by_epochs = None if recipe.epochs is None else max(round(recipe.epochs * len(videos) / total), 1)
+    batch_size = plan.batch_size * shares
+    by_epochs = None if recipe.epochs is None else max(round(recipe.epochs * len(videos) / batch_size), 1)
     steps = min(count for count in (by_epochs, recipe.max_steps) if count is not None)
-    _say_plan(session, plan, total, steps, len(videos))
+    _say_plan(session, plan, batch_size, steps, len(videos))
     if recipe.lr_base_batch is not None:
-        rate = recipe.lr * total / recipe.lr_base_batch
-        session.say(f"lr = {recipe.lr:g} * {total} / {recipe.lr_base_batch} = {rate:g}")
+        rate = recipe.lr * batch_size / recipe.lr_base_batch
+        session.say(f"lr = {recipe.lr:g} * {batch_size} / {recipe.lr_base_batch} = {rate:g}")
     every = recipe.validate_every
     if every is None and recipe.needs_scores:
-        every = max(math.ceil(len(videos) / total), 1)
-    return recipe.model_copy(update={"batch_size": total, "max_steps": steps, "validate_every": every})
+        every = max(math.ceil(len(videos) / batch_size), 1)
+    return trainer_config(recipe, steps=steps, batch_size=batch_size, validate_every=every)
+
+
+def trainer_config(
+    recipe: Recipe, *, steps: int, batch_size: int, validate_every: int | None = None
+) -> TrainerConfig:
+    """Returns the configuration of a trainer: the recipe's shared keys, with the length settled."""
+    shared = {key: getattr(recipe, key) for key in Training.model_fields}
+    return TrainerConfig(**{**shared, "validate_every": validate_every}, steps=steps, batch_size=batch_size)
+
+
+def recorded_recipe(recipe: Recipe, config: TrainerConfig) -> Recipe:
+    """Returns the recipe with what was settled, as the run folder and the checkpoints record it."""
+    settled = {"batch_size": config.batch_size, "max_steps": config.steps}
+    return recipe.model_copy(update={**settled, "validate_every": config.validate_every})
 
 
 def _check_sizes(recipe: Recipe, world: int, different: int) -> None:
     if recipe.epochs is None and recipe.max_steps is None:
-        raise UsageError("the recipe has neither epochs nor max_steps. Give one with --set.")
+        raise UsageError("the recipe has neither epochs nor max_steps. Set one with --set.")
     if different < 2 * world:
         raise DataError(
-            f"{different} different videos for {world} processes: each needs at least two. Give more videos.",
+            f"{different} different videos for {world} processes: each needs at least two. Add videos."
         )
     if recipe.batch_size == "auto":
         return
@@ -76,14 +86,14 @@ def _check_sizes(recipe: Recipe, world: int, different: int) -> None:
         raise UsageError(f"batch_size={recipe.batch_size}: each of {shares} needs at least two clips.")
 
 
-def _say_plan(session: Session, plan: Plan, total: int, steps: int, videos: int) -> None:
+def _say_plan(session: Session, plan: MemoryPlan, batch_size: int, steps: int, videos: int) -> None:
     world = session.accelerator.num_processes
     where = f" on {world} processes" if world > 1 else ""
     session.say(
-        f"{steps} steps of {total} clips ({steps * total / videos:.1f} epochs){where}, "
+        f"{steps} steps of {batch_size} clips ({steps * batch_size / videos:.1f} epochs){where}, "
         f"{session.recipe.precision}: "
         f"about {readable_bytes(plan.step_bytes)} of {readable_bytes(plan.free_bytes)} free memory and "
         f"{readable_seconds(plan.step_seconds * steps)} of computing"
     )
     if not plan.fits:
-        session.say("warning: this is expected not to fit into memory; a smaller batch_size does")
+        session.say("warning: this probably does not fit into memory; a smaller batch_size does")

@@ -7,23 +7,20 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from transfer3d.engine.run_folder import RECIPE
+from transfer3d.engine.run_folder import FREE, RECIPE
 from transfer3d.errors import UsageError
 from transfer3d.recipes.load import load_recipe
 from transfer3d.recipes.schema import Recipe
 
-FREE = ("workers", "log_every", "save_every", "tracker")
-"""Keys that may change when a run is resumed."""
-
 
 def resumed_folder(out: Path | None, resume: bool) -> Path | None:
-    """Returns the folder of the run that is gone on with; None = a new run.
+    """Returns the folder of the run to continue; None = a new run.
 
     Raises:
         UsageError: `resume` without a folder.
     """
     if resume and out is None:
-        raise UsageError("--resume needs the folder of the run. Name it with -o RUN.")
+        raise UsageError("--resume needs the run's folder. Name it with -o RUN.")
     return out if resume else None
 
 
@@ -45,11 +42,11 @@ def resolve(
         task: "correspond" or "finetune".
         recipe: name or file; None = the default.
         overrides: `--set key=value`; they win over everything.
-        resumed: run folder that is gone on with.
-        options: keys of the recipe given as options of their own; None = not given.
+        resumed: folder of the run to continue.
+        options: keys of the recipe that have options of their own; None = not given.
 
     Raises:
-        UsageError: a wrong recipe, or one that a resumed run was not started with.
+        UsageError: a wrong recipe, or another one than the resumed run was started with.
     """
     given = {key: value for key, value in options.items() if value is not None}
     own_data = "data" in given or any(override.startswith("data=") for override in overrides)
@@ -59,16 +56,16 @@ def resolve(
         asked = load_recipe(name if recipe else resumed / RECIPE, overrides, **given)
         if changed := changed_keys(stored, asked):
             raise UsageError(
-                f"{resumed} was started with other values: {', '.join(changed)}. Leave them as they were.",
+                f"{resumed} was started with other values: {', '.join(changed)}. Resume with the same.",
             )
         return stored.model_copy(update={key: getattr(asked, key) for key in FREE})
     return load_recipe(name, overrides, **given)
 
 
 def changed_keys(stored: Recipe, asked: Recipe) -> list[str]:
-    """Returns the keys in which a command asks for something else than the run was started with.
+    """Returns the keys in which a command differs from the recipe that the run was started with.
 
-    What the command leaves open, or to be worked out, was settled when the run started.
+    What the command leaves open, or "auto", was settled when the run started.
     """
     old, new = stored.model_dump(), asked.model_dump()
     settled = [key for key, value in new.items() if value in (None, "auto")]

@@ -1,4 +1,4 @@
-"""What a run notes when it starts, for its report: the machine it runs on and the videos it was given."""
+"""The manifest of a run, for its report: the machine that it runs on and the videos that it was given."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from transfer3d.run.training.session import Session
 STARTED = "started.json"
 
 
-def note_start(session: Session, videos: VideoSet, held_out: VideoSet | None) -> None:
-    """Writes `started.json` into the run folder, on the main process; a resumed run writes it anew.
+def write_manifest(session: Session, videos: VideoSet, held_out: VideoSet | None) -> None:
+    """Writes `started.json` into the run folder, on the main process; a resumed run overwrites it.
 
     Args:
         session: the open session.
-        videos: that are trained on.
-        held_out: that validate.
+        videos: that it is trained on.
+        held_out: that it validates on.
     """
     if session.folder is None:
         return
@@ -33,14 +33,14 @@ def note_start(session: Session, videos: VideoSet, held_out: VideoSet | None) ->
         "dropped": [[dropped.path, dropped.reason] for dropped in videos.dropped],
         "digest": videos.digest,
     }
-    facts = {"environment": _environment(session), "data": data}
-    write_text(session.path / STARTED, json.dumps(facts, indent=2) + "\n")
+    manifest = {"environment": _environment(session), "data": data}
+    write_text(session.path / STARTED, json.dumps(manifest, indent=2) + "\n")
 
 
 def _environment(session: Session) -> dict[str, Any]:
-    """Returns what the report shows of the machine, without names of users, hosts or places."""
-    found = describe()
-    versions, hardware = found["versions"], found["hardware"]
+    """Returns what the report shows of the machine, without names of users, hosts or folders."""
+    machine = describe()
+    versions, hardware = machine["versions"], machine["hardware"]
     cuda = hardware["cuda devices"]
     device = f"CPU, {hardware['cpu capability']}" if cuda == "none" else ", ".join(cuda)
     shown = ("python", "torch", "torchvision", "timm", "accelerate", "av", "numpy")

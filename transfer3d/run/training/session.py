@@ -1,4 +1,4 @@
-"""What every training run shares: folder, processes, data, batches, checkpoints for others."""
+"""A training command's session: its run folder, its processes and its console."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ class Session:
         recipe: the resolved recipe.
         path: the run folder.
         folder: the open run folder; None on every process but the main one.
-        finished: the run was already done.
-        resume: an unfinished run is gone on with.
-        owns_processes: the group of processes ends with the session.
-        console: for progress and facts, main process only.
+        finished: the run was finished before.
+        resume: an unfinished run is continued.
+        owns_processes: whether the process group ends with the session.
+        console: for progress and messages, on the main process.
     """
 
     recipe: Recipe
@@ -44,15 +44,15 @@ class Session:
     owns_processes: bool = True
 
     def say(self, line: str) -> None:
-        """Prints one line, once for all processes."""
+        """Prints one line, on the main process."""
         if self.accelerator.is_main_process:
             self.console.print(line, highlight=False, soft_wrap=True)
 
     def say_dropped(self, videos: VideoSet) -> None:
-        """Says how videos are read that cannot be in any order; names what was left out, with the reason."""
+        """Prints which videos were left out and why, and how videos are shuffled that come in sequence."""
         if videos.runs:
             self.say(
-                "the server gives no byte ranges: shards are read whole, and videos mixed within "
+                "the server has no byte ranges: shards are read whole, and videos shuffled within "
                 f"{videos.buffer} at a time"
             )
         for dropped in videos.dropped:
@@ -64,12 +64,12 @@ class Session:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, _traceback: object
     ) -> None:
-        """Writes this process's exit code (a launcher makes 1 of every other), ends the group, unlocks."""
+        """Writes this process's exit code, which a launcher would turn into 1, and releases the folder."""
         code = 0 if error is None else error.exit_code if isinstance(error, Transfer3dError) else 1
         rank = self.accelerator.process_index
-        with suppress(SetupError):  # a disk that is full: what was said first is what counts
-            facts = {"exit_code": code, "error": str(error or "")}
-            write_text(self.path / f"exit.rank{rank}.json", json.dumps(facts))
+        with suppress(SetupError):  # a full disk: the first error is the one that counts
+            outcome = {"exit_code": code, "error": str(error or "")}
+            write_text(self.path / f"exit.rank{rank}.json", json.dumps(outcome))
         if self.folder:
             self.folder.close()
         if self.owns_processes:
@@ -91,22 +91,22 @@ def open_session(
         recipe: the resolved recipe.
         out: run folder; None = `runs/<title>-<n>`, the first n that is free.
         title: `<command>-<student>`.
-        resume: go on with an unfinished run in `out`.
+        resume: continue the unfinished run in `out`.
         console: where to print; None = stderr.
-        accelerator: of the session that this one is a part of; None = make one.
+        accelerator: of the session that this one is part of; None = make one.
     """
-    resumed_folder(out, resume)  # refuses a resume from nowhere
+    resumed_folder(out, resume)  # refuses --resume without -o
     precision = resolve_precision(recipe.precision)
     owns_processes = accelerator is None
     accelerator = accelerator or make_accelerator(precision)
     if accelerator.device.type == "cpu":
         leave_cores_to(recipe.workers)
     path = Path(on_main(accelerator, lambda: str(out or _free_folder(Path("runs"), title))))
-    held: list[RunFolder] = []
+    claimed: list[RunFolder] = []
 
     def claim() -> bool:
-        held.append(RunFolder(path, resume=resume))
-        return held[0].finished
+        claimed.append(RunFolder(path, resume=resume))
+        return claimed[0].finished
 
     try:
         finished = on_main(accelerator, claim)
@@ -114,7 +114,7 @@ def open_session(
         if owns_processes:
             accelerator.end_training()
         raise
-    folder = held[0] if held else None
+    folder = claimed[0] if claimed else None
     recipe = recipe.model_copy(update={"precision": precision})
     console = console or Console(stderr=True)
     return Session(recipe, path, folder, accelerator, console, finished, resume, owns_processes)

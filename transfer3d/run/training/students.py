@@ -1,4 +1,4 @@
-"""A recipe's student: a name of the registry, or a checkpoint file."""
+"""A recipe's student: a registered name, or a checkpoint file."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 
 from transfer3d.errors import UsageError
 from transfer3d.files import sha256_file
-from transfer3d.models.checkpoint import load
+from transfer3d.models.checkpoint import load, read_metadata
 from transfer3d.models.factory import create_model
 from transfer3d.models.measure import count_gmac
 from transfer3d.models.student import VideoStudent
@@ -22,25 +22,25 @@ RESERVED = {"num_classes", "seed", "clip", "weights", "name", "drop_rate"}
 
 
 def is_file(student: str) -> bool:
-    """Whether a student is given as a checkpoint file."""
+    """Whether a student or teacher is given as a checkpoint, by its path or hub address."""
     return student.endswith(".safetensors") or student.startswith(HUB_PREFIX) or Path(student).exists()
 
 
 def build_student(recipe: Recipe, num_classes: int) -> VideoStudent:
     """Builds the recipe's student with a head for `num_classes`; 0 = no head.
 
-    New weights, a new head included, follow from the recipe's seed.
+    New weights, those of a new head included, are drawn with the recipe's seed.
     """
     name = recipe.given("student")
     if is_file(name):
         if recipe.student_args:
-            raise UsageError(f"{name} is a file and has its arguments: leave student_args out.")
+            raise UsageError(f"{name} is a checkpoint and has its own arguments: leave student_args out.")
         student = load(name)
         if student.num_classes != num_classes:
             student.reset_classifier(num_classes, seed=recipe.seed)
     else:
         if reserved := set(recipe.student_args) & RESERVED:
-            raise UsageError(f"student_args.{min(reserved)} is not for a recipe: the run decides it.")
+            raise UsageError(f"student_args.{min(reserved)} cannot be set in a recipe: the run sets it.")
         student = create_model(name, num_classes=num_classes, seed=recipe.seed, **recipe.student_args)
     refuse_other_channels(student, name)
     if recipe.dropout is not None:
@@ -50,7 +50,7 @@ def build_student(recipe: Recipe, num_classes: int) -> VideoStudent:
 
 
 def check_student(recipe: Recipe) -> None:
-    """Builds the recipe's student without its memory and passes it an empty clip.
+    """Builds the recipe's student on the meta device and passes it one clip.
 
     Raises:
         UsageError: there is no such student, or it cannot take this clip.
@@ -63,12 +63,17 @@ def check_student(recipe: Recipe) -> None:
         count_gmac(student.to("meta"))
     except (RuntimeError, ValueError) as error:
         raise UsageError(
-            f"{name} cannot take clips like this ({str(error).splitlines()[0]}). Change [clip]."
+            f"{name} cannot take these clips ({str(error).splitlines()[0]}). Change [clip]."
         ) from error
 
 
-def parent_facts(student: str) -> dict[str, Any]:
-    """Returns what the checkpoint should say of where the student came from."""
+def parent_entry(student: str) -> dict[str, Any]:
+    """Returns the provenance entry for what a student starts from."""
     if is_file(student):
         return {"checkpoint": student, "sha256": sha256_file(locate(student))}
     return {"checkpoint": None, "model": student}
+
+
+def class_names_of(student: str) -> list[str] | None:
+    """Returns the class names that a checkpoint records; None for a registered name."""
+    return read_metadata(locate(student)).class_names if is_file(student) else None

@@ -1,4 +1,4 @@
-"""A recipe is trained: in one run, or in stages that follow one another."""
+"""Trains a recipe: in one run, or in consecutive stages."""
 
 from __future__ import annotations
 
@@ -15,29 +15,26 @@ from transfer3d.files import atomic_path, write_text
 from transfer3d.recipes.load import dump, load_recipe, stages_of
 from transfer3d.recipes.schema import Recipe
 from transfer3d.run.pages.report import quick_report
-from transfer3d.run.training.correspond import correspond
-from transfer3d.run.training.finetune import finetune
+from transfer3d.run.training.run_task import run_task
 from transfer3d.run.training.session import Session, open_session
 from transfer3d.run.training.validate import check_recipe
 from transfer3d.weights.hub import locate
 from transfer3d.weights.metadata import read_metadata
 
-TASKS = {"correspond": correspond, "finetune": finetune}
-
 
 def train(
     recipe: Recipe, task: str, *, out: Path | None, resume: bool = False, console: Console | None = None
 ) -> Path:
-    """Runs the recipe, writes `report.html` and returns the run folder.
+    """Trains the recipe, writes `report.html` and returns the run folder.
 
-    The stages of a recipe are runs of their own, in folders of their own within the run folder: each resumes
-    as any run does, and the last one's student is copied to the run folder.
+    Each stage is a run in a folder of its own within the run folder, and resumes as any run does. The last
+    stage's student is copied to the run folder.
 
     Args:
         recipe: of that task.
         task: "correspond" or "finetune".
         out: run folder; None = the next free one under `runs`.
-        resume: go on with an unfinished run.
+        resume: continue an unfinished run.
         console: where to print; None = stderr.
 
     Raises:
@@ -54,7 +51,7 @@ def train(
 
 def _train(recipe: Recipe, task: str, *, out: Path | None, resume: bool, console: Console) -> Path:
     if not recipe.stages:
-        return TASKS[task](recipe, out=out, resume=resume, console=console)
+        return run_task(recipe, out=out, resume=resume, console=console)
     if not resume:
         for name, stage in stages_of(recipe).items():
             _refuse_missing(name, stage)
@@ -68,12 +65,12 @@ def _train(recipe: Recipe, task: str, *, out: Path | None, resume: bool, console
 
 
 def _refuse_missing(name: str, stage: Recipe) -> None:
-    """Says before the first stage what would end the run when a later one has its turn."""
+    """Raises before the first stage what would end a later one."""
     place = Path(stage.data or "")
-    place = place.parent if place.suffix == ".tar" else place  # many shards have a pattern's name
+    place = place.parent if place.suffix == ".tar" else place  # a pattern of many shards is not a file
     if "://" not in (stage.data or "") and not place.exists():
         raise UsageError(
-            f"stage {name}: {stage.data} is not there. Name videos with --set stages.{name}.data=..."
+            f"stage {name}: {stage.data} does not exist. Name videos with --set stages.{name}.data=..."
         )  # fmt: skip
     if stage.start is not None:
         read_metadata(locate(stage.start))
@@ -83,22 +80,20 @@ def _refuse_missing(name: str, stage: Recipe) -> None:
 def _train_stages(session: Session) -> None:
     if session.folder and not session.resume:
         write_text(session.path / RECIPE, dump(session.recipe))
-    before: Path | None = None
+    previous: Path | None = None
     stages = stages_of(session.recipe)
     for number, (name, recipe) in enumerate(stages.items(), 1):
         folder = session.path / name
-        begun = on_main(session.accelerator, (folder / RECIPE).exists)
+        started = on_main(session.accelerator, (folder / RECIPE).exists)
         session.say(f"stage {number} of {len(stages)}: {name}")
-        if begun:
+        if started:
             recipe = load_recipe(folder / RECIPE)
-        elif before is not None and recipe.start is None:
-            recipe = recipe.model_copy(update={"start": str(before / MODEL)})
-        TASKS[recipe.task](
-            recipe, out=folder, resume=begun, console=session.console, accelerator=session.accelerator
-        )
+        elif previous is not None and recipe.start is None:
+            recipe = recipe.model_copy(update={"start": str(previous / MODEL)})
+        run_task(recipe, out=folder, resume=started, console=session.console, accelerator=session.accelerator)
         session.accelerator.wait_for_everyone()
-        before = folder
-    if session.folder and before is not None:
+        previous = folder
+    if session.folder and previous is not None:
         with atomic_path(session.path / MODEL) as partial:
-            shutil.copyfile(before / MODEL, partial)
-        session.folder.finish(json.loads((before / FINISHED).read_text(encoding="utf-8")))
+            shutil.copyfile(previous / MODEL, partial)
+        session.folder.finish(json.loads((previous / FINISHED).read_text(encoding="utf-8")))

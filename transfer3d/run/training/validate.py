@@ -1,4 +1,4 @@
-"""Whether a recipe can be run: its students and teachers are built, without their memory."""
+"""Checks that a recipe can be run, by building its students and teachers on the meta device."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from transfer3d.run.training.students import check_student, is_file
 
 
 def check_recipe(recipe: Recipe) -> None:
-    """Checks the student and the teacher of every stage; those that are left open are passed over.
+    """Checks the student and the teacher of every stage, where they are named.
 
     Raises:
-        UsageError: there is no such student or teacher, or the student cannot take such clips.
+        UsageError: no such student or teacher, or the student cannot take the recipe's clips.
         WeightsError: a student's or a teacher's file is refused.
     """
     for stage in stages_of(recipe).values() or [recipe]:

@@ -11,7 +11,7 @@ from media import write_numbered
 
 from transfer3d.data.source import open_videos
 from transfer3d.data.subset import Subset
-from transfer3d.run.training.run_manifest import note_start
+from transfer3d.run.training.run_manifest import write_manifest
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def videos(tmp_path):
 
 def noted(folder, videos, held_out, processes=3):
     accelerator = SimpleNamespace(num_processes=processes)
-    note_start(SimpleNamespace(folder=folder, path=folder, accelerator=accelerator), videos, held_out)
+    write_manifest(SimpleNamespace(folder=folder, path=folder, accelerator=accelerator), videos, held_out)
     return (folder / "started.json").read_text(encoding="utf-8")
 
 
@@ -56,4 +56,4 @@ def test_the_machine_is_noted_without_names_of_hosts_users_and_places(videos, tm
 
 
 def test_a_process_without_a_folder_notes_nothing():
-    note_start(SimpleNamespace(folder=None), None, None)
+    write_manifest(SimpleNamespace(folder=None), None, None)

@@ -1,4 +1,4 @@
-"""What was reported since the last log line."""
+"""Means of what training steps reported since the last log line."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from transfer3d.objectives.objective import LossReport
 Item = TypeVar("Item")
 
 
-class Window:
-    """Means over the steps since the last log line; reading the values is left to that moment.
+class MetricsWindow:
+    """Averages the steps since the last log line; tensors are read only then.
 
     Attributes:
-        note: the last means in words.
-        waited: seconds, of this window, in which there was no batch yet.
+        note: the last means, formatted for a progress bar.
+        waited: seconds spent waiting for batches since the last log line.
     """
 
     def __init__(self) -> None:
@@ -27,12 +27,12 @@ class Window:
         self._clips, self._started = 0, time.monotonic()
 
     def add(self, report: LossReport, clips: int) -> None:
-        """Takes what a step reported, and its number of clips over all processes."""
+        """Adds the report of a step, and its number of clips over all processes."""
         self._reports.append(report.parts)
         self._clips += clips
 
-    def awaiting(self, items: Iterable[Item]) -> Iterator[Item]:
-        """Yields the items, and counts the time that they are waited for."""
+    def time_waiting(self, items: Iterable[Item]) -> Iterator[Item]:
+        """Yields the items, and measures the time spent waiting for them."""
         source = iter(items)
         while True:
             started = time.monotonic()
@@ -43,8 +43,8 @@ class Window:
             self.waited += time.monotonic() - started
             yield item
 
-    def close(self) -> dict[str, float]:
-        """Returns the means, the clips per second and the share of waiting; begins anew."""
+    def flush(self) -> dict[str, float]:
+        """Returns the means, the clips per second and the share of time spent waiting; starts over."""
         names = dict.fromkeys(name for parts in self._reports for name in parts)
         means = {
             name: float(torch.stack([parts[name].float() for parts in self._reports if name in parts]).mean())

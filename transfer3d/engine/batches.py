@@ -1,0 +1,73 @@
+"""The training batches of this process, as an objective needs them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from accelerate import Accelerator
+from torch import nn
+
+from transfer3d.batch import ClipBatch
+from transfer3d.data.pipeline import clip_batches
+from transfer3d.data.videoset import VideoSet
+from transfer3d.engine.config import TrainerConfig
+from transfer3d.errors import UsageError
+from transfer3d.layout import ClipSpec
+
+
+def clip_of(objective: nn.Module) -> ClipSpec:
+    """Returns the clip that an objective's batches are made of: its own, or that of its student.
+
+    Raises:
+        UsageError: it has neither.
+    """
+    for owner in (objective, getattr(objective, "student", None)):
+        if isinstance(clip := getattr(owner, "clip", None), ClipSpec):
+            return clip
+    raise UsageError(
+        f"{type(objective).__name__} has no student with a clip, so no batches can be made for it. Set its "
+        "attribute `student` to a VideoStudent, or pass a function that returns batches instead of videos."
+    )
+
+
+def batches_for(
+    objective: nn.Module, videos: VideoSet, config: TrainerConfig, accelerator: Accelerator
+) -> Callable[[int], Iterable[ClipBatch]]:
+    """Returns a function from the first step to this process's share of each batch.
+
+    Raises:
+        UsageError: the batch size is missing, or does not divide among processes and parts.
+    """
+    clip, batch_size, shares = (
+        clip_of(objective),
+        config.batch_size,
+        accelerator.num_processes * config.accumulate,
+    )
+    if batch_size is None:
+        raise UsageError(
+            "TrainerConfig has no batch_size. Set it to the clips of one step, all processes together."
+        )
+    if batch_size % shares:
+        raise UsageError(
+            f"batch_size={batch_size} does not divide by {accelerator.num_processes} processes x "
+            f"accumulate={config.accumulate}."
+        )
+
+    def batches(first_step: int) -> Iterable[ClipBatch]:
+        return clip_batches(
+            videos,
+            clip,
+            batch_size=batch_size,
+            steps=config.steps,
+            seed=config.seed,
+            augment=config.augment,
+            start_step=first_step,
+            rank=accelerator.process_index,
+            world=accelerator.num_processes,
+            workers=config.workers,
+            max_bad_fraction=config.max_bad_fraction,
+            balanced=config.balanced,
+            second=getattr(objective, "teacher_view", "none"),
+        )
+
+    return batches

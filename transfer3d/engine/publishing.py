@@ -1,0 +1,47 @@
+"""The weights that a run leaves for others: the student's own, without objective and teacher."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from torch import nn
+
+from transfer3d.data.videoset import VideoSet
+from transfer3d.engine.run_folder import RunFolder
+from transfer3d.models.checkpoint import save
+from transfer3d.models.student import VideoStudent
+
+Publish = Callable[[str, Mapping[str, Any]], None]
+
+
+def publish_student(
+    objective: nn.Module,
+    folder: RunFolder | None,
+    videos: VideoSet | None,
+    name: str,
+    metrics: Mapping[str, Any],
+    *,
+    provenance: Mapping[str, Any] | None = None,
+    class_names: list[str] | None = None,
+) -> None:
+    """Writes the objective's student to `NAME.safetensors` in the run folder.
+
+    Args:
+        objective: see `Trainer`; without a `VideoStudent` nothing is written.
+        folder: the run's; None = nothing is written.
+        videos: that it was trained on, where they are known.
+        name: "model" or "best".
+        metrics: the latest.
+        provenance: further entries, JSON-able.
+        class_names: of the student's classes; by default those of the videos, if there are as many.
+    """
+    student = getattr(objective, "student", None)
+    if folder is None or not isinstance(student, VideoStudent):
+        return
+    if class_names is None and videos is not None and len(videos.classes) == student.num_classes > 0:
+        class_names = list(videos.classes)
+    entries = {"made_by": type(objective).__name__, **(provenance or {}), "metrics": dict(metrics)}
+    if videos is not None:
+        entries["data_digest"] = videos.digest
+    save(student, folder.path / f"{name}.safetensors", class_names=class_names, provenance=entries)

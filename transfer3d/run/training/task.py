@@ -1,0 +1,44 @@
+"""What a training command trains: the part in which `correspond` and `finetune` differ."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import nn
+
+from transfer3d.data.videoset import VideoSet
+from transfer3d.models.student import VideoStudent
+
+Metrics = Mapping[str, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """One training task, built from a recipe.
+
+    Attributes:
+        objective: what is trained.
+        student: the part of it that is published.
+        videos: that it is trained on.
+        summary: returns the lines that are printed after training, from the last metrics.
+        provenance: entries of the published checkpoint, JSON-able.
+        class_names: of the student's classes; None where they are not known.
+        identity: digests that a resumed run must find again, besides the data's.
+        validate: see `Trainer`.
+        held_out: the videos that it validates on.
+        training: a context around the training steps.
+    """
+
+    objective: nn.Module
+    student: VideoStudent
+    videos: VideoSet
+    summary: Callable[[Metrics], Iterable[str]]
+    provenance: Mapping[str, Any]
+    class_names: list[str] | None = None
+    identity: Mapping[str, str] = field(default_factory=dict)
+    validate: Callable[[], Metrics] | None = None
+    held_out: VideoSet | None = None
+    training: AbstractContextManager[object] = field(default_factory=nullcontext)
