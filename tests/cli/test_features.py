@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 import transfer3d
 from transfer3d.cli.main import app
 from transfer3d.insight.features.file import load_features
+from transfer3d.run.inference.session import InferenceSession
 
 LAYERS = "pool5,prob,res4,res5a@2"
 SMALL = ["--clips", 3, "--precision", "fp32", "--workers", 0]
@@ -132,7 +133,7 @@ def test_a_run_that_is_killed_goes_on_and_ends_with_the_same_bytes(whole, checkp
     assert done.returncode == -signal.SIGKILL, done.stderr
     parts = out.with_name("killed.safetensors.parts")
     assert not out.exists()
-    assert [path.name for path in sorted(parts.glob("0-*"))] == ["0-00000.safetensors", "0-00001.safetensors"]
+    assert [path.name for path in sorted(parts.glob("0-*"))] == [f"0-0000{n}.safetensors" for n in range(4)]
     refused = run(*arguments)
     assert refused.exit_code == 2
     assert "holds an unfinished extraction. Go on with --resume" in refused.stderr
@@ -203,7 +204,7 @@ def test_refusals_name_what_and_where_and_leave_nothing(whole, checkpoint, shard
 
 
 def test_a_finished_file_is_named_by_the_main_process_alone(whole, checkpoint, shards, monkeypatch):
-    monkeypatch.setattr("transfer3d.run.inference.features.is_main_process", lambda: False)
+    monkeypatch.setattr(InferenceSession, "is_main", False)
     done = run(checkpoint, "--data", shards, "--layers", LAYERS, "-o", whole, *SMALL, "--resume")
     assert (done.exit_code, done.output) == (0, "")
 

@@ -14,7 +14,7 @@ from transfer3d.data.decode import Video
 from transfer3d.data.source import open_videos
 from transfer3d.engine.distributed import make_accelerator
 from transfer3d.errors import NonFiniteError, SetupError, UsageError
-from transfer3d.evaluation import scoring
+from transfer3d.evaluation import inference, scoring
 from transfer3d.evaluation.micro_batches import first_size
 from transfer3d.evaluation.protocols import PROTOCOLS, named_protocol
 from transfer3d.evaluation.scoring import score_videos
@@ -133,7 +133,8 @@ def test_micro_batches_halve_until_they_fit(videos):
     whole = score_videos(student, videos, make_accelerator("fp32"), protocol)
     limited = Limited(student, 3)
     scores = score_videos(limited, videos, make_accelerator("fp32"), protocol, clips_per_step=16)
-    assert limited.seen == [10, 8, 4, *[2] * 15]
+    # Of the second video, which is shorter than a clip, all views are one.
+    assert limited.seen == [10, 8, 4, *[2] * 5, 1, *[2] * 5]
     torch.testing.assert_close(scores.videos_NK, whole.videos_NK)
     nothing = Limited(student, 0)
     with pytest.raises(SetupError, match="one view does not fit"):
@@ -149,7 +150,7 @@ def test_a_cpu_out_of_memory_is_told_from_other_errors(videos):
     limited = Limited(wakeful_student("p3d"), 2, full)
     protocol = named_protocol("dense", clips=4)
     score_videos(limited, videos, make_accelerator("fp32"), protocol, clips_per_step=4)
-    assert limited.seen == [4, *[2] * 6]
+    assert limited.seen == [4, 2, 2, 1, 2, 2]
     broken = Limited(wakeful_student("p3d"), 2, RuntimeError("shapes do not fit"))
     with pytest.raises(RuntimeError, match="shapes do not fit"):
         score_videos(broken, videos, make_accelerator("fp32"), protocol, clips_per_step=4)
@@ -192,15 +193,15 @@ def test_a_first_size_follows_the_clip():
 def test_a_score_that_is_no_number_is_named(videos):
     student = wakeful_student("p3d")
     student.head.weight.data.fill_(float("nan"))
-    with pytest.raises(NonFiniteError, match="a/0.mp4: its scores are not finite"):
+    with pytest.raises(NonFiniteError, match="a/0.mp4: the student's output has NaN"):
         score_videos(student, videos, make_accelerator("fp32"))
 
 
 def test_a_video_that_was_not_scored_is_an_error(videos, monkeypatch):
-    real = scoring.view_batches
-    monkeypatch.setattr(scoring, "view_batches", lambda *a, **k: list(real(*a, **k))[:-1])
+    real = inference.view_batches
+    monkeypatch.setattr(inference, "view_batches", lambda *a, **k: list(real(*a, **k))[:-1])
     protocol = named_protocol("t3d")
-    with pytest.raises(AssertionError, match="expected 3 videos, scored 2"):
+    with pytest.raises(AssertionError, match="expected 3 videos, computed 2"):
         score_videos(wakeful_student("p3d"), videos, make_accelerator("fp32"), protocol, clips_per_step=1)
 
 

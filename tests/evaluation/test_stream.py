@@ -16,7 +16,7 @@ from transfer3d.errors import NonFiniteError, UsageError
 from transfer3d.evaluation.sliding import SlidingWindow, timed, windows_of
 from transfer3d.layout import ClipSpec
 from transfer3d.models.factory import create_model
-from transfer3d.run.inference.predict import predict_videos
+from transfer3d.run.inference.predict import predict_files
 
 PIXEL = ClipSpec(frames=2, size=1, crop=1)
 student_of = partial(wakeful_student, num_classes=3)
@@ -142,7 +142,7 @@ def test_a_stream_scores_as_a_file_of_the_same_frames_does(family, video, frames
     student = student_of(family)
     transfer3d.save(student, tmp_path / "student.safetensors")
     clips = 1 if family == "v4d" else 4
-    (row,) = predict_videos(
+    (row,) = predict_files(
         tmp_path / "student.safetensors", [video], top=3, clips=clips, precision="fp32",
         console=Console(quiet=True),
     )  # fmt: skip

@@ -59,7 +59,7 @@ class Watcher(nn.Module):
         self.clip = ClipSpec(size=32, crop=32, mean=(0.5,) * 3, std=(0.5,) * 3, **clip)
 
     def forward(self, clips):
-        return self.judge(clips)
+        return self.judge(clips.float() / 127.5 - 1)
 
 
 def direction(clips_BCTHW):
@@ -234,7 +234,7 @@ def test_an_inflated_student_does_not_see_order(blind, moving, tmp_path):
     ],
 )
 def test_refusals_come_before_the_work(blind, moving, arguments, code, message, monkeypatch):
-    monkeypatch.setattr("transfer3d.run.inference.evaluate.score_videos", None)
+    monkeypatch.setattr("transfer3d.run.inference.order.score_videos", None)
     done = run(blind, "--data", moving, *arguments)
     assert done.exit_code == code, done.output
     assert message in " ".join(done.output.split())

@@ -21,8 +21,7 @@ from transfer3d.evaluation.sliding import SlidingWindow
 from transfer3d.layout import ClipSpec
 from transfer3d.models.student import VideoStudent
 from transfer3d.nn.pixels import normalise
-from transfer3d.run import timeline
-from transfer3d.run.inference.classifier import Classifier
+from transfer3d.run.inference import session
 from transfer3d.run.inference.timeline import TimelineOptions, predict_timelines
 
 QUIET = Console(quiet=True)
@@ -47,8 +46,9 @@ def by_colour(monkeypatch):
     """Puts a student whose class is the brightest colour in the place of every checkpoint's."""
     student = VideoStudent(Colours(), num_classes=3, clip=CLIP, model_name="colours", model_args={})
     student.head.weight.data = 20 * torch.eye(3)
-    names = ["red", "green", "blue"]
-    monkeypatch.setattr(timeline, "load_classifier", lambda file: Classifier(student.eval(), names))
+    student.class_names = ["red", "green", "blue"]
+    monkeypatch.setattr(session, "load", lambda file: student.eval())
+    return student
 
 
 def coloured(*parts):
@@ -119,12 +119,10 @@ def test_windows_that_fit_the_video_score_it_as_a_whole(by_colour, tmp_path):
     (row,) = predict_timelines(
         "student.safetensors", [video], TimelineOptions(top=3), precision="fp32", console=QUIET
     )
-    classifier = timeline.load_classifier("student.safetensors")
-    student, names = classifier.student, classifier.classes
     clips = views_of_video(video, CLIP, ViewPlan(), name="").clips()
-    wanted = student(normalise(clips, CLIP.mean, CLIP.std)).softmax(-1)[0].tolist()
-    found = {guess["class"]: guess["score"] for guess in row["windows"][0]["top"]}
-    assert [found[name] for name in names] == pytest.approx(wanted, abs=1e-5)
+    expected = by_colour(normalise(clips, CLIP.mean, CLIP.std)).softmax(-1)[0].tolist()
+    scores = {guess["class"]: guess["score"] for guess in row["windows"][0]["top"]}
+    assert [scores[name] for name in by_colour.class_names] == pytest.approx(expected, abs=1e-5)
 
 
 def test_windows_are_as_long_as_a_clip_but_no_shorter_than_a_second(by_colour, tmp_path):
@@ -139,9 +137,8 @@ def test_windows_are_as_long_as_a_clip_but_no_shorter_than_a_second(by_colour, t
 def test_as_many_clips_are_looked_at_as_are_asked_for(by_colour, tmp_path):
     video = tmp_path / "video.mp4"
     video.write_bytes(encode(coloured((0, 20)), fps=10))
-    student = timeline.load_classifier("student.safetensors").student
     seen = []
-    student.trunk.register_forward_pre_hook(lambda module, inputs: seen.append(len(inputs[0])))
+    by_colour.trunk.register_forward_pre_hook(lambda module, inputs: seen.append(len(inputs[0])))
     for clips, wanted in ((None, 3), (1, 1), (5, 5)):  # three clips of seven frames cover twenty
         seen.clear()
         assert len(leaders(video, window_s=2.0, clips=clips)) == 1

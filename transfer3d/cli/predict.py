@@ -70,9 +70,9 @@ def predict(
         found = predict_timelines(file, videos, chosen, **shared)
         rows = _rows_of_windows(found)
     else:
-        from transfer3d.run.inference.predict import predict_videos
+        from transfer3d.run.inference.predict import predict_files
 
-        found = predict_videos(file, videos, top=top or 5, clips=clips or 3, **shared)
+        found = predict_files(file, videos, top=top or 5, clips=clips or 3, **shared)
         rows = _rows_of_videos(found)
     if not is_main_process():
         return

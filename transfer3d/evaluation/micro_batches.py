@@ -7,49 +7,72 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from transfer3d.data.views import Views
+from transfer3d.data.views import ViewPlan, Views
 from transfer3d.engine.out_of_memory import is_out_of_memory
-from transfer3d.errors import SetupError
+from transfer3d.errors import NonFiniteError, SetupError
 from transfer3d.layout import ClipSpec
 
 MOST_CLIPS = 64
 PIXELS = {"cpu": 8 * 8 * 224 * 224}
-"""What one forward pass takes at first, by kind of device: frames x H x W."""
+"""Frames x H x W in the first forward pass, by kind of device."""
 GPU_PIXELS = 64 * 8 * 224 * 224
 
-Forward = Callable[[Tensor, int], Tensor]
+CENTRE_CLIP = ViewPlan()
+
+Compute = Callable[[Tensor, int], Tensor]
+"""Takes uint8 clips `V ...` and the most clips that may be computed together; returns vectors `V D`."""
 
 
 def first_size(clip: ClipSpec, device: torch.device) -> int:
-    """Returns how many clips are tried together at first: as many as are fast, and seldom too many."""
+    """Returns how many clips the first forward pass takes: enough to be fast, seldom too many for memory."""
     budget = PIXELS.get(device.type, GPU_PIXELS)
     return min(max(budget // (clip.frames * clip.size**2), 1), MOST_CLIPS)
 
 
 class MicroBatches:
-    """Calls a network on some views at a time; out of memory, on half as many from then on.
+    """Calls a network on a few views at a time; after running out of memory, on half as many.
 
     Args:
-        forward: uint8 clips `V ...` and the most clips that it may compute together, to scores `V K`.
-        size: clips (units, where a view has several) in one call, to begin with.
-        clips_of_a_view: see `ViewPlan`.
-        divisible: `forward` itself can compute less than one view at a time.
+        compute: see `Compute`.
+        clip: shape of the views.
+        device: where clips are put.
+        plan: the views of a video.
+        size: clips in the first call; None = by `first_size`.
+        divisible: `compute` itself can work on less than one view at a time.
 
     Attributes:
-        size: clips in one call, by now.
+        size: the current number of clips in one call; each unit of a view counts as a clip.
     """
 
-    def __init__(self, forward: Forward, size: int, *, clips_of_a_view: int, divisible: bool) -> None:
-        self.forward, self.size = forward, size
-        self._clips_of_a_view, self._divisible = clips_of_a_view, divisible
+    def __init__(
+        self,
+        compute: Compute,
+        clip: ClipSpec,
+        device: torch.device,
+        *,
+        plan: ViewPlan = CENTRE_CLIP,
+        size: int | None = None,
+        divisible: bool = False,
+    ) -> None:
+        self.size = size or first_size(clip, device)
+        self._compute, self._device, self._divisible = compute, device, divisible
+        self._clips_of_a_view = plan.clips_of_a_view(clip)
 
-    def scores(self, views: Views) -> Tensor:
-        """Returns the scores of all views [V, K], on the CPU.
+    def __call__(self, views: Views, names: list[str]) -> Tensor:
+        """Returns the vectors of all views, float32 `V D` on the CPU; equal views are computed once.
+
+        Args:
+            views: of one or of several videos.
+            names: of the video of each view, for messages.
 
         Raises:
-            SetupError: not even one view fits.
+            SetupError: a single view does not fit into memory.
+            NonFiniteError: a vector has NaN or infinite values.
         """
-        done: list[Tensor] = []
+        indices, place = views.indices.unique(dim=0, return_inverse=True)
+        if repeated := len(indices) < len(views):  # as of a video that is shorter than a clip
+            views = Views(views.frames_u8, indices, views.scale_V[: len(indices)])
+        parts: list[Tensor] = []
         first = 0
         while first < len(views):
             last = first + max(self.size // self._clips_of_a_view, 1)
@@ -57,14 +80,21 @@ class MicroBatches:
             if part is None:
                 self._halve()
             else:
-                done.append(part)
+                parts.append(part)
                 first = last
-        return torch.cat(done)
+        vectors_VD = torch.cat(parts)[place] if repeated else torch.cat(parts)
+        for name, finite in zip(names, vectors_VD.isfinite().all(1).tolist(), strict=True):
+            if not finite:
+                raise NonFiniteError(
+                    f"{name}: the student's output has NaN or infinite values. Compute in fp32 "
+                    "(--precision fp32)."
+                )
+        return vectors_VD
 
     def _try(self, clips_u8: Tensor) -> Tensor | None:
-        """Returns scores, or None where memory does not suffice; by then what was computed is let go."""
+        """Returns vectors, or None if memory ran out; the failed call's tensors are freed by then."""
         try:
-            return self.forward(clips_u8, self.size).float().cpu()
+            return self._compute(clips_u8.to(self._device), self.size).float().cpu()
         except RuntimeError as error:
             if is_out_of_memory(error):
                 return None

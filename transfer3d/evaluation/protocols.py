@@ -36,8 +36,8 @@ class Protocol:
     combinations: bool = False
     full_size: bool = False
 
-    def facts(self) -> dict[str, Any]:
-        """Returns what a report says of it, as JSON reads it back."""
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the views and pooling, JSON-able."""
         plan = {**asdict(self.plan), "orders": list(self.plan.orders)}
         return {"name": self.name, **plan, "pooling": self.pooling}
 

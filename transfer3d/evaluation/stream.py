@@ -5,17 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import torch
 from torch import Tensor
 
 from transfer3d.data.pixels import Frames
 from transfer3d.data.views import join_views
-from transfer3d.errors import NonFiniteError, UsageError
-from transfer3d.evaluation.micro_batches import MicroBatches, first_size
+from transfer3d.errors import UsageError
+from transfer3d.evaluation.micro_batches import MicroBatches
 from transfer3d.evaluation.sliding import SlidingWindow, Window, timed, windows_of
 from transfer3d.models.student import VideoStudent
-from transfer3d.nn.pixels import normalise
 
 
 @dataclass(frozen=True)
@@ -91,34 +91,21 @@ def _refuse_unless_positive(**values: float) -> None:
             raise UsageError(f"{name}={value}: give a number above 0.")
 
 
+@torch.no_grad()
 def _predictions(student: VideoStudent, windows: Iterator[Window], together: int) -> Iterator[Prediction]:
-    weights = next(student.parameters())
-
-    def forward(clips_u8: Tensor, _: int) -> Tensor:
-        clips = normalise(clips_u8.to(weights.device), student.clip.mean, student.clip.std, weights.dtype)
-        return student(clips).float().softmax(-1)
-
-    size = first_size(student.clip, weights.device)
-    parts = MicroBatches(forward, size, clips_of_a_view=student.clip.units, divisible=False)
+    device = next(student.parameters()).device
+    micro_batches = MicroBatches(
+        lambda clips_u8, _: student(clips_u8).float().softmax(-1), student.clip, device
+    )
     for batch in _batched(windows, together):
-        with torch.no_grad():
-            scores_VK = parts.scores(join_views([window.views for window in batch]))
-        by_window = scores_VK.split([len(window.views) for window in batch])
-        for window, views_VK in zip(batch, by_window, strict=True):
-            if not views_VK.isfinite().all():
-                raise NonFiniteError(
-                    f"scores at {window.start_s:.2f} s are not finite. Take the student in fp32."
-                )
+        views_of = [len(window.views) for window in batch]
+        names = [f"{window.start_s:.2f} s" for window in batch for _ in range(len(window.views))]
+        scores_VK = micro_batches(join_views([window.views for window in batch]), names)
+        for window, views_VK in zip(batch, scores_VK.split(views_of), strict=True):
             yield Prediction(window.start_s, window.end_s, views_VK.mean(0))
 
 
 def _batched(windows: Iterator[Window], count: int) -> Iterator[Sequence[Window]]:
-    """Yields them in groups, each as soon as it is full."""
-    group: list[Window] = []
-    for window in windows:
-        group.append(window)
-        if len(group) == count:
-            yield group
-            group = []
-    if group:
+    """Yields windows in groups of `count`, each as soon as it is full."""
+    while group := list(islice(windows, count)):
         yield group

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
 import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -18,6 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from transfer3d.data.videoset import VideoSet
 from transfer3d.errors import DataError, UsageError, did_you_mean
 from transfer3d.files import atomic_path
 
@@ -86,6 +87,11 @@ class FeatureSet:
     layers: Mapping[str, Tensor]
     metadata: FeatureMetadata
 
+    @classmethod
+    def of(cls, videos: VideoSet, layers: Mapping[str, Tensor], metadata: FeatureMetadata) -> Self:
+        """Returns the features of a set of videos."""
+        return cls(videos.keys, videos.label_sets, videos.sources, videos.classes, layers, metadata)
+
     def __len__(self) -> int:
         return len(self.keys)
 
@@ -127,7 +133,7 @@ def save_features(features: FeatureSet, path: Path) -> None:
         save_file({**tensors, LABELS: labels_N_or_NL}, partial, metadata={ENTRY: header.model_dump_json()})
 
 
-def account_of(path: Path) -> tuple[list[str], FeatureMetadata]:
+def header_of(path: Path) -> tuple[list[str], FeatureMetadata]:
     """Returns the layers of a file that `save_features` wrote, and whence they came, from its header alone.
 
     Raises:

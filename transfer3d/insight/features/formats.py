@@ -11,7 +11,7 @@ import numpy as np
 
 from transfer3d.errors import SetupError, UsageError, did_you_mean
 from transfer3d.files import atomic_path
-from transfer3d.insight.features.file import FeatureMetadata, FeatureSet, account_of, save_features
+from transfer3d.insight.features.file import FeatureMetadata, FeatureSet, header_of, save_features
 
 COLUMNS = ("key", "source", "labels", "class")
 ARRAYS = ("keys", "sources", "classes", "labels", "facts")
@@ -24,12 +24,12 @@ class Format:
     Attributes:
         name: of the format and of its files' ending.
         write: features to a path, atomically.
-        account: the layers of a file and its facts; raises anything where the file is of another kind.
+        read_header: returns a file's layers and metadata; raises anything if the file has another format.
     """
 
     name: str
     write: Callable[[FeatureSet, Path], None]
-    account: Callable[[Path], tuple[list[str], FeatureMetadata]]
+    read_header: Callable[[Path], tuple[list[str], FeatureMetadata]]
 
 
 def write_parquet(features: FeatureSet, path: Path) -> None:
@@ -82,14 +82,14 @@ def write_npz(features: FeatureSet, path: Path) -> None:
         np.savez(file, allow_pickle=False, **arrays)
 
 
-def _account_of_parquet(path: Path) -> tuple[list[str], FeatureMetadata]:
+def _header_of_parquet(path: Path) -> tuple[list[str], FeatureMetadata]:
     import pyarrow.parquet
 
     schema = pyarrow.parquet.read_schema(path)
     return schema.names[len(COLUMNS) :], FeatureMetadata.model_validate_json(schema.metadata[b"facts"])
 
 
-def _account_of_npz(path: Path) -> tuple[list[str], FeatureMetadata]:
+def _header_of_npz(path: Path) -> tuple[list[str], FeatureMetadata]:
     with np.load(path, allow_pickle=False) as arrays:
         layers = [name for name in arrays.files if name not in ARRAYS]
         return layers, FeatureMetadata.model_validate_json(str(arrays["facts"]))
@@ -98,9 +98,9 @@ def _account_of_npz(path: Path) -> tuple[list[str], FeatureMetadata]:
 FORMATS = {
     format.name: format
     for format in (
-        Format("safetensors", save_features, account_of),
-        Format("parquet", write_parquet, _account_of_parquet),
-        Format("npz", write_npz, _account_of_npz),
+        Format("safetensors", save_features, header_of),
+        Format("parquet", write_parquet, _header_of_parquet),
+        Format("npz", write_npz, _header_of_npz),
     )
 }
 

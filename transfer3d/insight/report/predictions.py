@@ -1,4 +1,4 @@
-"""One look at some videos for a report: the centre clip of each gives features and scores."""
+"""Features and scores of the clip at the centre of each video, for a report's pages."""
 
 from __future__ import annotations
 
@@ -10,28 +10,23 @@ from rich.console import Console
 from torch import Tensor
 
 from transfer3d.data.clips import views_of_video
-from transfer3d.data.pipeline import view_batches
 from transfer3d.data.videoset import VideoSet
 from transfer3d.data.views import ViewPlan
-from transfer3d.engine.memory_format import channels_last
-from transfer3d.errors import NonFiniteError
-from transfer3d.evaluation.micro_batches import MicroBatches, first_size
+from transfer3d.evaluation.inference import infer_videos
 from transfer3d.evaluation.scores import Scores
 from transfer3d.insight.features.file import FeatureMetadata, FeatureSet
 from transfer3d.insight.features.layers import POOLED, SCORES, LayerReader
 from transfer3d.models.student import UNITS_NDIM, VideoStudent
-from transfer3d.nn.pixels import normalise
-from transfer3d.progress import progress
 
 
 @dataclass(frozen=True)
 class CentrePredictions:
-    """What a student makes of videos.
+    """What a student computes from the centre clip of each video.
 
     Attributes:
-        student: that looked, in eval mode.
-        videos: that it looked at.
-        features: its pooled features.
+        student: in eval mode.
+        videos: labelled or not.
+        features: pooled features of the videos.
         scores: probabilities, one view of each video; None without a classifier.
     """
 
@@ -41,7 +36,7 @@ class CentrePredictions:
     scores: Scores | None
 
     def clip(self, index: int) -> Tensor:
-        """Decodes the clip of a video that was looked at, uint8 C T H W or U C T H W."""
+        """Decodes the centre clip of a video, uint8 C T H W or U C T H W."""
         name = self.videos.keys[index]
         return views_of_video(self.videos.open(index), self.student.clip, ViewPlan(), name=name).clips()[0]
 
@@ -55,18 +50,18 @@ class CentrePredictions:
 def predict_centre_clips(
     student: VideoStudent,
     videos: VideoSet,
-    facts: FeatureMetadata,
+    metadata: FeatureMetadata,
     accelerator: Accelerator,
     *,
     workers: int = 0,
     console: Console,
 ) -> CentrePredictions:
-    """Looks at the centre of every video, in this process.
+    """Computes features and scores of the centre clip of every video, in this process.
 
     Args:
         student: put in eval mode.
         videos: labelled or not.
-        facts: of checkpoint and data.
+        metadata: of checkpoint and data.
         accelerator: device and precision.
         workers: decoding processes.
         console: for progress.
@@ -76,35 +71,25 @@ def predict_centre_clips(
         SetupError: one view does not fit into memory.
         NonFiniteError: a feature is NaN or infinite.
     """
-    channels_last(student.eval().to(accelerator.device))
     names = [POOLED, SCORES] if student.num_classes else [POOLED]
     reader = LayerReader(student, names)
 
-    def forward(clips_u8: Tensor, most: int) -> Tensor:
-        clips = normalise(clips_u8.to(accelerator.device), student.clip.mean, student.clip.std)
-        with accelerator.autocast():
-            vectors = reader.read(clips)
+    def compute(clips_u8: Tensor, _most: int) -> Tensor:
+        vectors = reader.read(clips_u8)
         return torch.cat([vectors[name] for name in names], 1)
 
-    size, units = first_size(student.clip, accelerator.device), student.clip.units
-    micro = MicroBatches(forward, size, clips_of_a_view=units, divisible=False)
-    rows: list[Tensor] = []
-    with progress("looking at videos", len(videos), console=console) as bar:
-        for batch in view_batches(videos, student.clip, batch_size=max(size // units, 1), workers=workers):
-            rows.append(micro.scores(batch.views))
-            bar.update(len(batch.keys))
-    both = torch.cat(rows)
-    pooled_ND, scores_NK = both.tensor_split([both.shape[1] - student.num_classes], dim=1)
-    if not pooled_ND.isfinite().all():
-        raise NonFiniteError(f"{student.model_name}: its features are not finite. Use --precision fp32.")
-    features = FeatureSet(
-        keys=videos.keys,
-        label_sets=videos.label_sets,
-        sources=videos.sources,
-        classes=videos.classes,
-        layers={POOLED: pooled_ND},
-        metadata=facts,
+    outputs = infer_videos(
+        student.eval(),
+        videos,
+        compute,
+        accelerator,
+        title="looking at videos",
+        workers=workers,
+        console=console,
     )
+    vectors_ND = torch.cat([output.vectors_VD for output in outputs])
+    pooled_ND, scores_NK = vectors_ND.tensor_split([vectors_ND.shape[1] - student.num_classes], dim=1)
+    features = FeatureSet.of(videos, {POOLED: pooled_ND}, metadata)
     scores = None
     if student.num_classes:
         scores = Scores(list(videos.keys), list(videos.label_sets), list(scores_NK.split(1)))

@@ -8,16 +8,16 @@ from pathlib import Path
 from typing import Any, Literal
 
 from rich.console import Console
+from torch import Tensor
 
-from transfer3d.data.clips import clip_of_file
-from transfer3d.engine.distributed import gather_list, lost_processes, make_accelerator
+from transfer3d.engine.distributed import gather_list
 from transfer3d.errors import UsageError
+from transfer3d.evaluation.inference import decoded_videos
 from transfer3d.files import atomic_path, refuse_unwritable
 from transfer3d.insight.cam import Method, explain
 from transfer3d.insight.pictures.animation import write_animation
 from transfer3d.insight.pictures.overlay import heat_film
-from transfer3d.progress import track
-from transfer3d.run.inference.classifier import Classifier, load_classifier, open_and_name_dropped
+from transfer3d.run.inference.session import InferenceSession, inference_session
 
 FPS = 5
 """Slower than the videos: heat takes longer to read than a digit."""
@@ -67,23 +67,20 @@ def explain_videos(
     if out.is_file():
         raise UsageError(f"{out} is a file. Name a folder for the pictures with -o.")
     refuse_unwritable(out / "pictures")
-    classifier = load_classifier(file)
-    target = None if options.target is None else classifier.number(options.target)
-    accelerator = make_accelerator("fp32")
-    source = open_and_name_dropped(videos, console)
-    main = accelerator.is_main_process
-    classifier.student.to(accelerator.device)
-    named = list(zip(source.keys, picture_names(source.keys), strict=True))
-    mine = named[accelerator.process_index :: accelerator.num_processes]
-    with lost_processes(accelerator):
-        rows = [
-            _explain(classifier, Path(key), target, options, out / name)
-            for key, name in track(mine, "explaining", len(mine), console=console, quiet=not main)
-        ]
-        rows = gather_list(accelerator, rows)
-    accelerator.end_training()
-    order = {key: number for number, key in enumerate(source.keys)}
-    return sorted(rows, key=lambda row: order[row["video"]]) if main else None
+    with inference_session(file, console=console) as session:
+        target = None if options.target is None else session.class_index(options.target)
+        source = session.open_files(videos)
+        names = dict(zip(source.keys, picture_names(source.keys), strict=True))
+        batches = decoded_videos(
+            source, session.student.clip, session.accelerator, title="explaining", console=console
+        )
+        rows = {
+            key: _explain(session, key, batch.clips[0], target, options, out / names[key])
+            for batch in batches
+            for key in batch.keys
+        }
+        rows = dict(gather_list(session.accelerator, list(rows.items())))
+    return [rows[key] for key in source.keys] if session.is_main else None
 
 
 def picture_names(keys: Sequence[str]) -> list[str]:
@@ -100,13 +97,17 @@ def picture_names(keys: Sequence[str]) -> list[str]:
 
 
 def _explain(
-    classifier: Classifier, video: Path, target: int | None, options: CamOptions, picture: Path
+    session: InferenceSession,
+    video: str,
+    clip_u8: Tensor,
+    target: int | None,
+    options: CamOptions,
+    picture: Path,
 ) -> dict[str, Any]:
-    classes = classifier.classes
-    clip_u8 = clip_of_file(video, classifier.student.clip)
-    true = video.parent.name if video.parent.name in classes else None
-    found, strip = explain(
-        classifier.student,
+    classes, folder = session.classes, Path(video).parent.name
+    true = folder if folder in classes else None
+    class_map, strip = explain(
+        session.student,
         clip_u8,
         classes,
         target=target,
@@ -116,25 +117,25 @@ def _explain(
     )
     film = heat_film(
         clip_u8.numpy(),
-        found.heat.numpy(),
-        title=found.headline(classes, true),
-        label=f"evidence for {classes[found.target]}",
+        class_map.heat.numpy(),
+        title=class_map.headline(classes, true),
+        label=f"evidence for {classes[class_map.target]}",
     )
     strip_path, film_path = (picture.with_name(f"{picture.name}.{kind}") for kind in ("png", options.format))
     with atomic_path(strip_path) as partial:
         partial.write_bytes(strip)
     write_animation(film_path, list(film), fps=FPS)
     return {
-        "video": str(video),
+        "video": video,
         "true": true,
-        "predicted": classes[found.predicted],
-        "score": float(found.scores_K[found.predicted]),
-        "class": classes[found.target],
-        "class_score": float(found.scores_K[found.target]),
-        "method": found.method,
-        "layer": found.layer,
-        "maps": list(found.evidence.shape),
-        "cells": found.cells,
+        "predicted": classes[class_map.predicted],
+        "score": float(class_map.scores_K[class_map.predicted]),
+        "class": classes[class_map.target],
+        "class_score": float(class_map.scores_K[class_map.target]),
+        "method": class_map.method,
+        "layer": class_map.layer,
+        "maps": list(class_map.evidence.shape),
+        "cells": class_map.cells,
         "strip": str(strip_path),
         "film": str(film_path),
     }

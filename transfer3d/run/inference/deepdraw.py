@@ -7,14 +7,13 @@ from typing import Any
 
 from rich.console import Console
 
-from transfer3d.engine.distributed import make_accelerator
 from transfer3d.errors import UsageError
 from transfer3d.files import atomic_path
 from transfer3d.insight.deepdraw import DrawConfig, draw
 from transfer3d.insight.pictures.animation import check_animation_path, write_animation
 from transfer3d.insight.pictures.film import motion, strip
 from transfer3d.progress import progress
-from transfer3d.run.inference.classifier import load_classifier
+from transfer3d.run.inference.session import inference_session
 
 FPS = 8
 
@@ -39,17 +38,14 @@ def draw_class(file: Path, target: str, config: DrawConfig, *, out: Path, consol
         SetupError: `out` cannot be written.
     """
     check_animation_path(out)
-    classifier = load_classifier(file)
-    number = classifier.number(target)
-    accelerator = make_accelerator("fp32")
-    if accelerator.num_processes > 1:
-        raise UsageError("one class is drawn in one process. Start deepdraw without a launcher.")
-    student = classifier.student.to(accelerator.device)
-    with progress("drawing", config.steps, console=console) as meter:
-        drawing = draw(
-            student, number, config, each_step=lambda odds: meter.update(note=f"log-odds {odds:.1f}")
-        )
-    accelerator.end_training()
+    with inference_session(file, console=console) as session:
+        student, number = session.student, session.class_index(target)
+        if session.accelerator.num_processes > 1:
+            raise UsageError("one class is drawn in one process. Start deepdraw without a launcher.")
+        with progress("drawing", config.steps, console=console) as meter:
+            drawing = draw(
+                student, number, config, each_step=lambda odds: meter.update(note=f"log-odds {odds:.1f}")
+            )
     pixels = drawing.clip_u8.numpy()
     rows = {"": pixels} if pixels.ndim == 4 else {f"unit {u}": clip for u, clip in enumerate(pixels)}
     clips = {name: clip.transpose(1, 2, 3, 0) for name, clip in rows.items()}

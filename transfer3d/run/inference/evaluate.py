@@ -5,32 +5,19 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from rich.console import Console
 
-from transfer3d.data.source import open_videos
 from transfer3d.data.videoset import VideoSet
-from transfer3d.engine.distributed import lost_processes, make_accelerator, resolve_precision
-from transfer3d.errors import UsageError, WeightsError
+from transfer3d.errors import UsageError
+from transfer3d.evaluation.evaluate import evaluate
 from transfer3d.evaluation.fusion import fuse_scores
 from transfer3d.evaluation.metrics import Labels, video_metrics
 from transfer3d.evaluation.protocols import Protocol
-from transfer3d.evaluation.scores import Scores, save_scores
-from transfer3d.evaluation.scoring import refuse_dropped, score_videos
-from transfer3d.files import refuse_unwritable, sha256_file, write_text
-from transfer3d.models.checkpoint import load
-from transfer3d.run.inference.classifier import refuse_other_channels
-from transfer3d.weights.hub import locate
-from transfer3d.weights.metadata import read_metadata
-
-
-class Scored(NamedTuple):
-    """Scores, their videos, and what every report of them says of checkpoint, data and views."""
-
-    scores: Scores
-    videos: VideoSet
-    facts: dict[str, Any]
+from transfer3d.evaluation.scores import save_scores
+from transfer3d.files import refuse_unwritable, write_text
+from transfer3d.run.inference.session import InferenceSession, inference_session
 
 
 def evaluate_file(
@@ -66,64 +53,43 @@ def evaluate_file(
     _refuse_folder(out)
     if out is not None:
         refuse_unwritable(out)
-    scored = score_checkpoint(
-        file, data, split=split, protocol=protocol, precision=precision, workers=workers, console=console
-    )
-    if scored is None:
+    with inference_session(file, precision=precision, console=console) as session:
+        videos = session.open_videos(data, split)
+        result = evaluate(
+            session.student,
+            videos,
+            protocol=protocol,
+            labels=labels,
+            accelerator=session.accelerator,
+            workers=workers,
+            console=console,
+        )
+    if not session.is_main:
         return None
-    scores, videos, facts = scored
     report = {
-        **facts,
+        **report_header(session, data, videos, split, protocol),
         "official": videos.official,
         "expected": len(videos),
-        **video_metrics(scores, videos.classes, labels=labels),
+        **result.metrics,
     }
     if out is not None:
-        save_scores(scores, out, classes=videos.classes, split=split, protocol=protocol.name)
+        save_scores(result.view_scores, out, classes=videos.classes, split=split, protocol=protocol.name)
         write_text(out, json.dumps(report, indent=2) + "\n")
     return report
 
 
-def score_checkpoint(
-    file: Path,
-    data: str,
-    *,
-    split: str,
-    protocol: Protocol,
-    precision: str,
-    workers: int,
-    console: Console,
-) -> Scored | None:
-    """Returns the scores of all videos on the main process; None on the others.
-
-    Args and errors are those of `evaluate_file`.
-    """
-    student, facts = load(file), read_metadata(file)
-    refuse_other_channels(student, file)
-    videos = open_videos(data, split=split, labelled=True)
-    refuse_dropped(videos, data)
-    if student.num_classes != len(videos.classes) or (
-        facts.class_names and list(facts.class_names) != list(videos.classes)
-    ):
-        raise WeightsError(
-            f"{file} knows {student.num_classes} classes, {data} ({split}) has "
-            f"{len(videos.classes)}, or others. Evaluate on the classes that it was trained for."
-        )  # fmt: skip
-    accelerator = make_accelerator(resolve_precision(precision))
-    with lost_processes(accelerator):
-        scores = score_videos(student, videos, accelerator, protocol, workers=workers, console=console)
-    accelerator.end_training()
-    if not accelerator.is_main_process:
-        return None
-    subject = {
-        "checkpoint": str(file),
-        "checkpoint_sha256": sha256_file(locate(file)),
+def report_header(
+    session: InferenceSession, data: str, videos: VideoSet, split: str, protocol: Protocol
+) -> dict[str, Any]:
+    """Returns which checkpoint was tested on which videos and views, as a report begins."""
+    return {
+        "checkpoint": str(session.file),
+        "checkpoint_sha256": session.digest,
         "data": data,
         "data_digest": videos.digest,
         "split": split,
-        "protocol": protocol.facts(),
+        "protocol": protocol.to_dict(),
     }
-    return Scored(scores, videos, subject)
 
 
 def fuse_reports(

@@ -8,26 +8,18 @@ from typing import Any
 
 from rich.console import Console
 
-from transfer3d.data.source import open_videos
 from transfer3d.engine.distributed import (
-    is_main_process,
-    lost_processes,
-    make_accelerator,
     on_main,
     resolve_precision,
 )
 from transfer3d.errors import UsageError
-from transfer3d.evaluation.scoring import refuse_dropped
-from transfer3d.files import sha256_file
 from transfer3d.insight.features.extraction import CLIPS, extract_features, feature_plan
 from transfer3d.insight.features.file import FeatureMetadata, FeatureSet
 from transfer3d.insight.features.formats import Format, format_of
 from transfer3d.insight.features.layers import LayerReader
 from transfer3d.insight.features.parts import FeatureParts
-from transfer3d.models.checkpoint import load
-from transfer3d.run.inference.classifier import refuse_other_channels
+from transfer3d.run.inference.session import inference_session
 from transfer3d.run.output_file import refuse_existing
-from transfer3d.weights.hub import locate
 
 NAMES_ALONE = ("checkpoint", "data")
 """What may be spelled otherwise when an extraction goes on; the digests beside it may not change."""
@@ -73,66 +65,52 @@ def extract_file(
         DataError: a file is bad; nothing is left out.
         SetupError: the place cannot be written, is in use, or a package is missing.
     """
-    wanted = format_of(out, format)
+    writer = format_of(out, format)
     finished = resume and not force and out.is_file()
     refuse_existing(out, force or finished)
-    student = load(file)
-    refuse_other_channels(student, file)
-    reader = LayerReader(student, layers)
-    videos = open_videos(data, split=split, labelled=split != "unlabelled")
-    refuse_dropped(videos, data)
-    plan = feature_plan(student.clip, clips)
-    precision = resolve_precision(precision)
-    facts = FeatureMetadata(
-        checkpoint=str(file),
-        checkpoint_sha256=sha256_file(locate(file)),
-        student=student.model_name,
-        data=data,
-        data_digest=videos.digest,
-        split=split,
-        views={"places": plan.places, "count": plan.count},
-        precision=precision,
-    )
-    claimed = {"layers": list(dict.fromkeys(layers)), **facts.model_dump(exclude=set(NAMES_ALONE))}
-    if finished:
-        _refuse_others(out, wanted, claimed)
-        return {"file": str(out), "finished": "before"} if is_main_process() else None
-    accelerator = make_accelerator(precision)
-    parts = FeatureParts(out.with_name(f"{out.name}.parts"), accelerator.process_index)
-    features: FeatureSet | None = None
-    try:
-        with lost_processes(accelerator):
-            on_main(accelerator, lambda: parts.claim(claimed, resume=resume))
+    with inference_session(file, precision=precision, classifier=False, console=console) as session:
+        accelerator, student = session.accelerator, session.student
+        reader = LayerReader(student, layers)
+        videos = session.open_videos(data, split, labelled=split != "unlabelled")
+        plan = feature_plan(student.clip, clips)
+        metadata = FeatureMetadata(
+            checkpoint=str(file),
+            checkpoint_sha256=session.digest,
+            student=student.model_name,
+            data=data,
+            data_digest=videos.digest,
+            split=split,
+            views={"places": plan.places, "count": plan.count},
+            precision=resolve_precision(precision),
+        )
+        claim = {"layers": list(dict.fromkeys(layers)), **metadata.model_dump(exclude=set(NAMES_ALONE))}
+        if finished:
+            _refuse_others(out, writer, claim)
+            return {"file": str(out), "finished": "before"} if session.is_main else None
+        parts = FeatureParts(out.with_name(f"{out.name}.parts"), accelerator.process_index)
+        try:
+            on_main(accelerator, lambda: parts.claim(claim, resume=resume))
             extract_features(reader, videos, accelerator, plan, parts, workers=workers, console=console)
             accelerator.wait_for_everyone()
-        if accelerator.is_main_process:
-            features = FeatureSet(
-                keys=videos.keys,
-                label_sets=videos.label_sets,
-                sources=videos.sources,
-                classes=videos.classes,
-                layers=parts.join(videos.keys),
-                metadata=facts,
-            )
-            wanted.write(features, out)
+            if not session.is_main:
+                return None
+            features = FeatureSet.of(videos, parts.join(videos.keys), metadata)
+            writer.write(features, out)
             parts.remove()
-    finally:
-        parts.release()
-    accelerator.end_training()
-    if features is None:
-        return None
+        finally:
+            parts.release()
     widths = {name: tensor_ND.shape[1] for name, tensor_ND in features.layers.items()}
-    return {"file": str(out), "videos": len(features), "layers": widths, **facts.model_dump()}
+    return {"file": str(out), "videos": len(features), "layers": widths, **metadata.model_dump()}
 
 
-def _refuse_others(out: Path, format: Format, claimed: dict[str, Any]) -> None:
+def _refuse_others(out: Path, format: Format, claim: dict[str, Any]) -> None:
     """Raises UsageError where a file is not of the extraction that is asked for."""
     advice = "Give another name with -o, or --force to overwrite it."
     try:
-        layers, facts = format.account(out)
+        layers, metadata = format.read_header(out)
     except Exception:  # whatever a library makes of bytes that are not its own
         raise UsageError(f"{out} holds no features as {format.name}. {advice}") from None
-    found = {"layers": sorted(layers), **facts.model_dump()}
-    wanted = {**claimed, "layers": sorted(claimed["layers"])}
-    if changed := [name for name in wanted if wanted[name] != found[name]]:
+    existing = {"layers": sorted(layers), **metadata.model_dump()}
+    claim = {**claim, "layers": sorted(claim["layers"])}
+    if changed := [name for name in claim if claim[name] != existing[name]]:
         raise UsageError(f"{out} is of another extraction: {', '.join(changed)} changed. {advice}")

@@ -8,11 +8,13 @@ from typing import Any
 
 from rich.console import Console
 
+from transfer3d.evaluation.evaluate import check_classes
 from transfer3d.evaluation.protocols import Protocol
+from transfer3d.evaluation.scoring import score_videos
 from transfer3d.insight.order import order_figure, order_results, orders_for
 from transfer3d.insight.pictures.figure_file import check_figure_path, write_figure
-from transfer3d.run.inference.evaluate import score_checkpoint
-from transfer3d.weights.metadata import read_metadata
+from transfer3d.run.inference.evaluate import report_header
+from transfer3d.run.inference.session import inference_session
 
 
 def measure_orders(
@@ -47,24 +49,23 @@ def measure_orders(
     """
     if out is not None:
         check_figure_path(out)
-    facts = read_metadata(file)
-    protocol = replace(protocol, plan=replace(protocol.plan, orders=orders_for(facts.clip)))
-    scored = score_checkpoint(
-        file, data, split=split, protocol=protocol, precision=precision, workers=workers, console=console
-    )
-    if scored is None:
+    with inference_session(file, precision=precision, console=console) as session:
+        student, videos = session.student, session.open_videos(data, split)
+        check_classes(student, videos)
+        orders = orders_for(student.clip)
+        protocol = replace(protocol, plan=replace(protocol.plan, orders=orders))
+        scores = score_videos(
+            student, videos, session.accelerator, protocol, workers=workers, console=console
+        )
+    if not session.is_main:
         return None
-    scores, videos, subject = scored
-    results = order_results(scores, protocol.plan.orders, videos.classes)
+    results = order_results(scores, orders, videos.classes)
     if out is not None:
-        title = f"{facts.model} on {len(videos)} videos ({split})"
+        title = f"{student.model_name} on {len(videos)} videos ({split})"
         write_figure(order_figure(results, chance=1 / len(videos.classes), title=title), out)
+    rows = [asdict(result) for result in results]
     return {
-        **subject,
+        **report_header(session, data, videos, split, protocol),
         "scored": len(videos),
-        "orders": {result.order: _without_name(asdict(result)) for result in results},
+        "orders": {row.pop("order"): row for row in rows},
     }
-
-
-def _without_name(facts: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in facts.items() if name != "order"}

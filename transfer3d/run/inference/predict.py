@@ -7,15 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from torch import Tensor
 
-from transfer3d.engine.distributed import lost_processes, make_accelerator, resolve_precision
-from transfer3d.evaluation.protocols import named_protocol
-from transfer3d.evaluation.scoring import score_videos
-from transfer3d.run.inference.classifier import load_classifier, open_and_name_dropped
+from transfer3d.evaluation.predict import predict_videos
+from transfer3d.run.inference.session import inference_session
 
 
-def predict_videos(
+def predict_files(
     file: Path, videos: Sequence[Path], *, top: int, clips: int, precision: str, console: Console
 ) -> list[dict[str, Any]]:
     """Returns one row for each video: its path and its best classes with their probabilities.
@@ -30,26 +27,21 @@ def predict_videos(
 
     Raises:
         WeightsError: the checkpoint has no classifier.
-        UsageError: the student does not see RGB.
+        UsageError: the student does not take RGB.
         DataError: none of the files is a video.
     """
-    classifier = load_classifier(file)
-    accelerator = make_accelerator(resolve_precision(precision))
-    source = open_and_name_dropped(videos, console)
-    protocol = named_protocol("dense", clips=clips)
-    with lost_processes(accelerator):
-        scores = score_videos(classifier.student, source, accelerator, protocol, console=console)
-    accelerator.end_training()
-    return [
-        {"video": path, "top": best_classes(scores_K, classifier.classes, top)}
-        for path, scores_K in zip(source.keys, scores.videos_NK, strict=True)
-    ]
+    with inference_session(file, precision=precision, console=console) as session:
+        predictions = predict_videos(
+            session.student,
+            session.open_files(videos),
+            session.accelerator,
+            top=top,
+            clips=clips,
+            console=console,
+        )
+    return [{"video": str(p.path), "top": class_rows(p.classes, p.probabilities)} for p in predictions]
 
 
-def best_classes(scores_K: Tensor, names: Sequence[str], top: int) -> list[dict[str, Any]]:
-    """Returns the most probable classes, the best first: `{"class": ..., "score": ...}`."""
-    best = scores_K.topk(min(top, len(names)))
-    return [
-        {"class": names[k], "score": score}
-        for k, score in zip(best.indices.tolist(), best.values.tolist(), strict=True)
-    ]
+def class_rows(classes: Sequence[str], probabilities: Sequence[float]) -> list[dict[str, Any]]:
+    """Returns `{"class": ..., "score": ...}` for each class."""
+    return [{"class": name, "score": score} for name, score in zip(classes, probabilities, strict=True)]

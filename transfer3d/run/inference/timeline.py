@@ -14,10 +14,11 @@ from transfer3d.data.augment import decode_side
 from transfer3d.data.decode import Source, Video
 from transfer3d.data.pixels import Frames
 from transfer3d.data.views import UNKNOWN_FPS
-from transfer3d.engine.distributed import gather_list, lost_processes, make_accelerator, resolve_precision
+from transfer3d.engine.distributed import gather_list
 from transfer3d.engine.memory_format import channels_last
 from transfer3d.errors import UsageError
 from transfer3d.evaluation.micro_batches import first_size
+from transfer3d.evaluation.predict import best_classes
 from transfer3d.evaluation.stream import Prediction, stream
 from transfer3d.insight.pictures.figure_file import check_figure_path, write_figure
 from transfer3d.insight.pictures.figures import new_figure
@@ -25,8 +26,8 @@ from transfer3d.insight.pictures.timeline import draw_timeline
 from transfer3d.layout import ClipSpec
 from transfer3d.models.student import VideoStudent
 from transfer3d.progress import track
-from transfer3d.run.inference.classifier import load_classifier, open_and_name_dropped
-from transfer3d.run.inference.predict import best_classes
+from transfer3d.run.inference.predict import class_rows
+from transfer3d.run.inference.session import inference_session
 
 LEAST_WINDOW_S = 1.0
 
@@ -73,28 +74,31 @@ def predict_timelines(
     """
     if options.plot is not None:
         check_figure_path(options.plot)
-    classifier = load_classifier(file)
-    student, names = classifier.student, classifier.classes
-    accelerator = make_accelerator(resolve_precision(precision))
-    source = open_and_name_dropped(videos, console)
-    if options.plot is not None and len(source) > 1:
-        raise UsageError(f"--plot draws one video, not {len(source)}. Name one.")
-    channels_last(student.to(accelerator.device))
-    mine = range(accelerator.process_index, len(source), accelerator.num_processes)
-    shown = console if accelerator.is_main_process else Console(quiet=True)
-    alone, several = (shown, Console(quiet=True)) if len(mine) == 1 else (Console(quiet=True), shown)
-    rows: list[tuple[int, list[Prediction]]] = []
-    with lost_processes(accelerator), accelerator.autocast():
-        for index in track(mine, "predicting", len(mine), console=several):
-            opened = _predictions(student, source.open(index), source.keys[index], options, alone)
-            rows.append((index, list(opened)))
-        found = dict(gather_list(accelerator, rows))
-    accelerator.end_training()
-    if options.plot is not None and accelerator.is_main_process:
-        _plot(found[0], names, source.keys[0], options.plot)
+    with inference_session(file, precision=precision, console=console) as session:
+        source, accelerator, names = session.open_files(videos), session.accelerator, session.classes
+        if options.plot is not None and len(source) > 1:
+            raise UsageError(f"--plot draws one video, not {len(source)}. Name one.")
+        channels_last(session.student)
+        share = range(accelerator.process_index, len(source), accelerator.num_processes)
+        one_video = len(share) == 1  # then progress is that of its frames
+        timelines: list[tuple[str, list[Prediction]]] = []
+        for index in track(
+            share, "predicting", len(share), console=console, quiet=one_video or not session.is_main
+        ):
+            frames_console = console if one_video and session.is_main else Console(quiet=True)
+            with accelerator.autocast():
+                predictions = list(
+                    _predictions(
+                        session.student, source.open(index), source.keys[index], options, frames_console
+                    )
+                )
+            timelines.append((source.keys[index], predictions))
+        by_key = dict(gather_list(accelerator, timelines))
+        if options.plot is not None and session.is_main:
+            _plot(by_key[source.keys[0]], names, source.keys[0], options.plot)
     return [
-        {"video": key, "windows": [_row(prediction, names, options.top) for prediction in found[index]]}
-        for index, key in enumerate(source.keys)
+        {"video": key, "windows": [_row(prediction, names, options.top) for prediction in by_key[key]]}
+        for key in source.keys
     ]
 
 
@@ -127,7 +131,7 @@ def _row(prediction: Prediction, names: Sequence[str], top: int) -> dict[str, An
     return {
         "start": prediction.start,
         "end": prediction.end,
-        "top": best_classes(prediction.scores_K, names, top),
+        "top": class_rows(*best_classes(prediction.scores_K, names, top)),
     }
 
 

@@ -28,7 +28,7 @@ from transfer3d.insight.report.record import Evaluation, RunRecord, correct_vide
 from transfer3d.insight.report.run_page import run_page
 from transfer3d.insight.report.videos import seen_sections
 from transfer3d.models.checkpoint import load
-from transfer3d.run.inference.classifier import refuse_other_channels
+from transfer3d.run.inference.session import refuse_other_channels
 from transfer3d.run.pages.run_record import differing_keys, read_run
 from transfer3d.run.training.builtin_data import CACHE
 
@@ -188,7 +188,7 @@ def _evaluated(record: RunRecord, look: CentrePredictions | None) -> RunRecord:
         split=look.features.metadata.split,
         source=f"{len(look.videos):,} videos, the centre of each, scored for this page",
         data=look.features.metadata.data_digest,
-        protocol=CENTRE.facts(),
+        protocol=CENTRE.to_dict(),
         right=correct_videos(look.scores),
     )
     return replace(record, evaluation=found)

@@ -15,7 +15,7 @@ from transfer3d.models.factory import create_model
 from transfer3d.models.measure import count_gmac
 from transfer3d.models.student import VideoStudent
 from transfer3d.recipes.schema import Recipe
-from transfer3d.run.inference.classifier import refuse_other_channels
+from transfer3d.run.inference.session import refuse_other_channels
 from transfer3d.weights.hub import HUB_PREFIX, locate
 
 RESERVED = {"num_classes", "seed", "clip", "weights", "name", "drop_rate"}

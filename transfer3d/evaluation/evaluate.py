@@ -1,0 +1,107 @@
+"""`transfer3d.evaluate`: scores and metrics of a student on labelled videos."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from accelerate import Accelerator
+from rich.console import Console
+from torch import Tensor
+
+from transfer3d.data.videoset import VideoSet
+from transfer3d.engine.distributed import make_accelerator, resolve_precision
+from transfer3d.errors import UsageError, WeightsError
+from transfer3d.evaluation.metrics import Labels, video_metrics
+from transfer3d.evaluation.protocols import Protocol, named_protocol
+from transfer3d.evaluation.scores import Scores
+from transfer3d.evaluation.scoring import refuse_dropped, score_videos
+from transfer3d.models.student import VideoStudent
+
+
+@dataclass(frozen=True)
+class EvaluationResult:
+    """How well a student classifies a set of videos.
+
+    Attributes:
+        metrics: JSON-able, by name: "video_top1", "video_top5", "mean_ap", "confusion" and others; see
+            `transfer3d.evaluation.metrics.video_metrics`.
+        view_scores: probabilities of every view of every video.
+    """
+
+    metrics: dict[str, Any]
+    view_scores: Scores
+
+    @property
+    def keys(self) -> Sequence[str]:
+        """A key for each video, in the order of the set."""
+        return self.view_scores.keys
+
+    @property
+    def scores(self) -> Tensor:
+        """Class probabilities of each video, float32 [N, K], rows as in `keys`."""
+        return self.view_scores.videos_NK
+
+
+def evaluate(
+    student: VideoStudent,
+    videos: VideoSet,
+    *,
+    clips: int = 1,
+    crops: int = 1,
+    protocol: Protocol | str | None = None,
+    labels: Labels = "auto",
+    precision: str = "auto",
+    accelerator: Accelerator | None = None,
+    workers: int = 0,
+    console: Console | None = None,
+) -> EvaluationResult:
+    """Tests a student on labelled videos, each once, whatever the number of processes.
+
+    Every process returns the same result.
+
+    Args:
+        student: with a classifier; moved to the accelerator's device, its mode is kept.
+        videos: labelled, with the classes that the student was trained for.
+        clips: spread evenly over each video; their probabilities are averaged.
+        crops: of each clip, 1, 3 or 10.
+        protocol: a paper's views instead of `clips` and `crops`, by name ("p3d", "t3d", "tsn", "v4d", "f4d",
+            "windows") or as a `Protocol`.
+        labels: "single" for top-k, "multi" for hit@k, "auto" = "multi" if any video has several labels.
+        precision: "auto", "bf16" or "fp32", unless an accelerator is given.
+        accelerator: device, precision and processes; None = a new one.
+        workers: decoding processes for each process; 0 decodes in this one.
+        console: for progress; None shows none.
+
+    Returns:
+        Metrics, and the scores that they come from.
+
+    Raises:
+        UsageError: the views do not fit the student, or there is no such protocol.
+        WeightsError: the student was trained for other classes.
+        DataError: a video cannot be decoded, was left out of the set, or has no label.
+        SetupError: a single view does not fit into memory.
+        NonFiniteError: a score is NaN.
+    """
+    if protocol is None:
+        protocol = named_protocol("dense", clips=clips, crops=crops)
+    elif (clips, crops) != (1, 1):
+        raise UsageError("a protocol has its own clips and crops. Give either those or a protocol.")
+    elif isinstance(protocol, str):
+        protocol = named_protocol(protocol)
+    refuse_dropped(videos)
+    check_classes(student, videos)
+    accelerator = accelerator or make_accelerator(resolve_precision(precision))
+    scores = score_videos(student, videos, accelerator, protocol, workers=workers, console=console)
+    return EvaluationResult(video_metrics(scores, videos.classes, labels=labels), scores)
+
+
+def check_classes(student: VideoStudent, videos: VideoSet) -> None:
+    """Raises WeightsError unless the student's classes are those of the videos."""
+    names = list(student.class_names or videos.classes)
+    if student.num_classes != len(videos.classes) or names != list(videos.classes):
+        raise WeightsError(
+            f"{student.model_name} was trained for {student.num_classes} classes, the videos have "
+            f"{len(videos.classes)}, or others. Evaluate on the classes that it was trained for."
+        )

@@ -1,0 +1,129 @@
+"""What every inference command shares: a checkpoint, its videos and the processes of the launch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from accelerate import Accelerator
+from rich.console import Console
+
+from transfer3d.data.source import open_files, open_videos
+from transfer3d.data.videoset import VideoSet
+from transfer3d.engine.distributed import lost_processes, make_accelerator, resolve_precision
+from transfer3d.errors import UsageError, WeightsError, did_you_mean
+from transfer3d.evaluation.predict import class_names
+from transfer3d.evaluation.scoring import refuse_dropped
+from transfer3d.files import sha256_file
+from transfer3d.models.checkpoint import load
+from transfer3d.models.student import VideoStudent
+from transfer3d.weights.hub import locate
+
+RGB = 3
+
+
+@dataclass(frozen=True)
+class InferenceSession:
+    """A checkpoint at work in this process.
+
+    Attributes:
+        file: the checkpoint, as it was named.
+        student: on the accelerator's device, in eval mode.
+        accelerator: device, precision and processes.
+        console: for progress.
+    """
+
+    file: Path
+    student: VideoStudent
+    accelerator: Accelerator
+    console: Console
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this process writes the results."""
+        return self.accelerator.is_main_process
+
+    @property
+    def classes(self) -> list[str]:
+        """Names, in the order of the logits."""
+        return class_names(self.student)
+
+    @property
+    def digest(self) -> str:
+        """The checkpoint's sha256."""
+        return sha256_file(locate(self.file))
+
+    def class_index(self, name: str) -> int:
+        """Returns the label of a class.
+
+        Raises:
+            UsageError: there is no such class.
+        """
+        classes = self.classes
+        if name not in classes:
+            near, first = did_you_mean(name, classes), ", ".join(classes[:3])
+            raise UsageError(f"no class '{name}'{near} among the checkpoint's {len(classes)}: {first}, ...")
+        return classes.index(name)
+
+    def open_videos(self, data: str, split: str, *, labelled: bool = True) -> VideoSet:
+        """Opens a split of the data, of which every file must be good.
+
+        Raises:
+            UsageError: no such data, or no such split.
+            DataError: a file is bad.
+        """
+        videos = open_videos(data, split=split, labelled=labelled)
+        refuse_dropped(videos, data)
+        return videos
+
+    def open_files(self, paths: Sequence[Path]) -> VideoSet:
+        """Opens files and folders, and prints once which files are left out and why.
+
+        Raises:
+            UsageError: a path does not exist.
+            DataError: none of the files is a video.
+        """
+        videos = open_files(paths)
+        if self.is_main:
+            for dropped in videos.dropped:
+                self.console.print(
+                    f"left out {dropped.path}: {dropped.reason}", highlight=False, soft_wrap=True
+                )
+        return videos
+
+
+@contextmanager
+def inference_session(
+    file: Path, *, precision: str = "fp32", classifier: bool = True, console: Console
+) -> Iterator[InferenceSession]:
+    """Loads a checkpoint, joins the processes of the launch, and leaves them at the end.
+
+    Args:
+        file: the checkpoint.
+        precision: "auto", "bf16" or "fp32".
+        classifier: the checkpoint must have one.
+        console: for progress.
+
+    Raises:
+        WeightsError: the checkpoint is refused, or has no classifier.
+        UsageError: the student does not take RGB.
+        SetupError: another process of the launch died.
+    """
+    student = load(file)
+    if classifier and student.num_classes == 0:
+        raise WeightsError(f"{file} has no classifier. Train one with `transfer3d finetune {file}`.")
+    refuse_other_channels(student, file)
+    accelerator = make_accelerator(resolve_precision(precision))
+    try:
+        with lost_processes(accelerator):
+            yield InferenceSession(file, student.to(accelerator.device), accelerator, console)
+    finally:
+        accelerator.end_training()
+
+
+def refuse_other_channels(student: VideoStudent, file: Path | str) -> None:
+    """Raises UsageError unless a student, from a file or by its name, takes RGB, as videos are decoded."""
+    if len(student.clip.mean) != RGB:
+        raise UsageError(f"{file} takes {len(student.clip.mean)} channels, videos are decoded to {RGB}.")
