@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from transfer3d.engine.trainer import Trainer as Trainer
+    from transfer3d.evaluation.evaluate import evaluate as evaluate
+    from transfer3d.evaluation.predict import predict as predict
     from transfer3d.evaluation.stream import stream as stream
     from transfer3d.inflation.inflation import inflate as inflate
     from transfer3d.models.checkpoint import load as load
@@ -20,9 +22,11 @@ __version__ = "0.1.0"
 # `import transfer3d` must stay free of torch: the command line's --help waits for it.
 _HOMES = {
     "create_model": "transfer3d.models.factory",
+    "evaluate": "transfer3d.evaluation.evaluate",
     "fuse": "transfer3d.models.fuse",
     "list_models": "transfer3d.models.registry",
     "load": "transfer3d.models.checkpoint",
+    "predict": "transfer3d.evaluation.predict",
     "save": "transfer3d.models.checkpoint",
     "stream": "transfer3d.evaluation.stream",
     "Trainer": "transfer3d.engine.trainer",

@@ -1,0 +1,155 @@
+"""`transfer3d.evaluate` and `transfer3d.predict` against the bare student, called on each clip by itself."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from moving_noise import wakeful_student, write_noise_videos
+
+import transfer3d
+from transfer3d.data.clips import views_of_video
+from transfer3d.data.source import open_videos
+from transfer3d.data.views import ViewPlan
+from transfer3d.errors import DataError, UsageError, WeightsError
+from transfer3d.evaluation.protocols import named_protocol
+
+LENGTHS = {"a/0": 50, "a/1": 7, "b/0": 33}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    root = tmp_path_factory.mktemp("videos")
+    write_noise_videos(root, LENGTHS)
+    return root
+
+
+@pytest.fixture(scope="module")
+def videos(folder):
+    return open_videos(folder, split=None, labelled=True)
+
+
+@torch.no_grad()
+def by_hand(student, source, clips):
+    """Mean probabilities over evenly spread clips, one clip at a time."""
+    views = views_of_video(source, student.clip, ViewPlan(count=clips), name="").clips()
+    return torch.stack([student(view[None])[0].softmax(-1) for view in views]).mean(0)
+
+
+def test_scores_and_metrics_are_those_of_the_bare_student(videos):
+    student = wakeful_student("p3d", num_classes=2).train()
+    result = transfer3d.evaluate(student, videos, clips=2, precision="fp32")
+    assert student.training
+    student.eval()
+    expected_NK = torch.stack([by_hand(student, videos.open(n), 2) for n in range(3)])
+    assert (result.keys, result.scores.dtype) == (videos.keys, torch.float32)
+    torch.testing.assert_close(result.scores, expected_NK, atol=1e-5, rtol=1e-4)
+    correct = expected_NK.argmax(1) == torch.tensor([0, 0, 1])
+    assert result.metrics["video_top1"] == pytest.approx(correct.float().mean().item())
+    json.dumps(result.metrics)
+
+
+def test_a_protocol_is_given_by_name_or_as_an_object(videos):
+    student = wakeful_student("p3d", num_classes=2)
+    by_name = transfer3d.evaluate(student, videos, protocol="t3d", precision="fp32")
+    as_object = transfer3d.evaluate(student, videos, protocol=named_protocol("t3d"), precision="fp32")
+    assert torch.equal(by_name.scores, as_object.scores)
+    assert by_name.metrics["views"] > 3
+    with pytest.raises(UsageError, match="either those or a protocol"):
+        transfer3d.evaluate(student, videos, protocol="t3d", clips=2)
+
+
+def test_a_student_of_other_classes_and_bad_files_are_refused(videos, folder, tmp_path):
+    with pytest.raises(WeightsError, match="trained for 3 classes, the videos have 2"):
+        transfer3d.evaluate(wakeful_student("p3d", num_classes=3), videos)
+    student = wakeful_student("p3d", num_classes=2)
+    student.class_names = ["b", "a"]
+    with pytest.raises(WeightsError, match="trained for 2 classes"):
+        transfer3d.evaluate(student, videos)
+    for name in ("good", "bad"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "0.mp4").write_bytes((folder / "a" / "0.mp4").read_bytes())
+    (tmp_path / "bad" / "1.mp4").write_text("no video")
+    with pytest.raises(DataError, match="bad/1.mp4"):
+        transfer3d.evaluate(student, open_videos(tmp_path, split=None, labelled=True))
+
+
+def test_predictions_name_the_most_probable_classes(folder, caplog):
+    student = wakeful_student("p3d", num_classes=4)
+    files = [folder / f"{name}.mp4" for name in ("b/0", "a/0")]
+    (folder / "broken.mp4").write_text("no video")
+    unnamed = transfer3d.predict(student, [*files, folder / "broken.mp4"], top=2, clips=3, precision="fp32")
+    (folder / "broken.mp4").unlink()
+    assert "left out" in caplog.text
+    assert "broken.mp4" in caplog.text
+    student.class_names = ["w", "x", "y", "z"]
+    named = transfer3d.predict(student, files, top=9, clips=3, precision="fp32")
+    assert [output.path for output in named] == files
+    for file, output, first_two in zip(files, named, unnamed, strict=True):
+        scores_K = by_hand(student, file, 3).numpy()
+        order = np.argsort(-scores_K)
+        assert output.classes == ["wxyz"[k] for k in order]
+        assert output.probabilities == pytest.approx(scores_K[order].tolist(), abs=1e-5)
+        assert first_two.classes == [f"class {k}" for k in order[:2]]
+        assert all(isinstance(probability, float) for probability in output.probabilities)
+
+
+def test_a_checkpoint_brings_its_class_names(folder, tmp_path):
+    transfer3d.save(wakeful_student("p3d", num_classes=2), tmp_path / "s.safetensors", class_names=["l", "r"])
+    student = transfer3d.load(tmp_path / "s.safetensors")
+    (output,) = transfer3d.predict(student, [folder / "a" / "0.mp4"])
+    assert set(output.classes) == {"l", "r"}
+    transfer3d.save(student, tmp_path / "again.safetensors")
+    assert transfer3d.load(tmp_path / "again.safetensors").class_names == ["l", "r"]
+    student.reset_classifier(2)
+    assert student.class_names is None
+
+
+def test_no_classifier_no_prediction(folder):
+    with pytest.raises(UsageError, match="no classifier"):
+        transfer3d.predict(wakeful_student("p3d", num_classes=0), [folder / "a" / "0.mp4"])
+
+
+TWO_PROCESSES = """
+import json, sys
+from moving_noise import wakeful_student
+import transfer3d
+from transfer3d.data.source import open_files, open_videos
+from accelerate import PartialState
+folder, out = sys.argv[1:]
+student = wakeful_student("p3d", num_classes=2)
+videos = open_videos(folder, split=None, labelled=True)
+result = transfer3d.evaluate(student, videos, clips=2, precision="fp32")
+(one,) = transfer3d.predict(student, [folder + "/a/0.mp4"], precision="fp32")  # fewer than processes
+answer = [list(result.keys), result.scores.tolist(), result.metrics["scored"], one.classes, one.probabilities]
+with open(f"{out}.{PartialState().process_index}", "w") as file:
+    json.dump([PartialState().num_processes, answer], file)
+"""
+
+
+@pytest.mark.proc
+def test_two_processes_share_three_videos_and_both_have_the_whole_result(folder, tmp_path):
+    (tmp_path / "two.py").write_text(TWO_PROCESSES)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node"]
+    paths = [str(Path(__file__).parents[1]), *sys.path]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
+    environment["PYTHONPATH"] = os.pathsep.join(paths)
+    for processes in ("1", "2"):
+        done = subprocess.run(
+            [*command, processes, str(tmp_path / "two.py"), str(folder), str(tmp_path / processes)],
+            env=environment, capture_output=True, text=True, check=False, timeout=240,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+    answers = [json.loads((tmp_path / name).read_text()) for name in ("1.0", "2.0", "2.1")]
+    assert [processes for processes, _ in answers] == [1, 2, 2]
+    (_, (keys, scores, scored, *prediction)), *shared = answers
+    assert (len(keys), scored) == (3, 3)
+    for _, (other_keys, other_scores, other_scored, *other_prediction) in shared:
+        assert (other_keys, other_scored) == (keys, scored)
+        torch.testing.assert_close(torch.tensor(other_scores), torch.tensor(scores))
+        assert other_prediction[0] == prediction[0]
+        assert other_prediction[1] == pytest.approx(prediction[1])
