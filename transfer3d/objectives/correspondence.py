@@ -155,18 +155,20 @@ class Correspondence(PairwiseObjective):
         """Returns the weighted sum of the terms; each term, accuracies and recalls as parts (0..1)."""
         config, frames, clips = self.config, embeddings.teacher_features, embeddings.features
         different_BB = different_sources(embeddings.sources)
+        match_BB2 = self.head and self.head(frames, clips)
+        similarity_BB = self.similarity and self.similarity(frames, clips)
+        feature_error = self.feature and self.feature(frames, clips)
         terms: dict[str, tuple[float, Tensor]] = {}
         metrics: dict[str, Tensor] = {}
-        if self.similarity is not None:
-            similarity_BB = self.similarity(frames, clips)
+        if similarity_BB is not None:
             terms["infonce"] = (config.infonce, infonce(similarity_BB, different_BB, config.temperature))
             metrics |= _recalls(similarity_BB, different_BB)
-        if self.head is not None:
-            loss, matching_metrics = _match(self.head(frames, clips), different_BB, config.pairs)
+        if match_BB2 is not None:
+            loss, matching_metrics = _match(match_BB2, different_BB, config.pairs)
             terms["match"] = (config.match, loss)
             metrics |= matching_metrics
-        if self.feature is not None:
-            terms["feature"] = (config.feature, self.feature(frames, clips))
+        if feature_error is not None:
+            terms["feature"] = (config.feature, feature_error)
         if embeddings.logits is not None and embeddings.teacher_logits is not None:
             kd = distillation(embeddings.logits, embeddings.teacher_logits, config.kd_temperature)
             terms["kd"] = (config.kd, kd)

@@ -1,0 +1,125 @@
+"""One step of a correspondence objective, in any number of processes and parts, and a plain one beside it."""
+
+import os
+import socket
+from contextlib import nullcontext
+from functools import partial
+from types import SimpleNamespace
+
+import torch
+import torch.multiprocessing as mp
+from torch import nn
+from torch.nn import functional as F
+
+from transfer3d.batch import ClipBatch
+from transfer3d.engine.accumulation import backward_mean, backward_pairwise, split_batch
+from transfer3d.models.factory import create_model
+from transfer3d.models.image import create_image_model
+from transfer3d.nn.pixels import normalise
+from transfer3d.objectives.correspondence import Correspondence, CorrespondenceConfig
+from transfer3d.objectives.teacher import FrozenTeacher
+
+CLIPS = 16
+SOURCES = [
+    f"video {number // 2 if number < 6 else number}" for number in range(CLIPS)
+]  # three share a source
+
+
+def make_batch():
+    generator = torch.Generator().manual_seed(5)
+    clips = torch.randint(0, 256, (CLIPS, 3, 8, 32, 32), dtype=torch.uint8, generator=generator)
+    keys = [str(number) for number in range(CLIPS)]
+    return ClipBatch(clips, torch.full((CLIPS,), -1), keys, SOURCES)
+
+
+def make_objective(config):
+    teacher = FrozenTeacher(create_image_model("test_resnet", "none", num_classes=5, seed=3))
+    student = create_model("p3d_tiny", num_classes=5 if config.get("kd") else 0, seed=1)
+    objective = Correspondence(teacher, student, CorrespondenceConfig(**config), seed=2)
+    return objective.eval()  # BatchNorm frozen: its statistics would depend on the part
+
+
+def rows(batch, rank, world):
+    mine = len(batch) // world
+    return batch[rank * mine : (rank + 1) * mine]
+
+
+def one_step(config, *, rank=0, world=1, parts=1):
+    """Returns loss, metrics and gradients of this process."""
+    objective = make_objective(config)
+    wrapped = objective if world == 1 else nn.parallel.DistributedDataParallel(objective)
+    split = split_batch(rows(make_batch(), rank, world), parts)
+    contexts = {"autocast": nullcontext, "no_sync": getattr(wrapped, "no_sync", nullcontext)}
+    torch.manual_seed(11)
+    step = partial(backward_pairwise, objective) if parts > 1 else backward_mean
+    report = step(wrapped, split, **contexts)
+    gradients = {name: parameter.grad for name, parameter in objective.named_parameters()}
+    return {
+        "loss": report.total.detach(),
+        "parts": {name: value.detach() for name, value in report.parts.items()},
+        "gradients": gradients,
+    }
+
+
+def _process(rank, world, port, config, parts, results):
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group("gloo", rank=rank, world_size=world)
+    torch.save(one_step(config, rank=rank, world=world, parts=parts), f"{results}.{rank}")
+    torch.distributed.destroy_process_group()
+
+
+def two_processes(config, folder, *, parts=1):
+    """Returns what each of two gloo processes found."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    results = folder / f"step-{parts}"
+    mp.start_processes(_process, (2, port, config, parts, str(results)), nprocs=2, start_method="fork")
+    return [torch.load(f"{results}.{rank}", weights_only=True) for rank in range(2)]
+
+
+def plain_step(config):
+    """The same loss by loops over the whole batch and plain autograd, from the papers' formulas."""
+    objective, batch = make_objective(config), make_batch()
+    with torch.no_grad():
+        taught = objective.teacher(batch.clips)
+    student = objective.student
+    maps = student.forward_features(normalise(batch.clips, student.clip.mean, student.clip.std))
+    clips = maps.mean((2, 3, 4))
+    frames, count = taught.features, range(CLIPS)
+    different = [(i, j) for i in count for j in count if SOURCES[i] != SOURCES[j]]
+    total = torch.zeros(())
+    if weight := config.get("match", 1.0):
+        head = objective.head
+        fc1 = torch.cat([head.fc1_frames.weight, head.fc1_clip.weight], 1)
+        logits = {}
+        for i in count:
+            for j in count:
+                hidden = F.relu(F.linear(torch.cat([frames[i], clips[j]]), fc1, head.fc1_clip.bias))
+                logits[i, j] = head.classifier(F.relu(head.fc2(hidden)))
+        negatives = [different]
+        if config.get("pairs") == "hard":
+            margin = {pair: (logits[pair][1] - logits[pair][0]).item() for pair in different}
+            of_clip = [[pair for pair in different if pair[1] == j] for j in count]
+            negatives.append([p for pairs in of_clip for p in sorted(pairs, key=lambda p: -margin[p])[:4]])
+        positive = torch.stack([-logits[i, i].log_softmax(0)[1] for i in count]).mean()
+        losses = [
+            (positive + torch.stack([-logits[p].log_softmax(0)[0] for p in pairs]).mean()) / 2
+            for pairs in negatives
+        ]
+        total = total + weight * sum(losses) / len(losses)
+    if weight := config.get("infonce"):
+        head = objective.similarity
+        a, b = F.normalize(head.frames(frames), dim=1), F.normalize(head.clips(clips), dim=1)
+        similarity = a @ b.T / 0.1
+        loss = torch.zeros(())
+        for table in (similarity, similarity.T):
+            for i in count:
+                rivals = [j for j in count if j == i or SOURCES[i] != SOURCES[j]]
+                loss = loss + (torch.logsumexp(table[i, rivals], 0) - table[i, i]) / (2 * CLIPS)
+        total = total + weight * loss
+    total.backward()
+    return SimpleNamespace(
+        loss=total.detach(), gradients={n: p.grad for n, p in objective.named_parameters()}
+    )
