@@ -20,9 +20,8 @@ from transfer3d.objectives.correspondence import Correspondence, CorrespondenceC
 from transfer3d.objectives.teacher import FrozenTeacher
 
 CLIPS = 16
-SOURCES = [
-    f"video {number // 2 if number < 6 else number}" for number in range(CLIPS)
-]  # three share a source
+# The first six clips come from three videos.
+SOURCES = [f"video {number // 2 if number < 6 else number}" for number in range(CLIPS)]
 
 
 def make_batch():

@@ -1,4 +1,8 @@
-"""transfer3d turns image models into video models: inflation, correspondence, fine-tuning."""
+"""transfer3d turns image models into video models: inflation, correspondence, fine-tuning.
+
+Everything in `__all__` is public; so is what `transfer3d.data` exports. Names are imported on first use,
+because the command line's `--help` must not wait for torch.
+"""
 
 from __future__ import annotations
 
@@ -6,41 +10,88 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from transfer3d.engine.trainer import Trainer as Trainer
-    from transfer3d.evaluation.evaluate import evaluate as evaluate
-    from transfer3d.evaluation.predict import predict as predict
-    from transfer3d.evaluation.stream import stream as stream
-    from transfer3d.inflation.inflation import inflate as inflate
-    from transfer3d.models.checkpoint import load as load
-    from transfer3d.models.checkpoint import save as save
-    from transfer3d.models.factory import create_model as create_model
-    from transfer3d.models.fuse import fuse as fuse
-    from transfer3d.models.registry import list_models as list_models
+    from transfer3d.batch import ClipBatch
+    from transfer3d.data.source import open_videos
+    from transfer3d.engine.config import TrainerConfig
+    from transfer3d.engine.trainer import Trainer
+    from transfer3d.errors import DataError, SetupError, Transfer3dError, UsageError, WeightsError
+    from transfer3d.evaluation.evaluate import evaluate
+    from transfer3d.evaluation.predict import predict
+    from transfer3d.evaluation.stream import stream
+    from transfer3d.inflation.inflation import inflate
+    from transfer3d.layout import ClipSpec
+    from transfer3d.models.checkpoint import load, save
+    from transfer3d.models.factory import create_model
+    from transfer3d.models.fuse import fuse
+    from transfer3d.models.registry import list_models
+    from transfer3d.models.student import VideoStudent
+    from transfer3d.objectives.classification import Classification
+    from transfer3d.objectives.correspondence import Correspondence, CorrespondenceConfig
+    from transfer3d.objectives.objective import LossReport, PairwiseObjective
+    from transfer3d.objectives.teacher import FrozenTeacher, TeacherOutput
 
 __version__ = "0.1.0"
 
-# `import transfer3d` must stay free of torch: the command line's --help waits for it.
-_HOMES = {
-    "create_model": "transfer3d.models.factory",
-    "evaluate": "transfer3d.evaluation.evaluate",
-    "fuse": "transfer3d.models.fuse",
-    "list_models": "transfer3d.models.registry",
-    "load": "transfer3d.models.checkpoint",
-    "predict": "transfer3d.evaluation.predict",
-    "save": "transfer3d.models.checkpoint",
-    "stream": "transfer3d.evaluation.stream",
-    "Trainer": "transfer3d.engine.trainer",
+__all__ = [
+    "Classification",
+    "ClipBatch",
+    "ClipSpec",
+    "Correspondence",
+    "CorrespondenceConfig",
+    "DataError",
+    "FrozenTeacher",
+    "LossReport",
+    "PairwiseObjective",
+    "SetupError",
+    "TeacherOutput",
+    "Trainer",
+    "TrainerConfig",
+    "Transfer3dError",
+    "UsageError",
+    "VideoStudent",
+    "WeightsError",
+    "create_model",
+    "evaluate",
+    "fuse",
+    "inflate",
+    "list_models",
+    "load",
+    "open_videos",
+    "predict",
+    "save",
+    "stream",
+]
+
+_MODULES = {
+    "batch": ("ClipBatch",),
+    "data.source": ("open_videos",),
+    "engine.config": ("TrainerConfig",),
+    "engine.trainer": ("Trainer",),
+    "errors": ("DataError", "SetupError", "Transfer3dError", "UsageError", "WeightsError"),
+    "evaluation.evaluate": ("evaluate",),
+    "evaluation.predict": ("predict",),
+    "evaluation.stream": ("stream",),
+    "inflation.inflation": ("inflate",),
+    "layout": ("ClipSpec",),
+    "models.checkpoint": ("load", "save"),
+    "models.factory": ("create_model",),
+    "models.fuse": ("fuse",),
+    "models.registry": ("list_models",),
+    "models.student": ("VideoStudent",),
+    "objectives.classification": ("Classification",),
+    "objectives.correspondence": ("Correspondence", "CorrespondenceConfig"),
+    "objectives.objective": ("LossReport", "PairwiseObjective"),
+    "objectives.teacher": ("FrozenTeacher", "TeacherOutput"),
 }
+_HOMES = {name: f"transfer3d.{module}" for module, names in _MODULES.items() for name in names}
 
 
 def __getattr__(name: str) -> Any:
-    """Imports a public function on its first use."""
-    if name == "inflate":  # the package itself, which is callable
-        return importlib.import_module("transfer3d.inflation")
+    """Imports a public name on its first use."""
     if name in _HOMES:
         return getattr(importlib.import_module(_HOMES[name]), name)
     raise AttributeError(f"module 'transfer3d' has no attribute '{name}'")
 
 
 def __dir__() -> list[str]:
-    return sorted((*globals(), *_HOMES, "inflate"))
+    return sorted({*globals(), *__all__})
