@@ -57,7 +57,7 @@ def validate(name: Annotated[str, typer.Argument(help="Built-in name or TOML fil
     Example: `transfer3d recipe validate my.toml`
     """
     from transfer3d.recipes.load import load_recipe
-    from transfer3d.run.training.validate import check_recipe
+    from transfer3d.run.training.students import check_recipe
 
     recipe = load_recipe(name)
     check_recipe(recipe)

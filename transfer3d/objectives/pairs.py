@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from transfer3d.objectives.gather import from_first_rank
+from transfer3d.objectives.objective import from_first_rank
 
 Pairs = Literal["in-batch", "one-to-one", "hard"]
 HARDEST = 4

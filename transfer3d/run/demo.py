@@ -28,7 +28,7 @@ from transfer3d.recipes.load import load_recipe
 from transfer3d.run.checkpoints.inflate import inflate_to_file
 from transfer3d.run.inference.evaluate import evaluate_file
 from transfer3d.run.training.image_teacher import train_teacher
-from transfer3d.run.training.run_task import run_task
+from transfer3d.run.training.train import run_task
 from transfer3d.weights.metadata import read_metadata
 
 MARKER = "demo.json"

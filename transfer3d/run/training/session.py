@@ -48,6 +48,12 @@ class Session:
         if self.accelerator.is_main_process:
             self.console.print(line, highlight=False, soft_wrap=True)
 
+    def needs_training(self) -> bool:
+        """Returns False for a run that is finished, and prints that."""
+        if self.finished:
+            self.say(f"{self.path} holds a finished run: nothing to do")
+        return not self.finished
+
     def say_dropped(self, videos: VideoSet) -> None:
         """Prints which videos were left out and why, and how videos are shuffled that come in sequence."""
         if videos.runs:

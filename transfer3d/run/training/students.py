@@ -1,4 +1,4 @@
-"""A recipe's student: a registered name, or a checkpoint file."""
+"""A recipe's student and teacher, each a registered name or a checkpoint, and checks before they are used."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ from transfer3d.errors import UsageError
 from transfer3d.files import sha256_file
 from transfer3d.models.checkpoint import load, read_metadata
 from transfer3d.models.factory import create_model
+from transfer3d.models.image import create_image_model
 from transfer3d.models.measure import count_gmac
 from transfer3d.models.student import VideoStudent
+from transfer3d.recipes.load import stages_of
 from transfer3d.recipes.schema import Recipe
 from transfer3d.run.inference.session import refuse_other_channels
 from transfer3d.weights.hub import HUB_PREFIX, locate
@@ -77,3 +79,22 @@ def parent_entry(student: str) -> dict[str, Any]:
 def class_names_of(student: str) -> list[str] | None:
     """Returns the class names that a checkpoint records; None for a registered name."""
     return read_metadata(locate(student)).class_names if is_file(student) else None
+
+
+def check_recipe(recipe: Recipe) -> None:
+    """Checks the student and the teacher of every stage, where they are named.
+
+    Raises:
+        UsageError: no such student or teacher, or the student cannot take the recipe's clips.
+        WeightsError: a student's or a teacher's file is refused.
+    """
+    for stage in stages_of(recipe).values() or [recipe]:
+        if stage.student is not None:
+            check_student(stage)
+        if stage.task != "correspond" or stage.teacher is None:
+            continue
+        if is_file(stage.teacher):
+            load(stage.teacher)
+            continue
+        with torch.device("meta"):
+            create_image_model(stage.teacher, "none")

@@ -1,25 +1,35 @@
-"""Trains a recipe: in one run, or in consecutive stages."""
+"""From a recipe to a trained student in a run folder: in one run, or in consecutive stages."""
 
 from __future__ import annotations
 
 import json
 import shutil
+from functools import partial
 from pathlib import Path
 
+from accelerate import Accelerator
 from rich.console import Console
 
 from transfer3d.engine.distributed import is_main_process, on_main
+from transfer3d.engine.publishing import publish_student
 from transfer3d.engine.run_folder import FINISHED, MODEL, RECIPE
+from transfer3d.engine.tracker import open_tracker
+from transfer3d.engine.trainer import Trainer
 from transfer3d.errors import UsageError
 from transfer3d.files import atomic_path, write_text
 from transfer3d.recipes.load import dump, load_recipe, stages_of
 from transfer3d.recipes.schema import Recipe
 from transfer3d.run.pages.report import quick_report
-from transfer3d.run.training.run_task import run_task
+from transfer3d.run.training import correspond, finetune
+from transfer3d.run.training.plan import plan_training, recorded_recipe
+from transfer3d.run.training.run_manifest import write_manifest
 from transfer3d.run.training.session import Session, open_session
-from transfer3d.run.training.validate import check_recipe
+from transfer3d.run.training.students import check_recipe, check_student
+from transfer3d.run.training.task import Task
 from transfer3d.weights.hub import locate
 from transfer3d.weights.metadata import read_metadata
+
+TASKS = {"correspond": correspond, "finetune": finetune}
 
 
 def train(
@@ -43,35 +53,105 @@ def train(
     recipe.expect_task(task)
     console = console or Console(stderr=True)
     done_before = out is not None and (out / FINISHED).exists()
-    path = _train(recipe, task, out=out, resume=resume, console=console)
+    run = _run_stages if recipe.stages else run_task
+    path = run(recipe, out=out, resume=resume, console=console)
     if is_main_process() and not done_before:
         console.print(f"the run's page -> {quick_report(path)}", highlight=False, soft_wrap=True)
     return path
 
 
-def _train(recipe: Recipe, task: str, *, out: Path | None, resume: bool, console: Console) -> Path:
-    if not recipe.stages:
-        return run_task(recipe, out=out, resume=resume, console=console)
+def run_task(
+    recipe: Recipe,
+    *,
+    out: Path | None,
+    resume: bool = False,
+    console: Console | None = None,
+    accelerator: Accelerator | None = None,
+) -> Path:
+    """Trains a recipe without stages, and returns the run folder.
+
+    Args:
+        recipe: without stages.
+        out: run folder; None = the next free one under `runs`.
+        resume: continue an unfinished run.
+        console: where to print; None = stderr.
+        accelerator: of the processes that this run shares with others; None = its own.
+
+    Raises:
+        UsageError: the recipe lacks what its task needs, or its student cannot take its clip.
+    """
+    task = TASKS[recipe.task]
+    recipe = task.complete_recipe(recipe)
+    check_student(recipe)
+    title = f"{recipe.task}-{Path(recipe.given('student')).stem}"
+    with open_session(
+        recipe, out, title=title, resume=resume, console=console, accelerator=accelerator
+    ) as session:
+        if session.needs_training():
+            _train(session, task.build_task(session))
+    return session.path
+
+
+def _train(session: Session, task: Task) -> None:
+    """Plans and trains, and leaves `model.safetensors` in the run folder."""
+    config = plan_training(session, task.objective, task.student.clip, task.videos)
+    recipe, folder = recorded_recipe(session.recipe, config), session.folder
+    provenance = {**task.provenance, "recipe": dump(recipe)}
+    publish = partial(publish_student, task.objective, folder, task.videos)
+    tracker = open_tracker(recipe.tracker, session.path, recipe.model_dump()) if folder else None
+    trainer = Trainer(
+        task.objective,
+        task.videos,
+        config,
+        folder,
+        resume=session.resume,
+        accelerator=session.accelerator,
+        validate=task.validate,
+        publish=partial(publish, provenance=provenance, class_names=task.class_names),
+        identity=task.identity,
+        tracker=tracker,
+        console=session.console,
+    )
+    if session.resume:
+        session.say(f"resuming at step {trainer.step}" if trainer.step else "no checkpoint yet: from step 0")
+    elif folder:  # only now: the recipe marks the folder as that of an unfinished run
+        write_text(session.path / RECIPE, dump(recipe))
+    write_manifest(session, task.videos, task.held_out)
+    try:
+        with task.training:
+            metrics = trainer.run()
+    finally:
+        if tracker:
+            tracker.finish()
+    if trainer.step < config.steps:
+        session.say(
+            f"stopped early at step {trainer.step}: no better score in {config.early_stop} validations"
+        )
+    first, *more = task.summary(metrics)
+    session.say(f"{first} -> {session.path / MODEL}")
+    for line in more:
+        session.say(line)
+
+
+def _run_stages(recipe: Recipe, *, out: Path | None, resume: bool, console: Console) -> Path:
     if not resume:
         for name, stage in stages_of(recipe).items():
-            _refuse_missing(name, stage)
-    title = f"{task}-{Path(recipe.student or 'stages').stem}"
+            _check_stage(name, stage)
+    title = f"{recipe.task}-{Path(recipe.student or 'stages').stem}"
     with open_session(recipe, out, title=title, resume=resume, console=console) as session:
-        if session.finished:
-            session.say(f"{session.path} holds a finished run: nothing to do")
-        else:
+        if session.needs_training():
             _train_stages(session)
     return session.path
 
 
-def _refuse_missing(name: str, stage: Recipe) -> None:
+def _check_stage(name: str, stage: Recipe) -> None:
     """Raises before the first stage what would end a later one."""
     place = Path(stage.data or "")
     place = place.parent if place.suffix == ".tar" else place  # a pattern of many shards is not a file
     if "://" not in (stage.data or "") and not place.exists():
         raise UsageError(
             f"stage {name}: {stage.data} does not exist. Name videos with --set stages.{name}.data=..."
-        )  # fmt: skip
+        )
     if stage.start is not None:
         read_metadata(locate(stage.start))
     check_recipe(stage)
@@ -94,6 +174,6 @@ def _train_stages(session: Session) -> None:
         session.accelerator.wait_for_everyone()
         previous = folder
     if session.folder and previous is not None:
-        with atomic_path(session.path / MODEL) as partial:
-            shutil.copyfile(previous / MODEL, partial)
+        with atomic_path(session.path / MODEL) as partial_file:
+            shutil.copyfile(previous / MODEL, partial_file)
         session.folder.finish(json.loads((previous / FINISHED).read_text(encoding="utf-8")))
