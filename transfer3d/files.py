@@ -1,17 +1,16 @@
 """Files that are either whole or not there: written beside, flushed, renamed."""
 
-import fcntl
 import hashlib
 import os
 import socket
 import tempfile
 import time
 import uuid
-import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 
 from transfer3d.errors import SetupError
@@ -75,59 +74,53 @@ def _umask() -> int:
 
 def fsync_folder(folder: Path) -> None:
     """Makes a rename in `folder` survive a power cut."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    with suppress(PermissionError):  # Windows does not open folders
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
 
 
 class Lock:
-    """Holds something for one process by a locked file; the end of the process, even by kill -9, frees it.
+    """Keeps a file locked until `close`, or until the process ends, even by kill -9.
 
     Args:
-        path: of the file, which only a process that is killed leaves behind.
-        name: what is held, for messages.
+        path: of the lock file. It names the holder, and outlives only a process that was killed.
+        name: of what the lock guards, for messages.
 
     Raises:
-        SetupError: another process holds it, or the place cannot be written.
+        SetupError: another process holds the lock, or the file cannot be written.
     """
 
     def __init__(self, path: Path, name: str) -> None:
         self._path = path
+        # A forked child, such as a decoding worker, drops the lock: filelock closes its copy of the file.
+        self._lock = FileLock(path, blocking=False, thread_local=False, fallback_to_soft=False)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = path.open("a+")
-            while not self._is_taken():
-                self._file.close()
-                self._file = path.open("a+")
-        except BlockingIOError:
-            self._file.seek(0)
-            holder = self._file.read().strip() or "another process"
-            self._file.close()
+            self._lock.acquire()
+        except Timeout:
             raise SetupError(
-                f"{name} is in use by {holder}. Wait for it, or choose another with -o."
+                f"{name} is in use by {_holder(path)}. Wait for it, or choose another with -o."
             ) from None
         except OSError as error:
             raise SetupError(f"{name} cannot be written: {error.strerror}. Choose another with -o.") from None
-        file = weakref.ref(self._file)
-        # A forked child, as a decoding worker, would hold the lock until it notices that its parent is gone.
-        os.register_at_fork(after_in_child=lambda: (held := file()) and held.close())
-        self._file.truncate(0)
-        self._file.write(f"pid {os.getpid()} on {socket.gethostname()} since {time.strftime('%F %T')}")
-        self._file.flush()
-
-    def _is_taken(self) -> bool:
-        """Locks the file; returns False where its last holder removed it meanwhile."""
-        fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return self._path.exists() and os.path.samestat(self._path.stat(), os.fstat(self._file.fileno()))
+        with suppress(PermissionError):  # Windows: nobody writes to a locked file
+            path.write_text(f"pid {os.getpid()} on {socket.gethostname()} since {time.strftime('%F %T')}")
 
     def close(self) -> None:
-        """Gives it back, once."""
-        if not self._file.closed:
+        """Removes the file and releases the lock; a second call does nothing."""
+        if self._lock.is_locked:
             with suppress(OSError):
                 self._path.unlink()
-            self._file.close()
+            self._lock.release()
+
+
+def _holder(path: Path) -> str:
+    with suppress(OSError):  # Windows: nobody reads a locked file
+        return path.read_text().strip() or "another process"
+    return "another process"
 
 
 def write_text(final: Path, text: str) -> None:
