@@ -1,4 +1,4 @@
-"""Words and shapes that everything here agrees on.
+"""The shapes and axes that all modules agree on.
 
 One alphabet for tensor axes, used as suffixes (`clips_BCTHW`) and in docstrings:
 
@@ -22,7 +22,7 @@ Triple = tuple[int, int, int]
 
 @dataclass(frozen=True, kw_only=True)
 class ClipSpec:
-    """What a student wants to see: the facts that its input must be made by.
+    """The input that a student expects.
 
     Attributes:
         frames: T, frames of one clip (of one action unit, for the video-level families).
@@ -69,7 +69,7 @@ class ClipSpec:
         return asdict(self)
 
     @classmethod
-    def from_dict(cls, facts: dict[str, Any]) -> Self:
+    def from_dict(cls, fields: dict[str, Any]) -> Self:
         """Builds a spec from its JSON form, where tuples are lists."""
-        made: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in facts.items()}
-        return cls(**made)
+        values = {key: tuple(v) if isinstance(v, list) else v for key, v in fields.items()}
+        return cls(**values)

@@ -134,7 +134,7 @@ TEACHERS = {"densenet121": "test_densenet", "resnet50": "test_resnet"}
 
 def miniature(recipe: Recipe) -> Recipe:
     """The same training of the tiny student of the family, on 4 clips of 32 pixels and at most 8 frames."""
-    name = recipe.given("student")
+    name = recipe.require("student")
     options = {} if name in families() else dict(entry(name).options)
     family = name if name in families() else entry(name).family
     options |= {key: value for key, value in recipe.student_args.items() if key != "spec"}
@@ -162,7 +162,7 @@ def two_steps(folder: str, dumped: str) -> tuple[int, int, int]:
     videos = open_videos(folder, split=None if corresponds else "train", labelled=not corresponds)
     student = build_student(recipe, num_classes=len(videos.classes))
     if corresponds:
-        teacher = FrozenTeacher(create_image_model(recipe.given("teacher"), "none"))
+        teacher = FrozenTeacher(create_image_model(recipe.require("teacher"), "none"))
         objective = Correspondence(teacher, student, recipe.correspondence, seed=0)
     else:
         objective = Supervised(student, recipe.label_smoothing)

@@ -80,7 +80,7 @@ def backward_pairwise(
     """Adds the gradient of a loss that compares all clips of the step; see the top of this file.
 
     Every part's forward pass draws the same random numbers both times, and buffers such as BatchNorm's
-    statistics move once.
+    statistics are updated once.
 
     Args:
         objective: the objective itself.

@@ -1,4 +1,4 @@
-"""Channels last: the layout that convolutions are fastest in."""
+"""Channels last: the memory layout in which convolutions are fastest."""
 
 import torch
 from torch import nn
@@ -7,7 +7,7 @@ FORMATS = {4: torch.channels_last, 5: torch.channels_last_3d}
 
 
 def channels_last(module: nn.Module) -> None:
-    """Lays out the kernels of 2D and 3D convolutions channels last, in place; values stay the same."""
+    """Puts the kernels of 2D and 3D convolutions into channels-last layout, in place; values are unchanged."""
     for parameter in module.parameters():
         if parameter.ndim in FORMATS:
             parameter.data = parameter.data.contiguous(memory_format=FORMATS[parameter.ndim])

@@ -1,4 +1,4 @@
-"""Out of memory: told from other errors, and said in a sentence."""
+"""Running out of memory: recognised among other errors, and reported in a sentence."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from transfer3d.errors import SetupError
 
 
 def is_out_of_memory(error: RuntimeError) -> bool:
-    """Whether memory did not suffice: a GPU's error is a class of its own, a CPU's is told by its text."""
+    """Whether memory ran out: a GPU has an error class for it, a CPU only a message."""
     return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
 @contextmanager
 def step_fits() -> Iterator[None]:
-    """Says in a sentence that a training step does not fit into memory.
+    """Turns running out of memory in a training step into SetupError.
 
     Raises:
-        SetupError: that happened.
+        SetupError: the step does not fit into memory.
     """
     try:
         yield

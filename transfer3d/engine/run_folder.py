@@ -180,8 +180,8 @@ def _is_intact(folder: Path) -> bool:
     try:
         files = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["files"]
         return all(
-            (folder / name).stat().st_size == facts["bytes"] and sha256_file(folder / name) == facts["sha256"]
-            for name, facts in files.items()
+            (folder / name).stat().st_size == entry["bytes"] and sha256_file(folder / name) == entry["sha256"]
+            for name, entry in files.items()
         )
     except (OSError, ValueError, KeyError):
         return False

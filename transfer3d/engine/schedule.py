@@ -12,7 +12,7 @@ Share = float
 
 
 class ScheduleConfig(BaseModel):
-    """How the learning rate goes from its start to the end of the run."""
+    """The learning rate over the run."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -20,13 +20,13 @@ class ScheduleConfig(BaseModel):
     warmup: float = Field(default=0.0, ge=0, lt=1)
     """Share of all steps in which the learning rate rises linearly from 0."""
     milestones: tuple[float, ...] = ()
-    """Shares of all steps at which `step` divides the learning rate."""
+    """Shares of all steps at which `step` lowers the learning rate."""
     decay: float = Field(default=0.1, gt=0, lt=1)
-    """What `step` multiplies by at a milestone, and `plateau` when the score no longer rises."""
+    """Factor of `step` at a milestone, and of `plateau` when the score no longer rises."""
     patience: int = Field(default=5, ge=1)
-    """Validations in a row without a better score after which `plateau` multiplies."""
+    """Validations in a row without a better score after which `plateau` lowers the rate."""
     rates: tuple[tuple[Share, float], ...] = ()
-    """For `manual`: pairs of a share of all steps and the learning rate from there on; `lr` before them."""
+    """For `manual`: pairs of a share of all steps and the learning rate from then on; `lr` before the first."""
 
     @model_validator(mode="after")
     def _in_order(self) -> Self:
@@ -47,8 +47,8 @@ def learning_rate(
         step: from 0.
         steps: of the whole run.
         lr: the highest rate.
-        config: the kind of schedule.
-        scores: of the validations before this step, higher is better; only `plateau` looks at them.
+        config: of the schedule.
+        scores: of the validations before this step, higher is better; only `plateau` reads them.
     """
     warmup = round(config.warmup * steps)
     if step < warmup:
@@ -67,7 +67,7 @@ def learning_rate(
 
 
 def count_plateaus(scores: Sequence[float], patience: int) -> int:
-    """Returns how often `patience` validations in a row brought no better score."""
+    """Returns how many times `patience` validations in a row had no better score."""
     best, stale, plateaus = -math.inf, 0, 0
     for score in scores:
         if score > best:
@@ -80,5 +80,5 @@ def count_plateaus(scores: Sequence[float], patience: int) -> int:
 
 
 def stale_validations(scores: Sequence[float]) -> int:
-    """Returns how many validations there were since the best score."""
+    """Returns the number of validations since the best score."""
     return len(scores) - 1 - scores.index(max(scores)) if scores else 0

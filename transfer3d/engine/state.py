@@ -1,4 +1,4 @@
-"""The state of a run as tensors and JSON: no pickle is written or read."""
+"""The state of a run as tensors and JSON: no pickles."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def unpack_state(
     optimizer: Optimizer,
     average: ModelEmaV3 | None = None,
 ) -> None:
-    """Puts back what `pack_state` took apart."""
+    """Restores what `pack_state` returned."""
     tensors = _current_names(tensors, trainable)
     trainable.load_state_dict(_under("model.", tensors), strict=True)
     if average is not None:

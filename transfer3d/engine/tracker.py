@@ -1,4 +1,4 @@
-"""Experiment trackers, by accelerate's classes: what metrics.jsonl gets, they get too."""
+"""Experiment trackers, by accelerate's classes: they receive every line of metrics.jsonl."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from transfer3d.errors import SetupError
 
 
 class Tracker(Protocol):
-    """Who gets every line of the log, as it is written."""
+    """Receives every line of the log as it is written."""
 
     def log(self, values: dict[str, float], step: int | None = None) -> None:
-        """Takes the values of one step, named `<split>/<name>`."""
+        """Records the values of one step, named `<split>/<name>`."""
         ...
 
 
 def open_tracker(name: str, folder: Path, settings: Mapping[str, Any]) -> GeneralTracker | None:
-    """Starts a tracker; call it on the main process only, and `finish()` in the end.
+    """Starts a tracker; call this on the main process only, and `finish()` at the end.
 
     Args:
         name: "tensorboard", which writes to `<folder>/tensorboard`; "wandb"; or "none".
@@ -49,7 +49,7 @@ def open_tracker(name: str, folder: Path, settings: Mapping[str, Any]) -> Genera
 
 
 def _flat(settings: Mapping[str, Any]) -> dict[str, bool | int | float | str]:
-    """Returns what trackers can show: one value for each key."""
+    """Returns only values that trackers can show."""
     return {
         key: value if isinstance(value, bool | int | float | str) else str(value)
         for key, value in settings.items()

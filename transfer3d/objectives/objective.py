@@ -79,7 +79,7 @@ class PairwiseObjective(nn.Module, ABC):
 
     @abstractmethod
     def compare(self, embeddings: Embeddings) -> LossReport:
-        """Returns the loss of some clips among each other: the cheap half."""
+        """Returns the loss of these clips, each against all others: the cheap half."""
 
     def compare_all(self, embeddings: Embeddings) -> LossReport:
         """Returns the loss of the clips of all processes.

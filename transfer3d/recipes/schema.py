@@ -77,8 +77,8 @@ class Recipe(Training):
     """Runs that follow one another, by name: each a table of keys in which it differs from the recipe. From
     the second on they start from the weights of the one before."""
 
-    def given(self, key: str) -> str:
-        """Returns the text of a key that a command cannot do without.
+    def require(self, key: str) -> str:
+        """Returns the value of a key that a command needs.
 
         Raises:
             UsageError: the recipe leaves it open.

@@ -34,7 +34,7 @@ def complete_recipe(recipe: Recipe) -> Recipe:
     Raises:
         UsageError: it names no teacher, or options that do not fit it.
     """
-    teacher = recipe.given("teacher")
+    teacher = recipe.require("teacher")
     if is_file(teacher) and recipe.weights != "timm":
         raise UsageError(f"{teacher} is a checkpoint and has its own weights: leave --weights out.")
     if recipe.student is None and is_file(teacher):
@@ -46,7 +46,7 @@ def complete_recipe(recipe: Recipe) -> Recipe:
 def build_task(session: Session) -> Task:
     """Builds teacher and student and opens the videos."""
     recipe = session.recipe
-    name = recipe.given("teacher")
+    name = recipe.require("teacher")
     teacher = build_teacher(recipe)
     digest = teacher.digest()
     student = build_student(recipe, num_classes=teacher.num_classes if recipe.correspondence.kd else 0)
@@ -90,7 +90,7 @@ def build_task(session: Session) -> Task:
         summary=summary,
         provenance={
             "made_by": "correspond",
-            "parent": parent_entry(recipe.start or recipe.given("student")),
+            "parent": parent_entry(recipe.start or recipe.require("student")),
             "teacher": {"name": name, "weights": weights, "digest": digest},
         },
         class_names=taught_classes(recipe),
@@ -120,7 +120,7 @@ def taught_classes(recipe: Recipe) -> list[str] | None:
     """
     if not recipe.correspondence.kd:
         return None
-    teacher, student = recipe.given("teacher"), recipe.given("student")
+    teacher, student = recipe.require("teacher"), recipe.require("student")
     of_teacher, of_student = class_names_of(teacher), class_names_of(student)
     if of_teacher and of_student and of_teacher != of_student:
         raise UsageError(
@@ -132,7 +132,7 @@ def taught_classes(recipe: Recipe) -> list[str] | None:
 
 def build_teacher(recipe: Recipe) -> FrozenTeacher:
     """Builds the recipe's teacher: a timm model, or a student's checkpoint file."""
-    name = recipe.given("teacher")
+    name = recipe.require("teacher")
     if is_file(name):
         return FrozenTeacher(load(name))
     return FrozenTeacher(create_image_model(name, recipe.weights, seed=recipe.seed))

@@ -25,14 +25,14 @@ def complete_recipe(recipe: Recipe) -> Recipe:
     Raises:
         UsageError: it names no student.
     """
-    recipe.given("student")
+    recipe.require("student")
     return recipe
 
 
 def build_task(session: Session) -> Task:
     """Opens the labelled videos and builds student and objective."""
     recipe = session.recipe
-    name = recipe.given("student")
+    name = recipe.require("student")
     session.say(f"finetune: {name}, {data_text(recipe)}")
     data = data_folder(session)
     whole = open_videos(data, split="train", labelled=True)

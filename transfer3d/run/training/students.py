@@ -33,7 +33,7 @@ def build_student(recipe: Recipe, num_classes: int) -> VideoStudent:
 
     New weights, those of a new head included, are drawn with the recipe's seed.
     """
-    name = recipe.given("student")
+    name = recipe.require("student")
     if is_file(name):
         if recipe.student_args:
             raise UsageError(f"{name} is a checkpoint and has its own arguments: leave student_args out.")
@@ -58,7 +58,7 @@ def check_student(recipe: Recipe) -> None:
         UsageError: there is no such student, or it cannot take this clip.
         WeightsError: its file is refused.
     """
-    name = recipe.given("student")
+    name = recipe.require("student")
     try:
         with nullcontext() if is_file(name) else torch.device("meta"):
             student = build_student(recipe, num_classes=0)

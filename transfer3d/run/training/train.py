@@ -83,7 +83,7 @@ def run_task(
     task = TASKS[recipe.task]
     recipe = task.complete_recipe(recipe)
     check_student(recipe)
-    title = f"{recipe.task}-{Path(recipe.given('student')).stem}"
+    title = f"{recipe.task}-{Path(recipe.require('student')).stem}"
     with open_session(
         recipe, out, title=title, resume=resume, console=console, accelerator=accelerator
     ) as session:
