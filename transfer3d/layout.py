@@ -71,5 +71,5 @@ class ClipSpec:
     @classmethod
     def from_dict(cls, fields: dict[str, Any]) -> Self:
         """Builds a spec from its JSON form, where tuples are lists."""
-        values = {key: tuple(v) if isinstance(v, list) else v for key, v in fields.items()}
+        values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
         return cls(**values)

@@ -26,7 +26,7 @@ class ScheduleConfig(BaseModel):
     patience: int = Field(default=5, ge=1)
     """Validations in a row without a better score after which `plateau` lowers the rate."""
     rates: tuple[tuple[Share, float], ...] = ()
-    """For `manual`: pairs of a share of all steps and the learning rate from then on; `lr` before the first."""
+    """For `manual`: pairs of a share of all steps and the rate from then on; `lr` before the first."""
 
     @model_validator(mode="after")
     def _in_order(self) -> Self:
