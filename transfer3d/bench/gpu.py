@@ -8,7 +8,7 @@ import torch
 
 from transfer3d.bench.case import Case, Contest
 from transfer3d.bench.networks import training_step
-from transfer3d.engine.memory_format import channels_last
+from transfer3d.engine.memory_format import to_channels_last
 from transfer3d.models.factory import create_model
 from transfer3d.models.measure import FLOPS_PER_GMAC, measure
 
@@ -35,7 +35,7 @@ def card_cases() -> Iterator[Case]:
 def _build(name: str, batch: int) -> Callable[[torch.device], Contest]:
     def build(device: torch.device) -> Contest:
         student = create_model(name).to(device)
-        channels_last(student)
+        to_channels_last(student)
         clip = student.clip
         units = (clip.units,) if clip.units > 1 else ()
         folded = torch.randn(batch * clip.units, 3, clip.frames, clip.size, clip.size, device=device)

@@ -15,7 +15,7 @@ from transfer3d.bench.case import Case, Contest
 from transfer3d.bench.paired import Run
 from transfer3d.bench.subprocess_runner import apart_on_cpu
 from transfer3d.engine.allocator import keep_freed_memory
-from transfer3d.engine.memory_format import channels_last
+from transfer3d.engine.memory_format import to_channels_last
 from transfer3d.errors import SetupError
 from transfer3d.models.combinations import combination_scores
 from transfer3d.models.factory import create_model
@@ -80,7 +80,7 @@ def _inference(how: str) -> Callable[[torch.device], Contest]:
                 raise SetupError("torch.compile needs a C++ compiler, and there is none here.")
             student = fuse(student).bfloat16()
             net = torch.compile(student, options={"freezing": True})
-        channels_last(student)
+        to_channels_last(student)
         own_clips = clips.bfloat16() if how == "compiled" else clips
 
         @torch.no_grad()
@@ -103,7 +103,7 @@ def _inference(how: str) -> Callable[[torch.device], Contest]:
 
 def _training(device: torch.device) -> Contest:
     student, _ = _pair(device)
-    channels_last(student)
+    to_channels_last(student)
     clips = _clips(device).to(memory_format=torch.channels_last_3d)
     keep_freed_memory()
     return Contest(

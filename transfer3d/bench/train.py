@@ -25,7 +25,7 @@ from transfer3d.data.source import open_videos
 from transfer3d.data.videoset import VideoSet
 from transfer3d.engine.config import TrainerConfig
 from transfer3d.engine.distributed import bf16_is_fast, leave_cores_to, make_accelerator
-from transfer3d.engine.memory_format import channels_last
+from transfer3d.engine.memory_format import to_channels_last
 from transfer3d.engine.trainer import Trainer
 from transfer3d.layout import ClipSpec
 from transfer3d.models.factory import create_model
@@ -96,7 +96,7 @@ def _plain(device: torch.device) -> Contest:
 
 def _bare(device: torch.device) -> Contest:
     net = create_model(NETWORK, num_classes=CLASSES)
-    channels_last(net)
+    to_channels_last(net)
     return Contest(ours=_ours(device), baseline=_by_hand(_ready(device), STEPS, net, low=bf16_is_fast()))
 
 

@@ -1,13 +1,35 @@
 """Channels last: the memory layout in which convolutions are fastest."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from torch import nn
 
 FORMATS = {4: torch.channels_last, 5: torch.channels_last_3d}
 
 
-def channels_last(module: nn.Module) -> None:
-    """Puts the kernels of 2D and 3D convolutions into channels-last layout, in place; values stay."""
+def to_channels_last(module: nn.Module) -> list[nn.Parameter]:
+    """Puts the kernels of 2D and 3D convolutions into channels-last layout, in place.
+
+    Returns:
+        The parameters that had another layout; values do not change.
+    """
+    changed = []
     for parameter in module.parameters():
-        if parameter.ndim in FORMATS:
-            parameter.data = parameter.data.contiguous(memory_format=FORMATS[parameter.ndim])
+        layout = FORMATS.get(parameter.ndim)
+        if layout is not None and not parameter.is_contiguous(memory_format=layout):
+            parameter.data = parameter.data.contiguous(memory_format=layout)
+            changed.append(parameter)
+    return changed
+
+
+@contextmanager
+def channels_last(module: nn.Module) -> Iterator[None]:
+    """Computes in channels-last layout, and gives the module back in the layout that it had."""
+    changed = to_channels_last(module)
+    try:
+        yield
+    finally:
+        for parameter in changed:
+            parameter.data = parameter.data.contiguous()

@@ -115,7 +115,7 @@ class Trainer:
             videos = data
             self.identity = {"data": videos.digest, **self.identity}
             self.batches = batches_for(objective, videos, config, self.accelerator)
-        channels_last(objective.to(self.accelerator.device))
+        objective.to(self.accelerator.device)
         if config.compile:
             student = getattr(objective, "student", objective)
             getattr(student, "trunk", student).compile()
@@ -208,7 +208,8 @@ class Trainer:
         console = self.console or Console(stderr=True)
         title = f"training {config.steps} steps"
         bar_context = progress(title, config.steps, console=console, quiet=quiet, start=self.step)
-        with lost_processes(self.accelerator), step_fits(), self._signals, bar_context as bar:
+        layout, peers = channels_last(self.objective), lost_processes(self.accelerator)
+        with layout, peers, step_fits(), self._signals, bar_context as bar:
             self._set_learners()
             for batch in window.time_waiting(() if self.ended else self.batches(self.step)):
                 report, stop = self._train_step(batch)

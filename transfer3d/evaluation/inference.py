@@ -122,7 +122,7 @@ def infer_videos(
         NonFiniteError: a vector has NaN or infinite values.
     """
     clip, was_training = clip or student.clip, student.training
-    channels_last(student.eval().to(accelerator.device))
+    student.eval().to(accelerator.device)
     micro_batches = MicroBatches(
         compute, clip, accelerator.device, plan=plan, size=clips_per_step, divisible=divisible
     )
@@ -140,10 +140,11 @@ def infer_videos(
         console=console,
     )
     try:
-        for batch in batches:
-            with accelerator.autocast():
-                vectors_VD = micro_batches(batch.views, batch.keys)
-            yield from _by_video(batch, vectors_VD)
+        with channels_last(student):
+            for batch in batches:
+                with accelerator.autocast():
+                    vectors_VD = micro_batches(batch.views, batch.keys)
+                yield from _by_video(batch, vectors_VD)
     finally:
         student.train(was_training)
 

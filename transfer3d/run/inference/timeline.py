@@ -15,7 +15,7 @@ from transfer3d.data.decode import Source, Video
 from transfer3d.data.pixels import Frames
 from transfer3d.data.views import UNKNOWN_FPS
 from transfer3d.engine.distributed import gather_list
-from transfer3d.engine.memory_format import channels_last
+from transfer3d.engine.memory_format import to_channels_last
 from transfer3d.errors import UsageError
 from transfer3d.evaluation.micro_batches import first_size
 from transfer3d.evaluation.predict import best_classes
@@ -78,7 +78,7 @@ def predict_timelines(
         source, accelerator, names = session.open_files(videos), session.accelerator, session.classes
         if options.plot is not None and len(source) > 1:
             raise UsageError(f"--plot draws one video, not {len(source)}. Name one.")
-        channels_last(session.student)
+        to_channels_last(session.student)
         share = range(accelerator.process_index, len(source), accelerator.num_processes)
         one_video = len(share) == 1  # then progress is that of its frames
         timelines: list[tuple[str, list[Prediction]]] = []
