@@ -15,8 +15,8 @@ from transfer3d.data.augment import (
     transform_labelled,
 )
 from transfer3d.data.crops import SCALES, CornerCrop
+from transfer3d.data.epoch_sampler import BalancedEpochSampler
 from transfer3d.data.mix import mix_batch
-from transfer3d.data.order import BalancedOrder
 from transfer3d.data.pipeline import clip_batches, view_batches
 from transfer3d.data.sampling import temporal_windows
 from transfer3d.data.source import open_videos
@@ -121,7 +121,7 @@ def test_mixup_and_cutmix_of_videos(units):
 
 def test_balanced_epochs():
     labels = [0] * 40 + [1] * 7 + [2] * 3
-    order = BalancedOrder(5, labels)
+    order = BalancedEpochSampler(5, labels)
     first = [order.draw(position).video for position in range(50)]
     counts = Counter(labels[video] for video in first)
     assert sorted(counts.values()) == [16, 17, 17]
@@ -130,9 +130,9 @@ def test_balanced_epochs():
     for members in (range(40, 47), range(47, 50)):
         assert max(each[v] for v in members) - min(each[v] for v in members) <= 1
     assert [order.draw(position).video for position in range(50, 100)] != first
-    assert [BalancedOrder(5, labels).draw(position).video for position in range(50)] == first
+    assert [BalancedEpochSampler(5, labels).draw(position).video for position in range(50)] == first
     with pytest.raises(UsageError, match="balanced needs labels"):
-        BalancedOrder(0, [0, None])
+        BalancedEpochSampler(0, [0, None])
 
 
 @pytest.mark.parametrize(

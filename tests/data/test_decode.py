@@ -13,7 +13,7 @@ from torch import from_numpy
 from torchvision.transforms.v2 import functional
 
 from transfer3d.data import decode
-from transfer3d.data.decode import BadVideo, Video, VideoFacts
+from transfer3d.data.decode import BadVideo, Video, VideoInfo
 
 KINDS = {
     "h264 with B-frames": {"bf": 3, "g": 12},
@@ -171,7 +171,7 @@ def test_scaled_frames_keep_colours_and_levels(size, full_range, pix_fmt):
 def test_odd_sizes_and_one_frame():
     frames = np.full((1, 47, 63, 3), 90, np.uint8)
     with Video(encode(frames, codec="mpeg4")) as video:
-        assert video.facts() == VideoFacts(frames=1, fps=25, height=47, width=63, duration=0.04)
+        assert video.facts() == VideoInfo(frames=1, fps=25, height=47, width=63, duration=0.04)
         assert video.read(np.zeros(3, np.int64)).shape == (3, 47, 63, 3)
 
 

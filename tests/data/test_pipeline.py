@@ -14,7 +14,7 @@ from media import encode, numbered_frames, numbers, write_numbered
 
 from transfer3d.batch import ClipBatch
 from transfer3d.data.augment import AugmentConfig
-from transfer3d.data.order import Order
+from transfer3d.data.epoch_sampler import EpochSampler
 from transfer3d.data.pipeline import clip_batches, view_batches
 from transfer3d.data.source import open_videos
 from transfer3d.data.views import ViewPlan
@@ -165,7 +165,7 @@ def test_evaluation_is_the_same_each_time(videos):
 
 
 def test_the_order_is_a_pure_function():
-    order = Order(3, 7)
+    order = EpochSampler(3, 7)
     places = [order.draw(position) for position in range(21)]
     for epoch in range(3):
         assert sorted(p.video for p in places[epoch * 7 : epoch * 7 + 7]) == list(range(7))

@@ -12,7 +12,7 @@ from faulty_server import serving
 
 from transfer3d.data import remote
 from transfer3d.data.augment import AugmentConfig
-from transfer3d.data.order import BufferedOrder
+from transfer3d.data.epoch_sampler import BufferedEpochSampler
 from transfer3d.data.pipeline import clip_batches, view_batches
 from transfer3d.data.remote import HttpStore, Patience
 from transfer3d.data.shards import ShardVideos, read_index
@@ -104,7 +104,7 @@ def test_without_ranges_shards_are_read_whole_and_one_after_another(folder, tmp_
     local = open_videos(out, split="train", labelled=True)
     with serving(out, ranges=False) as (address, state):
         videos = opened(address)
-        assert list(videos.runs) == [10] * 8
+        assert list(videos.sequential_groups) == [10] * 8
         said = []
         Session.say_dropped(SimpleNamespace(say=said.append), videos)
         assert said == [
@@ -146,7 +146,7 @@ def _small_shards(folder, out):
 
 
 def test_a_buffered_order_takes_each_video_once_and_few_shards_at_a_time():
-    order = BufferedOrder(1, [5, 5, 3, 5, 5, 5], buffer=2)
+    order = BufferedEpochSampler(1, [5, 5, 3, 5, 5, 5], buffer=2)
     for epoch in (0, 1):
         videos = [order.draw(position).video for position in range(28 * epoch, 28 * (epoch + 1))]
         assert Counter(videos) == Counter(range(28))

@@ -37,7 +37,7 @@ class Groups:
     sources = (*(f"a{n // 3}" for n in range(30)), *["b0"] * 3, *["b1"] * 5, *["c0"] * 2)
     keys = tuple(str(n) for n in range(40))
     label_sets = tuple((label,) for label in labels)
-    classes, digest, dropped, runs, official = ("a", "b", "c"), "0", (), (), None
+    classes, digest, dropped, sequential_groups, official = ("a", "b", "c"), "0", (), (), None
 
     def __len__(self):
         return 40

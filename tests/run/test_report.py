@@ -191,7 +191,7 @@ def test_videos_that_come_in_their_own_order_are_looked_at_all_or_not_at_all(
     trained, digits_folder, monkeypatch
 ):
     videos = open_videos(digits_folder, split="test", labelled=True)
-    monkeypatch.setattr(videos, "runs", [20, 20])
+    monkeypatch.setattr(videos, "sequential_groups", [20, 20])
     monkeypatch.setattr("transfer3d.run.pages.report.unseen_videos", lambda *_: (videos, "test"))
     given = ["report", trained / "tuned", "--data", digits_folder, "-o", trained / "runs.html"]
     done = run(*given, "--videos", 39)

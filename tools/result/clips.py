@@ -15,9 +15,9 @@ from torch import Tensor
 from transfer3d.batch import ClipBatch
 from transfer3d.data.augment import AugmentConfig, decode_side
 from transfer3d.data.decode import Frames, Video
-from transfer3d.data.drawing import ClipDrawer, Drawn, Second
-from transfer3d.data.order import order_of
+from transfer3d.data.epoch_sampler import make_epoch_sampler
 from transfer3d.data.pipeline import view_batches
+from transfer3d.data.training_clips import ClipSampler, TeacherView, TrainingClip
 from transfer3d.data.videoset import VideoSet
 from transfer3d.layout import ClipSpec
 
@@ -53,7 +53,7 @@ class MemoryBatches:
         batch_size: clips.
         steps: number of the step after the last one.
         seed: of order, sampling and augmentation.
-        second: see `clip_batches`.
+        teacher_view: see `clip_batches`.
     """
 
     def __init__(
@@ -66,12 +66,12 @@ class MemoryBatches:
         batch_size: int,
         steps: int,
         seed: int,
-        second: Second = "none",
+        teacher_view: TeacherView = "none",
     ) -> None:
         self._decoded, self._videos = decoded, videos
         self._batch_size, self._steps, self._seed = batch_size, steps, seed
-        self._order = order_of(videos, seed, balanced=False)
-        self._drawer = ClipDrawer(clip, augment, second=second)
+        self._order = make_epoch_sampler(videos, seed, balanced=False)
+        self._drawer = ClipSampler(clip, augment, teacher_view=teacher_view)
 
     def __call__(self, first_step: int) -> Iterator[ClipBatch]:
         """Yields the batches from a step on."""
@@ -85,7 +85,7 @@ class MemoryBatches:
         )
         return self._drawer.batch([self._one(*draw) for draw in draws], keys, sources)
 
-    def _one(self, epoch: int, index: int) -> Drawn:
+    def _one(self, epoch: int, index: int) -> TrainingClip:
         frames = self._decoded.frames(self._videos, index)
         rng = np.random.default_rng((self._seed, epoch, index))
         key, label = self._videos.keys[index], self._videos.labels[index]

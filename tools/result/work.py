@@ -29,10 +29,10 @@ from result.setting import (
     finetune_recipe,
     transfer_recipe,
 )
-from transfer3d.data.drawing import Second
 from transfer3d.data.moving_digits import SynthConfig
 from transfer3d.data.source import open_videos
 from transfer3d.data.subset import share_of
+from transfer3d.data.training_clips import TeacherView
 from transfer3d.data.videoset import VideoSet
 from transfer3d.engine.distributed import make_accelerator, resolve_precision
 from transfer3d.engine.trainer import Trainer
@@ -235,7 +235,12 @@ def _teacher_network(place: Place, row: Row, seed: int) -> torch.nn.Module:
 
 
 def _batches(
-    place: Place, row: Row, videos: VideoSet, clip: ClipSpec, recipe: Recipe, second: Second = "none"
+    place: Place,
+    row: Row,
+    videos: VideoSet,
+    clip: ClipSpec,
+    recipe: Recipe,
+    teacher_view: TeacherView = "none",
 ) -> MemoryBatches:
     return MemoryBatches(
         _decoded(place.data(row), side_of(clip, recipe.augment)),
@@ -245,7 +250,7 @@ def _batches(
         batch_size=int(recipe.batch_size),
         steps=recipe.max_steps or 0,
         seed=recipe.seed,
-        second=second,
+        teacher_view=teacher_view,
     )
 
 

@@ -21,7 +21,7 @@ from transfer3d.data.augment import AugmentConfig
 from transfer3d.data.decode import Video
 from transfer3d.data.pipeline import clip_batches
 from transfer3d.data.pixels import Converter, Frames
-from transfer3d.data.prepare import Order, prepare
+from transfer3d.data.prepare import TranscodeJob, prepare
 from transfer3d.data.source import open_files
 from transfer3d.errors import SetupError
 from transfer3d.layout import ClipSpec
@@ -172,7 +172,7 @@ def _copies(paths: list[Path], scratch: Path, _: torch.device) -> Contest:
     folder = scratch / "copies"
     folder.mkdir(parents=True, exist_ok=True)
     for number, path in enumerate(paths):
-        copy = prepare(Order(path, path.name, short_side=SMALL, gop=GOP)).video
+        copy = prepare(TranscodeJob(path, path.name, short_side=SMALL, gop=GOP)).video
         assert copy is not None
         (folder / f"{number}.mp4").write_bytes(copy)
     copies = [Wanted(folder / f"{paths.index(clip.path)}.mp4", clip.indices) for clip in wanted]

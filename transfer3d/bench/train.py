@@ -19,7 +19,7 @@ from transfer3d.bench.subprocess_runner import apart_on_cpu
 from transfer3d.bench.videos import bench_videos
 from transfer3d.data.augment import AugmentConfig
 from transfer3d.data.pipeline import clip_batches
-from transfer3d.data.prepare import Order, prepare
+from transfer3d.data.prepare import TranscodeJob, prepare
 from transfer3d.data.shard_writer import Sample, write_index, write_shards
 from transfer3d.data.source import open_videos
 from transfer3d.data.videoset import VideoSet
@@ -200,7 +200,7 @@ def _small_shards(paths: list[Path], folder: Path) -> VideoSet:
     """Packs copies of videos, each a class of its own, as `shard --short-side 128 --gop 12` does."""
     samples = []
     for number, path in enumerate(paths):
-        copy = prepare(Order(path, path.name, short_side=SIDE, gop=GOP))
+        copy = prepare(TranscodeJob(path, path.name, short_side=SIDE, gop=GOP))
         assert copy.video is not None
         samples.append(Sample(str(number), copy.video, "mp4", number, path.name, frames=copy.frames))
     folder.mkdir(parents=True, exist_ok=True)

@@ -32,7 +32,7 @@ class ViewBatch:
         return self.views.clips()
 
 
-class Draw(NamedTuple):
+class ClipId(NamedTuple):
     """One clip to make: video number `video`, in epoch `epoch`."""
 
     epoch: int

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
-from transfer3d.data.decode import VideoFacts
+from transfer3d.data.decode import VideoInfo
 from transfer3d.data.folder import videos_under
 from transfer3d.data.isolated import Fault, Limits, isolated_map
 from transfer3d.data.prepare import inspect, inspect_file
@@ -18,7 +18,7 @@ from transfer3d.errors import DataError, UsageError
 
 @dataclass(frozen=True)
 class Checked:
-    """One video: its facts, or the reason why it is bad; see `VideoFacts`."""
+    """One video: its facts, or the reason why it is bad; see `VideoInfo`."""
 
     path: str
     frames: int | None = None
@@ -56,7 +56,7 @@ def check_videos(source: str | Path, *, workers: int, limits: Limits) -> Iterato
                 yield Checked(name, **asdict(answer))
 
 
-def _jobs(source: str | Path) -> list[tuple[list[str], partial[Iterator[VideoFacts | Fault]]]]:
+def _jobs(source: str | Path) -> list[tuple[list[str], partial[Iterator[VideoInfo | Fault]]]]:
     """Returns the videos' names, and what checks them, for each part of a source."""
     if (shards := open_shards(source)) is not None:
         store, index = shards
@@ -74,5 +74,5 @@ def _jobs(source: str | Path) -> list[tuple[list[str], partial[Iterator[VideoFac
     return [([f.relative_to(root).as_posix() for f in files], partial(isolated_map, inspect_file, files))]
 
 
-def _inspect_member(videos: ShardVideos, index: int) -> VideoFacts:
+def _inspect_member(videos: ShardVideos, index: int) -> VideoInfo:
     return inspect(videos.open(index), name=videos.keys[index])

@@ -49,7 +49,7 @@ class BadVideo(DataError):  # noqa: N818 - the name of the thing that is refused
 
 
 @dataclass(frozen=True)
-class VideoFacts:
+class VideoInfo:
     """What a video is.
 
     Attributes:
@@ -99,10 +99,10 @@ class Video:
     def __exit__(self, *_: object) -> None:
         self._container.close()
 
-    def facts(self) -> VideoFacts:
+    def facts(self) -> VideoInfo:
         """Decodes the first frame and returns what the video is."""
         height, width = self.read(np.zeros(1, np.int64)).shape[1:3]
-        return VideoFacts(self.frames, self.fps, height, width, self.frames / self.fps if self.fps else 0.0)
+        return VideoInfo(self.frames, self.fps, height, width, self.frames / self.fps if self.fps else 0.0)
 
     @property
     def fps(self) -> float:

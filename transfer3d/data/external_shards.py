@@ -39,7 +39,7 @@ def expand(names: str) -> list[str]:
     return [names[: found.start()] + number + names[found.end() :] for number in numbers]
 
 
-def index_foreign(store: Store, files: Sequence[str]) -> Index:
+def index_external(store: Store, files: Sequence[str]) -> Index:
     """Reads shards through and returns their index; names `NAME-SPLIT-000000.tar` have a split, others train.
 
     Raises:

@@ -51,8 +51,8 @@ class FolderVideos:
         self.labels = [labels[i] for i in good]
         self.label_sets = [() if label is None else (label,) for label in self.labels]
         self.sources = self.keys
-        self.runs: Sequence[int] = ()
-        self.buffer = 0
+        self.sequential_groups: Sequence[int] = ()
+        self.shuffle_buffer = 0
         self.classes = classes
         self.official = None
         content = [

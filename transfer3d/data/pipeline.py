@@ -15,12 +15,12 @@ from torch import Tensor
 
 from transfer3d.batch import ClipBatch
 from transfer3d.data.augment import AugmentConfig, evaluation_transform
-from transfer3d.data.batch import Draw, ViewBatch
+from transfer3d.data.batch import ClipId, ViewBatch
 from transfer3d.data.clips import views_of_video
 from transfer3d.data.decode import BadVideo, Video
-from transfer3d.data.drawing import ClipDrawer, Drawn, Second
+from transfer3d.data.epoch_sampler import make_epoch_sampler
 from transfer3d.data.mix import mix_batch
-from transfer3d.data.order import order_of
+from transfer3d.data.training_clips import ClipSampler, TeacherView, TrainingClip
 from transfer3d.data.videoset import VideoSet
 from transfer3d.data.views import ViewPlan, Views, join_views
 from transfer3d.data.workers import Made, Maker, run_workers
@@ -63,7 +63,7 @@ class ClipBatches:
                 )
             yield batch
 
-    def _plan(self) -> Iterator[list[Draw]]:
+    def _plan(self) -> Iterator[list[ClipId]]:
         """Yields what each of this rank's batches is made of."""
         mine = self.batch_size // self.world
         for step in range(self.start_step, self.steps):
@@ -85,7 +85,7 @@ def clip_batches(
     workers: int = 0,
     max_bad_fraction: float = 0.01,
     balanced: bool = False,
-    second: Second = "none",
+    teacher_view: TeacherView = "none",
 ) -> ClipBatches:
     """Returns training batches: each video once per epoch, over all ranks; epochs follow one another.
 
@@ -104,7 +104,7 @@ def clip_batches(
         workers: processes that decode; 0 decodes here.
         max_bad_fraction: of the videos; more that do not decode stop the run.
         balanced: every class as often as any other; an epoch then has as many clips, but not each video once.
-        second: see `Second`.
+        teacher_view: see `TeacherView`.
 
     Raises:
         UsageError: fewer videos than processes, a batch that does not divide by them, or an option that
@@ -118,7 +118,7 @@ def clip_batches(
     if batch_size < 1 or batch_size % world:
         raise UsageError(f"batch_size={batch_size} does not divide by {world} processes.")
     tolerated = int(max_bad_fraction * len(videos))
-    maker = _TrainingClips(videos, clip, augment, seed, tolerated, balanced, second)
+    maker = _TrainingClips(videos, clip, augment, seed, tolerated, balanced, teacher_view)
     return ClipBatches(maker, batch_size, steps, start_step, rank, world, workers, max_bad_fraction)
 
 
@@ -139,8 +139,8 @@ class ViewBatches:
         for batch, _ in run_workers(self.maker, self._plan(), self.workers):
             yield batch
 
-    def _plan(self) -> list[list[Draw]]:
-        mine = [Draw(0, index) for index in range(self.rank, len(self.maker.videos), self.world)]
+    def _plan(self) -> list[list[ClipId]]:
+        mine = [ClipId(0, index) for index in range(self.rank, len(self.maker.videos), self.world)]
         return [mine[i : i + self.batch_size] for i in range(0, len(mine), self.batch_size)]
 
 
@@ -185,14 +185,14 @@ class _TrainingClips(Maker[ClipBatch]):
         seed: int,
         tolerated: int,
         balanced: bool,
-        second: Second,
+        teacher_view: TeacherView,
     ) -> None:
         self.videos, self.seed = videos, seed
-        self.order = order_of(videos, seed, balanced=balanced)
+        self.order = make_epoch_sampler(videos, seed, balanced=balanced)
         self._tolerated, self._augment = tolerated, augment
-        self._drawer = ClipDrawer(clip, augment, videos.classes, second)
+        self._drawer = ClipSampler(clip, augment, videos.classes, teacher_view)
 
-    def make(self, draws: list[Draw]) -> Made[ClipBatch]:
+    def make(self, draws: list[ClipId]) -> Made[ClipBatch]:
         """Returns a batch, and what did not decode on the way."""
         bad: dict[str, str] = {}
         drawn, indices = [], []
@@ -217,7 +217,7 @@ class _TrainingClips(Maker[ClipBatch]):
             batch = mix_batch(batch, self._augment, classes, seed=int(rng.integers(2**63)))
         return batch, bad
 
-    def _one(self, epoch: int, index: int) -> Drawn:
+    def _one(self, epoch: int, index: int) -> TrainingClip:
         self.now_at(index)
         rng, key = np.random.default_rng((self.seed, epoch, index)), self.videos.keys[index]
         with Video(self.videos.open(index), name=key) as video:
@@ -237,7 +237,7 @@ class _TestingViews(Maker[ViewBatch]):
         self.videos, self._clip, self._plan = videos, clip, plan
         self._transform = evaluation_transform(clip, plan.crops)
 
-    def make(self, draws: list[Draw]) -> Made[ViewBatch]:
+    def make(self, draws: list[ClipId]) -> Made[ViewBatch]:
         """Returns a batch; nothing bad is passed over."""
         parts = [self._one(index) for _, index in draws]
         owners = [index for (_, index), views in zip(draws, parts, strict=True) for _ in range(len(views))]

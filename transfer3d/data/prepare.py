@@ -13,14 +13,14 @@ from typing import Any
 import numpy as np
 
 from transfer3d.data.datasets.listing import Cut
-from transfer3d.data.decode import BadVideo, Frames, Source, Video, VideoFacts
+from transfer3d.data.decode import BadVideo, Frames, Source, Video, VideoInfo
 from transfer3d.data.transcode import CRF, encode_folder, encode_frames
 
 GOP = 12
 
 
 @dataclass(frozen=True)
-class Order:
+class TranscodeJob:
     """What is to be made of one video.
 
     Attributes:
@@ -55,7 +55,7 @@ class Prepared:
     facts: dict[str, Any]
 
 
-def inspect(source: Source, *, name: str, min_frames: int = 1) -> VideoFacts:
+def inspect(source: Source, *, name: str, min_frames: int = 1) -> VideoInfo:
     """Decodes all of a video and returns what it is.
 
     Raises:
@@ -68,12 +68,12 @@ def inspect(source: Source, *, name: str, min_frames: int = 1) -> VideoFacts:
     return facts
 
 
-def inspect_file(path: Path) -> VideoFacts:
+def inspect_file(path: Path) -> VideoInfo:
     """Decodes all of a video file; see `inspect`."""
     return inspect(path, name=path.name)
 
 
-def prepare(order: Order) -> Prepared:
+def prepare(order: TranscodeJob) -> Prepared:
     """Checks a video, and makes the wanted copy of it.
 
     Raises:
@@ -92,7 +92,7 @@ def prepare(order: Order) -> Prepared:
     return Prepared(None, facts.frames, _facts(facts))
 
 
-def _transcode(source: Source, order: Order, facts: dict[str, Any]) -> Prepared:
+def _transcode(source: Source, order: TranscodeJob, facts: dict[str, Any]) -> Prepared:
     gop = order.gop or GOP
     with Video(source, name=order.name) as video:
         wanted, part = _part(video.seconds(), order.cut, order.name)
@@ -127,7 +127,7 @@ def _chosen(stream: Iterator[Frames], wanted: range) -> Iterator[Frames]:
             return
 
 
-def _facts(facts: VideoFacts) -> dict[str, Any]:
+def _facts(facts: VideoInfo) -> dict[str, Any]:
     return {"fps": round(facts.fps, 3), "height": facts.height, "width": facts.width}
 
 

@@ -64,7 +64,7 @@ class HttpStore(Store):
         self._address, self._patience = address.rstrip("/") + "/", patience or Patience()
         self._folder: Path | None = None  # of shards that were read whole
         self._owner: tempfile.TemporaryDirectory[str] | None = None
-        self.buffer = 0
+        self.shuffle_buffer = 0
 
     def __str__(self) -> str:
         return self._address
@@ -77,7 +77,7 @@ class HttpStore(Store):
         """Asks for a byte of a shard: a server without ranges sends all, and is read shard by shard."""
         if files and self._ask(files[0], (0, 1)) is None:
             self._owner = tempfile.TemporaryDirectory(prefix="transfer3d-shards-")
-            self._folder, self.buffer = Path(self._owner.name), BUFFER
+            self._folder, self.shuffle_buffer = Path(self._owner.name), BUFFER
 
     def whole(self, file: str) -> bytes:
         """Returns a small file."""

@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from transfer3d.data.datasets.listing import Entry, Listing
 from transfer3d.data.isolated import Fault, Limits, isolated_map
-from transfer3d.data.prepare import Order, Prepared, prepare
+from transfer3d.data.prepare import Prepared, TranscodeJob, prepare
 from transfer3d.data.shard_writer import Sample, write_index, write_shard
 from transfer3d.data.shards import INDEX, Shard
 from transfer3d.data.videoset import Dropped
@@ -276,9 +276,9 @@ def _read_part(folder: Path, name: str) -> _Part | None:
     return part if path.is_file() and path.stat().st_size == part.shard.size else None
 
 
-def _order(entry: Entry, config: ShardConfig) -> Order:
+def _order(entry: Entry, config: ShardConfig) -> TranscodeJob:
     assert entry.path is not None
-    return Order(
+    return TranscodeJob(
         entry.path, entry.name, entry.cut, config.short_side, config.gop, min_frames=config.min_frames
     )
 

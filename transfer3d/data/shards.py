@@ -81,7 +81,7 @@ class Index(_Strict):
 class Store(Protocol):
     """Where shards lie."""
 
-    buffer: int
+    shuffle_buffer: int
     """Shards that are read at a time, where none can be read in any order; 0 = any video at any time."""
 
     def use(self, files: list[str]) -> None:
@@ -113,7 +113,7 @@ class FolderStore(Store):
     """
 
     def __init__(self, folder: Path) -> None:
-        self._folder, self.buffer = folder, 0
+        self._folder, self.shuffle_buffer = folder, 0
 
     def __str__(self) -> str:
         return f"{self._folder}/"
@@ -168,8 +168,8 @@ class ShardVideos:
         store.use([shard.file for shard in shards])
         self._store = store
         self._samples = [(shard.file, sample) for shard in shards for sample in shard.samples]
-        self.runs = [len(shard.samples) for shard in shards] if store.buffer else []
-        self.buffer = store.buffer
+        self.sequential_groups = [len(shard.samples) for shard in shards] if store.shuffle_buffer else []
+        self.shuffle_buffer = store.shuffle_buffer
         samples = [sample for _, sample in self._samples]
         if labelled and (bare := [s.key for s in samples if s.label is None]):
             raise DataError(f"{store}: {len(bare)} videos of '{split}' have no label, first {bare[0]}.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from transfer3d.data.external_shards import expand, index_foreign
+from transfer3d.data.external_shards import expand, index_external
 from transfer3d.data.folder import FolderVideos, class_folders, videos_under
 from transfer3d.data.remote import HttpStore
 from transfer3d.data.shards import INDEX, SUFFIXES, FolderStore, Index, ShardVideos, Store, read_index
@@ -78,20 +78,20 @@ def open_shards(path: str | Path) -> tuple[Store, Index] | None:
     named = names.endswith(".tar")
     if str(path).startswith(("http://", "https://")):
         store = HttpStore(place if named else str(path))
-        return store, index_foreign(store, expand(names)) if named else read_index(store)
+        return store, index_external(store, expand(names)) if named else read_index(store)
     if str(path).startswith("pipe:") or "://" in str(path):
         raise DataError(f"{path}: data is read from folders and from http addresses, never from commands.")
     if named and not Path(path).is_dir():
         folder, files = Path(place + slash), expand(names)
         if missing := [file for file in files if not (folder / file).is_file()]:
             raise UsageError(f"{folder / missing[0]} is not there, nor {len(missing) - 1} others.")
-        return FolderStore(folder), index_foreign(FolderStore(folder), files)
+        return FolderStore(folder), index_external(FolderStore(folder), files)
     for folder in (Path(path), Path(path) / "shards"):
         if (folder / INDEX).is_file():
             return FolderStore(folder), read_index(FolderStore(folder))
     files = sorted(file.name for file in Path(path).glob("*.tar"))
     if files and not videos_under(Path(path)):
-        return FolderStore(Path(path)), index_foreign(FolderStore(Path(path)), files)
+        return FolderStore(Path(path)), index_external(FolderStore(Path(path)), files)
     return None
 
 

@@ -30,8 +30,8 @@ class Subset:
         self.classes = whole.classes
         self.official = whole.official
         self.dropped: Sequence[Dropped] = whole.dropped
-        self.runs: Sequence[int] = ()
-        self.buffer = 0
+        self.sequential_groups: Sequence[int] = ()
+        self.shuffle_buffer = 0
         self.digest = hashlib.sha256(f"{whole.digest} {self._indices}".encode()).hexdigest()
 
     def __len__(self) -> int:
@@ -99,5 +99,5 @@ def split_off(videos: VideoSet, share: float, *, seed: int) -> tuple[VideoSet, V
 
 
 def _refuse_runs(videos: VideoSet, key: str) -> None:
-    if videos.runs:
+    if videos.sequential_groups:
         raise UsageError(f"{key} needs videos in any order: the server gives no byte ranges.")

@@ -51,12 +51,12 @@ class VideoSet(Protocol):
         ...
 
     @property
-    def runs(self) -> Sequence[int]:
+    def sequential_groups(self) -> Sequence[int]:
         """Lengths of the runs of videos that lie together, where those are read run by run; else empty."""
         ...
 
     @property
-    def buffer(self) -> int:
+    def shuffle_buffer(self) -> int:
         """How many runs are mixed."""
         ...
 

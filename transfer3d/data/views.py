@@ -23,7 +23,9 @@ from transfer3d.data.sampling import (
 from transfer3d.layout import ClipSpec
 
 Places = Literal["even", "random", "units", "cover", "windows"]
-Order = Literal["forward", "frames_reversed", "frames_shuffled", "still", "units_reversed", "units_shuffled"]
+FrameOrder = Literal[
+    "forward", "frames_reversed", "frames_shuffled", "still", "units_reversed", "units_shuffled"
+]
 UNKNOWN_FPS = 25.0
 SHUFFLES = 1
 """Sets the random numbers of shuffles apart from those of random places."""
@@ -52,7 +54,7 @@ class ViewPlan:
     places: Places = "even"
     count: int = 1
     crops: Crops = 1
-    orders: tuple[Order, ...] = ("forward",)
+    orders: tuple[FrameOrder, ...] = ("forward",)
     seed: int = 0
 
     def views_of_a_video(self, clip: ClipSpec) -> int | None:
@@ -97,7 +99,7 @@ class ViewPlan:
         return np.concatenate(rows), np.array(scale_V * len(self.orders))
 
 
-def _in_order(views: Indices, order: Order, *, seed: tuple[int, ...]) -> Indices:
+def _in_order(views: Indices, order: FrameOrder, *, seed: tuple[int, ...]) -> Indices:
     """Returns views [V, T] or [V, U, T] with their frames or their units in another order."""
     rng = np.random.default_rng(seed)
     if order == "frames_reversed":

@@ -10,7 +10,7 @@ from typing import Any, Generic, TypeVar
 import torch
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
-from transfer3d.data.batch import Draw
+from transfer3d.data.batch import ClipId
 from transfer3d.data.videoset import VideoSet
 from transfer3d.errors import DataError, SetupError
 
@@ -29,7 +29,7 @@ class Maker(ABC, Generic[Item]):
     _places: torch.Tensor | None = None
 
     @abstractmethod
-    def make(self, draws: list[Draw]) -> Made[Item]:
+    def make(self, draws: list[ClipId]) -> Made[Item]:
         """Makes one batch."""
 
     def now_at(self, index: int) -> None:
@@ -50,7 +50,7 @@ class _Batches(Dataset[Made[Item] | DataError | SetupError]):
     def __init__(self, maker: Maker[Item]) -> None:
         self._maker = maker
 
-    def __getitems__(self, draws: list[Draw]) -> Made[Item] | DataError | SetupError:
+    def __getitems__(self, draws: list[ClipId]) -> Made[Item] | DataError | SetupError:
         try:
             return self._maker.make(draws)
         except DataError as error:
@@ -59,7 +59,7 @@ class _Batches(Dataset[Made[Item] | DataError | SetupError]):
             return error
 
 
-def run_workers(maker: Maker[Item], plan: Iterable[list[Draw]], workers: int) -> Iterator[Made[Item]]:
+def run_workers(maker: Maker[Item], plan: Iterable[list[ClipId]], workers: int) -> Iterator[Made[Item]]:
     """Yields what `maker` makes of each list of draws, in order.
 
     Raises:

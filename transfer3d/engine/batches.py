@@ -67,7 +67,7 @@ def batches_for(
             workers=config.workers,
             max_bad_fraction=config.max_bad_fraction,
             balanced=config.balanced,
-            second=getattr(objective, "teacher_view", "none"),
+            teacher_view=getattr(objective, "teacher_view", "none"),
         )
 
     return batches

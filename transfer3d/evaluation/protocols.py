@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, get_args
 
 from transfer3d.data.crops import Crops
-from transfer3d.data.views import Order, ViewPlan
+from transfer3d.data.views import FrameOrder, ViewPlan
 from transfer3d.errors import UsageError, did_you_mean
 from transfer3d.evaluation.pooling import Pooling
 from transfer3d.layout import ClipSpec
@@ -68,7 +68,7 @@ PROTOCOLS = {
 
 CENTRE = PROTOCOLS["dense"]
 
-REVERSALS: dict[str, Order] = {"frames": "frames_reversed", "units": "units_reversed"}
+REVERSALS: dict[str, FrameOrder] = {"frames": "frames_reversed", "units": "units_reversed"}
 """What may be reversed, as in `transfer3d evaluate --reverse NAME`."""
 
 

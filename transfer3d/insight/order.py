@@ -16,16 +16,16 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from transfer3d.data.views import Order
+from transfer3d.data.views import FrameOrder
 from transfer3d.evaluation.scores import Scores
 from transfer3d.insight.intervals import paired_difference
 from transfer3d.insight.pictures.figures import COLOURS, new_figure
 from transfer3d.layout import ClipSpec
 
-CLIP_ORDERS: tuple[Order, ...] = ("forward", "frames_reversed", "frames_shuffled", "still")
-UNIT_ORDERS: tuple[Order, ...] = ("units_reversed", "units_shuffled")
+CLIP_ORDERS: tuple[FrameOrder, ...] = ("forward", "frames_reversed", "frames_shuffled", "still")
+UNIT_ORDERS: tuple[FrameOrder, ...] = ("units_reversed", "units_shuffled")
 
-SHOWN: Mapping[Order, str] = {
+SHOWN: Mapping[FrameOrder, str] = {
     "forward": "as filmed",
     "frames_reversed": "frames reversed",
     "frames_shuffled": "frames shuffled",
@@ -36,7 +36,7 @@ SHOWN: Mapping[Order, str] = {
 """The orders, as tables and figures call them."""
 
 
-def orders_for(clip: ClipSpec) -> tuple[Order, ...]:
+def orders_for(clip: ClipSpec) -> tuple[FrameOrder, ...]:
     """Returns the orders that a student can be asked for: a video-level one also in its units."""
     return CLIP_ORDERS + UNIT_ORDERS if clip.units > 1 else CLIP_ORDERS
 
@@ -54,7 +54,7 @@ class OrderResult:
         moves: (best class as filmed, best class in this order, videos) of those, the most frequent first.
     """
 
-    order: Order
+    order: FrameOrder
     top1: float
     drop: float
     drop_95: tuple[float, float]
@@ -62,7 +62,7 @@ class OrderResult:
     moves: Sequence[tuple[str, str, int]]
 
 
-def split_orders(scores: Scores, orders: Sequence[Order]) -> list[Scores]:
+def split_orders(scores: Scores, orders: Sequence[FrameOrder]) -> list[Scores]:
     """Takes apart the scores of a `ViewPlan` with several orders: one `Scores` for each."""
 
     def part(tensors: Sequence[Tensor], number: int) -> list[Tensor]:
@@ -74,7 +74,7 @@ def split_orders(scores: Scores, orders: Sequence[Order]) -> list[Scores]:
     ]
 
 
-def order_results(scores: Scores, orders: Sequence[Order], classes: Sequence[str]) -> list[OrderResult]:
+def order_results(scores: Scores, orders: Sequence[FrameOrder], classes: Sequence[str]) -> list[OrderResult]:
     """Compares every order with the first one.
 
     Args:

@@ -205,7 +205,7 @@ def _look(record: RunRecord, model: Path, options: ReportOptions, console: Conso
         raise DataError(
             f"{place}: its {len(videos.classes)} classes are not the {len(names)} of the checkpoint."
         )
-    if videos.runs and options.videos < len(videos):
+    if videos.sequential_groups and options.videos < len(videos):
         raise UsageError(
             f"{place}: its server gives no byte ranges, so a look takes all videos or none. "
             f"Use --videos {len(videos)}, or --videos 0.",

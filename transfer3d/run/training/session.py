@@ -56,10 +56,10 @@ class Session:
 
     def say_dropped(self, videos: VideoSet) -> None:
         """Prints which videos were left out and why, and how videos are shuffled that come in sequence."""
-        if videos.runs:
+        if videos.sequential_groups:
             self.say(
                 "the server has no byte ranges: shards are read whole, and videos shuffled within "
-                f"{videos.buffer} at a time"
+                f"{videos.shuffle_buffer} at a time"
             )
         for dropped in videos.dropped:
             self.say(f"left out {dropped.path}: {dropped.reason}")

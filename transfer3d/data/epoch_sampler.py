@@ -7,13 +7,13 @@ from functools import lru_cache
 
 import numpy as np
 
-from transfer3d.data.batch import Draw
+from transfer3d.data.batch import ClipId
 from transfer3d.data.sampling import Indices
 from transfer3d.data.videoset import VideoSet
 from transfer3d.errors import UsageError
 
 
-class Order:
+class EpochSampler:
     """The endless row of permutations, one an epoch.
 
     Args:
@@ -24,17 +24,17 @@ class Order:
     def __init__(self, seed: int, count: int) -> None:
         self._seed, self._count = seed, count
 
-    def draw(self, position: int) -> Draw:
+    def draw(self, position: int) -> ClipId:
         """Returns what stands at a position of the row."""
         epoch, place = divmod(position, self._count)
-        return Draw(epoch, int(self.epoch(epoch)[place]))
+        return ClipId(epoch, int(self.epoch(epoch)[place]))
 
     def epoch(self, epoch: int) -> Indices:
         """Returns the videos of an epoch."""
         return _permutation(self._seed, epoch, self._count)
 
 
-class BufferedOrder(Order):
+class BufferedEpochSampler(EpochSampler):
     """Epochs for videos that are read run by run: runs in a mixed order, mixed within some of them at a time.
 
     Args:
@@ -63,7 +63,7 @@ class BufferedOrder(Order):
         return self._last[1]
 
 
-class BalancedOrder(Order):
+class BalancedEpochSampler(EpochSampler):
     """Epochs of as many videos, in which each class comes equally often, but for one.
 
     A class with too few videos repeats them, evenly; of one with too many each epoch takes others.
@@ -102,19 +102,19 @@ class BalancedOrder(Order):
         return rng.permutation(np.concatenate(chosen))
 
 
-def order_of(videos: VideoSet, seed: int, *, balanced: bool) -> Order:
+def make_epoch_sampler(videos: VideoSet, seed: int, *, balanced: bool) -> EpochSampler:
     """Returns the order for a set of videos.
 
     Raises:
         UsageError: balanced, and a video has no label, or videos are read run by run.
     """
-    if balanced and videos.runs:
+    if balanced and videos.sequential_groups:
         raise UsageError("balanced needs videos in any order: the server gives no byte ranges.")
     if balanced:
-        return BalancedOrder(seed, videos.labels)
-    if videos.runs:
-        return BufferedOrder(seed, videos.runs, videos.buffer)
-    return Order(seed, len(videos))
+        return BalancedEpochSampler(seed, videos.labels)
+    if videos.sequential_groups:
+        return BufferedEpochSampler(seed, videos.sequential_groups, videos.shuffle_buffer)
+    return EpochSampler(seed, len(videos))
 
 
 @lru_cache(maxsize=2)

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 from transfer3d.cli.main import app
 from transfer3d.data import remote
 from transfer3d.data.augment import AugmentConfig
-from transfer3d.data.external_shards import expand, index_foreign
+from transfer3d.data.external_shards import expand, index_external
 from transfer3d.data.pipeline import clip_batches, view_batches
 from transfer3d.data.remote import HttpStore, Patience
 from transfer3d.data.shards import FolderStore, ShardVideos
@@ -68,9 +68,9 @@ def test_what_webdataset_wrote_is_read(folder, samples, where):
         open_videos(folder / where, split="val", labelled=True)
 
 
-def foreign_at(address, patience=HASTY):
+def external_at(address, patience=HASTY):
     store = HttpStore(address, patience)
-    return ShardVideos(store, index_foreign(store, expand(NAMES)), split="train", labelled=True)
+    return ShardVideos(store, index_external(store, expand(NAMES)), split="train", labelled=True)
 
 
 @pytest.mark.parametrize("world", [1, 2, 3])
@@ -81,7 +81,7 @@ def test_each_sample_once_per_epoch_from_a_bad_server(folder, world, workers, mo
     monkeypatch.setattr(remote, "KEPT", 3)
     with serving(folder, ranges=False) as (address, state):
         state.faults = ["500", "truncate", "stall", "ok"]
-        ranks = [foreign_at(address) for _ in range(world)]
+        ranks = [external_at(address) for _ in range(world)]
         assert not state.faults
         # Each sample is as often there as all others: 12 batches of 6 are 72 = 3 x 23 + 3 places.
         # Three: however they fall, a file that meets them all comes at the fourth attempt.
@@ -113,10 +113,10 @@ def test_each_sample_once_per_epoch_from_a_bad_server(folder, world, workers, mo
 def test_any_step_again_without_those_before(folder, ranges):
     local = batches(open_videos(folder, labelled=True))
     with serving(folder, ranges=ranges) as (address, _):
-        videos = foreign_at(address)
+        videos = external_at(address)
         found = batches(videos)
         for start in (1, 5):
-            assert same(batches(foreign_at(address), start_step=start, workers=1), found[start:])
+            assert same(batches(external_at(address), start_step=start, workers=1), found[start:])
         assert same(batches(pickle.loads(pickle.dumps(videos))), found)
         # By ranges the order is that of a folder.
         assert same(found, local) == ranges
@@ -127,7 +127,7 @@ def test_by_its_address(folder):
         assert len(open_videos(f"{address}/{NAMES}", labelled=True)) == 23
         state.always = "500"
         with pytest.raises(SetupError, match=r"other-000\.tar: answer 500, 4 times"):
-            foreign_at(address)
+            external_at(address)
         state.always = "ok"
         with pytest.raises(DataError, match=r"other-009\.tar: the server answers 404"):
             open_videos(f"{address}/other-{{008..009}}.tar".replace("008", "009"), labelled=True)
@@ -169,7 +169,7 @@ def test_pickles_are_refused_and_never_loaded(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("members", "code", "said"),
+    ("members", "said"),
     [
         ([("a.mp4", b"x"), ("a.cls", b"-1")], "a has label '-1'"),
         ([("a.mp4", b"x"), ("a.cls", b"-100")], "a has label '-100'"),
@@ -224,7 +224,7 @@ def test_a_cut_or_damaged_shard_is_found(tmp_path):
 def test_what_changes_later_is_found(tmp_path):
     path = tar_of(tmp_path / "x.tar", ("a.mp4", b"v" * 100))
     store = FolderStore(tmp_path)
-    videos = ShardVideos(store, index_foreign(store, ["x.tar"]), split="train", labelled=False)
+    videos = ShardVideos(store, index_external(store, ["x.tar"]), split="train", labelled=False)
     assert videos.open(0) == b"v" * 100
     path.write_bytes(path.read_bytes().replace(b"vv", b"vw", 1))
     with pytest.raises(DataError, match="a: sha256 differs"):

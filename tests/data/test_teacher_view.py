@@ -17,15 +17,15 @@ def videos(digits_folder):
     return open_videos(digits_folder, split="test", labelled=True)
 
 
-def batches(videos, second, augment=STILL, clip=CLIP, workers=0, steps=3):
+def batches(videos, teacher_view, augment=STILL, clip=CLIP, workers=0, steps=3):
     options = {"batch_size": 8, "steps": steps, "seed": 3, "augment": augment, "workers": workers}
-    return list(clip_batches(videos, clip, second=second, **options))
+    return list(clip_batches(videos, clip, teacher_view=teacher_view, **options))
 
 
 def test_the_student_sees_the_same_with_and_without_a_second_view(videos):
     alone = batches(videos, "none")
-    for second in ("independent", "centre"):
-        for one, other in zip(alone, batches(videos, second), strict=True):
+    for teacher_view in ("independent", "centre"):
+        for one, other in zip(alone, batches(videos, teacher_view), strict=True):
             assert torch.equal(one.clips, other.clips)
             assert other.teacher_clips is not None
             assert other.teacher_clips.shape == other.clips.shape
@@ -38,9 +38,9 @@ def test_independent_crops_are_of_the_same_frames(videos):
     for batch in batches(videos, "independent", clip=whole):
         assert torch.equal(batch.clips, batch.teacher_clips)
     differing = [
-        not torch.equal(clip, second)
+        not torch.equal(clip, view)
         for batch in batches(videos, "independent")
-        for clip, second in zip(batch.clips, batch.teacher_clips, strict=True)
+        for clip, view in zip(batch.clips, batch.teacher_clips, strict=True)
     ]
     assert sum(differing) > 0.9 * len(differing)
 
@@ -52,8 +52,8 @@ def test_one_draw_does_not_follow_from_the_other(videos):
     plain = batches(videos, "none", STILL, whole)
     seen = set()
     for still, batch in zip(plain, batches(videos, "independent", flipping, whole), strict=True):
-        for as_is, clip, second in zip(still.clips, batch.clips, batch.teacher_clips, strict=True):
-            seen.add((torch.equal(as_is, clip), torch.equal(as_is, second)))
+        for as_is, clip, view in zip(still.clips, batch.clips, batch.teacher_clips, strict=True):
+            seen.add((torch.equal(as_is, clip), torch.equal(as_is, view)))
     assert len(seen) == 4
 
 
@@ -64,10 +64,10 @@ def test_the_centre_is_that_of_testing_and_its_name_says_which_frames(videos):
         tested |= dict(zip(batch.keys, batch.clips, strict=True))
     names = {}
     for batch in batches(videos, "centre", AugmentConfig(), short, steps=10):
-        for key, name, second in zip(batch.keys, batch.teacher_view_keys, batch.teacher_clips, strict=True):
-            assert torch.equal(names.setdefault(name, second), second)
+        for key, name, view in zip(batch.keys, batch.teacher_view_keys, batch.teacher_clips, strict=True):
+            assert torch.equal(names.setdefault(name, view), view)
             if [int(frame) for frame in name.split()[1:]] == list(range(16)):
-                assert torch.equal(second, tested[key])
+                assert torch.equal(view, tested[key])
     assert len(names) == len({name.split()[0] for name in names}) == len(videos)
 
 
