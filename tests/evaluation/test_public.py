@@ -15,8 +15,10 @@ import transfer3d
 from transfer3d.data.clips import views_of_video
 from transfer3d.data.source import open_videos
 from transfer3d.data.views import ViewPlan
+from transfer3d.engine.config import TrainerConfig
 from transfer3d.errors import DataError, UsageError, WeightsError
 from transfer3d.evaluation.protocols import named_protocol
+from transfer3d.objectives.classification import Classification
 
 LENGTHS = {"a/0": 50, "a/1": 7, "b/0": 33}
 
@@ -153,3 +155,11 @@ def test_two_processes_share_three_videos_and_both_have_the_whole_result(folder,
         torch.testing.assert_close(torch.tensor(other_scores), torch.tensor(scores))
         assert other_prediction[0] == prediction[0]
         assert other_prediction[1] == pytest.approx(prediction[1])
+
+
+def test_training_gives_a_student_the_names_of_its_classes(videos, folder):
+    student = wakeful_student("p3d", num_classes=2)
+    config = TrainerConfig(steps=1, batch_size=2, lr=0.01, precision="fp32")
+    transfer3d.Trainer(Classification(student), videos, config).run()
+    (output,) = transfer3d.predict(student, [folder / "a" / "0.mp4"])
+    assert set(output.classes) == {"a", "b"}

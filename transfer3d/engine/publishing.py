@@ -15,6 +15,13 @@ from transfer3d.models.student import VideoStudent
 Publish = Callable[[str, Mapping[str, Any]], None]
 
 
+def name_classes(objective: nn.Module, videos: VideoSet) -> None:
+    """Gives the objective's student the class names of the videos, if there are as many."""
+    student = getattr(objective, "student", None)
+    if isinstance(student, VideoStudent) and len(videos.classes) == student.num_classes > 0:
+        student.class_names = list(videos.classes)
+
+
 def publish_student(
     objective: nn.Module,
     folder: RunFolder | None,
@@ -34,13 +41,11 @@ def publish_student(
         name: "model" or "best".
         metrics: the latest.
         provenance: further entries, JSON-able.
-        class_names: of the student's classes; by default those of the videos, if there are as many.
+        class_names: of the student's classes; None = its own.
     """
     student = getattr(objective, "student", None)
     if folder is None or not isinstance(student, VideoStudent):
         return
-    if class_names is None and videos is not None and len(videos.classes) == student.num_classes > 0:
-        class_names = list(videos.classes)
     entries = {"made_by": type(objective).__name__, **(provenance or {}), "metrics": dict(metrics)}
     if videos is not None:
         entries["data_digest"] = videos.digest

@@ -39,7 +39,7 @@ from transfer3d.engine.metrics_window import MetricsWindow
 from transfer3d.engine.optim import make_optimizer, set_learning_rate
 from transfer3d.engine.out_of_memory import step_fits
 from transfer3d.engine.parameter_groups import is_head
-from transfer3d.engine.publishing import Publish, publish_student
+from transfer3d.engine.publishing import Publish, name_classes, publish_student
 from transfer3d.engine.run_folder import RunFolder
 from transfer3d.engine.schedule import learning_rate, stale_validations
 from transfer3d.engine.signals import StopSignals
@@ -113,6 +113,7 @@ class Trainer:
             self.batches = data
         else:
             videos = data
+            name_classes(objective, videos)
             self.identity = {"data": videos.digest, **self.identity}
             self.batches = batches_for(objective, videos, config, self.accelerator)
         objective.to(self.accelerator.device)
