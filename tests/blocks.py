@@ -1,8 +1,9 @@
-"""The marked blocks of the Markdown files: parsed, run in order, or held against the command line.
+"""The marked blocks of the Markdown files: parsed, run in order, or checked against the command line.
 
-A block of bash or Python stands behind a comment that says what becomes of it: `<!-- run -->` and
-`<!-- run-slow -->` are run as they stand; what has `<!-- needs: gpu -->` (network, nodes, data, hours) is
-parsed: bash by bash, every command of ours by its own options, Python by the compiler.
+The comment on the line before a block of bash or Python says how it is tested. `<!-- run -->` and
+`<!-- run-slow -->`: it is run. `<!-- file: PATH -->`: it equals that file, which has a test of its own.
+`<!-- needs: gpu -->` (network, nodes, data, hours): it is parsed, bash by bash, every transfer3d command by
+its own options, Python by the compiler.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ ROOT = Path(__file__).parents[1]
 FILES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 MARKS = {"run", "run-slow", *(f"needs: {what}" for what in ("gpu", "network", "nodes", "data", "hours"))}
 LANGUAGES = {"bash", "python"}  # of the blocks that have a mark
+FILE = "file: "
 SHELL = "|&;<>"
 
 
@@ -33,8 +35,8 @@ class Block:
 
     Attributes:
         where: `file:line` of its fence.
-        language: what stands behind the fence.
-        mark: of the comment on the line in front, without its brackets; "" where there is none.
+        language: the word after the fence.
+        mark: the text of the comment on the line before, or "".
         text: between the fences.
     """
 
@@ -117,7 +119,10 @@ def check_arguments(arguments: Sequence[str]) -> None:
 
 
 def check(block: Block) -> None:
-    """Holds a block against bash and --help, or Python's compiler, without running it."""
+    """Checks a block without running it, against its file, bash and --help, or Python's compiler."""
+    if block.mark.startswith(FILE):
+        text = (ROOT / block.mark.removeprefix(FILE)).read_text(encoding="utf-8")
+        assert block.text == text, f"{block.where} differs from {block.mark.removeprefix(FILE)}. Copy it."
     if block.language == "python":
         compile(block.text, block.where, "exec")
         return

@@ -10,20 +10,18 @@ import torch
 
 import transfer3d
 from transfer3d.data import clip_of_file
-from transfer3d.nn.pixels import normalise
-from transfer3d.weights.metadata import read_metadata
 
 
 def main(checkpoint: Path, video: Path) -> None:
     """Prints the three most probable classes of the video's centre."""
     student = transfer3d.load(checkpoint)
-    names = read_metadata(checkpoint).class_names
-    clip_u8 = clip_of_file(video, student.clip)
+    names = student.class_names or range(student.num_classes)
+    clip = clip_of_file(video, student.clip)
     with torch.inference_mode():
-        logits_BK = student(normalise(clip_u8[None], student.clip.mean, student.clip.std))
+        logits_BK = student(clip[None])
     scores = logits_BK.softmax(-1)[0].topk(min(3, student.num_classes))
     for score, number in zip(scores.values.tolist(), scores.indices.tolist(), strict=True):
-        print(f"{names[number] if names else number}\t{score:.3f}")
+        print(f"{names[number]}\t{score:.3f}")
 
 
 if __name__ == "__main__":

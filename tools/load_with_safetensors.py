@@ -13,14 +13,14 @@ from transfer3d import create_model
 
 
 def main(checkpoint: str) -> None:
-    """Loads strictly and prints what the file says about itself."""
+    """Loads strictly and prints its metadata."""
     with safe_open(checkpoint, framework="pt") as file:
-        facts = file.metadata()
-    arguments = json.loads(facts["transfer3d.model_args"])
-    classes = int(facts["transfer3d.num_classes"])
-    student = create_model(facts["transfer3d.model"], num_classes=classes, **arguments)
+        metadata = file.metadata()
+    arguments = json.loads(metadata["transfer3d.model_args"])
+    classes = int(metadata["transfer3d.num_classes"])
+    student = create_model(metadata["transfer3d.model"], num_classes=classes, **arguments)
     student.load_state_dict(load_file(checkpoint), strict=True)
-    print(facts["transfer3d.model"], classes, json.loads(facts["transfer3d.clip"]))
+    print(metadata["transfer3d.model"], classes, json.loads(metadata["transfer3d.clip"]))
 
 
 if __name__ == "__main__":

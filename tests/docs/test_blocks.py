@@ -3,8 +3,10 @@
 import re
 
 import pytest
-from blocks import FILES, LANGUAGES, MARKS, ROOT, Block, blocks_of, check, commands, parse, run
+from blocks import FILE, FILES, LANGUAGES, MARKS, ROOT, Block, blocks_of, check, commands, parse, run
 
+import transfer3d
+import transfer3d.data
 from transfer3d.recipes.load import load_recipe, stages_of
 
 EVERY = [block for path in FILES for block in blocks_of(path)]
@@ -13,12 +15,13 @@ SLOW = [path for path in FILES if any(block.mark == "run-slow" for block in bloc
 
 
 @pytest.mark.parametrize("block", EVERY, ids=lambda block: block.where)
-def test_a_block_says_what_becomes_of_it_and_its_commands_have_these_options(block):
+def test_a_block_says_how_it_is_tested_and_its_commands_have_these_options(block):
     if block.language in LANGUAGES:
-        assert block.mark in MARKS, f"{block.where}: put one of {sorted(MARKS)} on the line before it"
+        known = block.mark in MARKS or block.mark.startswith(FILE)
+        assert known, f"{block.where}: put {FILE}PATH or one of {sorted(MARKS)} on the line before it"
         check(block)
     else:
-        assert block.language, f"{block.where}: name its language behind the fence"
+        assert block.language, f"{block.where}: name its language after the fence"
         assert not block.mark, f"{block.where}: only {sorted(LANGUAGES)} are marked"
 
 
@@ -55,6 +58,23 @@ def test_every_picture_and_file_that_a_page_names_is_there(path):
     named = [path.parent / link for link in links if "://" not in link]
     named += [ROOT / tool for tool in re.findall(r"`(tools/[\w./]+)", text)]
     assert not [str(file) for file in named if not file.exists()]
+
+
+def test_every_example_is_on_the_page_about_python_and_every_public_name():
+    page = ROOT / "docs" / "python.md"
+    marks = {block.mark for block in blocks_of(page)}
+    assert {f"{FILE}examples/{file.name}" for file in (ROOT / "examples").glob("*.py")} <= marks
+    for module in (transfer3d, transfer3d.data):
+        table = page.read_text(encoding="utf-8").split(f"\n`{module.__name__}`:\n")[1].split("\n\n")[1]
+        cells = " ".join(line.split("|")[1] for line in table.splitlines()[2:])
+        assert set(re.findall(r"`(\w+)`", cells)) >= set(module.__all__)
+
+
+def test_a_block_that_differs_from_its_file_is_seen():
+    text = (ROOT / "examples" / "own_loop.py").read_text(encoding="utf-8")
+    check(Block("page.md:4", "python", f"{FILE}examples/own_loop.py", text))
+    with pytest.raises(AssertionError, match=r"page.md:4 differs from examples/own_loop.py"):
+        check(Block("page.md:4", "python", f"{FILE}examples/own_loop.py", f"{text}\n"))
 
 
 def test_the_readmes_stages_are_a_recipe(tmp_path):
