@@ -1,7 +1,5 @@
 """A network, a task and batches so small that a training run takes a tenth of a second."""
 
-from dataclasses import dataclass, field
-
 import torch
 from torch import nn
 
@@ -30,16 +28,23 @@ class Net(nn.Module):
         return self.head(self.dropout(maps.flatten(1)))
 
 
-@dataclass
-class Task:
-    trainable: nn.Module
-    at_step: dict = field(default_factory=dict)
+class Task(nn.Module):
+    """Cross-entropy of a student.
 
-    def loss(self, trainable, batch):
+    Args:
+        student: takes uint8 clips.
+        at_step: functions of the task, called in the forward pass of the batch with that number.
+    """
+
+    def __init__(self, student, at_step=None):
+        super().__init__()
+        self.student, self.at_step = student, at_step or {}
+
+    def forward(self, batch):
         action = self.at_step.get(int(batch.keys[0]))
         if action:
             action(self)
-        total = nn.functional.cross_entropy(trainable(batch.clips), batch.labels)
+        total = nn.functional.cross_entropy(self.student(batch.clips), batch.labels)
         return LossReport(total, {"loss": total.detach()})
 
 
@@ -56,11 +61,11 @@ def make(folder, steps=8, at_step=None, validate=None, net=None, **config):
     defaults["schedule"] = ScheduleConfig(warmup=0.2)
     published = []
     trainer = Trainer(
-        Task(net or Net(), at_step or {}),
+        Task(net or Net(), at_step),
         batches,
         TrainerConfig(steps=steps, **{**defaults, **config}),
+        folder,
         accelerator=make_accelerator("fp32"),
-        folder=folder,
         publish=lambda name, _metrics: published.append(name),
         validate=validate,
     )
@@ -68,7 +73,7 @@ def make(folder, steps=8, at_step=None, validate=None, net=None, **config):
 
 
 def weights(trainer):
-    return {name: tensor.clone() for name, tensor in trainer.objective.trainable.state_dict().items()}
+    return {name: tensor.clone() for name, tensor in trainer.objective.student.state_dict().items()}
 
 
 def assert_same(first, second):

@@ -1,13 +1,11 @@
-"""Statistics that stay, and statistics that are made anew."""
-
-from dataclasses import dataclass
+"""Statistics that stay, and statistics that are recomputed."""
 
 import pytest
 import torch
 from torch import nn
 
 from transfer3d.batch import ClipBatch
-from transfer3d.engine.batch_norm import renew_statistics, training_mode
+from transfer3d.engine.batch_norm import recompute_statistics, training_mode
 from transfer3d.engine.distributed import make_accelerator
 from transfer3d.models.factory import create_model
 from transfer3d.objectives.objective import LossReport
@@ -41,24 +39,25 @@ def test_statistics_of_a_frozen_part_stay():
     assert student.training
 
 
-@dataclass
-class Sum:
-    """An objective that wants nothing."""
+class Sum(nn.Module):
+    """An objective whose loss is the sum of a network's outputs."""
 
-    trainable: nn.Module
+    def __init__(self, network):
+        super().__init__()
+        self.network = network
 
-    def loss(self, trainable, batch):
-        return LossReport(trainable(batch.clips.float()).sum(), {})
+    def forward(self, batch):
+        return LossReport(self.network(batch.clips.float()).sum(), {})
 
 
-def test_renewed_statistics_are_the_means_over_the_batches():
+def test_recomputed_statistics_are_the_means_over_the_batches():
     net = nn.Sequential(
         nn.BatchNorm3d(3, momentum=0.01), nn.Dropout(0.9), nn.Conv3d(3, 2, 1), nn.BatchNorm3d(2)
     )
     generator = torch.Generator().manual_seed(0)
     clips = [torch.randint(0, 9, (4, 3, 2, 5, 5), dtype=torch.uint8, generator=generator) for _ in range(3)]
     batches = [ClipBatch(clip, torch.zeros(4, dtype=torch.long), ["a"] * 4, ["a"] * 4) for clip in clips]
-    renew_statistics(Sum(net), batches, make_accelerator("fp32"))
+    recompute_statistics(Sum(net), batches, make_accelerator("fp32"))
     axes = (0, 2, 3, 4)
     means = torch.stack([clip.float().mean(axes) for clip in clips]).mean(0)
     variances = torch.stack([clip.float().var(axes, unbiased=True) for clip in clips]).mean(0)

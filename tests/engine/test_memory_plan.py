@@ -7,9 +7,9 @@ import torch
 from training import Net, Task, make
 
 from transfer3d.batch import ClipBatch
-from transfer3d.engine import fit
+from transfer3d.engine import memory_plan
 from transfer3d.engine.distributed import make_accelerator
-from transfer3d.engine.memory_plan import Plan, plan_batch
+from transfer3d.engine.memory_plan import MemoryPlan, plan_batch
 from transfer3d.engine.out_of_memory import is_out_of_memory
 from transfer3d.errors import SetupError
 
@@ -24,7 +24,7 @@ def clips(count):
 
 
 def planned(monkeypatch, free, batch_size=None, task=None):
-    monkeypatch.setattr(fit, "free_memory", lambda _device: free)
+    monkeypatch.setattr(memory_plan, "free_memory", lambda _device: free)
     return plan_batch(task or Task(Net()), make_accelerator("fp32"), clips, batch_size=batch_size, largest=32)
 
 
@@ -40,17 +40,17 @@ def test_the_batch_is_halved_until_it_is_expected_to_fit(monkeypatch):
     assert planned(monkeypatch, 0).batch_size == 2  # no smaller one has a negative pair
 
 
-def test_a_batch_that_was_asked_for_is_not_changed(monkeypatch):
+def test_a_given_batch_size_is_not_changed(monkeypatch):
     assert planned(monkeypatch, 0, batch_size=24).batch_size == 24
 
 
 def test_the_search_leaves_no_trace(monkeypatch):
     task = Task(Net())
-    before = {name: tensor.clone() for name, tensor in task.trainable.state_dict().items()}
+    before = {name: tensor.clone() for name, tensor in task.state_dict().items()}
     planned(monkeypatch, 10**12, task=task)
-    after = task.trainable.state_dict()
+    after = task.state_dict()
     assert all(torch.equal(tensor, before[name]) for name, tensor in after.items())  # statistics too
-    assert all(parameter.grad is None for parameter in task.trainable.parameters())
+    assert all(parameter.grad is None for parameter in task.parameters())
 
 
 @pytest.mark.parametrize(("most", "runs"), [(8, True), (7, False)])
@@ -60,10 +60,10 @@ def test_a_gpu_is_asked_by_making_the_step(monkeypatch, most, runs):
             raise GPU_FULL
         return 0
 
-    monkeypatch.setattr(fit, "_step", step)
+    monkeypatch.setattr(memory_plan, "_step", step)
     accelerator = SimpleNamespace(device=SimpleNamespace(type="cuda"))
-    plan = Plan(batch_size=8, step_bytes=1, free_bytes=10, step_seconds=0.0)
-    assert fit._runs(Task(Net()), accelerator, clips, plan) == runs
+    plan = MemoryPlan(batch_size=8, step_bytes=1, free_bytes=10, step_seconds=0.0)
+    assert memory_plan._runs(Task(Net()), accelerator, clips, plan) == runs
 
 
 @pytest.mark.parametrize("error", [GPU_FULL, CPU_FULL])

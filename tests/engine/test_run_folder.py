@@ -113,12 +113,12 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path):
         RunFolder(tmp_path / "file" / "run", resume=False)
 
 
-def test_the_log_forgets_what_will_be_done_again(folder):
+def test_the_log_drops_the_steps_that_are_repeated(folder):
     for step in (1, 2, 3):
         folder.log({"step": step})
     with (folder.path / "metrics.jsonl").open("a") as file:
         file.write('{"step": 4')  # the lights went out here
-    folder.forget_after(2)
+    folder.drop_log_after(2)
     rows = (folder.path / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(row)["step"] for row in rows] == [1, 2]
 

@@ -1,4 +1,4 @@
-"""Mixed clips are learned with both their classes: the loss written out, and by hand."""
+"""Mixed clips are learnt with both their classes: the loss written out, and by hand."""
 
 import math
 
@@ -9,17 +9,13 @@ from torch import nn
 from transfer3d.batch import ClipBatch
 from transfer3d.data.augment import AugmentConfig
 from transfer3d.data.mix import mix_batch
-from transfer3d.models.factory import create_model
-from transfer3d.objectives.classification import Supervised
-
-
-@pytest.fixture(scope="module")
-def student():
-    return create_model("p3d_tiny", num_classes=3, seed=0).eval()
+from transfer3d.objectives.classification import Classification
 
 
 class Fixed(nn.Module):
-    """Answers what it was given."""
+    """A student of three classes whose scores are always the same."""
+
+    num_classes = 3
 
     def __init__(self, logits_BK):
         super().__init__()
@@ -36,11 +32,11 @@ def batch(labels, targets=None):
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
-def test_the_loss_of_mixed_targets(student, smoothing):
+def test_the_loss_of_mixed_targets(smoothing):
     generator = torch.Generator().manual_seed(0)
     logits_BK = torch.randn(4, 3, generator=generator)
     targets_BK = torch.softmax(torch.randn(4, 3, generator=generator), 1)
-    report = Supervised(student, smoothing).loss(Fixed(logits_BK), batch([0, 1, 2, 0], targets_BK))
+    report = Classification(Fixed(logits_BK), label_smoothing=smoothing)(batch([0, 1, 2, 0], targets_BK))
     smooth = targets_BK * (1 - smoothing) + smoothing / 3
     by_hand = -sum(
         smooth[b, k] * (logits_BK[b, k] - math.log(sum(math.exp(x) for x in logits_BK[b])))
@@ -53,21 +49,19 @@ def test_the_loss_of_mixed_targets(student, smoothing):
     assert report.parts["clip_accuracy"] == expected
 
 
-def test_targets_that_are_one_class_are_labels(student):
+def test_targets_that_are_one_class_are_labels():
     logits_BK, labels = torch.randn(4, 3, generator=torch.Generator().manual_seed(1)), [2, 0, 1, 1]
-    hard = Supervised(student).loss(Fixed(logits_BK), batch(labels))
-    soft = Supervised(student).loss(Fixed(logits_BK), batch(labels, torch.eye(3)[labels]))
+    hard = Classification(Fixed(logits_BK))(batch(labels))
+    soft = Classification(Fixed(logits_BK))(batch(labels, torch.eye(3)[labels]))
     assert torch.equal(hard.total, soft.total)
 
 
 @pytest.mark.parametrize("kind", ["mixup", "cutmix"])
-def test_what_mixing_gives_is_learned_with_both_classes(student, kind):
+def test_a_mixed_clip_is_learnt_with_both_classes(kind):
     mixed = mix_batch(batch([0, 1, 2]), AugmentConfig(**{kind: 1.0}), 3, seed=3)
     logits_BK = torch.randn(3, 3, generator=torch.Generator().manual_seed(2))
-    total = Supervised(student).loss(Fixed(logits_BK), mixed).total
-    own, other = (
-        Supervised(student).loss(Fixed(logits_BK), batch(labels)).total for labels in ([0, 1, 2], [2, 0, 1])
-    )
+    total = Classification(Fixed(logits_BK))(mixed).total
+    own, other = (Classification(Fixed(logits_BK))(batch(labels)).total for labels in ([0, 1, 2], [2, 0, 1]))
     share = mixed.targets[0, 0]
     assert 0 < share < 1
     assert total.item() == pytest.approx((share * own + (1 - share) * other).item(), rel=1e-5)

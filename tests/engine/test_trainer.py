@@ -58,7 +58,7 @@ def test_a_signal_finishes_the_step_and_saves_it(tmp_path, number, error):
 def test_a_non_finite_loss_stops_before_the_step_and_saves_nothing(tmp_path):
     def poison(task):
         with torch.no_grad():
-            task.trainable.trunk["stem"].weight[0] = float("nan")
+            task.student.trunk["stem"].weight[0] = float("nan")
 
     folder = claim(tmp_path / "run")
     trainer, _ = make(folder, at_step={4: poison})
@@ -74,7 +74,7 @@ def test_every_clip_of_a_batch_that_is_not_finite_is_named():
     keys = [str(number) for number in range(10, 16)]
     clips = torch.zeros(6, 3, 4, 8, 8, dtype=torch.uint8)
     trainer.batches = lambda _first: [ClipBatch(clips, torch.zeros(6, dtype=torch.long), keys, keys)]
-    trainer.objective.trainable.head.weight.data.fill_(float("inf"))
+    trainer.objective.student.head.weight.data.fill_(float("inf"))
     with pytest.raises(NonFiniteError, match="clips 10, 11, 12, 13, 14, 15"):
         trainer.run()
 

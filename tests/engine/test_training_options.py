@@ -10,6 +10,7 @@ from training import Net, assert_same, batches, claim, make, weights
 from transfer3d.engine.optim import OptimizerConfig
 from transfer3d.engine.schedule import ScheduleConfig
 from transfer3d.errors import UsageError
+from transfer3d.models.factory import create_model
 
 SCORES = [0.1, 0.5, 0.4, 0.5, 0.3, 0.2, 0.6, 0.1, 0.1, 0.1, 0.1, 0.1]
 
@@ -21,7 +22,7 @@ class Scores:
         self.trainer, self.seen = None, []
 
     def __call__(self):
-        state = self.trainer.objective.trainable.state_dict()
+        state = self.trainer.objective.student.state_dict()
         self.seen.append({name: tensor.clone() for name, tensor in state.items()})
         return {"score": SCORES[self.trainer.step - 1]}
 
@@ -207,26 +208,26 @@ def test_a_clipped_gradient_has_the_norm_that_was_asked_for():
         None, steps=1, lr=1.0, schedule=ScheduleConfig(kind="constant"),
         optimizer=OptimizerConfig(name="momentum", momentum=0.0, weight_decay=0.0, clip_grad_norm=0.01),
     )  # fmt: skip
-    before = {name: value.detach().clone() for name, value in trainer.objective.trainable.named_parameters()}
+    before = {name: value.detach().clone() for name, value in trainer.objective.student.named_parameters()}
     trainer.run()
-    moved = [before[name] - value.detach() for name, value in trainer.objective.trainable.named_parameters()]
+    moved = [before[name] - value.detach() for name, value in trainer.objective.student.named_parameters()]
     assert float(torch.cat([part.flatten() for part in moved]).norm()) == pytest.approx(0.01, rel=1e-4)
 
 
 def test_a_compiled_run_keeps_the_names_of_its_weights(monkeypatch):
     calls = []
 
-    class Compiled(nn.Module):
-        def __init__(self, inner):
-            super().__init__()
-            self.inner = inner
-            calls.append(inner)
+    def compiled(function, **_options):
+        def run(*arguments, **options):
+            calls.append(function.__self__)
+            return function(*arguments, **options)
 
-        def forward(self, clips):
-            return self.inner(clips)
+        return run
 
-    monkeypatch.setattr(torch, "compile", Compiled)
-    trainer, _ = make(None, compile=True, steps=2)
+    monkeypatch.setattr(torch, "compile", compiled)
+    student = create_model("p3d_tiny", num_classes=3)
+    names = set(student.state_dict())
+    trainer, _ = make(None, net=student, compile=True, steps=2)
     trainer.run()
-    assert calls == [trainer.objective.trainable]
-    assert set(weights(trainer)) == set(Net().state_dict())
+    assert calls == [student.trunk] * 2
+    assert set(weights(trainer)) == names

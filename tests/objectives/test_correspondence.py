@@ -1,4 +1,4 @@
-"""The matching task, and what is learnt beside it, against brute force over pairs and other libraries."""
+"""The matching task and the other terms, against brute force over pairs."""
 
 import math
 
@@ -7,6 +7,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from transfer3d.batch import ClipBatch
 from transfer3d.errors import UsageError
 from transfer3d.layout import ClipSpec
 from transfer3d.models.factory import create_model
@@ -14,25 +15,22 @@ from transfer3d.models.image import create_image_model
 from transfer3d.objectives.correspondence import Correspondence, CorrespondenceConfig
 from transfer3d.objectives.heads import FeatureHead, PairHead
 from transfer3d.objectives.losses import distillation, infonce, matching
-from transfer3d.objectives.pairs import HARDEST, Pairs, choose_negatives, different_sources
+from transfer3d.objectives.pairs import HARDEST, Pairs, choose_negatives, different_sources, source_ids
 from transfer3d.objectives.teacher import FrozenTeacher
 
-CPU = torch.device("cpu")
+
+def batch_of(sources, frames=8):
+    torch.manual_seed(len(sources))
+    clips = torch.randint(0, 256, (len(sources), 3, frames, 32, 32), dtype=torch.uint8)
+    return ClipBatch(clips, torch.zeros(len(sources), dtype=torch.long), list(sources), list(sources))
 
 
-class ClipBatch:
-    def __init__(self, sources, frames=8):
-        torch.manual_seed(len(sources))
-        self.clips = torch.randint(0, 256, (len(sources), 3, frames, 32, 32), dtype=torch.uint8)
-        self.labels = torch.zeros(len(sources), dtype=torch.long)
-        self.sources = sources
-        self.targets = self.teacher_clips = self.teacher_view_keys = None
+def different(sources):
+    return different_sources(source_ids(sources, torch.device("cpu")))
 
 
-def judged(logits_BB2, sources, pairs: Pairs = "in-batch"):
-    negatives_BB = choose_negatives(
-        different_sources(sources, CPU), logits_BB2[..., 1] - logits_BB2[..., 0], pairs
-    )
+def matching_of(logits_BB2, sources, pairs: Pairs = "in-batch"):
+    negatives_BB = choose_negatives(different(sources), logits_BB2[..., 1] - logits_BB2[..., 0], pairs)
     return matching(logits_BB2, negatives_BB)
 
 
@@ -69,7 +67,7 @@ def brute_force(logits_BB2, sources):
 def test_in_batch_loss_equals_loops_over_pairs(sources):
     torch.manual_seed(1)
     logits_BB2 = torch.randn(len(sources), len(sources), 2, requires_grad=True)
-    found = judged(logits_BB2, sources)
+    found = matching_of(logits_BB2, sources)
     loss, means = brute_force(logits_BB2, sources)
     torch.testing.assert_close(found.loss, loss)
     assert float(found.matched) == pytest.approx(means["matched"])
@@ -80,7 +78,9 @@ def test_in_batch_loss_equals_loops_over_pairs(sources):
 
 
 def test_an_undecided_head_scores_log_two_however_many_negatives():
-    assert float(judged(torch.zeros(6, 6, 2), list("abcdef")).loss) == pytest.approx(math.log(2), abs=1e-5)
+    assert float(matching_of(torch.zeros(6, 6, 2), list("abcdef")).loss) == pytest.approx(
+        math.log(2), abs=1e-5
+    )
 
 
 def test_one_to_one_uses_one_negative_of_another_video_for_each_clip():
@@ -88,7 +88,7 @@ def test_one_to_one_uses_one_negative_of_another_video_for_each_clip():
     chosen = set()
     for seed in range(20):
         torch.manual_seed(seed)
-        negatives_BB = choose_negatives(different_sources(sources, CPU), torch.zeros(6, 6), "one-to-one")
+        negatives_BB = choose_negatives(different(sources), torch.zeros(6, 6), "one-to-one")
         negatives = negatives_BB.nonzero().tolist()
         assert sorted(j for _, j in negatives) == list(range(6))
         assert all(sources[i] != sources[j] for i, j in negatives)
@@ -96,26 +96,26 @@ def test_one_to_one_uses_one_negative_of_another_video_for_each_clip():
     assert len(chosen) > 12  # they are drawn, not fixed
 
 
-def test_hard_takes_the_pairs_of_other_videos_that_the_head_believes_most():
+def test_hard_takes_the_pairs_of_other_videos_with_the_highest_logits():
     sources = ("a", "a", "b", "c", "d", "e", "f", "g")
     torch.manual_seed(2)
-    belief_BB = torch.randn(8, 8)
-    negatives_BB = choose_negatives(different_sources(sources, CPU), belief_BB, "hard")
+    logits_BB = torch.randn(8, 8)
+    negatives_BB = choose_negatives(different(sources), logits_BB, "hard")
     for clip in range(8):
         others = [frames for frames in range(8) if sources[frames] != sources[clip]]
-        hardest = sorted(others, key=lambda frames: -float(belief_BB[frames, clip]))[:HARDEST]
+        hardest = sorted(others, key=lambda frames: -float(logits_BB[frames, clip]))[:HARDEST]
         assert sorted(negatives_BB[:, clip].nonzero()[:, 0].tolist()) == sorted(hardest)
 
 
 def test_hard_never_takes_a_pair_of_one_video_where_others_are_few():
     sources = ("a", "a", "a", "b")
-    negatives_BB = choose_negatives(different_sources(sources, CPU), torch.zeros(4, 4), "hard")
-    assert negatives_BB.equal(different_sources(sources, CPU))
+    negatives_BB = choose_negatives(different(sources), torch.zeros(4, 4), "hard")
+    assert negatives_BB.equal(different(sources))
 
 
 @pytest.mark.parametrize("pairs", ["in-batch", "one-to-one", "hard"])
 def test_a_batch_of_one_video_counts_its_matched_half_alone(pairs):
-    found = judged(torch.zeros(3, 3, 2), ("a", "a", "a"), pairs)
+    found = matching_of(torch.zeros(3, 3, 2), ("a", "a", "a"), pairs)
     assert float(found.loss) == pytest.approx(math.log(2) / 2, abs=1e-5)
     assert found.mismatched is None
 
@@ -130,7 +130,7 @@ def test_infonce_is_equation_4_in_both_directions_without_the_same_video():
             rivals = [j for j in range(4) if j == i or sources[i] != sources[j]]
             mass = sum(math.exp(float(table[i, j]) / temperature) for j in rivals)
             expected -= math.log(math.exp(float(table[i, i]) / temperature) / mass) / 8
-    found = infonce(similarity_BB, different_sources(sources, CPU), temperature)
+    found = infonce(similarity_BB, different(sources), temperature)
     assert float(found) == pytest.approx(expected, rel=1e-5)
 
 
@@ -164,11 +164,11 @@ def test_each_term_alone_trains_the_student_and_its_own_head(term):
     teacher = FrozenTeacher(create_image_model("test_resnet", "none", num_classes=5, seed=3))
     student = create_model("p3d_tiny", num_classes=5 if term == "kd" else 0)
     objective = Correspondence(teacher, student, CorrespondenceConfig.model_validate(weights))
-    heads = {name.split(".")[0] for name, _ in objective.trainable.named_parameters()} - {"student"}
+    heads = {name.split(".")[0] for name, _ in objective.named_parameters()} - {"student"}
     assert heads == ({TERMS[term]} if TERMS[term] else set())
-    report = objective.loss(objective.trainable.train(), ClipBatch(["a", "b", "c", "d"]))
+    report = objective.train()(batch_of(["a", "b", "c", "d"]))
     report.total.backward()
-    assert all(p.grad is not None and p.grad.isfinite().all() for p in objective.trainable.parameters())
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in objective.parameters())
     assert 0 <= float(report.parts["feature_directions"]) <= 3
 
 
@@ -176,20 +176,20 @@ def test_terms_add_up_by_their_weights_and_are_reported_one_by_one():
     teacher = FrozenTeacher(create_image_model("test_resnet", "none", num_classes=5, seed=3))
     config = CorrespondenceConfig(match=0.5, infonce=2.0, feature=3.0, kd=0.25)
     objective = Correspondence(teacher, create_model("p3d_tiny", num_classes=5), config)
-    report = objective.loss(objective.trainable.eval(), ClipBatch(["a", "b", "c"]))
+    report = objective.eval()(batch_of(["a", "b", "c"]))
     expected = sum(getattr(config, name) * float(report.parts[f"{name}_loss"]) for name in TERMS)
     assert float(report.total.detach()) == pytest.approx(expected, rel=1e-5)
 
 
 @pytest.mark.parametrize("classes", [0, 4])
-def test_kd_wants_one_label_space(classes):
+def test_kd_needs_one_label_space(classes):
     teacher = FrozenTeacher(create_image_model("test_resnet", "none", num_classes=5))
     with pytest.raises(UsageError, match="label space"):
         Correspondence(teacher, create_model("p3d_tiny", num_classes=classes), CorrespondenceConfig(kd=1.0))
 
 
 def test_a_config_that_learns_nothing_is_refused():
-    with pytest.raises(ValueError, match="every weight is 0"):
+    with pytest.raises(ValueError, match="all weights are 0"):
         CorrespondenceConfig(match=0)
 
 
@@ -200,21 +200,18 @@ def test_a_student_may_be_any_module_that_makes_features():
     with pytest.raises(ValueError, match="num_features"):
         Correspondence(teacher, student)
     objective = Correspondence(teacher, student, clip=clip, num_features=4)
-    objective.loss(objective.trainable, ClipBatch(["a", "b"])).total.backward()
+    objective(batch_of(["a", "b"])).total.backward()
     assert student[0].weight.grad is not None
 
 
 def test_a_student_may_be_the_teacher_of_another():
     elder = create_model("t3d_tiny", num_classes=7)
     teacher = FrozenTeacher(elder)
-    batch = ClipBatch(["a", "b"], frames=16)
+    batch = batch_of(["a", "b"], frames=16)
     elder.eval()
-    from transfer3d.nn.pixels import normalise
-
-    clips = normalise(batch.clips, elder.clip.mean, elder.clip.std)
-    lesson = teacher.look(batch.clips)
-    torch.testing.assert_close(lesson.logits_BK, elder(clips))
-    assert lesson.features_BD.shape == (2, elder.num_features)
+    output = teacher(batch.clips)
+    torch.testing.assert_close(output.logits, elder(batch.clips))
+    assert output.features.shape == (2, elder.num_features)
     objective = Correspondence(teacher, create_model("p3d_tiny", num_classes=0))
-    objective.loss(objective.trainable, batch).total.backward()
+    objective(batch).total.backward()
     assert all(parameter.grad is None for parameter in elder.parameters())

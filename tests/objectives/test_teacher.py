@@ -1,10 +1,14 @@
 """A teacher that is frozen by its type."""
 
+import copy
+
 import pytest
 import timm
 import torch
+from torch import nn
 from torchvision.transforms.v2.functional import resize
 
+from transfer3d.batch import ClipBatch
 from transfer3d.layout import ClipSpec
 from transfer3d.models.factory import create_model
 from transfer3d.models.image import create_image_model, image_facts
@@ -13,13 +17,11 @@ from transfer3d.objectives.correspondence import Correspondence
 from transfer3d.objectives.teacher import FrozenTeacher, paired_student
 
 
-class ClipBatch:
-    def __init__(self, count, frames=8):
-        torch.manual_seed(count)
-        self.clips = torch.randint(0, 256, (count, 3, frames, 32, 32), dtype=torch.uint8)
-        self.labels = torch.zeros(count, dtype=torch.long)
-        self.sources = [str(i) for i in range(count)]
-        self.targets = self.teacher_clips = self.teacher_view_keys = None
+def batch_of(count, frames=8):
+    torch.manual_seed(count)
+    clips = torch.randint(0, 256, (count, 3, frames, 32, 32), dtype=torch.uint8)
+    names = [str(i) for i in range(count)]
+    return ClipBatch(clips, torch.zeros(count, dtype=torch.long), names, names)
 
 
 @pytest.fixture
@@ -28,8 +30,8 @@ def teacher():
 
 
 def test_features_are_the_average_over_frames_of_timms_own(teacher):
-    batch = ClipBatch(2, frames=3)
-    features_BD = teacher(batch.clips)
+    batch = batch_of(2, frames=3)
+    features_BD = teacher(batch.clips).features
     network = teacher.network.eval()
     cfg = timm.get_pretrained_cfg("test_resnet")
     assert cfg is not None
@@ -45,11 +47,11 @@ def test_features_are_the_average_over_frames_of_timms_own(teacher):
 def test_a_vit_of_one_size_sees_frames_of_that_size():
     network = create_image_model("test_vit", "none", num_classes=4, seed=3)
     teacher = FrozenTeacher(network)
-    batch = ClipBatch(2, frames=3)
+    batch = batch_of(2, frames=3)
     teacher.check(ClipSpec(frames=3, stride=1, size=32, crop=32))
-    lesson = teacher.look(batch.clips)
+    output = teacher(batch.clips)
     facts = image_facts(network)
-    for clip, features_D, logits_K in zip(batch.clips, lesson.features_BD, lesson.logits_BK, strict=True):
+    for clip, features_D, logits_K in zip(batch.clips, output.features, output.logits, strict=True):
         frames = clip.movedim(1, 0).float() / 255
         large = resize(frames, [160, 160], antialias=True)
         seen = (large - torch.tensor(facts.mean)[:, None, None]) / torch.tensor(facts.std)[:, None, None]
@@ -58,38 +60,64 @@ def test_a_vit_of_one_size_sees_frames_of_that_size():
         torch.testing.assert_close(features_D, pooled.mean(0), rtol=1e-4, atol=1e-5)
         torch.testing.assert_close(logits_K, network.forward_head(maps).mean(0), rtol=1e-4, atol=1e-5)
     exact = torch.randint(0, 256, (1, 3, 1, 160, 160), dtype=torch.uint8)
-    assert teacher(exact).shape == (1, facts.num_features)
+    assert teacher(exact).features.shape == (1, facts.num_features)
 
 
 def test_units_of_a_video_are_averaged_too(teacher):
-    batch = ClipBatch(2, frames=4)
+    batch = batch_of(2, frames=4)
     units = batch.clips.unflatten(2, (2, 2)).movedim(2, 1)  # B U C T H W
-    torch.testing.assert_close(teacher(units), teacher(batch.clips), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(teacher(units).features, teacher(batch.clips).features, rtol=1e-4, atol=1e-5)
 
 
-def test_no_parameter_wants_a_gradient_and_outputs_are_detached(teacher):
-    assert not any(parameter.requires_grad for parameter in teacher.parameters())
-    assert not teacher(ClipBatch(2).clips).requires_grad
+def test_no_parameter_has_a_gradient_and_outputs_are_detached():
+    teacher = FrozenTeacher(create_image_model("test_resnet", "none", num_classes=5, seed=3))
+    assert not any(parameter.requires_grad for parameter in teacher.network.parameters())
+    output = teacher(batch_of(2).clips)
+    assert not output.features.requires_grad
+    assert not output.logits.requires_grad
+
+
+def test_what_holds_a_teacher_has_none_of_its_parameters_and_state(teacher):
+    holder = nn.ModuleDict({"teacher": teacher})
+    for module in (teacher, holder):
+        assert not list(module.parameters())
+        assert not list(module.buffers())
+        assert not module.state_dict()
+
+
+def test_a_teacher_survives_a_copy_and_a_move_of_what_holds_it(teacher):
+    clips = batch_of(2).clips
+    before, digest = teacher(clips).features, teacher.digest()
+    holder = nn.ModuleDict({"teacher": teacher, "student": nn.Linear(2, 2)})
+    twin = copy.deepcopy(holder)
+    assert twin["student"] is not holder["student"]
+    assert twin["teacher"].digest() == digest
+    assert torch.equal(twin["teacher"](clips).features, before)
+    holder.to(torch.float64)
+    assert {parameter.dtype for parameter in teacher.network.parameters()} == {torch.float64}
+    holder.to("meta")
+    assert {parameter.device.type for parameter in teacher.network.parameters()} == {"meta"}
 
 
 def test_eval_mode_survives_train(teacher):
-    teacher.train()
-    assert not any(module.training for module in teacher.modules())
+    nn.ModuleDict({"teacher": teacher}).train()
+    assert not teacher.training
+    assert not any(module.training for module in teacher.network.modules())
 
 
 def test_training_moves_the_student_and_leaves_the_teacher_bit_equal(teacher):
-    before = {name: tensor.clone() for name, tensor in teacher.state_dict().items()}
+    before = {name: tensor.clone() for name, tensor in teacher.network.state_dict().items()}
     digest = teacher.digest()
     objective = Correspondence(teacher, create_model("p3d_tiny", num_classes=0))
-    assert not any("teacher" in name for name in objective.trainable.state_dict())
-    weights = [parameter.clone() for parameter in objective.trainable.parameters()]
-    optimizer = torch.optim.SGD(objective.trainable.parameters(), lr=0.1)
+    assert not any("teacher" in name for name in objective.state_dict())
+    weights = [parameter.clone() for parameter in objective.parameters()]
+    optimizer = torch.optim.SGD(objective.parameters(), lr=0.1)
     for _ in range(2):
-        objective.loss(objective.trainable.train(), ClipBatch(4)).total.backward()
+        objective.train()(batch_of(4)).total.backward()
         optimizer.step()
-    assert all(torch.equal(before[name], tensor) for name, tensor in teacher.state_dict().items())
+    assert all(torch.equal(before[name], tensor) for name, tensor in teacher.network.state_dict().items())
     assert teacher.digest() == digest
-    moved = [not torch.equal(a, b) for a, b in zip(weights, objective.trainable.parameters(), strict=True)]
+    moved = [not torch.equal(a, b) for a, b in zip(weights, objective.parameters(), strict=True)]
     assert all(moved)
 
 
