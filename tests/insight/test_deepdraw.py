@@ -160,7 +160,7 @@ def test_wrong_values_and_weights_are_refused():
         draw(student, 4, DrawConfig())
     with pytest.raises(UsageError, match=r"step_size=0.0: it must be above 0"):
         DrawConfig(step_size=0.0)
-    with pytest.raises(UsageError, match="smooth_time=1.5: it lies between 0 and 1"):
+    with pytest.raises(UsageError, match="smooth_time=1.5: give a number from 0 to 1"):
         DrawConfig(smooth_time=1.5)
     alone = transfer3d.create_model("p3d_tiny", num_classes=1)
     with pytest.raises(UsageError, match="needs two classes at least"):

@@ -34,11 +34,11 @@ def deepdraw(
     from transfer3d.run.inference.deepdraw import draw_class
 
     config = DrawConfig(steps=steps, smooth_time=smooth_time, smooth_space=smooth_space, seed=seed)
-    facts = draw_class(file, target, config, out=out, console=progress_console())
+    report = draw_class(file, target, config, out=out, console=progress_console())
     if json:
-        print_json(facts)
+        print_json(report)
         return
     for name, form in (("logit", ".1f"), ("score", ".1%")):
-        noise, drawing = (format(facts[name][key], form) for key in ("noise", "drawing"))
+        noise, drawing = (format(report[name][key], form) for key in ("noise", "drawing"))
         stdout().print(f"{name}: {noise} for noise, {drawing} for the drawing")
-    stdout().print(f"wrote {facts['film']} and {facts['strip']}")
+    stdout().print(f"wrote {report['film']} and {report['strip']}")

@@ -67,35 +67,35 @@ def predict(
         from transfer3d.run.inference.timeline import TimelineOptions, predict_timelines
 
         chosen = TimelineOptions(window_s=window, stride_s=stride, clips=clips, top=top or 1, plot=plot)
-        found = predict_timelines(file, videos, chosen, **shared)
-        rows = _rows_of_windows(found)
+        predictions = predict_timelines(file, videos, chosen, **shared)
+        rows = _rows_of_windows(predictions)
     else:
         from transfer3d.run.inference.predict import predict_files
 
-        found = predict_files(file, videos, top=top or 5, clips=clips or 3, **shared)
-        rows = _rows_of_videos(found)
+        predictions = predict_files(file, videos, top=top or 5, clips=clips or 3, **shared)
+        rows = _rows_of_videos(predictions)
     if not is_main_process():
         return
     if json:
-        print_json(found)
+        print_json(predictions)
     elif csv:
         _print_csv(rows)
     else:
         _print_table(rows)
 
 
-def _rows_of_videos(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _rows_of_videos(predictions: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [
         {"video": video["video"], "rank": rank, **guess}
-        for video in found
+        for video in predictions
         for rank, guess in enumerate(video["top"], 1)
     ]
 
 
-def _rows_of_windows(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _rows_of_windows(predictions: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [
         {"video": video["video"], "time_start": window["start"], "time_end": window["end"], **guess}
-        for video in found
+        for video in predictions
         for window in video["windows"]
         for guess in window["top"]
     ]

@@ -15,7 +15,7 @@ from transfer3d.evaluation.scores import ScoreMetadata, Scores, load_scores
 def fuse_scores(
     reports: Sequence[Path], weights: Sequence[float] | None = None
 ) -> tuple[Scores, ScoreMetadata]:
-    """Returns the weighted mean of the scores beside some reports, one view for each video.
+    """Returns the weighted mean of the scores beside the reports, one view for each video.
 
     One report alone keeps its views, so that its metrics can be computed again.
 
@@ -32,29 +32,29 @@ def fuse_scores(
     ):
         raise UsageError(f"--fuse-weights {list(weights)}: {len(reports)} numbers, none negative, not all 0.")
     loaded = [load_scores(report) for report in reports]
-    (first, facts), others = loaded[0], loaded[1:]
+    (first, metadata), others = loaded[0], loaded[1:]
     if not others:
-        return first, facts
+        return first, metadata
     for report, (_, other) in zip(reports[1:], loaded[1:], strict=True):
-        _check(reports[0], facts, report, other)
+        _check(reports[0], metadata, report, other)
     shares = torch.tensor(weights or [1.0] * len(reports), dtype=torch.float32)
     shares /= shares.sum()
     videos_NK = torch.zeros_like(first.videos_NK)
     for share, (scores, named) in zip(shares, loaded, strict=True):
         place = {key: row for row, key in enumerate(named.keys)}
-        videos_NK += share * scores.videos_NK[[place[key] for key in facts.keys]]
-    fused = Scores(facts.keys, facts.label_sets, list(videos_NK[:, None]))
+        videos_NK += share * scores.videos_NK[[place[key] for key in metadata.keys]]
+    fused = Scores(metadata.keys, metadata.label_sets, list(videos_NK[:, None]))
     names = " + ".join(named.protocol for _, named in loaded)
-    return fused, facts.model_copy(update={"protocol": names, "pooling": "mean"})
+    return fused, metadata.model_copy(update={"protocol": names, "pooling": "mean"})
 
 
-def _check(first: Path, facts: ScoreMetadata, report: Path, other: ScoreMetadata) -> None:
+def _check(first: Path, metadata: ScoreMetadata, report: Path, other: ScoreMetadata) -> None:
     """Raises DataError where two reports are not of the same videos."""
-    labels, theirs = (dict(zip(f.keys, f.label_sets, strict=True)) for f in (facts, other))
-    if facts.split != other.split:
-        reason = f"of the splits '{facts.split}' and '{other.split}'"
-    elif facts.classes != other.classes:
-        reason = f"of other classes ({len(facts.classes)} and {len(other.classes)})"
+    labels, theirs = (dict(zip(f.keys, f.label_sets, strict=True)) for f in (metadata, other))
+    if metadata.split != other.split:
+        reason = f"of the splits '{metadata.split}' and '{other.split}'"
+    elif metadata.classes != other.classes:
+        reason = f"of other classes ({len(metadata.classes)} and {len(other.classes)})"
     elif labels.keys() != theirs.keys():
         lonely = sorted(labels.keys() ^ theirs.keys())
         reason = f"of other videos: {len(lonely)} are in one alone, first {lonely[0]}"

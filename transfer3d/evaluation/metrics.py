@@ -38,11 +38,13 @@ def video_metrics(scores: Scores, classes: Sequence[str], *, labels: Labels = "a
     Raises:
         DataError: a video has no label, or several where one is counted.
     """
-    several = [key for key, found in zip(scores.keys, scores.label_sets, strict=True) if len(found) > 1]
-    bare = [key for key, found in zip(scores.keys, scores.label_sets, strict=True) if not found]
-    if bare:
+    several = [
+        key for key, label_set in zip(scores.keys, scores.label_sets, strict=True) if len(label_set) > 1
+    ]
+    unlabelled = [key for key, label_set in zip(scores.keys, scores.label_sets, strict=True) if not label_set]
+    if unlabelled:
         raise DataError(
-            f"{len(bare)} of {len(scores.keys)} videos have no label, first {bare[0]}. "
+            f"{len(unlabelled)} of {len(scores.keys)} videos have no label, first {unlabelled[0]}. "
             "Metrics need labelled videos; `transfer3d predict` does not.",
         )  # fmt: skip
     if labels == "single" and several:
@@ -62,7 +64,7 @@ def video_metrics(scores: Scores, classes: Sequence[str], *, labels: Labels = "a
         report |= {f"video_hit{k}": _hit(videos_NK, target_NK, k) for k in HITS}
         report |= {"mean_ap": _mean(precision), "per_class": dict(zip(classes, precision, strict=True))}
         return report
-    labels_N = torch.tensor([found[0] for found in scores.label_sets])
+    labels_N = torch.tensor([label_set[0] for label_set in scores.label_sets])
     labels_M = labels_N.repeat_interleave(views_N)
     confusion = _confusion(videos_NK, labels_N, count)
     totals = confusion.sum(1).tolist()
@@ -79,8 +81,8 @@ def video_metrics(scores: Scores, classes: Sequence[str], *, labels: Labels = "a
 
 def _targets(label_sets: Sequence[tuple[int, ...]], count: int) -> Tensor:
     target_NK = torch.zeros(len(label_sets), count, dtype=torch.int64)
-    for row, found in enumerate(label_sets):
-        target_NK[row, list(found)] = 1
+    for row, label_set in enumerate(label_sets):
+        target_NK[row, list(label_set)] = 1
     return target_NK
 
 

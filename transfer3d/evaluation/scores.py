@@ -73,7 +73,7 @@ def save_scores(scores: Scores, report: Path, *, classes: Sequence[str], split: 
     Raises:
         SetupError: the place cannot be written.
     """
-    tensors_file, facts_file = _places(report)
+    tensors_file, metadata_file = _places(report)
     counts = torch.tensor([len(views) for views in scores.views_VK])
     scales = scores.scale_V or [torch.zeros(len(views), dtype=torch.int64) for views in scores.views_VK]
     with atomic_path(tensors_file) as partial:
@@ -83,7 +83,7 @@ def save_scores(scores: Scores, report: Path, *, classes: Sequence[str], split: 
             "views_of": counts,
         }
         save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, partial)
-    facts = ScoreMetadata(
+    metadata = ScoreMetadata(
         keys=tuple(scores.keys),
         label_sets=tuple(scores.label_sets),
         classes=tuple(classes),
@@ -91,7 +91,7 @@ def save_scores(scores: Scores, report: Path, *, classes: Sequence[str], split: 
         protocol=protocol,
         pooling=scores.pooling,
     )
-    write_text(facts_file, facts.model_dump_json() + "\n")
+    write_text(metadata_file, metadata.model_dump_json() + "\n")
 
 
 def load_scores(report: Path) -> tuple[Scores, ScoreMetadata]:
@@ -101,25 +101,25 @@ def load_scores(report: Path) -> tuple[Scores, ScoreMetadata]:
         UsageError: there are none.
         DataError: they are damaged.
     """
-    tensors_file, facts_file = _places(report)
-    for path in (tensors_file, facts_file):
+    tensors_file, metadata_file = _places(report)
+    for path in (tensors_file, metadata_file):
         if not path.is_file():
             raise UsageError(
                 f"{report}: no scores beside it ({path.name}). `transfer3d evaluate -o` writes them."
             )
     try:
-        facts = ScoreMetadata.model_validate_json(facts_file.read_bytes())
+        metadata = ScoreMetadata.model_validate_json(metadata_file.read_bytes())
         tensors = load_file(tensors_file)
         counts = tensors["views_of"].tolist()
         views = tensors["views"].split(counts)
         scales = tensors["scale"].split(counts)
     except (ValidationError, SafetensorError, KeyError, RuntimeError, OSError) as error:
         reason = str(error).splitlines()[0]
-        raise DataError(f"{facts_file}: damaged scores ({reason}). Evaluate again.") from error
-    fits = len(facts.keys) == len(facts.label_sets) == len(views)
-    if facts.format != FORMAT or not fits or tensors["views"].shape[1] != len(facts.classes):
-        raise DataError(f"{facts_file}: scores and names do not fit together. Evaluate again.")
-    return Scores(facts.keys, facts.label_sets, views, scales, facts.pooling), facts
+        raise DataError(f"{metadata_file}: damaged scores ({reason}). Evaluate again.") from error
+    fits = len(metadata.keys) == len(metadata.label_sets) == len(views)
+    if metadata.format != FORMAT or not fits or tensors["views"].shape[1] != len(metadata.classes):
+        raise DataError(f"{metadata_file}: scores and names do not fit together. Evaluate again.")
+    return Scores(metadata.keys, metadata.label_sets, views, scales, metadata.pooling), metadata
 
 
 def _places(report: Path) -> tuple[Path, Path]:

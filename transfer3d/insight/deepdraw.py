@@ -17,7 +17,6 @@ from torch import Tensor
 
 from transfer3d.errors import NonFiniteError, UsageError
 from transfer3d.models.student import VideoStudent
-from transfer3d.nn.pixels import normalise
 
 GREY, NOISE = 0.5, 0.1
 """Mean and deviation of the first clip's pixels, on a 0..1 scale."""
@@ -54,7 +53,7 @@ class DrawConfig:
                 raise UsageError(f"{name}={getattr(self, name)}: it must be above 0.")
         for name in ("smooth_time", "smooth_space", "jitter"):
             if not 0 <= getattr(self, name) <= 1:
-                raise UsageError(f"{name}={getattr(self, name)}: it lies between 0 and 1.")
+                raise UsageError(f"{name}={getattr(self, name)}: give a number from 0 to 1.")
 
 
 @dataclass(frozen=True)
@@ -87,7 +86,7 @@ def draw(
         student: with a classifier, on any device; put in eval mode, and back into its own mode afterwards.
         target: the class.
         config: see there.
-        each_step: is told the log-odds of the clip as it was before the step.
+        each_step: receives the log-odds of the clip as it was before the step.
 
     Raises:
         UsageError: no such class, or it is the only one: there are no odds against others.
@@ -117,8 +116,8 @@ def blur(pixels: Tensor, axis: int, share: float) -> Tensor:
     Those at the end have themselves for a neighbour.
     """
     before = torch.cat((pixels.narrow(axis, 0, 1), pixels.narrow(axis, 0, pixels.shape[axis] - 1)), axis)
-    behind = torch.cat((pixels.narrow(axis, 1, pixels.shape[axis] - 1), pixels.narrow(axis, -1, 1)), axis)
-    return pixels.lerp((before + behind) / 2, share)
+    after = torch.cat((pixels.narrow(axis, 1, pixels.shape[axis] - 1), pixels.narrow(axis, -1, 1)), axis)
+    return pixels.lerp((before + after) / 2, share)
 
 
 def _noise(student: VideoStudent, generator: torch.Generator) -> Tensor:
@@ -178,5 +177,5 @@ def _log_odds(logits_K: Tensor, target: int) -> Tensor:
 @torch.no_grad()
 def _judge(student: VideoStudent, clip_u8: Tensor, target: int) -> tuple[float, float]:
     """Returns logit and probability of the class, for a clip as it is stored."""
-    logits_K = student(normalise(clip_u8[None], student.clip.mean, student.clip.std))[0].float()
+    logits_K = student(clip_u8[None])[0].float()
     return float(logits_K[target]), float(logits_K.softmax(-1)[target])

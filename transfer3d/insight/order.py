@@ -84,17 +84,17 @@ def order_results(scores: Scores, orders: Sequence[FrameOrder], classes: Sequenc
     """
     best_ON = torch.stack([part.videos_NK.argmax(-1) for part in split_orders(scores, orders)])
     labels = torch.zeros(len(scores.keys), len(classes), dtype=torch.bool)
-    for row, found in zip(labels, scores.label_sets, strict=True):
-        row[list(found)] = True
-    right_ON = torch.stack([labels.gather(1, best_N[:, None])[:, 0] for best_N in best_ON])
+    for row, label_set in zip(labels, scores.label_sets, strict=True):
+        row[list(label_set)] = True
+    correct_ON = torch.stack([labels.gather(1, best_N[:, None])[:, 0] for best_N in best_ON])
     results = []
-    for order, best_N, right_N in zip(orders, best_ON, right_ON, strict=True):
-        lost, gained = int((right_ON[0] & ~right_N).sum()), int((right_N & ~right_ON[0]).sum())
-        drop, low, high = paired_difference(lost, gained, len(right_N))
+    for order, best_N, correct_N in zip(orders, best_ON, correct_ON, strict=True):
+        lost, gained = int((correct_ON[0] & ~correct_N).sum()), int((correct_N & ~correct_ON[0]).sum())
+        drop, low, high = paired_difference(lost, gained, len(correct_N))
         results.append(
             OrderResult(
                 order=order,
-                top1=float(right_N.double().mean()),
+                top1=float(correct_N.double().mean()),
                 drop=drop,
                 drop_95=(low, high),
                 changed=float((best_N != best_ON[0]).double().mean()),

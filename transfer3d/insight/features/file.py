@@ -30,7 +30,7 @@ FOR_OTHERS = {b"PK\3\4": "npz", b"PAR1": "Parquet"}
 
 
 class FeatureMetadata(BaseModel):
-    """Whence features came: enough to make them again.
+    """Where features come from: enough to extract them again.
 
     Attributes:
         checkpoint: the file, as it was named.
@@ -119,7 +119,7 @@ def save_features(features: FeatureSet, path: Path) -> None:
         SetupError: the place cannot be written.
     """
     longest = max(1, *map(len, features.label_sets))
-    labels = [(*some, *[NO_LABEL] * (longest - len(some))) for some in features.label_sets]
+    labels = [(*row, *[NO_LABEL] * (longest - len(row))) for row in features.label_sets]
     labels_NL = torch.tensor(labels, dtype=torch.int64)
     labels_N_or_NL = labels_NL[:, 0].contiguous() if longest == 1 else labels_NL
     tensors = {name: tensor.contiguous() for name, tensor in features.layers.items()}

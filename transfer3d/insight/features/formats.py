@@ -45,7 +45,7 @@ def write_parquet(features: FeatureSet, path: Path) -> None:
     import pyarrow.parquet
 
     names = [features.classes[labels[0]] if labels else None for labels in features.label_sets]
-    labels = [list(some) for some in features.label_sets]
+    labels = [list(label_set) for label_set in features.label_sets]
     described = (
         pyarrow.array(features.keys, pyarrow.string()),
         pyarrow.array(features.sources, pyarrow.string()),
@@ -112,15 +112,15 @@ def format_of(path: Path, name: str | None) -> Format:
         UsageError: there is no such format.
         SetupError: what it needs is not installed.
     """
-    wanted = path.suffix[1:] if name is None else name
-    if wanted not in FORMATS:
-        near = did_you_mean(wanted, FORMATS)
-        raise UsageError(f"{path}: no format '{wanted}'{near}: there are {', '.join(FORMATS)}.")
-    if wanted == "parquet":
+    format_name = path.suffix[1:] if name is None else name
+    if format_name not in FORMATS:
+        near = did_you_mean(format_name, FORMATS)
+        raise UsageError(f"{path}: no format '{format_name}'{near}: there are {', '.join(FORMATS)}.")
+    if format_name == "parquet":
         try:
             import pyarrow  # noqa: F401 - better missed before the work
         except ImportError:
             raise SetupError(
                 "Parquet needs pyarrow: install it with `pip install 'transfer3d[parquet]'`."
             ) from None
-    return FORMATS[wanted]
+    return FORMATS[format_name]
