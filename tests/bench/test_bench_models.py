@@ -18,7 +18,7 @@ from transfer3d.cli.main import app
 from transfer3d.errors import SetupError
 from transfer3d.models.combinations import combination_scores
 from transfer3d.models.factory import create_model
-from transfer3d.models.trunks.resnet3d import run
+from transfer3d.models.trunks.trunk import run
 from transfer3d.nn.conv4d import conv4d
 
 CPU = torch.device("cpu")

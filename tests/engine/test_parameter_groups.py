@@ -28,7 +28,7 @@ def scales(module, **options):
 def test_depth_falls_along_the_forward_pass_of_every_family(name):
     """The order of layers is that in which a forward pass comes to them."""
     student = create_model(name, num_classes=3).eval()
-    depths = layer_depths([name for name, _ in student.named_parameters()])
+    depths = layer_depths(student)
     seen = []
 
     def note(prefix):
@@ -48,15 +48,15 @@ def test_depth_falls_along_the_forward_pass_of_every_family(name):
     order = [depths[f"{prefix}.weight"] for prefix in seen]
     assert order == sorted(order, reverse=True)
     assert min(order) == 1
-    assert depths["head.weight"] == depths["head.bias"] == 0
+    assert not any(name.startswith("head") for name in depths)
     assert max(order) >= 5
 
 
 def test_layer_decay_is_a_power_for_each_layer():
     student = create_model("p3d_tiny", num_classes=3)
-    depths = layer_depths([name for name, _ in student.named_parameters()])
+    depths = layer_depths(student)
     for name, (scale, _) in scales(student, layer_decay=0.5).items():
-        assert scale == 0.5 ** depths[name], name
+        assert scale == 0.5 ** depths.get(name, 0), name
 
 
 def test_biases_and_normalisation_do_not_decay():

@@ -4,10 +4,10 @@ import pytest
 import torch
 
 from transfer3d.errors import UsageError
-from transfer3d.insight.features.layers import LayerReader, trunk_layers
+from transfer3d.insight.features.layers import LayerReader
 from transfer3d.models.factory import create_model
-from transfer3d.models.trunks.resnet3d import run
 from transfer3d.models.trunks.timm3d import TimmSpec
+from transfer3d.models.trunks.trunk import run
 
 
 def student_of(name, **options):
@@ -109,7 +109,7 @@ def test_inceptions():
 def test_stages_that_timm_names(net, last):
     """A still clip through a net that sees single frames: timm's own intermediates of the image."""
     student = create_model("i3d", num_classes=5, spec=TimmSpec(architecture=net).to_dict(), depths=[1] * 6)
-    names = list(trunk_layers(student.eval()))
+    names = list(student.eval().trunk.layers())
     assert last in names
     images = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(3))
     vectors = LayerReader(student, names).read(images[:, :, None].expand(-1, -1, 3, -1, -1))
@@ -165,9 +165,9 @@ def test_what_works_in_place_behind_a_layer_does_not_reach_back():
             r"p3d_tiny has no layer 'pol5' \(did you mean 'pool5'\?\): there are pool5, prob, stem",
         ),
         ("p3d_tiny", ["res5c"], "p3d_tiny has no layer 'res5c'"),
-        ("t3d_tiny", ["res4"], "there are .*blocks.0, blocks.1"),
+        ("t3d_tiny", ["res4"], "there are .*blocks.0, transitions.0, blocks.1"),
         ("t3d_tiny", ["blocks"], "no layer 'blocks'"),
-        ("p3d_tiny", ["res4@0"], "layer 'res4@0': behind @ stands a number of cells"),
+        ("p3d_tiny", ["res4@0"], "layer 'res4@0': after @ write a number of cells"),
         ("p3d_tiny", ["res4@x"], "layer 'res4@x'"),
         ("p3d_tiny", ["pool5@2"], "layer 'pool5@2'"),
         ("p3d_tiny", [""], "no layer ''"),

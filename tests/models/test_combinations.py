@@ -87,12 +87,12 @@ def test_no_layer_ever_sees_more_than_a_chunk(chunk):
 def test_computes_each_neighbourhood_once():
     """Sections of 3, 3, 2, 2: 9 + 18 + 12 + 4 neighbourhoods of one step, 18 + 36 + 36 + 12 of two."""
     student, seen = awake_v4d(), {}
-    for stage in ("stem", "res4.0", "res5.0"):
+    for stage in ("stem.0", "res4.0", "res5.0"):
         student.trunk.get_submodule(stage).register_forward_pre_hook(
             lambda module, args, stage=stage: seen.update({stage: seen.get(stage, 0) + len(args[0])})
         )
     combination_scores(student, videos(10), chunk=36)
-    assert seen == {"stem": 10, "res4.0": 43, "res5.0": 102}
+    assert seen == {"stem.0": 10, "res4.0": 43, "res5.0": 102}
 
 
 def test_fewer_units_than_sections_are_refused():

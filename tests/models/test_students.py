@@ -7,7 +7,7 @@ import torch
 
 from transfer3d.errors import UsageError
 from transfer3d.models.factory import create_model
-from transfer3d.models.registry import StudentEntry, entry, families, list_models, register_student
+from transfer3d.models.registry import entry, families, list_models, register_student
 
 TINY = list_models("*_tiny")
 COMPILED = ("p3d_tiny", "v4d_tiny", "densenet3d_tiny")
@@ -217,17 +217,17 @@ def test_a_family_needs_a_shape_and_takes_any():
 
 def test_registration_is_strict():
     known = entry("p3d_tiny")
-    facts = {"trunk": "x", "spec": known.spec, "clip": known.clip, "source": "x"}
+    shape = (known.spec, known.clip)
     with pytest.raises(ValueError, match="taken"):
-        register_student(StudentEntry(name="p3d_tiny", family="p3d", **facts))
+        register_student("p3d_tiny", "p3d", *shape, source="x")
     with pytest.raises(ValueError, match="taken"):
-        register_student(StudentEntry(name="p3d_new", family="p3d", aliases=("p3d63",), **facts))
+        register_student("p3d_new", "p3d", *shape, source="x", aliases=("p3d63",))
     with pytest.raises(ValueError, match="taken"):
-        register_student(StudentEntry(name="p3d", family="p3d", **facts))
+        register_student("p3d", "p3d", *shape, source="x")
     with pytest.raises(ValueError, match="no family"):
-        register_student(StudentEntry(name="new", family="nowhere", **facts))
+        register_student("new", "nowhere", *shape, source="x")
     with pytest.raises(ValueError, match="no options"):
-        register_student(StudentEntry(name="new", family="p3d", options={"colour": 1}, **facts))
+        register_student("new", "p3d", *shape, source="x", options={"colour": 1})
     assert "p3d_new" not in list_models()
 
 

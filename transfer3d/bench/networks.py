@@ -21,7 +21,8 @@ from transfer3d.models.combinations import combination_scores
 from transfer3d.models.factory import create_model
 from transfer3d.models.fuse import fuse
 from transfer3d.models.student import VideoStudent
-from transfer3d.models.trunks.resnet3d import ResNet3d, run
+from transfer3d.models.trunks.resnet3d import ResNet3d
+from transfer3d.models.trunks.trunk import run
 from transfer3d.nn.residual4d import Residual4d
 
 CLASSES = 101

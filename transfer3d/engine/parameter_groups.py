@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Iterable, Mapping
 from fnmatch import fnmatchcase
 from typing import Any
 
+from timm.models import group_parameters
 from torch import nn
 
 from transfer3d.errors import UsageError, did_you_mean
-
-LAYER = re.compile(r"trunk\.\w+(\.(after)?\d+)?")
 
 
 def parameter_groups(
@@ -31,12 +29,12 @@ def parameter_groups(
     Raises:
         UsageError: a name of `lr_scale` fits no parameter, or nothing learns.
     """
-    named = {_own_name(name): parameter for name, parameter in module.named_parameters()}
-    _refuse_strangers(lr_scale, named.keys())
-    depths = layer_depths(named.keys())
+    named = {_student_name(name): parameter for name, parameter in module.named_parameters()}
+    _check_patterns(lr_scale, named.keys())
+    depths = {} if layer_decay is None else layer_depths(module)
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in named.items():
-        scale = scale_of(name, lr_scale) * (layer_decay or 1.0) ** depths[name]
+        scale = scale_of(name, lr_scale) * (layer_decay or 1.0) ** depths.get(name, 0)
         if scale == 0:
             parameter.requires_grad_(False)
         if parameter.requires_grad:
@@ -52,21 +50,27 @@ def parameter_groups(
 
 def is_head(name: str) -> bool:
     """Whether a parameter belongs to the head; the rest is the trunk."""
-    return _own_name(name).startswith("head.")
+    return _student_name(name).startswith("head.")
 
 
-def layer_depths(names: Collection[str]) -> dict[str, int]:
-    """Returns for each parameter of a student how many layers lie between its own and the head, plus one.
+def layer_depths(module: nn.Module) -> dict[str, int]:
+    """Returns for each parameter of a student's trunk the number of layers from its own to the head.
 
-    The head, and what stands outside of the trunk, has 0. A layer is a block, a stem's convolution, or what
-    stands alone; a DenseNet's transition counts to the block that it follows.
+    The last layer of the trunk has 1; parameters outside of the trunk are not in the result. The layers are
+    those of the student's `group_matcher`.
+
+    Args:
+        module: a student, or what holds one as `student`.
+
+    Raises:
+        UsageError: it is neither.
     """
-    layers: dict[str, str] = {}
-    for name in names:
-        if found := LAYER.match(name.replace("transitions", "blocks")):
-            layers[name] = found[0]
-    order = {layer: number for number, layer in enumerate(dict.fromkeys(layers.values()))}
-    return {name: len(order) - order[layers[name]] if name in layers else 0 for name in names}
+    student: Any = getattr(module, "student", module)
+    if not hasattr(student, "group_matcher"):
+        raise UsageError(f"optimizer.layer_decay: {type(module).__name__} has no `student`, so no layers.")
+    numbers: Any = group_parameters(student, student.group_matcher(), reverse=True)
+    trunk: dict[str, int] = {name: n for name, n in numbers.items() if name.startswith("trunk.")}
+    return {name: max(trunk.values()) + 1 - number for name, number in trunk.items()}
 
 
 def scale_of(name: str, lr_scale: Mapping[str, float]) -> float:
@@ -79,12 +83,12 @@ def _fits(name: str, pattern: str) -> bool:
     return fnmatchcase(name, pattern) or fnmatchcase(name, f"{pattern}.*")
 
 
-def _own_name(name: str) -> str:
+def _student_name(name: str) -> str:
     """The parameter's name in the student itself, where an objective holds it as `student`."""
     return name.removeprefix("student.")
 
 
-def _refuse_strangers(patterns: Iterable[str], names: Collection[str]) -> None:
+def _check_patterns(patterns: Iterable[str], names: Collection[str]) -> None:
     for pattern in patterns:
         if not any(_fits(name, pattern) for name in names):
             modules = {".".join(name.split(".")[:depth]) for name in names for depth in (1, 2, 3)}

@@ -116,5 +116,5 @@ def check_protocol(protocol: Protocol, student: VideoStudent) -> None:
     """Raises UsageError where a student cannot be tested so."""
     if student.clip.units == 1 and any(order.startswith("units") for order in protocol.plan.orders):
         raise UsageError(f"{student.model_name} sees single clips: it has no units to take in another order.")
-    if protocol.combinations and family_of(student.model_name) == "f4d":
+    if protocol.combinations and family_of(student.model_name).name == "f4d":
         raise UsageError(f"{student.model_name} takes all units in one pass: use --protocol f4d.")

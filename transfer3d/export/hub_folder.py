@@ -16,7 +16,7 @@ from huggingface_hub import ModelCardData
 from transfer3d.files import atomic_path, write_text
 from transfer3d.models.checkpoint import load
 from transfer3d.models.measure import count_parameters
-from transfer3d.models.registry import families, family_of
+from transfer3d.models.registry import family_of
 from transfer3d.weights.hub import WEIGHTS_NAME, locate
 from transfer3d.weights.metadata import CheckpointMetadata, read_metadata
 
@@ -78,7 +78,7 @@ def model_card(facts: CheckpointMetadata, parameters: int) -> str:
     front = ModelCardData(
         library_name="transfer3d",
         pipeline_tag="video-classification" if facts.num_classes else "feature-extraction",
-        tags=["transfer3d", "video", family_of(facts.model)],
+        tags=["transfer3d", "video", family_of(facts.model).name],
     )
     clip = facts.clip
     units = f"{clip.units} units of " if clip.units > 1 else ""
@@ -86,7 +86,7 @@ def model_card(facts: CheckpointMetadata, parameters: int) -> str:
     lines = [
         f"---\n{front.to_yaml().strip()}\n---",
         f"# {facts.model}",
-        f"A video network ({families()[family_of(facts.model)].paper}), made with transfer3d "
+        f"A video network ({family_of(facts.model).paper}), made with transfer3d "
         f"{facts.version}: {parameters:,} parameters, {facts.num_classes} classes.",
         "```python\nimport transfer3d\n\n"
         'student = transfer3d.load("hf_hub:user/name")  # or this folder\'s path\n'

@@ -10,20 +10,21 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from transfer3d.errors import NonFiniteError, SetupError, UsageError, did_you_mean
-from transfer3d.insight.features.layers import trunk_layers
 from transfer3d.insight.pictures.overlay import heat_strip
 from transfer3d.layout import Triple
-from transfer3d.models.student import CLIP_NDIM, FRAMES_NDIM, UNITS_NDIM, VideoStudent
+from transfer3d.models.student import UNITS_NDIM, VideoStudent
+from transfer3d.models.trunks.trunk import CLIP_NDIM
 from transfer3d.nn.pixels import normalise
 
 Method = Literal["auto", "classifier", "gradcam"]
+FRAMES_NDIM = 4  # N C H W: the layers of a timm network see the frames of clips as a batch
 LAST = "last"
 """The layer that gives the feature maps in front of the pooling."""
 FINE_SPACE, FINE_TIME = 4, 2
@@ -92,7 +93,7 @@ def class_map(
             those of `layer` by their mean gradients, each unit's by its own (Selvaraju et al.). "auto" takes
             the deepest layer whose maps tell at least 4x4 places and 2 times apart: the classifier where
             that is the last one.
-        layer: by its name in `insight.features.layers.trunk_layers`, or "last"; None = the last one.
+        layer: a layer of the trunk (`Trunk.layers`), or "last"; None = the last one.
 
     Raises:
         UsageError: no classifier, no such class or layer, or one that gives no feature maps; "classifier"
@@ -179,28 +180,14 @@ def layer_sizes(student: VideoStudent, clips: Tensor) -> dict[str, Triple]:
         student: in eval mode.
         clips: one clip, normalised, with its axis B.
     """
-    sizes: dict[str, Triple] = {}
-
-    def hook(name: str) -> Any:
-        def record(_module: nn.Module, _inputs: Any, output: Any) -> None:
-            if isinstance(output, Tensor) and output.ndim in (FRAMES_NDIM, CLIP_NDIM):
-                frames = output.shape[2] if output.ndim == CLIP_NDIM else output.shape[0]
-                sizes[name] = (frames, output.shape[-2], output.shape[-1])
-
-        return record
-
-    hooks = [module.register_forward_hook(hook(name)) for name, module in _layers(student).items()]
-    try:
-        with torch.no_grad():
-            student.forward_features(clips)
-    finally:
-        for handle in hooks:
-            handle.remove()
-    return sizes
-
-
-def _layers(student: VideoStudent) -> dict[str, nn.Module]:
-    return {**trunk_layers(student), LAST: student.trunk}
+    names = list(student.trunk.layers())
+    with torch.no_grad():
+        last, maps = student.forward_intermediates(clips, names)
+    sized = {**dict(zip(names, maps, strict=True)), LAST: last}
+    return {
+        name: (layer.shape[2] // student.clip.units, layer.shape[3], layer.shape[4])
+        for name, layer in sized.items()
+    }
 
 
 def _deepest_fine(student: VideoStudent, clips: Tensor) -> str:
@@ -213,7 +200,7 @@ def _deepest_fine(student: VideoStudent, clips: Tensor) -> str:
 
 def _averages(student: VideoStudent) -> bool:
     """Whether a logit is linear in the mean of the last feature maps."""
-    return isinstance(student.head, nn.Linear) and not hasattr(student.trunk, "pool_features")
+    return isinstance(student.head, nn.Linear) and student.trunk.pools_by_average
 
 
 def _by_classifier(student: VideoStudent, maps: Tensor, target: int, layer: str) -> Tensor:
@@ -235,7 +222,7 @@ def _by_gradients(student: VideoStudent, clips: Tensor, target: int, layer: str)
         from captum.attr import LayerGradCam
     except ImportError as error:
         raise SetupError("Grad-CAM needs captum: install it with `pip install 'transfer3d[cam]'`.") from error
-    known = _layers(student)
+    known = {name: module for name, (_, module) in student.trunk.layers().items()} | {LAST: student.trunk}
     if layer not in known:
         raise UsageError(f"{student.model_name} has no layer '{layer}'{did_you_mean(layer, known)}.")
     found = LayerGradCam(student, known[layer]).attribute(clips, target)

@@ -1,4 +1,4 @@
-"""Builds a student, with random weights, from its registered name and its arguments."""
+"""Builds a student, with random weights, from its name and its arguments."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 
 from transfer3d.errors import UsageError, did_you_mean
 from transfer3d.layout import ClipSpec
-from transfer3d.models.registry import Family, entry, families, list_models
+from transfer3d.models.registry import Family, entry, families, family_of, list_models
 from transfer3d.models.student import VideoStudent
 from transfer3d.models.trunks.spec import TrunkSpec
 
@@ -30,48 +30,50 @@ def build_student(
     Raises:
         UsageError: no such name, option or value.
     """
-    if name in families():
-        family, options = families()[name], {}
-        if "spec" not in model_args:
-            named = ", ".join(list_models(family=name))
-            raise UsageError(f"'{name}' is a family: name one of {named}, or give `spec`.")
-        spec = _parse_spec(family, model_args["spec"])
-        home = family.clips[type(spec)]
-    else:
+    family, options = family_of(name), {}
+    given_spec = _parse_spec(family, model_args["spec"]) if "spec" in model_args and family.clips else None
+    if name not in families():
         student = entry(name)
-        name, options, home = student.name, student.options, student.clip
-        family = families()[student.family]
-        spec = _parse_spec(family, model_args["spec"]) if "spec" in model_args else student.spec
-    known = ("in_chans", "drop_rate", "spec", *family.options)
+        name, options = student.name, student.options
+        spec, default_clip = given_spec or student.spec, student.clip
+    elif given_spec is not None:
+        spec, default_clip = given_spec, family.clips[type(given_spec)]
+    else:
+        named = ", ".join(list_models(family=name))
+        raise UsageError(f"'{name}' is a family: name one of {named}, or give `spec`.")
+    shared = ("drop_rate", "global_pool", "spec") if family.clips else ("drop_rate", "global_pool")
+    known = tuple(dict.fromkeys((*family.arguments, *shared)))
     for key in model_args:
         if key not in known:
             near = did_you_mean(key, known)
             raise UsageError(f"{name} has no argument '{key}'{near}: it has {', '.join(known)}.")
-    given = {key: value for key, value in model_args.items() if key in family.options}
-    recorded = {**model_args, "spec": spec.to_dict()} if "spec" in model_args else model_args
+    arguments = {**options, **{key: value for key, value in model_args.items() if key in family.arguments}}
+    clip = clip or default_clip
+    in_chans = int(model_args.get("in_chans", 3 if family.clips else len(clip.mean)))
+    recorded = dict(model_args) if given_spec is None else {**model_args, "spec": given_spec.to_dict()}
     try:
-        in_chans, drop_rate = int(model_args.get("in_chans", 3)), float(model_args.get("drop_rate", 0.0))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             return VideoStudent(
-                family.build(spec, in_chans=in_chans, **{**options, **given}),
+                family.build(spec, **arguments),
                 num_classes=DEFAULT_CLASSES if num_classes is None else num_classes,
-                clip=_with_channels(clip or home, in_chans),
+                clip=_with_channels(clip, in_chans),
                 model_name=name,
                 model_args=recorded,
-                drop_rate=drop_rate,
+                drop_rate=float(model_args.get("drop_rate", 0.0)),
+                global_pool=model_args.get("global_pool", "avg"),
             )
     except (TypeError, ValueError) as error:
         raise UsageError(f"{name}: {error}.") from error
 
 
-def _parse_spec(family: Family, facts: Any) -> TrunkSpec:
-    if isinstance(facts, tuple(family.clips)):
-        return facts
+def _parse_spec(family: Family, spec: Any) -> TrunkSpec:
+    if isinstance(spec, tuple(family.clips)):
+        return spec
     faults = []
     for spec_type in family.clips:
         try:
-            return spec_type.from_dict(dict(facts))
+            return spec_type.from_dict(dict(spec))
         except (TypeError, ValueError) as error:
             faults.append(str(error))
     raise UsageError(f"`spec` of {family.name}: {'; '.join(faults)}.")

@@ -1,13 +1,11 @@
-"""The portable checkpoint: one safetensors file that says what it is.
+"""Saves and loads a student as one safetensors file that describes itself (`weights.metadata`).
 
-Its keys are the student's own `state_dict`; its metadata are strings: `format=pt` and `transfer3d.version`,
-`.model`, `.model_args`, `.num_classes`, `.class_names`, `.clip`, `.provenance`, `.digest`. Nothing in it is
-ever run, and its header is checked against the network that it names before a tensor is read.
+Nothing in the file is ever run, and its header is checked against the network that it names before a tensor
+is read.
 """
 
 from __future__ import annotations
 
-import json
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,17 +15,17 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from transfer3d import __version__
 from transfer3d.errors import UsageError, WeightsError
 from transfer3d.files import atomic_path
 from transfer3d.layout import ClipSpec
 from transfer3d.models.builder import build_student
-from transfer3d.models.registry import entry, families
+from transfer3d.models.registry import entry, families, family_of
 from transfer3d.models.student import VideoStudent
 from transfer3d.weights.digest import tensors_digest
 from transfer3d.weights.header import differences, some
 from transfer3d.weights.hub import locate
-from transfer3d.weights.metadata import PREFIX, CheckpointMetadata, read_metadata
+from transfer3d.weights.metadata import CheckpointMetadata, metadata_to_strings, read_metadata
+from transfer3d.weights.state_file import is_finite
 
 
 def save(
@@ -43,7 +41,7 @@ def save(
         student: on any device, in any dtype.
         path: of the file.
         class_names: in the order of the logits; None = `student.class_names`.
-        provenance: JSON-able facts about whence it came.
+        provenance: where it came from, JSON-able.
 
     Raises:
         UsageError: there are not as many class names as classes.
@@ -56,17 +54,15 @@ def save(
         )
     # channels_last weights are stored in the plain order: a file must not depend on how it was trained.
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in student.state_dict().items()}
-    metadata = {
-        "format": "pt",
-        f"{PREFIX}version": __version__,
-        f"{PREFIX}model": student.model_name,
-        f"{PREFIX}model_args": _to_json(student.model_args),
-        f"{PREFIX}num_classes": str(student.num_classes),
-        f"{PREFIX}class_names": _to_json(None if class_names is None else list(class_names)),
-        f"{PREFIX}clip": _to_json(student.clip.to_dict()),
-        f"{PREFIX}provenance": _to_json(dict(provenance or {})),
-        f"{PREFIX}digest": tensors_digest(tensors),
-    }
+    metadata = metadata_to_strings(
+        model=student.model_name,
+        model_args=student.model_args,
+        num_classes=student.num_classes,
+        class_names=None if class_names is None else list(class_names),
+        clip=student.clip.to_dict(),
+        provenance=dict(provenance or {}),
+        digest=tensors_digest(tensors),
+    )
     with atomic_path(Path(path)) as partial:
         save_file(tensors, partial, metadata=metadata)
 
@@ -90,7 +86,7 @@ def load(path: str | Path) -> VideoStudent:
     return _load(file, read_metadata(file))
 
 
-def load_into_named(
+def load_named(
     path: str | Path,
     name: str,
     *,
@@ -100,53 +96,53 @@ def load_into_named(
 ) -> VideoStudent:
     """What `create_model(name, weights=path)` does; see there."""
     path = locate(path)
-    facts = read_metadata(path)
-    wanted = name if name in families() else entry(name).name
-    if facts.model != wanted:
-        raise WeightsError(f"{path}: holds {facts.model}, not {wanted}: name that, or another file.")
-    if num_classes not in (None, facts.num_classes):
+    metadata = read_metadata(path)
+    named = name if name in families() else entry(name).name
+    if metadata.model != named:
+        raise WeightsError(f"{path}: holds {metadata.model}, not {named}: name that, or another file.")
+    if num_classes not in (None, metadata.num_classes):
         raise WeightsError(
-            f"{path}: has {facts.num_classes} classes, not {num_classes}: load it, then `reset_classifier`.",
+            f"{path}: has {metadata.num_classes} classes, not {num_classes}: load it and `reset_classifier`.",
         )
-    return _load(path, facts, clip=clip, model_args=model_args)
+    return _load(path, metadata, clip=clip, model_args=model_args)
 
 
 def _load(
     path: Path,
-    facts: CheckpointMetadata,
+    metadata: CheckpointMetadata,
     *,
     clip: ClipSpec | None = None,
     model_args: Mapping[str, Any] | None = None,
 ) -> VideoStudent:
     try:
-        with torch.device("meta"):  # sizes are compared before any memory is taken
+        # The sizes of our networks are compared before any memory is taken. A user's module may hold tensors
+        # that its state_dict lacks, so it is really built.
+        device = "meta" if family_of(metadata.model).clips else "cpu"
+        with torch.device(device):
             student = build_student(
-                facts.model,
-                {**facts.model_args, **(model_args or {})},
-                num_classes=facts.num_classes,
-                clip=clip or facts.clip,
+                metadata.model,
+                {**metadata.model_args, **(model_args or {})},
+                num_classes=metadata.num_classes,
+                clip=clip or metadata.clip,
             )
     except UsageError as error:
         raise WeightsError(f"{path}: its network cannot be built: {error}") from error
-    wanted = {name: tuple(tensor.shape) for name, tensor in student.state_dict().items()}
-    if found := differences(wanted, facts.shapes):
-        raise WeightsError(f"{path}: no {facts.model} with {facts.num_classes} classes: tensors {found}.")
+    shapes = {name: tuple(tensor.shape) for name, tensor in student.state_dict().items()}
+    if difference := differences(shapes, metadata.shapes):
+        raise WeightsError(
+            f"{path}: no {metadata.model} with {metadata.num_classes} classes: tensors {difference}."
+        )
     try:
         tensors = load_file(path)
     except (OSError, SafetensorError) as error:
         raise WeightsError(f"{path}: damaged ({error}): copy or write it again.") from error
-    odd = [
-        name for name, tensor in tensors.items() if tensor.is_floating_point() and not tensor.isfinite().all()
-    ]
-    if odd:
-        warnings.warn(f"{path}: NaN or infinite values in {some(odd)}", stacklevel=3)
-    if facts.digest not in (None, tensors_digest(tensors)):
+    bad = [name for name, tensor in tensors.items() if not is_finite(tensor)]
+    if bad:
+        warnings.warn(f"{path}: NaN or infinite values in {some(bad)}", stacklevel=3)
+    if metadata.digest not in (None, tensors_digest(tensors)):
         warnings.warn(f"{path}: its tensors are not those that were written: another digest", stacklevel=3)
-    student.to_empty(device="cpu")
+    if device == "meta":
+        student.to_empty(device="cpu")
     student.load_state_dict(tensors, strict=True)
-    student.class_names = facts.class_names
+    student.class_names = metadata.class_names
     return student.eval()
-
-
-def _to_json(value: Any) -> str:
-    return json.dumps(value, sort_keys=True)

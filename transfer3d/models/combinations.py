@@ -21,8 +21,10 @@ from torch import Tensor
 
 from transfer3d.errors import UsageError
 from transfer3d.models.student import VideoStudent
-from transfer3d.models.trunks.resnet3d import ResNet3d, Step, run
+from transfer3d.models.trunks.resnet3d import ResNet3d
+from transfer3d.models.trunks.trunk import Step, run
 from transfer3d.nn.residual4d import Residual4d
+from transfer3d.nn.units import AcrossUnits
 
 MAP_NDIM = 4  # C T H W
 
@@ -92,7 +94,7 @@ def _split(student: VideoStudent) -> tuple[list[Step], list[Step]]:
     steps = trunk.steps()
     blocks = [index for index, (_, module) in enumerate(steps) if isinstance(module, Residual4d)]
     first = blocks[0] if blocks else len(steps)
-    if any("after" in name and not isinstance(module, Residual4d) for name, module in steps):
+    if any(isinstance(module, AcrossUnits) and not isinstance(module, Residual4d) for _, module in steps):
         raise UsageError(f"{student.model_name} takes any number of units in one pass: call it.")
     return steps[:first], steps[first:]
 

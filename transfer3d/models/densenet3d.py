@@ -11,7 +11,7 @@ from __future__ import annotations
 from torch import nn
 
 from transfer3d.layout import ClipSpec
-from transfer3d.models.registry import TINY_CLIP, StudentEntry, register_family, register_student
+from transfer3d.models.registry import TINY_CLIP, register_family, register_student
 from transfer3d.models.trunks.densenet3d import (
     DENSENET121,
     DENSENET161,
@@ -27,7 +27,7 @@ CLIP = ClipSpec(frames=32, stride=2, size=224, crop=256)
 """Section 4.4: 32 frames at stride 2, 224x224."""
 
 
-@register_family("densenet3d", paper="T3D, arXiv:1711.08200", spec_type=DenseNetSpec, clip=CLIP)
+@register_family("densenet3d", paper="T3D, arXiv:1711.08200", clips={DenseNetSpec: CLIP})
 def densenet3d(spec: DenseNetSpec, *, in_chans: int = 3, stem_pool_t: int = 1) -> DenseNet3d:
     """Builds a DenseNet3D trunk.
 
@@ -43,30 +43,36 @@ def densenet3d(spec: DenseNetSpec, *, in_chans: int = 3, stem_pool_t: int = 1) -
     return DenseNet3d(spec, transition, stem_pool_t=stem_pool_t, in_chans=in_chans)
 
 
-for _trunk, _spec, _aliases in (
-    ("densenet121", DENSENET121, ("densenet3d121",)),
-    ("densenet161", DENSENET161, ("densenet3d161",)),
-    ("densenet169", DENSENET169, ("densenet3d169",)),
-    ("densenet201", DENSENET201, ("densenet3d201",)),
-):
-    register_student(
-        StudentEntry(
-            name=f"densenet3d_{_trunk}",
-            family="densenet3d",
-            trunk=_trunk,
-            spec=_spec,
-            clip=CLIP,
-            source=_trunk,
-            aliases=_aliases,
-        )
-    )
 register_student(
-    StudentEntry(
-        name="densenet3d_tiny",
-        family="densenet3d",
-        trunk="test_densenet",
-        spec=TEST_DENSENET,
-        clip=TINY_CLIP,
-        source="test_densenet",
-    )
+    "densenet3d_densenet121",
+    "densenet3d",
+    DENSENET121,
+    CLIP,
+    source="densenet121",
+    aliases=("densenet3d121",),
 )
+register_student(
+    "densenet3d_densenet161",
+    "densenet3d",
+    DENSENET161,
+    CLIP,
+    source="densenet161",
+    aliases=("densenet3d161",),
+)
+register_student(
+    "densenet3d_densenet169",
+    "densenet3d",
+    DENSENET169,
+    CLIP,
+    source="densenet169",
+    aliases=("densenet3d169",),
+)
+register_student(
+    "densenet3d_densenet201",
+    "densenet3d",
+    DENSENET201,
+    CLIP,
+    source="densenet201",
+    aliases=("densenet3d201",),
+)
+register_student("densenet3d_tiny", "densenet3d", TEST_DENSENET, TINY_CLIP, source="test_densenet")

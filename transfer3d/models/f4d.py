@@ -13,10 +13,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 
-from torch import nn
-
 from transfer3d.layout import ClipSpec
-from transfer3d.models.registry import TINY_CLIP, StudentEntry, register_family, register_student
+from transfer3d.models.registry import TINY_CLIP, register_family, register_student
 from transfer3d.models.trunks.resnet3d import (
     RESNET18,
     RESNET50,
@@ -27,6 +25,7 @@ from transfer3d.models.trunks.resnet3d import (
 )
 from transfer3d.models.trunks.slow_path import SlowPathPlan
 from transfer3d.nn.factorised4d import FactorisedBlock
+from transfer3d.nn.units import AcrossUnits
 
 CLIP = ClipSpec(frames=8, stride=4, size=224, crop=256, units=4)
 """Section 4.3: 4 sections, in each a snippet of 32 frames, of which 8 are seen."""
@@ -37,23 +36,23 @@ PLACES = ("conv1", "conv2", "conv3", "conv4", "conv5")
 class F4DPlan(SlowPathPlan):
     """The slow path with a block at the end of every stage that `stages` names."""
 
-    def __init__(self, stages: Sequence[str], make: Callable[[int], nn.Module]) -> None:
+    def __init__(self, stages: Sequence[str], make: Callable[[int], AcrossUnits]) -> None:
         self.stages = stages
         self.make = make
 
-    def after_stem(self, channels: int) -> nn.Module | None:
+    def after_stem(self, channels: int) -> AcrossUnits | None:
         """The block of conv1."""
         return self._at("conv1", channels)
 
-    def after_block(self, site: BlockSite) -> nn.Module | None:
+    def after_block(self, site: BlockSite) -> AcrossUnits | None:
         """The block of conv2 to conv5."""
         return self._at(f"conv{site.stage}", site.out_channels) if site.last else None
 
-    def _at(self, place: str, channels: int) -> nn.Module | None:
+    def _at(self, place: str, channels: int) -> AcrossUnits | None:
         return self.make(channels) if place in self.stages else None
 
 
-@register_family("f4d", paper="F4D, 2024 (ICAART)", spec_type=ResNetSpec, clip=CLIP)
+@register_family("f4d", paper="F4D, 2024 (ICAART)", clips={ResNetSpec: CLIP})
 def f4d(
     spec: ResNetSpec,
     *,
@@ -80,18 +79,6 @@ def f4d(
     return ResNet3d(spec, plan, in_chans=in_chans)
 
 
-for _trunk, _spec, _clip in (
-    ("resnet18", RESNET18, CLIP),
-    ("resnet50", RESNET50, CLIP),
-    ("test_resnet", TEST_RESNET, replace(TINY_CLIP, frames=4, units=4)),
-):
-    register_student(
-        StudentEntry(
-            name="f4d_tiny" if _trunk == "test_resnet" else f"f4d_{_trunk}",
-            family="f4d",
-            trunk=_trunk,
-            spec=_spec,
-            clip=_clip,
-            source=_trunk,
-        )
-    )
+register_student("f4d_resnet18", "f4d", RESNET18, CLIP, source="resnet18")
+register_student("f4d_resnet50", "f4d", RESNET50, CLIP, source="resnet50")
+register_student("f4d_tiny", "f4d", TEST_RESNET, replace(TINY_CLIP, frames=4, units=4), source="test_resnet")

@@ -2,38 +2,84 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, overload
 
+from transfer3d.errors import UsageError
 from transfer3d.layout import ClipSpec
 from transfer3d.models.builder import build_student
-from transfer3d.models.checkpoint import load_into_named
+from transfer3d.models.checkpoint import load_named
+from transfer3d.models.features import VideoFeatures
 from transfer3d.models.student import VideoStudent
+
+
+@overload
+def create_model(
+    name: str,
+    num_classes: int | None = None,
+    *,
+    pretrained: bool = False,
+    weights: str | Path | None = None,
+    clip: ClipSpec | None = None,
+    seed: int = 0,
+    features_only: Literal[False] = False,
+    **model_args: Any,
+) -> VideoStudent: ...
+
+
+@overload
+def create_model(
+    name: str,
+    num_classes: int | None = None,
+    *,
+    pretrained: bool = False,
+    weights: str | Path | None = None,
+    clip: ClipSpec | None = None,
+    seed: int = 0,
+    features_only: Literal[True],
+    out_indices: int | Sequence[int] | None = None,
+    **model_args: Any,
+) -> VideoFeatures: ...
 
 
 def create_model(
     name: str,
-    *,
     num_classes: int | None = None,
+    *,
+    pretrained: bool = False,
     weights: str | Path | None = None,
     clip: ClipSpec | None = None,
     seed: int = 0,
+    features_only: bool = False,
+    out_indices: int | Sequence[int] | None = None,
     **model_args: Any,
-) -> VideoStudent:
+) -> VideoStudent | VideoFeatures:
     """Builds a student.
 
     Args:
         name: a registered name, an alias, or a family together with `spec`.
         num_classes: K; by default that of `weights`, else 400; 0 for no classifier.
+        pretrained: False; there are no pretrained students.
         weights: a checkpoint of this student, by `transfer3d.save`.
-        clip: other facts of the input than the registered ones.
+        clip: another input than the registered one.
         seed: of the weights' initial values.
-        **model_args: `in_chans` (3), `drop_rate` (0), `spec` (a 2D shape in JSON form), the family's options.
+        features_only: return a module that gives a list of feature maps instead of logits.
+        out_indices: which maps, as the `indices` of `VideoStudent.forward_intermediates`.
+        **model_args: `in_chans` (3), `drop_rate` (0), `global_pool` ("avg"), `spec` (a 2D shape in JSON),
+            the family's options; for a registered module the arguments of its class.
 
     Raises:
         UsageError: no such name, option or value.
         WeightsError: `weights` cannot be read, or belongs to another network.
     """
-    if weights is not None:
-        return load_into_named(weights, name, num_classes=num_classes, clip=clip, model_args=model_args)
-    return build_student(name, model_args, num_classes=num_classes, clip=clip, seed=seed)
+    if pretrained:
+        raise UsageError(
+            "no student is pretrained: pass a checkpoint as `weights`, or inflate an image model, "
+            f"transfer3d.inflate(timm.create_model(..., pretrained=True), '{name}')."
+        )
+    if weights is None:
+        student = build_student(name, model_args, num_classes=num_classes, clip=clip, seed=seed)
+    else:
+        student = load_named(weights, name, num_classes=num_classes, clip=clip, model_args=model_args)
+    return VideoFeatures(student, out_indices) if features_only else student

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from transfer3d.layout import ClipSpec
-from transfer3d.models.registry import TINY_CLIP, StudentEntry, register_family, register_student
+from transfer3d.models.registry import TINY_CLIP, register_family, register_student
 from transfer3d.models.trunks.googlenet3d import GOOGLENET, TEST_GOOGLENET, GoogLeNet3d, GoogLeNetSpec
 from transfer3d.models.trunks.timm3d import DEPTHS, Timm3d, TimmSpec
 
@@ -25,9 +25,7 @@ CLIP_8x8 = ClipSpec(frames=8, stride=8, size=224, crop=256)
 @register_family(
     "i3d",
     paper="I3D, CVPR 2017 (arXiv:1705.07750)",
-    spec_type=GoogLeNetSpec,
-    clip=CLIP,
-    more={TimmSpec: CLIP_8x8},
+    clips={GoogLeNetSpec: CLIP, TimmSpec: CLIP_8x8},
 )
 def i3d(
     spec: GoogLeNetSpec | TimmSpec, *, in_chans: int = 3, depths: Sequence[int] | None = None
@@ -46,10 +44,5 @@ def i3d(
     return GoogLeNet3d(spec, in_chans=in_chans)
 
 
-for _trunk, _name, _spec, _clip in (
-    ("googlenet", "i3d_googlenet", GOOGLENET, CLIP),
-    ("test_googlenet", "i3d_tiny", TEST_GOOGLENET, TINY_CLIP),
-):
-    register_student(
-        StudentEntry(name=_name, family="i3d", trunk=_trunk, spec=_spec, clip=_clip, source=_trunk)
-    )
+register_student("i3d_googlenet", "i3d", GOOGLENET, CLIP, source="googlenet")
+register_student("i3d_tiny", "i3d", TEST_GOOGLENET, TINY_CLIP, source="test_googlenet")

@@ -8,10 +8,8 @@ compared with a net no smaller than itself. It is a 4D block whose kernel is 1 w
 
 from __future__ import annotations
 
-from torch import nn
-
 from transfer3d.layout import ClipSpec
-from transfer3d.models.registry import TINY_CLIP, StudentEntry, register_family, register_student
+from transfer3d.models.registry import TINY_CLIP, register_family, register_student
 from transfer3d.models.trunks.resnet3d import (
     RESNET18,
     RESNET34,
@@ -24,6 +22,7 @@ from transfer3d.models.trunks.resnet3d import (
 )
 from transfer3d.models.trunks.slow_path import SlowPathPlan
 from transfer3d.nn.residual4d import Residual4d
+from transfer3d.nn.units import AcrossUnits
 
 CLIP_16 = ClipSpec(frames=16, stride=2, size=224, crop=256)
 """V4D, table 2: 16 frames of a snippet of 32."""
@@ -40,7 +39,7 @@ class I3DSPlan(SlowPathPlan):
     def __init__(self, extra: bool) -> None:
         self.extra = extra
 
-    def after_block(self, site: BlockSite) -> nn.Module | None:
+    def after_block(self, site: BlockSite) -> AcrossUnits | None:
         """The additional convolution of ++."""
         if not (self.extra and site.last and site.stage == EXTRA_STAGE):
             return None
@@ -48,7 +47,7 @@ class I3DSPlan(SlowPathPlan):
 
 
 @register_family(
-    "i3ds", paper="SlowFast's slow path (arXiv:1812.03982), as in V4D", spec_type=ResNetSpec, clip=CLIP_16
+    "i3ds", paper="SlowFast's slow path (arXiv:1812.03982), as in V4D", clips={ResNetSpec: CLIP_16}
 )
 def i3ds(spec: ResNetSpec, *, in_chans: int = 3, extra: bool = False) -> ResNet3d:
     """Builds an I3D-S trunk.
@@ -61,32 +60,17 @@ def i3ds(spec: ResNetSpec, *, in_chans: int = 3, extra: bool = False) -> ResNet3
     return ResNet3d(spec, I3DSPlan(extra), in_chans=in_chans)
 
 
-for _trunk, _spec, _clip in (
-    ("resnet18", RESNET18, CLIP_16),
-    ("resnet34", RESNET34, CLIP_16),
-    ("resnet50", RESNET50, CLIP_8x8),
-    ("resnet101", RESNET101, CLIP_8x8),
-    ("test_resnet", TEST_RESNET, TINY_CLIP),
-):
-    register_student(
-        StudentEntry(
-            name="i3ds_tiny" if _trunk == "test_resnet" else f"i3ds_{_trunk}",
-            family="i3ds",
-            trunk=_trunk,
-            spec=_spec,
-            clip=_clip,
-            source=_trunk,
-        )
-    )
+register_student("i3ds_resnet18", "i3ds", RESNET18, CLIP_16, source="resnet18")
+register_student("i3ds_resnet34", "i3ds", RESNET34, CLIP_16, source="resnet34")
+register_student("i3ds_resnet50", "i3ds", RESNET50, CLIP_8x8, source="resnet50")
+register_student("i3ds_resnet101", "i3ds", RESNET101, CLIP_8x8, source="resnet101")
 register_student(
-    StudentEntry(
-        name="i3ds_resnet18_extra",
-        family="i3ds",
-        trunk="resnet18",
-        spec=RESNET18,
-        clip=CLIP_16,
-        source="resnet18",
-        aliases=("i3ds_resnet18++",),
-        options={"extra": True},
-    )
+    "i3ds_resnet18_extra",
+    "i3ds",
+    RESNET18,
+    CLIP_16,
+    source="resnet18",
+    aliases=("i3ds_resnet18++",),
+    options={"extra": True},
 )
+register_student("i3ds_tiny", "i3ds", TEST_RESNET, TINY_CLIP, source="test_resnet")

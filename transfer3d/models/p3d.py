@@ -15,7 +15,7 @@ from typing import Literal, get_args
 from torch import nn
 
 from transfer3d.layout import ClipSpec, Triple
-from transfer3d.models.registry import TINY_CLIP, StudentEntry, register_family, register_student
+from transfer3d.models.registry import TINY_CLIP, register_family, register_student
 from transfer3d.models.trunks.resnet3d import (
     RESNET18,
     RESNET34,
@@ -23,10 +23,10 @@ from transfer3d.models.trunks.resnet3d import (
     RESNET101,
     RESNET152,
     TEST_RESNET,
+    ConvSite,
     ResNet3d,
     ResNetSpec,
     TimePlan,
-    UnitSite,
 )
 from transfer3d.nn.pooling import TemporalMaxPool
 from transfer3d.nn.pseudo3d import Pseudo3d, Wiring
@@ -51,10 +51,10 @@ class P3DPlan(TimePlan):
         """A 2x3x3 max pool of stride 2: time first, which leaves half the frames to pool in space."""
         return nn.Sequential(TemporalMaxPool(), super().stem_pool())
 
-    def unit(self, site: UnitSite, stride: Triple) -> nn.Module:
+    def conv(self, site: ConvSite, stride: Triple) -> nn.Module:
         """The first 3x3 of a block in res2..res4 is a pseudo-3D unit."""
         if site.block.stage == LAST_STAGE or not _is_first_spatial(site):
-            return super().unit(site, stride)
+            return super().conv(site, stride)
         return Pseudo3d(
             site.in_channels,
             site.out_channels,
@@ -70,11 +70,11 @@ class P3DPlan(TimePlan):
         return None if stage == LAST_STAGE else TemporalMaxPool()
 
 
-def _is_first_spatial(site: UnitSite) -> bool:
+def _is_first_spatial(site: ConvSite) -> bool:
     return site.index == (0 if site.block.kind == "basic" else 1)
 
 
-@register_family("p3d", paper="P3D, ICCV 2017 (arXiv:1711.10305)", spec_type=ResNetSpec, clip=CLIP)
+@register_family("p3d", paper="P3D, ICCV 2017 (arXiv:1711.10305)", clips={ResNetSpec: CLIP})
 def p3d(
     spec: ResNetSpec,
     *,
@@ -103,31 +103,9 @@ def p3d(
     return ResNet3d(spec, P3DPlan(blocks, stride_in, c_scale, wiring), in_chans=in_chans)
 
 
-for _trunk, _spec, _aliases in (
-    ("resnet18", RESNET18, ()),
-    ("resnet34", RESNET34, ()),
-    ("resnet50", RESNET50, ("p3d63",)),
-    ("resnet101", RESNET101, ("p3d131",)),
-    ("resnet152", RESNET152, ("p3d199",)),
-):
-    register_student(
-        StudentEntry(
-            name=f"p3d_{_trunk}",
-            family="p3d",
-            trunk=_trunk,
-            spec=_spec,
-            clip=CLIP,
-            source=_trunk,
-            aliases=_aliases,
-        )
-    )
-register_student(
-    StudentEntry(
-        name="p3d_tiny",
-        family="p3d",
-        trunk="test_resnet",
-        spec=TEST_RESNET,
-        clip=TINY_CLIP,
-        source="test_resnet",
-    )
-)
+register_student("p3d_resnet18", "p3d", RESNET18, CLIP, source="resnet18")
+register_student("p3d_resnet34", "p3d", RESNET34, CLIP, source="resnet34")
+register_student("p3d_resnet50", "p3d", RESNET50, CLIP, source="resnet50", aliases=("p3d63",))
+register_student("p3d_resnet101", "p3d", RESNET101, CLIP, source="resnet101", aliases=("p3d131",))
+register_student("p3d_resnet152", "p3d", RESNET152, CLIP, source="resnet152", aliases=("p3d199",))
+register_student("p3d_tiny", "p3d", TEST_RESNET, TINY_CLIP, source="test_resnet")

@@ -10,17 +10,17 @@ from __future__ import annotations
 from torch import nn
 
 from transfer3d.layout import ClipSpec
-from transfer3d.models.registry import TINY_CLIP, StudentEntry, register_family, register_student
+from transfer3d.models.registry import TINY_CLIP, register_family, register_student
 from transfer3d.models.trunks.resnet3d import (
     RESNET18,
     RESNET34,
     RESNET50,
     TEST_RESNET,
     BlockSite,
+    ConvSite,
     ResNet3d,
     ResNetSpec,
     TimePlan,
-    UnitSite,
 )
 from transfer3d.nn.pooling import SpatialMaxPool, TemporalMaxPool
 
@@ -47,12 +47,12 @@ class R3DPlan(TimePlan):
         """As in space."""
         return site.stride
 
-    def depth(self, site: UnitSite) -> int:
+    def depth(self, site: ConvSite) -> int:
         """As in space."""
         return site.kernel
 
 
-@register_family("r3d", paper="R3D (arXiv:1711.09577, arXiv:1711.11248)", spec_type=ResNetSpec, clip=CLIP)
+@register_family("r3d", paper="R3D (arXiv:1711.09577, arXiv:1711.11248)", clips={ResNetSpec: CLIP})
 def r3d(spec: ResNetSpec, *, in_chans: int = 3, stem_pool: bool = True) -> ResNet3d:
     """Builds an R3D trunk.
 
@@ -65,19 +65,7 @@ def r3d(spec: ResNetSpec, *, in_chans: int = 3, stem_pool: bool = True) -> ResNe
     return ResNet3d(spec, R3DPlan(stem_pool), in_chans=in_chans)
 
 
-for _trunk, _spec, _clip in (
-    ("resnet18", RESNET18, CLIP),
-    ("resnet34", RESNET34, CLIP),
-    ("resnet50", RESNET50, CLIP),
-    ("test_resnet", TEST_RESNET, TINY_CLIP),
-):
-    register_student(
-        StudentEntry(
-            name="r3d_tiny" if _trunk == "test_resnet" else f"r3d_{_trunk}",
-            family="r3d",
-            trunk=_trunk,
-            spec=_spec,
-            clip=_clip,
-            source=_trunk,
-        )
-    )
+register_student("r3d_resnet18", "r3d", RESNET18, CLIP, source="resnet18")
+register_student("r3d_resnet34", "r3d", RESNET34, CLIP, source="resnet34")
+register_student("r3d_resnet50", "r3d", RESNET50, CLIP, source="resnet50")
+register_student("r3d_tiny", "r3d", TEST_RESNET, TINY_CLIP, source="test_resnet")

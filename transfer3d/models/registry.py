@@ -1,12 +1,15 @@
-"""The tables of students and of their families.
+"""The registered students: families, their members, and modules that users register.
 
-A family is registered by its trunk builder, a student by a name, a 2D shape and the facts of its clip.
-Registration is strict: a name that is taken, or that lacks its facts, is a `ValueError` at import.
+A family is a way to treat time: `register_family` on the function that builds its trunk. A member is one
+call:
+`register_student(name, family, shape of the 2D network, clip, source=...)`. `register_model` makes any module
+a student. Registration is strict: a name that is taken is a `ValueError`.
 """
 
 from __future__ import annotations
 
 import fnmatch
+import functools
 import importlib
 import inspect
 from collections.abc import Callable, Mapping
@@ -19,6 +22,7 @@ from torch import nn
 from transfer3d.errors import UsageError, did_you_mean
 from transfer3d.layout import ClipSpec
 from transfer3d.models.trunks.spec import TrunkSpec
+from transfer3d.models.trunks.trunk import ModuleTrunk, Trunk
 
 FAMILY_MODULES = ("p3d", "i3ds", "r3d", "i3d", "v4d", "f4d", "densenet3d", "t3d")
 
@@ -29,28 +33,28 @@ class Family:
 
     Attributes:
         name: as in `transfer3d inflate --to NAME`.
-        paper: where it comes from.
-        build: (spec, *, in_chans, ...) to the trunk; its other keyword-only parameters are options.
-        clips: for each class of 2D shapes that it takes, what students without a registered name see.
+        paper: the paper that describes it.
+        build: makes the trunk from `(spec, *, in_chans, ...)`; its other keyword arguments are options.
+        clips: the classes of 2D shapes that it takes, each with the clip of students without a registered
+            name; none for a module that a user registered.
     """
 
     name: str
     paper: str
-    build: Callable[..., nn.Module]
+    build: Callable[..., Trunk]
     clips: Mapping[type[TrunkSpec], ClipSpec]
 
-    def takes(self, spec: TrunkSpec) -> bool:
-        """Whether a 2D shape has a form in this family."""
-        return isinstance(spec, tuple(self.clips))
+    @property
+    def arguments(self) -> tuple[str, ...]:
+        """Names of the arguments of `build` after the shape."""
+        kinds = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+        parameters = inspect.signature(self.build).parameters.values()
+        return tuple(item.name for item in parameters if item.kind in kinds and item.name != "spec")
 
     @property
     def options(self) -> tuple[str, ...]:
         """Names of the family's options."""
-        return tuple(
-            name
-            for name, parameter in inspect.signature(self.build).parameters.items()
-            if parameter.kind is inspect.Parameter.KEYWORD_ONLY and name != "in_chans"
-        )
+        return tuple(name for name in self.arguments if name != "in_chans")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,28 +62,26 @@ class StudentEntry:
     """One registered student.
 
     Attributes:
-        name: `<family>_<trunk>`.
+        name: `<family>_<2D network>`.
         family: name of its family.
-        trunk: the 2D net's name.
-        spec: the 2D shape.
-        clip: what it wants to see.
-        source: the timm model that it is inflated from.
-        aliases: other names, the papers' own.
-        options: of the family, where they differ from its defaults.
+        spec: the shape of the 2D network; None for a module that a user registered.
+        clip: its input.
+        source: the timm model that it is inflated from; None likewise.
+        aliases: other names, such as the paper's.
+        options: those of the family that differ from its defaults.
     """
 
     name: str
     family: str
-    trunk: str
-    spec: TrunkSpec
+    spec: TrunkSpec | None
     clip: ClipSpec
-    source: str
+    source: str | None
     aliases: tuple[str, ...] = ()
     options: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def paper(self) -> str:
-        """Where the family comes from."""
+        """The paper that describes the family."""
         return _FAMILIES[self.family].paper
 
 
@@ -87,76 +89,109 @@ _FAMILIES: dict[str, Family] = {}
 _ENTRIES: dict[str, StudentEntry] = {}
 _ALIASES: dict[str, str] = {}
 
-Builder = TypeVar("Builder", bound=Callable[..., nn.Module])
+Builder = TypeVar("Builder", bound=Callable[..., Trunk])
+ModuleMaker = TypeVar("ModuleMaker", bound=Callable[..., nn.Module])
 
 
 def register_family(
-    name: str,
-    *,
-    paper: str,
-    spec_type: type[TrunkSpec],
-    clip: ClipSpec,
-    more: Mapping[type[TrunkSpec], ClipSpec] | None = None,
+    name: str, *, paper: str, clips: Mapping[type[TrunkSpec], ClipSpec]
 ) -> Callable[[Builder], Builder]:
-    """Registers a trunk builder as a family.
+    """Registers the function that builds a trunk as a family.
 
     Args:
         name: of the family.
-        paper: where it comes from.
-        spec_type: class of the 2D shapes that it takes.
-        clip: what students of it see, where their shape has no registered name.
-        more: further classes, each with its clip.
+        paper: the paper that describes it.
+        clips: see `Family`.
 
     Raises:
         ValueError: the name is taken.
     """
 
     def register(build: Builder) -> Builder:
-        if name in _FAMILIES or name in _ENTRIES or name in _ALIASES:
-            raise ValueError(f"family '{name}': the name is taken")
-        _FAMILIES[name] = Family(name=name, paper=paper, build=build, clips={spec_type: clip, **(more or {})})
+        _check_free(name)
+        _FAMILIES[name] = Family(name=name, paper=paper, build=build, clips=clips)
         return build
 
     return register
 
 
-def register_student(entry: StudentEntry) -> StudentEntry:
-    """Registers a student under its name and its aliases.
+def register_student(
+    name: str,
+    family: str,
+    spec: TrunkSpec,
+    clip: ClipSpec,
+    *,
+    source: str,
+    aliases: tuple[str, ...] = (),
+    options: Mapping[str, Any] | None = None,
+) -> None:
+    """Registers a member of a family; see `StudentEntry` for the arguments.
 
     Raises:
-        ValueError: a name is taken, the family is unknown, or the options are not the family's.
+        ValueError: a name is taken, the family is unknown, or it has no such option.
     """
-    names = (entry.name, *entry.aliases)
-    taken = [name for name in names if name in _ENTRIES or name in _ALIASES or name in _FAMILIES]
-    if taken or len(set(names)) < len(names):
-        raise ValueError(f"student '{entry.name}': the names {taken or list(names)} are taken")
-    if entry.family not in _FAMILIES:
-        raise ValueError(f"student '{entry.name}': no family '{entry.family}'")
-    if unknown := set(entry.options) - set(_FAMILIES[entry.family].options):
-        raise ValueError(f"student '{entry.name}': {entry.family} has no options {sorted(unknown)}")
-    _ENTRIES[entry.name] = entry
-    _ALIASES.update(dict.fromkeys(entry.aliases, entry.name))
-    return entry
+    _check_free(name, *aliases)
+    if family not in _FAMILIES:
+        raise ValueError(f"student '{name}': no family '{family}'")
+    options = options or {}
+    if unknown := set(options) - set(_FAMILIES[family].options):
+        raise ValueError(f"student '{name}': {family} has no options {sorted(unknown)}")
+    _ENTRIES[name] = StudentEntry(
+        name=name, family=family, spec=spec, clip=clip, source=source, aliases=aliases, options=options
+    )
+    _ALIASES.update(dict.fromkeys(aliases, name))
 
 
-@cache
-def _load_families() -> None:
-    for module in FAMILY_MODULES:
-        importlib.import_module(f"transfer3d.models.{module}")
+def register_model(
+    name: str, *, clip: ClipSpec, paper: str = "registered module"
+) -> Callable[[ModuleMaker], ModuleMaker]:
+    """Registers any module as a student: a decorator for its class, or for a function that makes it.
+
+    The module has `num_features` and maps clips `B C T H W` to feature maps `B D T' H' W'` with D =
+    `num_features`. The arguments of the class become arguments of `create_model`; a checkpoint records them,
+    so they must be JSON-able. Running the same definition again, as in a notebook, replaces it.
+
+    Args:
+        name: for `create_model` and in checkpoints.
+        clip: the module's input; of several units it gets each one alone.
+        paper: shown by `transfer3d models`.
+
+    Raises:
+        ValueError: the name is taken.
+
+    Example:
+        >>> @transfer3d.register_model("tiny_c3d", clip=ClipSpec(frames=8, size=32))
+        ... class TinyC3D(nn.Module): ...
+        >>> student = transfer3d.create_model("tiny_c3d", num_classes=10)
+    """
+
+    def register(make: ModuleMaker) -> ModuleMaker:
+        @functools.wraps(make, updated=())
+        def build(spec: None, **arguments: Any) -> Trunk:
+            return ModuleTrunk(make(**arguments))
+
+        known = _FAMILIES.get(name)
+        if known is None or _definition(known.build) != _definition(build):
+            _check_free(name)
+        _FAMILIES[name] = Family(name=name, paper=paper, build=build, clips={})
+        _ENTRIES[name] = StudentEntry(name=name, family=name, spec=None, clip=clip, source=None)
+        return make
+
+    return register
 
 
 def families() -> dict[str, Family]:
-    """Returns every family by name."""
+    """Returns by name every family that 2D networks are inflated to."""
     _load_families()
-    return dict(_FAMILIES)
+    return {name: family for name, family in _FAMILIES.items() if family.clips}
 
 
 def list_models(pattern: str = "*", *, family: str | None = None) -> list[str]:
     """Returns the registered names (not the aliases) that match a shell pattern, sorted.
 
     Args:
-        pattern: `p3d_*`, `*tiny`; an alias that matches brings its student.
-        family: only this family's.
+        pattern: `p3d_*`, `*tiny`; a student is also found by its aliases.
+        family: only members of this family.
     """
     _load_families()
     return sorted(
@@ -167,27 +202,35 @@ def list_models(pattern: str = "*", *, family: str | None = None) -> list[str]:
     )
 
 
+def is_model(name: str) -> bool:
+    """Whether a student is registered under this name or alias."""
+    _load_families()
+    return name in _ENTRIES or name in _ALIASES
+
+
 def entry(name: str) -> StudentEntry:
-    """Returns what is registered under a name or an alias.
+    """Returns the student that is registered under a name or an alias.
 
     Raises:
         UsageError: there is no such student.
     """
-    _load_families()
-    known = _ENTRIES.get(_ALIASES.get(name, name))
-    if known is None:
+    if not is_model(name):
         near = did_you_mean(name, (*_ENTRIES, *_ALIASES))
-        raise UsageError(f"no student '{name}'{near}: `transfer3d models` lists them.")
-    return known
+        raise UsageError(
+            f"no student '{name}'{near}: `transfer3d models` lists them. "
+            "A module of your own is known once the file with its `register_model` is imported."
+        )
+    return _ENTRIES[_ALIASES.get(name, name)]
 
 
-def family_of(name: str) -> str:
+def family_of(name: str) -> Family:
     """Returns the family of a `VideoStudent.model_name`: a registered name, or the family's own.
 
     Raises:
         UsageError: there is no such student.
     """
-    return name if name in families() else entry(name).family
+    _load_families()
+    return _FAMILIES[name if name in _FAMILIES else entry(name).family]
 
 
 def name_for(family: str, spec: TrunkSpec) -> str | None:
@@ -200,5 +243,21 @@ def name_for(family: str, spec: TrunkSpec) -> str | None:
     return min(same, key=lambda student: len(student.options)).name if same else None
 
 
+@cache
+def _load_families() -> None:
+    for module in FAMILY_MODULES:
+        importlib.import_module(f"transfer3d.models.{module}")
+
+
+def _check_free(*names: str) -> None:
+    for number, name in enumerate(names):
+        if name in _FAMILIES or name in _ENTRIES or name in _ALIASES or name in names[:number]:
+            raise ValueError(f"student '{names[0]}': the name '{name}' is taken")
+
+
+def _definition(function: Callable[..., Any]) -> tuple[str, str]:
+    return function.__module__, function.__qualname__
+
+
 TINY_CLIP = ClipSpec(frames=8, stride=1, size=32, crop=32, mean=(0.5,) * 3, std=(0.5,) * 3)
-"""What every tiny student sees; mean and deviation are those of timm's `test_*` models."""
+"""The clip of every tiny student; mean and deviation are those of timm's `test_*` models."""

@@ -1,70 +1,75 @@
-"""The video student of every family: a trunk, an average over everything, dropout, one linear layer."""
+"""The video student of every family: a trunk, pooling, dropout, one linear layer; timm's interface."""
 
 from __future__ import annotations
 
+import copy
+import math
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Literal, overload
 
 import torch
 from torch import Tensor, nn
 
-from transfer3d.errors import UsageError
+from transfer3d.errors import UsageError, did_you_mean
 from transfer3d.layout import ClipSpec
+from transfer3d.models.trunks.trunk import CLIP_NDIM, ModuleTrunk, Trunk
 from transfer3d.nn.pixels import normalise
 
-CLIP_NDIM = 5  # B C T H W
 UNITS_NDIM = 6  # B U C T H W
-FRAMES_NDIM = 4  # N C H W: layers of a 2D network see the frames of clips as a batch
 HEAD_STD = 0.01
+POOLS = ("avg", "")
+FEATURE_FORMAT = "NCTHW"
+LARGEST_REDUCTION = 32
 
-
-class Trunk(Protocol):
-    """What a family provides: a module from clips `N C T H W` to feature maps `N D T' H' W'`.
-
-    Video-level trunks also take `units`: how many units of one video lie one after the other in the batch.
-    A trunk with layers behind its pooling has `pool_features(maps)`; else maps are averaged.
-    """
-
-    num_features: int
+Indices = int | Sequence[int] | Sequence[str] | None
 
 
 class VideoStudent(nn.Module):
-    """A video network with timm's manners.
+    """A video network with timm's interface.
 
     Attributes:
-        num_features: D, channels of the feature maps and size of the pooled feature.
+        num_features: D, size of the pooled feature, and of the feature maps but for timm networks whose head
+            changes it.
         num_classes: K; 0 when there is no classifier.
-        clip: what it wants to see.
+        clip: its input.
         model_name: registered name (or family name, when `model_args` holds a shape of its own).
-        model_args: JSON-able; `create_model(model_name, num_classes=num_classes, **model_args)` rebuilds it.
+        model_args: JSON-able; `create_model(model_name, num_classes, **model_args)` rebuilds it.
         class_names: in the order of the logits; None where they are not known.
+        global_pool: "avg", or "" where `forward_head` returns feature maps.
 
     Args:
         trunk: see `Trunk`.
-        num_classes: K.
+        num_classes: see above.
         clip: see above; `units` > 1 makes the input `B U C T H W`.
         model_name: see above.
         model_args: see above.
-        drop_rate: dropout in front of the classifier (P3D, section 3.3: 0.9 on UCF101).
+        drop_rate: dropout before the classifier (P3D, section 3.3: 0.9 on UCF101).
+        global_pool: see above.
+
+    Raises:
+        ValueError: an unknown `global_pool`, or a classifier without pooling.
     """
 
     def __init__(
         self,
-        trunk: nn.Module,
+        trunk: Trunk,
         *,
         num_classes: int,
         clip: ClipSpec,
         model_name: str,
         model_args: Mapping[str, Any],
         drop_rate: float = 0.0,
+        global_pool: str = "avg",
     ) -> None:
         super().__init__()
-        self.num_features = int(trunk.num_features)  # pyright: ignore[reportArgumentType]
+        _check_pool(global_pool, num_classes)
+        self.num_features = trunk.num_features
         self.num_classes = num_classes
         self.clip = clip
         self.model_name = model_name
         self.model_args = dict(model_args)
         self.class_names: Sequence[str] | None = None
+        self.global_pool = global_pool
         self.trunk = trunk
         self.dropout = nn.Dropout(drop_rate)
         self.head = _classifier(self.num_features, num_classes)
@@ -82,8 +87,62 @@ class VideoStudent(nn.Module):
         """The floating-point type of the weights."""
         return next(self.parameters()).dtype
 
+    @property
+    def head_hidden_size(self) -> int:
+        """Size of the feature before the classifier."""
+        return self.num_features
+
+    @property
+    def pretrained_cfg(self) -> dict[str, Any]:
+        """The input in timm's terms, for `timm.data.resolve_data_config({}, model=student)`."""
+        clip = self.clip
+        short = clip.crop if isinstance(clip.crop, int) else min(clip.crop)
+        return {
+            "input_size": (len(clip.mean), clip.size, clip.size),
+            "mean": clip.mean,
+            "std": clip.std,
+            "crop_pct": clip.size / short,
+            "crop_mode": "center",
+            "interpolation": "bilinear",
+            "num_classes": self.num_classes,
+            "classifier": "head",
+        }
+
+    default_cfg = pretrained_cfg
+
+    @property
+    def feature_info(self) -> list[dict[str, Any]]:
+        """The layers of `forward_intermediates`, as timm lists them.
+
+        Each has `module` (its name), `num_chs`, `reduction` (of H and W), `temporal_reduction` (of T) and
+        `index`. A copy without memory, on the `meta` device, finds the sizes.
+        """
+        frames, size = self.clip.frames, self.clip.size
+        if not isinstance(self.trunk, ModuleTrunk):  # sizes that every stride divides
+            frames, size = (LARGEST_REDUCTION * math.ceil(n / LARGEST_REDUCTION) for n in (frames, size))
+        memo: dict[int, Any] = {
+            id(tensor): nn.Parameter(tensor.to("meta"))
+            if isinstance(tensor, nn.Parameter)
+            else tensor.to("meta")
+            for tensor in (*self.trunk.parameters(), *self.trunk.buffers())
+        }
+        trunk, stages, units = copy.deepcopy(self.trunk, memo).eval(), self.trunk.stages, self.clip.units
+        clips = torch.empty(units, len(self.clip.mean), frames, size, size, dtype=self.dtype, device="meta")
+        with torch.no_grad():
+            _, maps = trunk.forward_layers(clips, units, stages)
+        return [
+            {
+                "module": name,
+                "num_chs": maps[name].shape[1],
+                "reduction": round(size / maps[name].shape[-1]),
+                "temporal_reduction": round(frames / maps[name].shape[2]),
+                "index": index,
+            }
+            for index, name in enumerate(stages)
+        ]
+
     def forward_features(self, clips: Tensor) -> Tensor:
-        """Returns feature maps `B D T' H' W'`; the units of a video stand one after the other along T'.
+        """Returns feature maps `B D T' H' W'`; the units of a video follow each other along T'.
 
         Args:
             clips: `B C T H W`, or `B U C T H W` where `clip.units` > 1: uint8 pixels, which are normalised
@@ -92,6 +151,162 @@ class VideoStudent(nn.Module):
         Raises:
             UsageError: the input has another number of axes.
         """
+        clips, units = self._trunk_input(clips)
+        return self._units_in_time(self.trunk(clips, units), units)
+
+    @overload
+    def forward_intermediates(
+        self,
+        x: Tensor,
+        indices: Indices = None,
+        norm: bool = False,
+        stop_early: bool = False,
+        output_fmt: str = FEATURE_FORMAT,
+        intermediates_only: Literal[False] = False,
+    ) -> tuple[Tensor, list[Tensor]]: ...
+
+    @overload
+    def forward_intermediates(
+        self,
+        x: Tensor,
+        indices: Indices = None,
+        norm: bool = False,
+        stop_early: bool = False,
+        output_fmt: str = FEATURE_FORMAT,
+        *,
+        intermediates_only: Literal[True],
+    ) -> list[Tensor]: ...
+
+    def forward_intermediates(
+        self,
+        x: Tensor,
+        indices: Indices = None,
+        norm: bool = False,
+        stop_early: bool = False,
+        output_fmt: str = FEATURE_FORMAT,
+        intermediates_only: bool = False,
+    ) -> list[Tensor] | tuple[Tensor, list[Tensor]]:
+        """Returns the feature maps of `forward_features`, and those of earlier layers.
+
+        Args:
+            x: see `forward_features`.
+            indices: which layers, in the order of the result: positions in `feature_info` (negative ones
+                count from the end), an int for the last n, None for all; or names of any layers of the trunk,
+                such as `res4.1`.
+            norm: has no effect, as in timm's convolutional networks: the last maps are normalised anyway.
+            stop_early: stop at the last of these layers, whose maps are then the final ones.
+            output_fmt: "NCTHW", the only one.
+            intermediates_only: return the list alone.
+
+        Returns:
+            (final maps, list of maps), or the list; each `B D T' H' W'`. As in `forward_features`, the units
+            of a video follow each other along T'.
+
+        Raises:
+            UsageError: no such layer or format; another number of axes.
+        """
+        if output_fmt != FEATURE_FORMAT:
+            raise UsageError(f"output_fmt={output_fmt!r}: video features are {FEATURE_FORMAT}.")
+        names = self.layer_names(indices)
+        clips, units = self._trunk_input(x)
+        final, maps = self.trunk.forward_layers(clips, units, names, stop_early=stop_early)
+        intermediates = [self._units_in_time(maps[name], units) for name in names]
+        return intermediates if intermediates_only else (self._units_in_time(final, units), intermediates)
+
+    def layer_names(self, indices: Indices = None) -> list[str]:
+        """Returns the names of the layers that `indices` of `forward_intermediates` choose.
+
+        Raises:
+            UsageError: there is no such layer.
+        """
+        stages, known = self.trunk.stages, self.trunk.layers()
+        if indices is None:
+            return list(stages)
+        if isinstance(indices, int):
+            indices = range(-indices, 0)
+        names = []
+        for index in indices:
+            if isinstance(index, int):
+                if not -len(stages) <= index < len(stages):
+                    raise UsageError(
+                        f"{self.model_name} has no layer {index}: {len(stages)} are in feature_info."
+                    )
+                names.append(stages[index])
+            elif index in known:
+                names.append(index)
+            else:
+                raise UsageError(f"{self.model_name} has no layer '{index}'{did_you_mean(index, known)}.")
+        return names
+
+    def forward_head(self, features: Tensor, pre_logits: bool = False) -> Tensor:
+        """Returns logits `B K`, or with `pre_logits` the pooled features `B D`.
+
+        Args:
+            features: feature maps `B D T' H' W'`.
+            pre_logits: stop before the classifier.
+        """
+        pooled = self.dropout(self.trunk.pool_features(features) if self.global_pool else features)
+        return pooled if pre_logits else self.head(pooled)
+
+    def forward(self, clips: Tensor) -> Tensor:
+        """Returns logits `B K`; see `forward_features` for the input."""
+        return self.forward_head(self.forward_features(clips))
+
+    def get_classifier(self) -> nn.Module:
+        """Returns the classifier, an `nn.Identity` where there is none."""
+        return self.head
+
+    def reset_classifier(self, num_classes: int, global_pool: str | None = None, *, seed: int = 0) -> None:
+        """Replaces the classifier.
+
+        Args:
+            num_classes: K; 0 for none.
+            global_pool: "avg", "" for feature maps instead of pooled features, None to leave it as it is.
+            seed: of the new weights.
+
+        Raises:
+            UsageError: an unknown `global_pool`, or a classifier without pooling.
+        """
+        global_pool = self.global_pool if global_pool is None else global_pool
+        try:
+            _check_pool(global_pool, num_classes)
+        except ValueError as error:
+            raise UsageError(f"{self.model_name}: {error}.") from None
+        like = next(self.parameters())
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            head = _classifier(self.num_features, num_classes)
+        self.head = head.to(device=like.device, dtype=like.dtype).train(self.training)
+        if num_classes != self.num_classes:
+            self.class_names = None
+        self.num_classes = num_classes
+        if global_pool != self.global_pool:
+            self.global_pool = self.model_args["global_pool"] = global_pool
+
+    def group_matcher(self, coarse: bool = False) -> dict[str, str]:
+        """Returns regular expressions of parameter names, a layer each, in order; for `timm.optim`.
+
+        Args:
+            coarse: layers are stages instead of blocks.
+        """
+        return {
+            name: rf"^trunk\.(?:{pattern})"
+            for name, pattern in self.trunk.group_matcher(coarse=coarse).items()
+        }
+
+    def no_weight_decay(self) -> set[str]:
+        """Returns the names of weights that should not decay, in addition to those of one dimension."""
+        return {f"trunk.{name}" for name in self.trunk.no_weight_decay()}
+
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        """Trades computation for memory: activations inside of a layer are recomputed in the backward pass.
+
+        Gradients, random numbers and BatchNorm statistics stay the same.
+        """
+        self.trunk.set_grad_checkpointing(enable)
+
+    def _trunk_input(self, clips: Tensor) -> tuple[Tensor, int]:
+        """Returns normalised clips `B*U C T H W`, and U."""
         if clips.dtype == torch.uint8:
             clips = self.normalise(clips)
         if self.clip.units == 1:
@@ -99,47 +314,25 @@ class VideoStudent(nn.Module):
                 raise UsageError(
                     f"{self.model_name} takes B C T H W, not {clips.ndim} axes: fold more into the batch.",
                 )
-            return self.trunk(clips)
+            return clips, 1
         if clips.ndim != UNITS_NDIM:
             raise UsageError(
                 f"{self.model_name} takes B U C T H W, not {clips.ndim} axes: add the axis of units.",
             )
-        units = clips.shape[1]
-        maps = self.trunk(clips.flatten(0, 1), units)
+        return clips.flatten(0, 1), clips.shape[1]
+
+    def _units_in_time(self, maps: Tensor, units: int) -> Tensor:
+        """`B*U D T H W` to `B D U*T H W`."""
+        if self.clip.units == 1:
+            return maps
         return maps.unflatten(0, (-1, units)).transpose(1, 2).flatten(2, 3)
 
-    def forward_head(self, features: Tensor, pre_logits: bool = False) -> Tensor:
-        """Returns logits `B K`, or with `pre_logits` the pooled features `B D`.
 
-        Args:
-            features: feature maps `B D T' H' W'`.
-            pre_logits: stop in front of the classifier.
-        """
-        pool = getattr(self.trunk, "pool_features", None)
-        pooled = self.dropout(features.mean((2, 3, 4)) if pool is None else pool(features))
-        return pooled if pre_logits else self.head(pooled)
-
-    def forward(self, clips: Tensor) -> Tensor:
-        """Returns logits `B K`; see `forward_features` for the input."""
-        return self.forward_head(self.forward_features(clips))
-
-    def reset_classifier(self, num_classes: int, *, seed: int = 0) -> None:
-        """Puts a new classifier in place of the old one; 0 classes for none.
-
-        Args:
-            num_classes: K.
-            seed: of the new weights.
-        """
-        like = next(self.parameters())
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            head = _classifier(self.num_features, num_classes)
-        self.head = head.to(device=like.device, dtype=like.dtype).train(self.training)
-        self.num_classes, self.class_names = num_classes, None
-
-    def get_classifier(self) -> nn.Module:
-        """Returns the classifier, as in timm."""
-        return self.head
+def _check_pool(global_pool: str, num_classes: int) -> None:
+    if global_pool not in POOLS:
+        raise ValueError(f"global_pool={global_pool!r}: one of {POOLS}")
+    if num_classes and not global_pool:
+        raise ValueError(f"{num_classes} classes without pooling: use global_pool='avg', or 0 classes")
 
 
 def _classifier(num_features: int, num_classes: int) -> nn.Module:

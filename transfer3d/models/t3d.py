@@ -12,7 +12,7 @@ from __future__ import annotations
 from torch import nn
 
 from transfer3d.layout import ClipSpec
-from transfer3d.models.registry import TINY_CLIP, StudentEntry, register_family, register_student
+from transfer3d.models.registry import TINY_CLIP, register_family, register_student
 from transfer3d.models.trunks.densenet3d import (
     DENSENET121,
     DENSENET161,
@@ -31,7 +31,7 @@ TTL_DEPTHS = (6, 4, 4)
 """Table 1: temporal depth of the last branch of each transition."""
 
 
-@register_family("t3d", paper="T3D, arXiv:1711.08200", spec_type=DenseNetSpec, clip=CLIP)
+@register_family("t3d", paper="T3D, arXiv:1711.08200", clips={DenseNetSpec: CLIP})
 def t3d(spec: DenseNetSpec, *, in_chans: int = 3, stem_pool_t: int = 1) -> DenseNet3d:
     """Builds a T3D trunk.
 
@@ -51,30 +51,8 @@ def t3d(spec: DenseNetSpec, *, in_chans: int = 3, stem_pool_t: int = 1) -> Dense
     return DenseNet3d(spec, transition, stem_pool_t=stem_pool_t, in_chans=in_chans)
 
 
-for _trunk, _spec, _aliases in (
-    ("densenet121", DENSENET121, ("t3d121",)),
-    ("densenet161", DENSENET161, ("t3d161",)),
-    ("densenet169", DENSENET169, ("t3d169",)),
-    ("densenet201", DENSENET201, ("t3d201",)),
-):
-    register_student(
-        StudentEntry(
-            name=f"t3d_{_trunk}",
-            family="t3d",
-            trunk=_trunk,
-            spec=_spec,
-            clip=CLIP,
-            source=_trunk,
-            aliases=_aliases,
-        )
-    )
-register_student(
-    StudentEntry(
-        name="t3d_tiny",
-        family="t3d",
-        trunk="test_densenet",
-        spec=TEST_DENSENET,
-        clip=TINY_CLIP,
-        source="test_densenet",
-    )
-)
+register_student("t3d_densenet121", "t3d", DENSENET121, CLIP, source="densenet121", aliases=("t3d121",))
+register_student("t3d_densenet161", "t3d", DENSENET161, CLIP, source="densenet161", aliases=("t3d161",))
+register_student("t3d_densenet169", "t3d", DENSENET169, CLIP, source="densenet169", aliases=("t3d169",))
+register_student("t3d_densenet201", "t3d", DENSENET201, CLIP, source="densenet201", aliases=("t3d201",))
+register_student("t3d_tiny", "t3d", TEST_DENSENET, TINY_CLIP, source="test_densenet")

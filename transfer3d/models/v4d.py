@@ -12,10 +12,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from torch import nn
-
 from transfer3d.layout import ClipSpec
-from transfer3d.models.registry import TINY_CLIP, StudentEntry, register_family, register_student
+from transfer3d.models.registry import TINY_CLIP, register_family, register_student
 from transfer3d.models.trunks.resnet3d import (
     RESNET18,
     RESNET34,
@@ -29,6 +27,7 @@ from transfer3d.models.trunks.resnet3d import (
 )
 from transfer3d.models.trunks.slow_path import SlowPathPlan
 from transfer3d.nn.residual4d import Residual4d
+from transfer3d.nn.units import AcrossUnits
 
 CLIP_4x8 = ClipSpec(frames=4, stride=8, size=224, crop=256, units=4)
 """Section 4.2: 4 sections, in each a snippet of 32 frames, of which 4 are seen."""
@@ -48,7 +47,7 @@ class V4DPlan(SlowPathPlan):
         self.kernel = (ku, kt, kh, kw)
         self.norm_act = norm_act
 
-    def after_block(self, site: BlockSite) -> nn.Module | None:
+    def after_block(self, site: BlockSite) -> AcrossUnits | None:
         """A 4D block or nothing."""
         if not _named(site) & set(self.stages):
             return None
@@ -65,7 +64,7 @@ def _named(site: BlockSite) -> set[str]:
     return {f"{stage}.{site.index}", *([stage] if standard else [])}
 
 
-@register_family("v4d", paper="V4D, ICLR 2020 (arXiv:2002.07442)", spec_type=ResNetSpec, clip=CLIP_8x4)
+@register_family("v4d", paper="V4D, ICLR 2020 (arXiv:2002.07442)", clips={ResNetSpec: CLIP_8x4})
 def v4d(
     spec: ResNetSpec,
     *,
@@ -94,33 +93,9 @@ def v4d(
     return ResNet3d(spec, V4DPlan(stages, kernel, norm_act), in_chans=in_chans)
 
 
-for _trunk, _spec, _clip in (
-    ("resnet18", RESNET18, CLIP_4x8),
-    ("resnet34", RESNET34, CLIP_4x8),
-    ("resnet50", RESNET50, CLIP_8x4),
-    ("resnet101", RESNET101, CLIP_8x4),
-):
-    register_student(
-        StudentEntry(name=f"v4d_{_trunk}", family="v4d", trunk=_trunk, spec=_spec, clip=_clip, source=_trunk)
-    )
-register_student(
-    StudentEntry(
-        name="v4d_tiny",
-        family="v4d",
-        trunk="test_resnet",
-        spec=TEST_RESNET,
-        clip=replace(TINY_CLIP, frames=4, units=4),
-        source="test_resnet",
-    )
-)
-register_student(
-    StudentEntry(
-        name="tsn_i3ds_resnet18",
-        family="v4d",
-        trunk="resnet18",
-        spec=RESNET18,
-        clip=CLIP_4x8,
-        source="resnet18",
-        options={"stages": ()},
-    )
-)
+register_student("v4d_resnet18", "v4d", RESNET18, CLIP_4x8, source="resnet18")
+register_student("v4d_resnet34", "v4d", RESNET34, CLIP_4x8, source="resnet34")
+register_student("v4d_resnet50", "v4d", RESNET50, CLIP_8x4, source="resnet50")
+register_student("v4d_resnet101", "v4d", RESNET101, CLIP_8x4, source="resnet101")
+register_student("v4d_tiny", "v4d", TEST_RESNET, replace(TINY_CLIP, frames=4, units=4), source="test_resnet")
+register_student("tsn_i3ds_resnet18", "v4d", RESNET18, CLIP_4x8, source="resnet18", options={"stages": ()})

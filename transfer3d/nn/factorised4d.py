@@ -19,7 +19,7 @@ from transfer3d.nn.attention import Attention
 from transfer3d.nn.conv4d import Conv4d, Quadruple
 from transfer3d.nn.convolution import conv3d
 from transfer3d.nn.residual4d import ChannelScale
-from transfer3d.nn.units import fold_units, unfold_units
+from transfer3d.nn.units import AcrossUnits, fold_units, unfold_units
 
 
 def intermediate_channels(in_channels: int, out_channels: int, kernel: Quadruple) -> int:
@@ -45,7 +45,7 @@ class Factorised4d(nn.Module):
         return self.temporal(F.relu(self.norm(between)))
 
 
-class FactorisedBlock(nn.Module):
+class FactorisedBlock(AcrossUnits):
     """y = x + s * attention(dropout(ReLU(BN(expand(factorised(reduce(x))))))).
 
     Args:

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from transfer3d.nn.conv4d import Conv4d, Quadruple
-from transfer3d.nn.units import fold_units, unfold_units
+from transfer3d.nn.units import AcrossUnits, fold_units, unfold_units
 
 
 class ChannelScale(nn.Module):
@@ -30,7 +30,7 @@ class ChannelScale(nn.Module):
         return x * self.weight.to(x.dtype).view(-1, 1, 1, 1)
 
 
-class Residual4d(nn.Module):
+class Residual4d(AcrossUnits):
     """y = x + s * ReLU(BN(Conv4d(x))).
 
     Args:

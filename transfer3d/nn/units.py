@@ -5,7 +5,11 @@ This is the permutation of V4D's equation (3). With channels_last_3d tensors it 
 
 from __future__ import annotations
 
-from torch import Tensor
+from torch import Tensor, nn
+
+
+class AcrossUnits(nn.Module):
+    """A layer that relates the units of a video: its `forward(x, units)` gets how many they are, too."""
 
 
 def unfold_units(x: Tensor, units: int) -> Tensor:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from transfer3d import __version__
 from transfer3d.errors import WeightsError
 from transfer3d.layout import ClipSpec
 from transfer3d.weights.header import read_header
@@ -29,8 +30,8 @@ class CheckpointMetadata:
         model_args: `VideoStudent.model_args`.
         num_classes: K.
         class_names: in the order of the logits; None when they are not known.
-        clip: what the network wants to see.
-        provenance: whence it came: teacher, source weights, recipe, data, metrics, proof.
+        clip: the network's input.
+        provenance: where it came from: teacher, source weights, recipe, data, metrics, proof.
         digest: `tensors_digest` of the tensors when they were written; None in files of older versions.
         shapes: of every tensor.
     """
@@ -44,6 +45,22 @@ class CheckpointMetadata:
     provenance: dict[str, Any]
     digest: str | None
     shapes: dict[str, tuple[int, ...]] = field(repr=False)
+
+
+def metadata_to_strings(**metadata: Any) -> dict[str, str]:
+    """Returns the header's form of a student's metadata: JSON, but for plain strings.
+
+    Args:
+        **metadata: fields of `CheckpointMetadata`, without version and shapes.
+    """
+    strings = {
+        key: value if isinstance(value, str) else json.dumps(value, sort_keys=True)
+        for key, value in metadata.items()
+    }
+    return {
+        "format": "pt",
+        **{f"{PREFIX}{key}": text for key, text in ({"version": __version__} | strings).items()},
+    }
 
 
 def read_metadata(path: str | Path) -> CheckpointMetadata:

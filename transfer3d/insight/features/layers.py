@@ -1,54 +1,38 @@
-"""The layers of a student under the names of its own modules, each as one vector for a clip.
+"""The layers of a student under the names of its modules, each as one vector for a clip.
 
-`pool5` is the pooled feature in front of the classifier, `prob` the softmax (P3D, section 5). The others are
-modules of the trunk: `stem`, `res2` .. `res5` and their blocks `res5.0`, which the papers count as `res5a`,
+`pool5` is the pooled feature before the classifier, `prob` the softmax (P3D, section 5). The others are
+layers of the trunk: `stem`, `res2` .. `res5` and their blocks `res5.0`, which the papers count as `res5a`,
 `res5b` or, in deep stages, `res4b35`; `blocks.0` and `transitions.0` of a DenseNet, `inception4c` of a
-GoogLeNet; the stages that timm names of its own networks.
+GoogLeNet; the stages of a timm network under timm's names.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from transfer3d.errors import UsageError, did_you_mean
-from transfer3d.models.student import CLIP_NDIM, FRAMES_NDIM, VideoStudent
-from transfer3d.models.trunks.resnet3d import Stage
+from transfer3d.models.student import VideoStudent
 from transfer3d.models.trunks.timm3d import Timm3d
 
 POOLED, SCORES = "pool5", "prob"
 PAPER_BLOCK = re.compile(r"(res\d)(?:b(\d+)|([a-z]))")
 
 
-def trunk_layers(student: VideoStudent) -> dict[str, nn.Module]:
-    """Returns the modules of a student's trunk that have a name as a layer, in the trunk's order."""
-    trunk = student.trunk
-    if isinstance(trunk, Timm3d):
-        return {entry["module"]: trunk.net.get_submodule(entry["module"]) for entry in trunk.net.feature_info}
-    found: dict[str, nn.Module] = {}
-    for name, module in trunk.named_children():
-        if not isinstance(module, nn.ModuleList):
-            found[name] = module
-        if isinstance(module, nn.ModuleList | Stage):
-            found |= {f"{name}.{part}": inner for part, inner in module.named_children()}
-    return found
-
-
 @dataclass(frozen=True)
 class _Layer:
+    label: str
     name: str
-    module: nn.Module | None  # None for the pooled feature and the scores
     cells: int
 
 
 class LayerReader:
-    """Looks at clips, and returns the vectors of the layers that were asked for.
+    """Computes the vectors of the layers that were asked for.
 
     Args:
         student: in eval mode.
@@ -61,7 +45,7 @@ class LayerReader:
 
     def __init__(self, student: VideoStudent, names: Sequence[str]) -> None:
         self.student = student
-        known = trunk_layers(student)
+        known = list(student.trunk.layers())
         self._layers = [_parse(student, name, known) for name in dict.fromkeys(names)]
 
     @torch.no_grad()
@@ -70,53 +54,45 @@ class LayerReader:
 
         Args:
             clips: float, normalised, `B C T H W`, or `B U C T H W` for the video-level families.
-
-        Raises:
-            UsageError: the output of a module is no feature maps.
         """
-        vectors: dict[str, Tensor] = {}
-
-        def hook(layer: _Layer) -> Any:
-            def record(module: nn.Module, inputs: Any, output: Any) -> None:
-                # Taken at once: a ReLU that works in place may follow.
-                vectors[layer.name] = _averaged(output, layer, len(clips))
-
-            return record
-
-        handles = [
-            layer.module.register_forward_hook(hook(layer))
-            for layer in self._layers
-            if layer.module is not None
-        ]
-        try:
-            maps = self.student.forward_features(clips)
-        finally:
-            for handle in handles:
-                handle.remove()
-        pooled = self.student.forward_head(maps, pre_logits=True)
-        vectors[POOLED] = pooled.float()
+        layers = [layer for layer in self._layers if layer.name not in (POOLED, SCORES)]
+        final, maps = self.student.forward_intermediates(clips, [layer.name for layer in layers])
+        pooled = self.student.forward_head(final, pre_logits=True)
+        vectors = {POOLED: pooled.float()}
         if any(layer.name == SCORES for layer in self._layers):
             vectors[SCORES] = self.student.head(pooled).float().softmax(-1)
-        return {layer.name: vectors[layer.name] for layer in self._layers}
+        for layer, layer_maps in zip(layers, maps, strict=True):
+            vectors[layer.label] = self._average(layer_maps, layer.cells)
+        return {layer.label: vectors[layer.label] for layer in self._layers}
+
+    def _average(self, maps: Tensor, cells: int) -> Tensor:
+        """Averages `B D T H W` over time within a unit, the cells of the picture, then the units: `B D'`.
+
+        The frames of a timm network count as units: it is a network of single frames.
+        """
+        frames = isinstance(self.student.trunk, Timm3d)
+        units = maps.shape[2] if frames else self.student.clip.units
+        parts = maps.unflatten(2, (units, -1)).transpose(1, 2).flatten(0, 1).float().mean(2)
+        return F.adaptive_avg_pool2d(parts, cells).flatten(1).unflatten(0, (-1, units)).mean(1)
 
 
-def _parse(student: VideoStudent, text: str, known: dict[str, nn.Module]) -> _Layer:
-    name, at, cells = text.partition("@")
+def _parse(student: VideoStudent, label: str, known: Collection[str]) -> _Layer:
+    name, at, cells = label.partition("@")
     if at and (not cells.isdecimal() or int(cells) < 1 or name in (POOLED, SCORES)):
-        raise UsageError(f"layer '{text}': behind @ stands a number of cells, of feature maps as res5@7.")
+        raise UsageError(f"layer '{label}': after @ write a number of cells of feature maps, as in res5@7.")
     if name == SCORES and student.num_classes == 0:
         raise UsageError(
             f"{student.model_name} has no classifier, so no '{SCORES}'. Leave it out of --layers."
         )
     if name in (POOLED, SCORES):
-        return _Layer(name, None, 1)
-    module = known.get(_block_name(name))
-    if module is None:
+        return _Layer(label, name, 1)
+    block = _block_name(name)
+    if block not in known:
         near = did_you_mean(name, [POOLED, SCORES, *known])
-        # What is inside another layer is not listed: a ResNet-152 has 50 blocks.
+        # Blocks within another layer are not listed: a ResNet-152 has 50.
         listed = [POOLED, SCORES, *(other for other in known if other.rpartition(".")[0] not in known)]
         raise UsageError(f"{student.model_name} has no layer '{name}'{near}: there are {', '.join(listed)}.")
-    return _Layer(text, module, int(cells or 1))
+    return _Layer(label, block, int(cells or 1))
 
 
 def _block_name(name: str) -> str:
@@ -125,13 +101,3 @@ def _block_name(name: str) -> str:
         return name
     stage, number, letter = match.groups()
     return f"{stage}.{int(number) if number else ord(letter) - ord('a')}"
-
-
-def _averaged(output: Any, layer: _Layer, batch: int) -> Tensor:
-    """Averages maps over time, cells of the picture, and what else was folded into the batch: `B D`."""
-    if not isinstance(output, Tensor) or output.ndim not in (FRAMES_NDIM, CLIP_NDIM):
-        raise UsageError(f"layer '{layer.name}' gives no feature maps. Choose another.")
-    maps = output.float()
-    frames = maps.mean(2) if maps.ndim == CLIP_NDIM else maps
-    cells = F.adaptive_avg_pool2d(frames, layer.cells).flatten(1)
-    return cells.unflatten(0, (batch, -1)).mean(1)

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from transfer3d.models.trunks.spec import TrunkSpec
+from transfer3d.models.trunks.trunk import Step, Trunk
 from transfer3d.nn.convolution import ConvNorm, conv3d
 from transfer3d.nn.pooling import SpatialMaxPool, TemporalMaxPool
 
@@ -79,7 +80,7 @@ class DenseBlock(nn.ModuleList):
         return torch.cat(features, 1)
 
 
-class DenseNet3d(nn.Module):
+class DenseNet3d(Trunk):
     """Stem, dense blocks with transitions between them, BatchNorm, ReLU.
 
     Args:
@@ -96,6 +97,7 @@ class DenseNet3d(nn.Module):
         if stem_pool_t not in (1, 2):
             raise ValueError(f"stem_pool_t={stem_pool_t!r}: 1 (the paper) or 2 (the release)")
         self.num_features = spec.num_features
+        self.stages = ("stem", *(f"blocks.{index}" for index in range(len(spec.depths) - 1)), "act")
         channels = 2 * spec.growth_rate
         self.stem = ConvNorm(in_chans, channels, (3, 7, 7), stride=(2, 2, 2))
         self.stem_pool = nn.Sequential(SpatialMaxPool(3, 2, 1), TemporalMaxPool(3, stem_pool_t))
@@ -108,10 +110,21 @@ class DenseNet3d(nn.Module):
                 self.transitions.append(transition(index, channels, channels // 2))
                 channels //= 2
         self.norm = nn.BatchNorm3d(channels)
+        self.act = nn.ReLU()
 
-    def forward(self, clips: Tensor) -> Tensor:
-        """`B C T H W` to feature maps `B D T/16 H/32 W/32` (T/32 with the release's stem)."""
-        x = self.blocks[0](self.stem_pool(self.stem(clips)))
-        for transition, block in zip(self.transitions, list(self.blocks)[1:], strict=True):
-            x = block(transition(x))
-        return F.relu(self.norm(x))
+    def parts(self) -> list[Step]:
+        """A transition follows every block but the last."""
+        parts: list[Step] = [("stem", self.stem), ("stem_pool", self.stem_pool)]
+        for index, block in self.blocks.named_children():
+            parts.append((f"blocks.{index}", block))
+            if index in self.transitions._modules:
+                parts.append((f"transitions.{index}", self.transitions.get_submodule(index)))
+        return parts + [(name, module) for name, module in self.named_children() if name in ("norm", "act")]
+
+    def group_matcher(self, coarse: bool = False) -> dict[str, str]:
+        """As in `Trunk`; a transition belongs to the block before it."""
+        blocks = range(len(self.blocks))
+        groups = {f"blocks.{index}": rf"(?:blocks|transitions)\.{index}\." for index in blocks}
+        if coarse:
+            groups = {"blocks": r"(?:blocks|transitions)\."}
+        return {"stem": r"stem\.", **groups, "norm": r"norm\."}

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from transfer3d.layout import Triple
 from transfer3d.models.trunks.spec import TrunkSpec
+from transfer3d.models.trunks.trunk import Trunk
 from transfer3d.nn.convolution import ConvNorm
 from transfer3d.nn.pooling import SpatialMaxPool, TemporalMaxPool
 
@@ -90,13 +91,15 @@ class Inception(nn.Module):
         return torch.cat((self.branch1(x), self.branch2(x), self.branch3(x), self.branch4(x)), 1)
 
 
-class GoogLeNet3d(nn.Sequential):
+class GoogLeNet3d(Trunk):
     """Stem and nine inceptions, with the names of torchvision's modules.
 
     Args:
         spec: the 2D shape.
         in_chans: channels of a frame.
     """
+
+    stages = ("conv1", "conv3", "inception3b", "inception4e", "inception5b")
 
     def __init__(self, spec: GoogLeNetSpec, *, in_chans: int = 3) -> None:
         super().__init__()
@@ -114,10 +117,6 @@ class GoogLeNet3d(nn.Sequential):
                 self.maxpool4 = _pool(2, 2, time=True)
             self.add_module(name, Inception(channels, spec.widths(name)))
             channels = spec.joined(name)
-
-    def forward(self, input: Tensor) -> Tensor:  # the base class's name for it
-        """`B C T H W` to feature maps `B D T/8 H/32 W/32`."""
-        return super().forward(input)
 
 
 def _conv(in_channels: int, out_channels: int, size: int, stride: Triple = (1, 1, 1)) -> ConvNorm:

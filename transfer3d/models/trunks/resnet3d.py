@@ -10,17 +10,19 @@ arXiv:1812.01187 (deep stem, average-pooled shortcut); Hu et al., arXiv:1709.015
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from torch import Tensor, nn
+from torch import nn
 
 from transfer3d.layout import Triple
 from transfer3d.models.trunks.spec import TrunkSpec
+from transfer3d.models.trunks.trunk import Stage, Trunk
 from transfer3d.nn.convolution import ConvNorm
 from transfer3d.nn.pooling import SpatialMaxPool
 from transfer3d.nn.residual import Residual, Shortcut, SqueezeExcite
+from transfer3d.nn.units import AcrossUnits
 
 BlockKind = Literal["basic", "bottleneck"]
 EXPANSION: dict[BlockKind, int] = {"basic": 1, "bottleneck": 4}
@@ -109,7 +111,7 @@ class BlockSite:
 
 
 @dataclass(frozen=True, kw_only=True)
-class UnitSite:
+class ConvSite:
     """One convolution of a block, as the 2D net has it.
 
     Attributes:
@@ -151,11 +153,11 @@ class TimePlan:
         """Temporal stride of a block."""
         return 1
 
-    def depth(self, site: UnitSite) -> int:
+    def depth(self, site: ConvSite) -> int:
         """Temporal depth of a convolution."""
         return 1
 
-    def unit(self, site: UnitSite, stride: Triple) -> nn.Module:
+    def conv(self, site: ConvSite, stride: Triple) -> nn.Module:
         """Makes the unit for a convolution of a block."""
         return ConvNorm(
             site.in_channels,
@@ -166,16 +168,16 @@ class TimePlan:
             act=site.act,
         )
 
-    def after_stem(self, channels: int) -> nn.Module | None:
-        """A module between the stem and its pool, called with (x, units)."""
+    def after_stem(self, channels: int) -> AcrossUnits | None:
+        """A layer between the stem and its pool."""
         return None
 
-    def after_block(self, site: BlockSite) -> nn.Module | None:
-        """A module behind a block, called with (x, units)."""
+    def after_block(self, site: BlockSite) -> AcrossUnits | None:
+        """A layer after a block."""
         return None
 
     def after_stage(self, stage: int) -> nn.Module | None:
-        """A pool behind a stage (2..5), called with (x)."""
+        """A pool after a stage (2..5)."""
         return None
 
 
@@ -200,7 +202,7 @@ def block_sites(spec: ResNetSpec) -> Iterator[BlockSite]:
             in_channels, number = site.out_channels, number + 1
 
 
-def _unit_sites(site: BlockSite, groups: int, stride_in: str) -> list[UnitSite]:
+def _conv_sites(site: BlockSite, groups: int, stride_in: str) -> list[ConvSite]:
     """Lists the convolutions of a block."""
     inner, out = site.inner_channels, site.out_channels
     if site.kind == "basic":
@@ -210,17 +212,17 @@ def _unit_sites(site: BlockSite, groups: int, stride_in: str) -> list[UnitSite]:
         shape = ((site.in_channels, inner, 1, 1), (inner, inner, 3, groups), (inner, out, 1, 1))
         strided = 0 if stride_in == "reduce" else 1
     return [
-        UnitSite(
+        ConvSite(
             block=site,
             index=index,
             in_channels=in_channels,
             out_channels=out_channels,
             kernel=kernel,
             strided=index == strided,
-            groups=unit_groups,
+            groups=conv_groups,
             act=index < len(shape) - 1,
         )
-        for index, (in_channels, out_channels, kernel, unit_groups) in enumerate(shape)
+        for index, (in_channels, out_channels, kernel, conv_groups) in enumerate(shape)
     ]
 
 
@@ -231,48 +233,20 @@ def squeezed_channels(channels: int, ratio: float) -> int:
 
 def _block(site: BlockSite, spec: ResNetSpec, plan: TimePlan) -> Residual:
     stride = (plan.stride(site), site.stride, site.stride)
-    units = [
-        plan.unit(unit, stride if unit.strided else (1, 1, 1))
-        for unit in _unit_sites(site, spec.cardinality, plan.stride_in)
+    convs = [
+        plan.conv(conv, stride if conv.strided else (1, 1, 1))
+        for conv in _conv_sites(site, spec.cardinality, plan.stride_in)
     ]
     changes_size = max(stride) > 1 or site.in_channels != site.out_channels
     out = site.out_channels
     return Residual(
-        units,
+        convs,
         Shortcut(site.in_channels, out, stride, average=spec.avg_down) if changes_size else None,
         SqueezeExcite(out, squeezed_channels(out, spec.squeeze)) if spec.squeeze else None,
     )
 
 
-Step = tuple[str, nn.Module]
-
-
-def run(x: Tensor, steps: Iterable[Step], units: int = 1) -> Tensor:
-    """Runs named modules in order.
-
-    Args:
-        x: `B C T H W`.
-        steps: those named `after...` are what a plan appended, and see `units` too.
-        units: how many units of one video lie one after the other in the batch.
-    """
-    for name, module in steps:
-        x = module(x, units) if name.rpartition(".")[2].startswith("after") else module(x)
-    return x
-
-
-class Stage(nn.Module):
-    """res2, res3, res4 or res5: blocks by number, and behind block n what a plan appended, `after<n>`."""
-
-    def steps(self) -> list[Step]:
-        """The blocks and what is behind them, in the order of execution."""
-        return list(self.named_children())
-
-    def forward(self, x: Tensor, units: int = 1) -> Tensor:
-        """`B C T H W` to `B C' T' H' W'`."""
-        return run(x, self.steps(), units)
-
-
-class ResNet3d(nn.Module):
+class ResNet3d(Trunk):
     """Stem, res2..res5, and what a family's plan appends.
 
     Args:
@@ -284,6 +258,7 @@ class ResNet3d(nn.Module):
     def __init__(self, spec: ResNetSpec, plan: TimePlan, *, in_chans: int = 3) -> None:
         super().__init__()
         self.num_features = spec.num_features
+        self.stages = ("stem", *(f"res{stage + FIRST_STAGE}" for stage in range(len(spec.depths))))
         self.stem = _stem(spec, plan, in_chans)
         _append(self, "after_stem", plan.after_stem(spec.stem[-1]))
         self.stem_pool = plan.stem_pool()
@@ -295,21 +270,6 @@ class ResNet3d(nn.Module):
                 self.add_module(f"res{site.stage}", stage)
                 _append(self, f"res{site.stage}_pool", plan.after_stage(site.stage))
                 stage = Stage()
-
-    def steps(self) -> list[Step]:
-        """The whole net block by block in the order of execution: `run(clips, steps)` is `forward(clips)`."""
-        steps: list[Step] = []
-        for name, module in self.named_children():
-            inner = module.steps() if isinstance(module, Stage) else None
-            steps += [(name, module)] if inner is None else [(f"{name}.{part}", step) for part, step in inner]
-        return steps
-
-    def forward(self, clips: Tensor, units: int = 1) -> Tensor:
-        """`B C T H W` (B*U C T H W, for `units` = U) to feature maps `B D T' H/32 W/32`."""
-        x = clips
-        for name, module in self.named_children():
-            x = module(x, units) if isinstance(module, Stage) else run(x, ((name, module),), units)
-        return x
 
 
 def _stem(spec: ResNetSpec, plan: TimePlan, in_chans: int) -> nn.Sequential:

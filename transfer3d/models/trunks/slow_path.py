@@ -6,7 +6,7 @@ Zhang et al., "V4D", ICLR 2020, table 1.
 
 from __future__ import annotations
 
-from transfer3d.models.trunks.resnet3d import TimePlan, UnitSite
+from transfer3d.models.trunks.resnet3d import ConvSite, TimePlan
 
 FIRST_TEMPORAL_STAGE = 4
 
@@ -17,7 +17,7 @@ class SlowPathPlan(TimePlan):
     T is never strided.
     """
 
-    def depth(self, site: UnitSite) -> int:
+    def depth(self, site: ConvSite) -> int:
         """3 where the paper's table 1 says so, else 1."""
         temporal = site.block.stage >= FIRST_TEMPORAL_STAGE
         return 3 if temporal and (site.block.kind == "basic" or site.index == 0) else 1

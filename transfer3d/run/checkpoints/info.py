@@ -10,7 +10,7 @@ from typing import Any, Literal
 from transfer3d.files import sha256_file
 from transfer3d.models.checkpoint import load
 from transfer3d.models.measure import count_parameters
-from transfer3d.models.registry import families, family_of
+from transfer3d.models.registry import family_of
 from transfer3d.weights.digest import tensors_digest
 from transfer3d.weights.hub import locate
 from transfer3d.weights.metadata import CheckpointMetadata, read_metadata
@@ -66,8 +66,8 @@ class CheckpointReport:
             "sha256": self.sha256,
             "bytes": self.bytes,
             "model": facts.model,
-            "family": family_of(facts.model),
-            "paper": families()[family_of(facts.model)].paper,
+            "family": family_of(facts.model).name,
+            "paper": family_of(facts.model).paper,
             "model_args": facts.model_args,
             "parameters": self.parameters,
             "tensors": len(facts.shapes),
