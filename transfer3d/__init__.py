@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from transfer3d.models.checkpoint import load, save
     from transfer3d.models.factory import create_model
     from transfer3d.models.fuse import fuse
-    from transfer3d.models.registry import list_models
+    from transfer3d.models.registry import is_model, list_models, register_model
     from transfer3d.models.student import VideoStudent
     from transfer3d.objectives.classification import Classification
     from transfer3d.objectives.correspondence import Correspondence, CorrespondenceConfig
@@ -54,10 +54,12 @@ __all__ = [
     "evaluate",
     "fuse",
     "inflate",
+    "is_model",
     "list_models",
     "load",
     "open_videos",
     "predict",
+    "register_model",
     "save",
     "stream",
 ]
@@ -76,7 +78,7 @@ _MODULES = {
     "models.checkpoint": ("load", "save"),
     "models.factory": ("create_model",),
     "models.fuse": ("fuse",),
-    "models.registry": ("list_models",),
+    "models.registry": ("is_model", "list_models", "register_model"),
     "models.student": ("VideoStudent",),
     "objectives.classification": ("Classification",),
     "objectives.correspondence": ("Correspondence", "CorrespondenceConfig"),

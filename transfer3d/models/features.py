@@ -27,7 +27,7 @@ class VideoFeatures(nn.Module):
         stages = student.trunk.stages
         indices = [stages.index(name) for name in student.layer_names(out_indices)]
         self.feature_info = FeatureInfo(student.feature_info, tuple(indices))
-        student.trunk.prune([stages[index] for index in indices])
+        student.trunk.prune(stages[max(indices)])
         student.reset_classifier(0)
         self.model = student
         self.out_indices = indices

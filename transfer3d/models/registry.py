@@ -218,7 +218,7 @@ def entry(name: str) -> StudentEntry:
         near = did_you_mean(name, (*_ENTRIES, *_ALIASES))
         raise UsageError(
             f"no student '{name}'{near}: `transfer3d models` lists them. "
-            "A module of your own is known once the file with its `register_model` is imported."
+            "If it is a module of your own, import the module that registers it first."
         )
     return _ENTRIES[_ALIASES.get(name, name)]
 

@@ -125,10 +125,12 @@ class Timm3d(Trunk):
         pooled = self.net.forward_head(fold_frames(maps), pre_logits=True)
         return pooled.unflatten(0, (-1, maps.shape[2])).mean(1)
 
-    def prune(self, names: Collection[str]) -> None:
+    def prune(self, stage: str) -> None:
         """Where timm's network can."""
+        last = self.stages.index(stage)
+        self.stages = self.stages[: last + 1]
         if hasattr(self.net, "prune_intermediate_layers"):
-            self.net.prune_intermediate_layers([self.stages.index(name) for name in names])
+            self.net.prune_intermediate_layers([last])
 
     def group_matcher(self, coarse: bool = False) -> dict[str, str]:
         """The groups of timm's network."""

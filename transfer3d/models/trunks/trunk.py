@@ -116,10 +116,10 @@ class Trunk(nn.Module):
         """Pools feature maps: `B D T' H' W'` to `B D`."""
         return maps.mean((2, 3, 4))
 
-    def prune(self, names: Collection[str]) -> None:
-        """Removes all layers after the last of these; `forward` then returns its maps."""
-        layers = self.layers()
-        for name, _ in self.steps()[max(layers[name][0] for name in names) + 1 :]:
+    def prune(self, stage: str) -> None:
+        """Removes all layers after a stage; `forward` then returns its maps."""
+        self.stages = self.stages[: self.stages.index(stage) + 1]
+        for name, _ in self.steps()[self.layers()[stage][0] + 1 :]:
             parent, _, child = name.rpartition(".")
             delattr(self.get_submodule(parent), child)
 
@@ -185,14 +185,18 @@ def _checkpoint_contexts(module: nn.Module) -> tuple[Any, Any]:
 
 @contextmanager
 def fixed_statistics(module: nn.Module) -> Iterator[None]:
-    """Keeps the running statistics of every BatchNorm; in train mode it still normalises by the batch."""
-    tracking = [
-        part for part in module.modules() if isinstance(part, _BatchNorm) and part.track_running_stats
+    """Keeps the running statistics of every BatchNorm while a forward pass is repeated."""
+    norms = [part for part in module.modules() if isinstance(part, _BatchNorm)]
+    momenta = [norm.momentum for norm in norms]
+    counts = [
+        None if norm.num_batches_tracked is None else norm.num_batches_tracked.clone() for norm in norms
     ]
-    for norm in tracking:
-        norm.track_running_stats = False
+    for norm in norms:
+        norm.momentum = 0.0  # the share of the new batch
     try:
         yield
     finally:
-        for norm in tracking:
-            norm.track_running_stats = True
+        for norm, momentum, count in zip(norms, momenta, counts, strict=True):
+            norm.momentum = momentum
+            if norm.num_batches_tracked is not None and count is not None:
+                norm.num_batches_tracked.copy_(count)
