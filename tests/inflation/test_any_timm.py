@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from transfer3d.errors import UsageError
-from transfer3d.inflation import inflate
+from transfer3d.inflation.inflation import inflate
 from transfer3d.models.checkpoint import load, save
 from transfer3d.models.factory import create_model
 from transfer3d.models.trunks.timm3d import DEPTHS, convolution_stages
