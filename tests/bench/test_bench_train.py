@@ -13,14 +13,14 @@ from transfer3d.batch import ClipBatch
 from transfer3d.bench import evaluation, train
 from transfer3d.bench.baselines import load_baseline
 from transfer3d.cli.main import app
-from transfer3d.engine import window
+from transfer3d.engine import metrics_window
 from transfer3d.engine.config import TrainerConfig
 from transfer3d.engine.distributed import make_accelerator
 from transfer3d.engine.schedule import ScheduleConfig
 from transfer3d.engine.trainer import Trainer
 from transfer3d.layout import ClipSpec
 from transfer3d.models.factory import create_model
-from transfer3d.objectives.classification import Supervised
+from transfer3d.objectives.classification import Classification
 
 SMALL = ClipSpec(frames=16, stride=1, size=32, crop=32)
 
@@ -31,10 +31,9 @@ def test_the_loop_by_hand_makes_the_trainers_steps():
     batch = ClipBatch(clips, torch.arange(4) % 3, list("abcd"), list("abcd"))
     first, second = (create_model("p3d_tiny", num_classes=3, seed=3) for _ in range(2))
     trainer = Trainer(
-        Supervised(first), lambda _: repeat(batch),
+        Classification(first), lambda _: repeat(batch),
         TrainerConfig(steps=3, lr=1e-4, schedule=ScheduleConfig(kind="constant")),
-        accelerator=make_accelerator("fp32"), folder=None, publish=lambda *_: None,
-        console=Console(quiet=True),
+        accelerator=make_accelerator("fp32"), console=Console(quiet=True),
     )  # fmt: skip
     trainer.run()
     hand = load_baseline("finetune_plain").HandWritten(second, second.clip.mean, second.clip.std, low=False)
@@ -65,16 +64,16 @@ def test_the_command(monkeypatch, tmp_path):
 
 def test_waiting_is_what_the_loop_waits(monkeypatch):
     now = [0.0]
-    monkeypatch.setattr(window.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(metrics_window.time, "monotonic", lambda: now[0])
 
     def slow():
         for number in range(3):
             now[0] += 2
             yield number
 
-    rows = window.Window()
-    for _ in rows.awaiting(slow()):
+    rows = metrics_window.MetricsWindow()
+    for _ in rows.time_waiting(slow()):
         now[0] += 6
-    assert rows.close()["data_wait"] == 0.25
+    assert rows.flush()["data_wait"] == 0.25
     now[0] += 1
-    assert rows.close()["data_wait"] == 0
+    assert rows.flush()["data_wait"] == 0

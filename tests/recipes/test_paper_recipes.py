@@ -16,7 +16,7 @@ from transfer3d.engine.distributed import make_accelerator
 from transfer3d.engine.trainer import Trainer
 from transfer3d.models.image import create_image_model
 from transfer3d.models.registry import entry, families
-from transfer3d.objectives.classification import Supervised
+from transfer3d.objectives.classification import Classification
 from transfer3d.objectives.correspondence import Correspondence
 from transfer3d.objectives.teacher import FrozenTeacher
 from transfer3d.recipes.load import list_recipes, load_recipe, recipe_folder, stages_of
@@ -165,7 +165,7 @@ def two_steps(folder: str, dumped: str) -> tuple[int, int, int]:
         teacher = FrozenTeacher(create_image_model(recipe.require("teacher"), "none"))
         objective = Correspondence(teacher, student, recipe.correspondence, seed=0)
     else:
-        objective = Supervised(student, recipe.label_smoothing)
+        objective = Classification(student, label_smoothing=recipe.label_smoothing)
 
     def batches(first_step):
         sizes = {"batch_size": 4, "steps": 2, "seed": 0, "start_step": first_step}
@@ -174,10 +174,8 @@ def two_steps(folder: str, dumped: str) -> tuple[int, int, int]:
     trainer = Trainer(
         objective,
         batches,
-        trainer_config(recipe),
+        trainer_config(recipe, steps=2, batch_size=4),
         accelerator=make_accelerator("fp32"),
-        folder=None,
-        publish=lambda _name, _metrics: None,
         validate=None if corresponds else lambda: {"score": 0.0},
         console=Console(quiet=True),
     )
