@@ -50,14 +50,14 @@ def test_pairs_are_chosen_as_asked(data, tmp_path, monkeypatch, pairs):
 
 @pytest.mark.parametrize("view", ["same", "independent", "centre"])
 def test_the_teacher_is_shown_the_view_that_was_asked_for(data, tmp_path, monkeypatch, view):
-    batches, loss = [], Correspondence.loss
+    batches, embed = [], Correspondence.embed
 
-    def noted(self, trainable, batch):
-        if len(batch.sources) == CLIPS:  # not those that memory is tried with
+    def noted(self, batch):
+        if len(batch) == CLIPS:  # not those that memory is planned with
             batches.append(batch)
-        return loss(self, trainable, batch)
+        return embed(self, batch)
 
-    monkeypatch.setattr(Correspondence, "loss", noted)
+    monkeypatch.setattr(Correspondence, "embed", noted)
     assert run(data, tmp_path / "run", *setting(f"teacher_view={view}")).exit_code == 0
     assert len(batches) == 3
     for batch in batches:
@@ -67,33 +67,31 @@ def test_the_teacher_is_shown_the_view_that_was_asked_for(data, tmp_path, monkey
 
 
 def test_a_later_run_asks_the_teacher_for_nothing_and_another_crop_for_all(data, tmp_path):
-    kept = setting("teacher_view=centre", f"cache={tmp_path / 'lessons'}")
+    kept = setting("teacher_view=centre", f"cache={tmp_path / 'teacher'}")
     said = [
-        re.search(
-            r"the teacher looked at (\d+) of (\d+) clips", run(data, tmp_path / name, *kept, *more).output
-        )
+        re.search(r"the teacher ran on (\d+) of (\d+) clips", run(data, tmp_path / name, *kept, *more).output)
         for name, more in {"first": (), "again": (), "other": ("--set", "clip.size=24")}.items()
     ]
     assert [tuple(map(int, found.groups())) for found in said if found] == [(24, 24), (0, 24), (24, 24)]
 
 
-def test_lessons_of_a_run_that_was_ended_are_kept(data, tmp_path, monkeypatch):
-    loss, count = Correspondence.loss, []
+def test_teacher_outputs_of_an_interrupted_run_are_kept(data, tmp_path, monkeypatch):
+    compare, count = Correspondence.compare, []
 
-    def ends(self, trainable, batch):
-        count.extend([1] * (len(batch.sources) == CLIPS))
+    def ends(self, embeddings):
+        count.extend([1] * (len(embeddings.sources) == CLIPS))
         if len(count) == 2:
             raise RuntimeError("ended")
-        return loss(self, trainable, batch)
+        return compare(self, embeddings)
 
-    monkeypatch.setattr(Correspondence, "loss", ends)
-    run(data, tmp_path / "run", *setting("teacher_view=centre", f"cache={tmp_path / 'lessons'}"))
+    monkeypatch.setattr(Correspondence, "compare", ends)
+    run(data, tmp_path / "run", *setting("teacher_view=centre", f"cache={tmp_path / 'teacher'}"))
     monkeypatch.undo()
-    done = run(data, tmp_path / "again", *setting("teacher_view=centre", f"cache={tmp_path / 'lessons'}"))
-    assert "the teacher looked at 16 of 24 clips" in done.output
+    done = run(data, tmp_path / "again", *setting("teacher_view=centre", f"cache={tmp_path / 'teacher'}"))
+    assert "the teacher ran on 8 of 24 clips" in done.output
 
 
-def test_a_place_for_lessons_that_takes_no_files_is_said_before_the_work(data, tmp_path):
+def test_a_cache_that_cannot_be_written_is_refused_before_the_work(data, tmp_path):
     (tmp_path / "file").write_text("")
     done = run(data, tmp_path / "run", *setting("teacher_view=centre", f"cache={tmp_path / 'file'}"))
     assert done.exit_code == 5, done.output
@@ -105,18 +103,18 @@ def test_what_went_wrong_is_said_at_the_end_and_on_the_page(data, tmp_path):
     done = run(data, tmp_path / "run", "--set", "lr=1e-9")
     assert done.exit_code == 0, done.output
     said = "the matching task is at chance"
-    assert f"look at this: {said}" in done.output
-    assert f"Look at this: {said}" in (tmp_path / "run" / "report.html").read_text()
+    assert f"warning: {said}" in done.output
+    assert f"Warning: {said}" in (tmp_path / "run" / "report.html").read_text()
 
 
 def test_a_teacher_that_has_changed_is_a_bug_and_no_student(data, tmp_path, monkeypatch):
-    loss = Correspondence.loss
+    embed = Correspondence.embed
 
-    def spoils(self, trainable, batch):
+    def spoils(self, batch):
         next(self.teacher.network.buffers()).add_(1e-3)
-        return loss(self, trainable, batch)
+        return embed(self, batch)
 
-    monkeypatch.setattr(Correspondence, "loss", spoils)
+    monkeypatch.setattr(Correspondence, "embed", spoils)
     done = run(data, tmp_path / "run")
     assert done.exit_code == 1
     assert "the frozen teacher's weights have changed" in done.output

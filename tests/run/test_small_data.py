@@ -72,18 +72,18 @@ def test_the_scaled_rate_is_printed(digits_folder, tmp_path):
 
 
 def test_what_the_recipe_says_of_the_loss_reaches_it(digits_folder, tmp_path, monkeypatch):
-    told = []
+    built = []
 
-    def objective(student, smoothing, weights_K):
-        told.append((student.dropout.p, smoothing, weights_K))
+    def objective(student, *, label_smoothing, class_weights):
+        built.append((student.dropout.p, label_smoothing, class_weights))
         raise UsageError("enough")
 
-    monkeypatch.setattr("transfer3d.run.training.finetune.Supervised", objective)
+    monkeypatch.setattr("transfer3d.run.training.finetune.Classification", objective)
     for number, more in enumerate(([], ["dropout=0.3", "label_smoothing=0.2", "class_weights=balanced"])):
         settings = [word for setting in more for word in ("--set", setting)]
         run("p3d_tiny", "--recipe", "demo/tiny-finetune", "--data", digits_folder / "shards",
             "-o", tmp_path / str(number), *settings)  # fmt: skip
-    assert told[0][1:] == (0.0, None)
-    dropout, smoothing, weights_K = told[1]
+    assert built[0][1:] == (0.0, None)
+    dropout, smoothing, weights_K = built[1]
     assert (dropout, smoothing) == (0.3, 0.2)
     assert weights_K.tolist() == [1.0] * 40  # each class has two videos

@@ -43,7 +43,7 @@ main()
 FAULTS = {
     "kill": "os.kill(os.getpid(), signal.SIGKILL)",
     "bug": "raise ZeroDivisionError('a bug in one process')",
-    "nan": "next(trainer.objective.trainable.parameters()).data.fill_(float('nan'))",
+    "nan": "next(trainer.objective.parameters()).data.fill_(float('nan'))",
 }
 
 
