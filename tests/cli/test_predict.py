@@ -95,7 +95,7 @@ def test_a_picture_is_drawn(run, tmp_path, name):
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
-        (["nowhere.mp4"], 2, "nowhere.mp4 is not there"),
+        (["nowhere.mp4"], 2, "nowhere.mp4 does not exist"),
         (["videos/notes.mp4"], 3, "notes.mp4"),
         (["empty"], 3, "empty: no videos"),
         (["damaged.mp4"], 3, "damaged.mp4"),

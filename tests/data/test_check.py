@@ -38,6 +38,10 @@ def test_bad_ones_are_named_and_the_rest_is_checked(tmp_path, run):
     write_numbered(folder / "sub" / "good.mkv", 9, container="matroska")
     result = run(folder)
     assert result.exit_code == 3
+    assert "add -o bad_videos.csv" in " ".join(result.output.split())
+    assert [path.name for path in Path().iterdir()] == ["set"]
+    result = run(folder, "-o", "bad_videos.csv")
+    assert result.exit_code == 3
     assert "5 of 7 videos are bad" in result.output
     with Path("bad_videos.csv").open() as file:
         rows = list(csv.DictReader(file))
@@ -56,8 +60,9 @@ def test_bad_ones_are_named_and_the_rest_is_checked(tmp_path, run):
 def test_all_good(tmp_path, run):
     write_numbered(tmp_path / "one.mp4", 5)
     write_numbered(tmp_path / "two.mp4", 7)
-    result = run(tmp_path, "--workers", 2)
+    result = run(tmp_path, "--workers", 2, "-o", "bad_videos.csv")
     assert result.exit_code == 0
+    assert not Path("bad_videos.csv").exists()
     assert "2 videos, 12 frames, all good" in result.output
     assert "1 videos, 5 frames" in run(tmp_path / "one.mp4").output
     assert run(tmp_path / "gone").exit_code == 2
@@ -81,7 +86,7 @@ def test_shards_are_checked_member_by_member(digits_folder, tmp_path, run):
     data = bytearray((folder / shard["file"]).read_bytes())
     data[offset + size // 2] ^= 1
     (folder / shard["file"]).write_bytes(data)
-    result = run(folder)
+    result = run(folder, "-o", "bad_videos.csv")
     assert result.exit_code == 3
     assert "1 of 220 videos are bad" in result.output
     assert sample["key"] in result.output

@@ -108,7 +108,7 @@ def test_ten_bits_show_what_eight_show():
 def test_variable_rate():
     times = [0, 100, 150, 1000, 1010, 3000]
     with Video(encode(numbered_frames(6), times=times, bf=0)) as video:
-        facts = video.facts()
+        facts = video.info()
         assert numbers(video.read(np.array([5, 3, 4]))) == [5, 3, 4]
     assert facts.frames == 6
     assert facts.fps == pytest.approx(5 / 3)
@@ -124,7 +124,7 @@ def test_every_orientation_is_shown_upright(degrees, flips):
     shown = np.rot90(stored[0], degrees // 90)
     shown = shown[:, ::-1] if flips else shown
     with Video(encode(stored, rotation={"degrees": degrees, **flips}, crf=10)) as video:
-        frames, facts = video.read(np.array([1])), video.facts()
+        frames, facts = video.read(np.array([1])), video.info()
     assert frames[0].shape == shown.shape
     assert (facts.height, facts.width) == shown.shape[:2]
     assert np.abs(frames[0].astype(int) - shown)[4:-4, 4:-4].mean() < 4
@@ -171,7 +171,7 @@ def test_scaled_frames_keep_colours_and_levels(size, full_range, pix_fmt):
 def test_odd_sizes_and_one_frame():
     frames = np.full((1, 47, 63, 3), 90, np.uint8)
     with Video(encode(frames, codec="mpeg4")) as video:
-        assert video.facts() == VideoInfo(frames=1, fps=25, height=47, width=63, duration=0.04)
+        assert video.info() == VideoInfo(frames=1, fps=25, height=47, width=63, duration=0.04)
         assert video.read(np.zeros(3, np.int64)).shape == (3, 47, 63, 3)
 
 
@@ -241,10 +241,10 @@ def test_a_picture_that_is_too_large_is_refused(monkeypatch):
     data = encode(np.zeros((1, 48, 64, 3), np.uint8))
     monkeypatch.setattr(decode, "MAX_PIXELS", 48 * 64 - 1)
     with pytest.raises(BadVideo), Video(data) as video:
-        video.facts()
+        video.info()
     monkeypatch.setattr(decode, "MAX_PIXELS", 48 * 64)
     with Video(data) as video:
-        assert video.facts().frames == 1
+        assert video.info().frames == 1
 
 
 @pytest.mark.parametrize("container, codec", [("mp4", "libx264"), ("matroska", "libx264"), ("avi", "mpeg4")])
@@ -272,7 +272,7 @@ def test_files_are_closed(tmp_path):
     before = len(os.listdir("/proc/self/fd"))
     for _ in range(30):
         with Video(path) as video:
-            video.facts()
+            video.info()
         with pytest.raises(BadVideo):
             Video(tmp_path / "gone.mp4")
     assert len(os.listdir("/proc/self/fd")) <= before + 1

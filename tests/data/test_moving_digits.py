@@ -89,7 +89,7 @@ def test_the_folder(digits_folder):
     assert len(list((digits_folder / "videos" / "unlabelled").iterdir())) == 60
     assert not list(digits_folder.rglob(".partial*"))
     with Video(next((digits_folder / "videos" / "train" / "3_left").iterdir())) as video:
-        facts = video.facts()
+        facts = video.info()
     assert (facts.frames, facts.height, facts.width) == (12, 48, 48)
 
 

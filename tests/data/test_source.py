@@ -119,7 +119,7 @@ def test_files_that_were_named_are_not_said_to_lie_in_a_folder(tmp_path):
 
 
 def test_no_folder_no_videos_no_commands(tmp_path):
-    with pytest.raises(UsageError, match="is no folder"):
+    with pytest.raises(UsageError, match="does not exist"):
         open_videos(tmp_path / "gone", labelled=False)
     with pytest.raises(DataError, match="no videos"):
         open_videos(tmp_path, labelled=False)
@@ -147,7 +147,7 @@ def test_files_one_by_one(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     videos = open_files(["one.mp4", "more", "more/two.mp4"])
     assert list(videos.keys) == ["one.mp4", "more/two.mp4"]
-    with pytest.raises(UsageError, match="three.mp4 is not there"):
+    with pytest.raises(UsageError, match="three.mp4 does not exist .did you mean"):
         open_files(["three.mp4"])
 
 

@@ -232,11 +232,11 @@ def test_data_that_is_gone_is_said_where_it_is_missed(trained):
     done = run("report", run_folder)
     assert done.exit_code == 0, done.output
     text = Page((run_folder / "report.html").read_text(encoding="utf-8")).text
-    assert "No video was looked at, so pictures of them are missing: gone is no folder" in text
+    assert "No video was looked at, so pictures of them are missing: gone does not exist" in text
     assert "training videos 80" in text
     done = run("report", run_folder, "--data", "gone")
     assert done.exit_code == 2
-    assert "gone is no folder" in done.output
+    assert "gone does not exist" in done.output
 
 
 def test_several_runs_make_one_page(trained):

@@ -137,7 +137,10 @@ def test_a_staged_run_that_dies_in_a_stage_resumes_to_the_same_student(recipe, d
 
 @pytest.mark.parametrize(
     ("change", "code", "named"),
-    [("data=nowhere", 2, "stage all: nowhere is not there"), ("start=old.safetensors", 4, "old.safetensors")],
+    [
+        ("data=nowhere", 2, "stage all: nowhere does not exist"),
+        ("start=old.safetensors", 4, "old.safetensors"),
+    ],
 )
 def test_what_a_later_stage_lacks_is_said_before_the_first(
     recipe, digits_folder, tmp_path, change, code, named

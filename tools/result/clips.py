@@ -17,7 +17,7 @@ from transfer3d.data.augment import AugmentConfig, decode_side
 from transfer3d.data.decode import Frames, Video
 from transfer3d.data.epoch_sampler import make_epoch_sampler
 from transfer3d.data.pipeline import view_batches
-from transfer3d.data.training_clips import ClipSampler, TeacherView, TrainingClip
+from transfer3d.data.training_clips import ClipSample, ClipSampler, TeacherView, collate_clips
 from transfer3d.data.videoset import VideoSet
 from transfer3d.layout import ClipSpec
 
@@ -71,7 +71,7 @@ class MemoryBatches:
         self._decoded, self._videos = decoded, videos
         self._batch_size, self._steps, self._seed = batch_size, steps, seed
         self._order = make_epoch_sampler(videos, seed, balanced=False)
-        self._drawer = ClipSampler(clip, augment, teacher_view=teacher_view)
+        self._sampler = ClipSampler(clip, augment, teacher_view=teacher_view)
 
     def __call__(self, first_step: int) -> Iterator[ClipBatch]:
         """Yields the batches from a step on."""
@@ -80,16 +80,12 @@ class MemoryBatches:
             yield self._batch([self._order.draw(first + place) for place in range(self._batch_size)])
 
     def _batch(self, draws: list[tuple[int, int]]) -> ClipBatch:
-        keys, sources = (
-            [values[index] for _, index in draws] for values in (self._videos.keys, self._videos.sources)
-        )
-        return self._drawer.batch([self._one(*draw) for draw in draws], keys, sources)
+        return collate_clips([self._one(*draw) for draw in draws])
 
-    def _one(self, epoch: int, index: int) -> TrainingClip:
+    def _one(self, epoch: int, index: int) -> ClipSample:
         frames = self._decoded.frames(self._videos, index)
         rng = np.random.default_rng((self._seed, epoch, index))
-        key, label = self._videos.keys[index], self._videos.labels[index]
-        return self._drawer.draw(key, label, len(frames), lambda indices: frames[indices], rng)
+        return self._sampler.sample(self._videos, index, len(frames), lambda indices: frames[indices], rng)
 
 
 def side_of(clip: ClipSpec, augment: AugmentConfig) -> int:

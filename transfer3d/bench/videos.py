@@ -61,7 +61,7 @@ def clips_of(paths: list[Path], count: int = CLIPS) -> list[Wanted]:
 
 def _short_side(path: Path) -> int:
     with Video(path) as video:
-        facts = video.facts()
+        facts = video.info()
     return min(facts.height, facts.width)
 
 

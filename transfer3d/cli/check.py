@@ -17,7 +17,10 @@ def check(
             metavar="SRC", help="Folder of videos or of shards, a video, or the http address of shards."
         ),
     ],
-    out: Annotated[Path, typer.Option("-o", "--out", help="CSV of the bad ones.")] = Path("bad_videos.csv"),
+    out: Annotated[
+        Path | None,
+        typer.Option("-o", "--out", metavar="X.csv", help="CSV of the bad ones, if any."),
+    ] = None,
     workers: Annotated[int, typer.Option(min=1, help="Children that decode.")] = 1,
     seconds: Annotated[float, typer.Option(min=0.1, help="Time limit for one video.")] = 30.0,
     memory_gib: Annotated[float, typer.Option(min=0.5, help="Memory limit for one video.")] = 4.0,
@@ -71,7 +74,8 @@ def check(
         stdout().print(table)
     if bad:
         first = f"first {bad[0].path}: {bad[0].reason}"
-        raise DataError(f"{len(bad)} of {len(checked)} videos are bad, {first}. All are in {out}.")
+        remedy = f"All are in {out}." if out else "To write all to a file, add -o bad_videos.csv."
+        raise DataError(f"{len(bad)} of {len(checked)} videos are bad, {first}. {remedy}")
     if not json:
         frames = sum(video.frames or 0 for video in checked)
         stdout().print(f"{source}: {len(checked)} videos, {frames} frames, all good")

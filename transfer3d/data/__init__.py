@@ -1,7 +1,46 @@
-"""Videos on disk -> batches of clips."""
+"""Videos on disk -> batches of clips. What `__all__` names is public, and imported on first use."""
 
-from transfer3d.data.clips import Clips, clip_of_file
-from transfer3d.data.shards import ShardVideos as ShardDataset
-from transfer3d.data.source import open_videos
+from __future__ import annotations
 
-__all__ = ["Clips", "ShardDataset", "clip_of_file", "open_videos"]
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from transfer3d.data.augment import AugmentConfig
+    from transfer3d.data.clips import clip_of_file
+    from transfer3d.data.dataset import VideoDataset
+    from transfer3d.data.source import open_files, open_videos
+    from transfer3d.data.training_clips import ClipSample, collate_clips
+    from transfer3d.data.video_list import VideoList
+    from transfer3d.data.videoset import VideoSet
+
+__all__ = [
+    "AugmentConfig",
+    "ClipSample",
+    "VideoDataset",
+    "VideoList",
+    "VideoSet",
+    "clip_of_file",
+    "collate_clips",
+    "open_files",
+    "open_videos",
+]
+
+_MODULES = {
+    "AugmentConfig": "augment",
+    "ClipSample": "training_clips",
+    "VideoDataset": "dataset",
+    "VideoList": "video_list",
+    "VideoSet": "videoset",
+    "clip_of_file": "clips",
+    "collate_clips": "training_clips",
+    "open_files": "source",
+    "open_videos": "source",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Imports a public name on its first use."""
+    if name in _MODULES:
+        return getattr(importlib.import_module(f"transfer3d.data.{_MODULES[name]}"), name)
+    raise AttributeError(f"module 'transfer3d.data' has no attribute '{name}'")

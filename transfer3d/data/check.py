@@ -8,12 +8,12 @@ from functools import partial
 from pathlib import Path
 
 from transfer3d.data.decode import VideoInfo
-from transfer3d.data.folder import videos_under
+from transfer3d.data.folder import missing, videos_under
 from transfer3d.data.isolated import Fault, Limits, isolated_map
 from transfer3d.data.prepare import inspect, inspect_file
 from transfer3d.data.shards import ShardVideos
 from transfer3d.data.source import open_shards
-from transfer3d.errors import DataError, UsageError
+from transfer3d.errors import DataError
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def _jobs(source: str | Path) -> list[tuple[list[str], partial[Iterator[VideoInf
         ]
     path = Path(source)
     if not path.exists():
-        raise UsageError(f"{path} is not there. Give a folder of videos or of shards, or a video.")
+        raise missing(path, "Give a folder of videos or of shards, or a video.")
     files = [path] if path.is_file() else videos_under(path)
     if not files:
         raise DataError(f"{path}: no videos.")

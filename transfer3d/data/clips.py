@@ -1,4 +1,4 @@
-"""Single clips of videos, for those who bring their own loop."""
+"""Decoded views of one video."""
 
 from __future__ import annotations
 
@@ -7,19 +7,17 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
 from torchvision.transforms import v2
 
 from transfer3d.data.augment import crop_frames, decode_side, evaluation_transform
 from transfer3d.data.decode import Source, Video
 from transfer3d.data.sampling import Indices
-from transfer3d.data.source import open_videos
 from transfer3d.data.views import ViewPlan, Views
 from transfer3d.layout import ClipSpec
 
 
 def clip_of_file(path: str | Path, clip: ClipSpec) -> Tensor:
-    """Returns the clip at the centre of a video, as a student wants to see it.
+    """Returns the clip at the centre of a video, as a student expects it.
 
     Args:
         path: a video file.
@@ -43,14 +41,14 @@ def views_of_video(
     number: int = 0,
     transform: v2.Transform | None = None,
 ) -> Views:
-    """Decodes a video once and returns the views of it that a test looks at.
+    """Decodes a video once and returns its test views.
 
     With several crops V counts all crops of the first clip, then those of the second, and so on. Memory is
     that of the distinct frames: with "windows" of a ten-minute video at 224 pixels, 2 GB.
 
     Args:
         source: a path, or the file's bytes.
-        clip: what the student wants.
+        clip: of the student.
         plan: which views.
         name: what messages call it.
         number: of the video, for random views.
@@ -70,29 +68,3 @@ def views_of_video(
 def clips_of_frames(frames_NCHW: Tensor, indices: Indices) -> Tensor:
     """Returns [..., C, T, H, W] for the frames that indices [..., T] stand for."""
     return frames_NCHW.unflatten(0, indices.shape).transpose(-4, -3)
-
-
-class Clips(Dataset[tuple[Tensor, int]]):
-    """The centre clips of a dataset with their labels, for a torch DataLoader.
-
-    Args:
-        data: a shard folder, class folders, a flat folder of videos, or what `transfer3d synth` wrote.
-        clip: what the student wants.
-        split: which part of the data; None = all of an unlabelled folder.
-        labelled: whether each video must have a class; without, labels are -1.
-    """
-
-    def __init__(
-        self, data: str | Path, clip: ClipSpec, *, split: str | None = "test", labelled: bool = True
-    ) -> None:
-        self.videos, self.clip = open_videos(data, split=split, labelled=labelled), clip
-
-    def __len__(self) -> int:
-        return len(self.videos)
-
-    def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        """Returns the clip (see `clip_of_file`) and the label."""
-        label = self.videos.labels[index]
-        source, name = self.videos.open(index), self.videos.keys[index]
-        clip_u8 = views_of_video(source, self.clip, ViewPlan(), name=name).clips()[0]
-        return clip_u8, -1 if label is None else label

@@ -99,7 +99,7 @@ class Video:
     def __exit__(self, *_: object) -> None:
         self._container.close()
 
-    def facts(self) -> VideoInfo:
+    def info(self) -> VideoInfo:
         """Decodes the first frame and returns what the video is."""
         height, width = self.read(np.zeros(1, np.int64)).shape[1:3]
         return VideoInfo(self.frames, self.fps, height, width, self.frames / self.fps if self.fps else 0.0)
@@ -304,6 +304,8 @@ def _faults(name: str) -> Iterator[None]:
     """Turns what the libraries raise for a bad file into `BadVideo`."""
     try:
         yield
+    except BadVideo:  # a ValueError too, and already says what is wrong
+        raise
     except FAULTS as error:
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         raise BadVideo(f"{name}: does not decode ({reason})") from error

@@ -11,16 +11,15 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from transfer3d.batch import ClipBatch
 from transfer3d.data.augment import AugmentConfig, evaluation_transform
 from transfer3d.data.batch import ClipId, ViewBatch
 from transfer3d.data.clips import views_of_video
-from transfer3d.data.decode import BadVideo, Video
+from transfer3d.data.decode import BadVideo
 from transfer3d.data.epoch_sampler import make_epoch_sampler
 from transfer3d.data.mix import mix_batch
-from transfer3d.data.training_clips import ClipSampler, TeacherView, TrainingClip
+from transfer3d.data.training_clips import ClipSample, ClipSampler, TeacherView, collate_clips
 from transfer3d.data.videoset import VideoSet
 from transfer3d.data.views import ViewPlan, Views, join_views
 from transfer3d.data.workers import Made, Maker, run_workers
@@ -190,44 +189,30 @@ class _TrainingClips(Maker[ClipBatch]):
         self.videos, self.seed = videos, seed
         self.order = make_epoch_sampler(videos, seed, balanced=balanced)
         self._tolerated, self._augment = tolerated, augment
-        self._drawer = ClipSampler(clip, augment, videos.classes, teacher_view)
+        self._sampler = ClipSampler(clip, augment, videos.classes, teacher_view)
 
     def make(self, draws: list[ClipId]) -> Made[ClipBatch]:
         """Returns a batch, and what did not decode on the way."""
         bad: dict[str, str] = {}
-        drawn, indices = [], []
+        samples: list[ClipSample] = []
         for epoch, index in draws:
             while True:
                 try:
-                    one = self._one(epoch, index)
+                    self.now_at(index)
+                    rng = np.random.default_rng((self.seed, epoch, index))
+                    samples.append(self._sampler.load(self.videos, index, rng))
+                    break
                 except BadVideo as fault:
                     bad[self.videos.keys[index]] = str(fault)
                     if len(bad) > self._tolerated:
                         raise
                     index = (index + 1) % len(self.videos)
-                else:
-                    drawn.append(one)
-                    indices.append(index)
-                    break
-        _, keys, sources = _facts(self.videos, indices)
-        batch = self._drawer.batch(drawn, keys, sources)
+        batch = collate_clips(samples)
         if self._augment.mixup or self._augment.cutmix:
             rng = np.random.default_rng((self.seed, 1, *draws[0]))
             classes = len(self.videos.classes)
             batch = mix_batch(batch, self._augment, classes, seed=int(rng.integers(2**63)))
         return batch, bad
-
-    def _one(self, epoch: int, index: int) -> TrainingClip:
-        self.now_at(index)
-        rng, key = np.random.default_rng((self.seed, epoch, index)), self.videos.keys[index]
-        with Video(self.videos.open(index), name=key) as video:
-            return self._drawer.draw(
-                key,
-                self.videos.labels[index],
-                video.frames,
-                lambda indices: video.read(indices, short_side=self._drawer.side),
-                rng,
-            )
 
 
 class _TestingViews(Maker[ViewBatch]):
@@ -241,7 +226,13 @@ class _TestingViews(Maker[ViewBatch]):
         """Returns a batch; nothing bad is passed over."""
         parts = [self._one(index) for _, index in draws]
         owners = [index for (_, index), views in zip(draws, parts, strict=True) for _ in range(len(views))]
-        return ViewBatch(join_views(parts), *_facts(self.videos, owners)), {}
+        labels = [self.videos.labels[index] for index in owners]
+        return ViewBatch(
+            join_views(parts),
+            torch.tensor([-1 if label is None else label for label in labels]),
+            [self.videos.keys[index] for index in owners],
+            [self.videos.sources[index] for index in owners],
+        ), {}
 
     def _one(self, index: int) -> Views:
         self.now_at(index)
@@ -249,15 +240,6 @@ class _TestingViews(Maker[ViewBatch]):
         return views_of_video(
             source, self._clip, self._plan, name=name, number=index, transform=self._transform
         )
-
-
-def _facts(videos: VideoSet, indices: list[int]) -> tuple[Tensor, list[str], list[str]]:
-    labels = [videos.labels[i] for i in indices]
-    return (
-        torch.tensor([-1 if label is None else label for label in labels]),
-        [videos.keys[i] for i in indices],
-        [videos.sources[i] for i in indices],
-    )
 
 
 def _check_world(videos: VideoSet, world: int) -> None:

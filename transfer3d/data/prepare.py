@@ -62,7 +62,7 @@ def inspect(source: Source, *, name: str, min_frames: int = 1) -> VideoInfo:
         BadVideo: anything is wrong with it, or it has fewer than `min_frames` frames.
     """
     with Video(source, name=name) as video:
-        facts = video.facts()
+        facts = video.info()
         video.check()
     _refuse_short(facts.frames, min_frames, name)
     return facts

@@ -15,7 +15,7 @@ from typing import NamedTuple, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from transfer3d.data.videoset import Dropped
+from transfer3d.data.videoset import VideoSet
 from transfer3d.errors import DataError
 
 SUFFIXES = ("mp4", "avi", "mkv", "webm", "mov")
@@ -148,7 +148,7 @@ def read_range(path: Path, offset: int, size: int) -> bytes:
         os.close(handle)
 
 
-class ShardVideos:
+class ShardVideos(VideoSet):
     """One split of a set of shards, as a `VideoSet`.
 
     Args:
@@ -179,15 +179,11 @@ class ShardVideos:
         self.sources = [sample.source for sample in samples]
         self.classes = index.classes if labelled else ()
         self.official = index.official.get(split)
-        self.dropped: tuple[Dropped, ...] = ()
         content = [
             [s.key, *((s.labels,) if len(s.labels) > 1 else ()), s.label, s.members[s.suffix].sha256]
             for s in samples
         ]
         self.digest = hashlib.sha256(json.dumps([index.classes, content]).encode()).hexdigest()
-
-    def __len__(self) -> int:
-        return len(self._samples)
 
     def open(self, index: int) -> bytes:
         """Reads a video's bytes and checks them against the index."""

@@ -6,16 +6,17 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from transfer3d.data.external_shards import expand, index_external
-from transfer3d.data.folder import FolderVideos, class_folders, videos_under
+from transfer3d.data.folder import class_folders, has_classes, missing, videos_under
 from transfer3d.data.remote import HttpStore
-from transfer3d.data.shards import INDEX, SUFFIXES, FolderStore, Index, ShardVideos, Store, read_index
+from transfer3d.data.shards import INDEX, FolderStore, Index, ShardVideos, Store, read_index
+from transfer3d.data.video_list import VideoList
 from transfer3d.data.videoset import VideoSet
 from transfer3d.errors import DataError, NoSuchSplit, UsageError
 
 SPLITS = ("train", "val", "test", "unlabelled")
 
 
-def open_videos(path: str | Path, *, split: str | None = "train", labelled: bool) -> VideoSet:
+def open_videos(path: str | Path, *, split: str | None = "train", labelled: bool | None = None) -> VideoSet:
     """Opens a folder of videos.
 
     Understood are, in this order: the http address of a folder of shards; a folder of shards (it has
@@ -28,7 +29,8 @@ def open_videos(path: str | Path, *, split: str | None = "train", labelled: bool
         path: the folder, or an address.
         split: which part. Without labels, "unlabelled", "train" and None are one: the part `unlabelled` if
             there is one, else `train`, else the whole folder. With labels, None wants a folder without parts.
-        labelled: whether each video must have a class; else classes are not looked at.
+        labelled: True = each video must have a class; False = classes are ignored; None = False for the split
+            "unlabelled" and for data without classes, else True.
 
     Raises:
         UsageError: no such folder, or no such split.
@@ -37,13 +39,18 @@ def open_videos(path: str | Path, *, split: str | None = "train", labelled: bool
     """
     if (shards := open_shards(path)) is not None:
         store, index = shards
+        if labelled is None:
+            labelled = split != "unlabelled" and bool(index.classes)
         return ShardVideos(
             store, index, split=_pick(split, list(index.counts), labelled, store), labelled=labelled
         )
     root = Path(path)
     if not root.is_dir():
-        raise UsageError(f"{root} is no folder. Give a folder of videos or of shards.")
+        remedy = "Give a folder of videos or of shards."
+        raise UsageError(f"{root} is a file. {remedy}") if root.exists() else missing(root, remedy)
     parts = [name for name in SPLITS if (root / name).is_dir()]
+    if labelled is None:
+        labelled = split != "unlabelled" and has_classes(root / split if split in parts else root)
     if not parts:
         if split not in (None, "train") and (labelled or split != "unlabelled"):
             raise NoSuchSplit(f"{root} has no split '{split}': no folder {root / split}.")
@@ -64,12 +71,13 @@ def open_files(paths: Sequence[str | Path]) -> VideoSet:
     files: list[Path] = []
     for path in map(Path, paths):
         if not path.exists():
-            raise UsageError(f"{path} is not there. Give video files or folders of them.")
+            raise missing(path, "Give video files or folders of them.")
         files += videos_under(path) if path.is_dir() else [path]
     if not files:
-        raise DataError(f"{', '.join(map(str, paths))}: no videos. They end in {', '.join(SUFFIXES)}.")
-    once = list(dict.fromkeys(files))
-    return FolderVideos(Path(), once, [None] * len(once), ())
+        raise DataError(
+            f"{', '.join(map(str, paths))}: no videos in it. Give video files or folders of them."
+        )
+    return VideoList(list(dict.fromkeys(files)))
 
 
 def open_shards(path: str | Path) -> tuple[Store, Index] | None:
@@ -83,8 +91,8 @@ def open_shards(path: str | Path) -> tuple[Store, Index] | None:
         raise DataError(f"{path}: data is read from folders and from http addresses, never from commands.")
     if named and not Path(path).is_dir():
         folder, files = Path(place + slash), expand(names)
-        if missing := [file for file in files if not (folder / file).is_file()]:
-            raise UsageError(f"{folder / missing[0]} is not there, nor {len(missing) - 1} others.")
+        if absent := [file for file in files if not (folder / file).is_file()]:
+            raise missing(folder / absent[0], f"Of {len(files)} shards {len(absent)} are missing.")
         return FolderStore(folder), index_external(FolderStore(folder), files)
     for folder in (Path(path), Path(path) / "shards"):
         if (folder / INDEX).is_file():
@@ -107,12 +115,11 @@ def _pick(split: str | None, known: Sequence[str], labelled: bool, root: Path | 
     return split
 
 
-def _unlabelled(folder: Path) -> FolderVideos:
-    files = videos_under(folder)
-    return FolderVideos(folder, files, [None] * len(files), ())
+def _unlabelled(folder: Path) -> VideoList:
+    return VideoList(videos_under(folder), root=folder)
 
 
-def _classified(folder: Path, train: Path) -> FolderVideos:
+def _classified(folder: Path, train: Path) -> VideoList:
     """Opens class folders; labels count the classes of `train`, so that they agree over the splits."""
     classes = class_folders(train)
     if not classes:
@@ -123,8 +130,8 @@ def _classified(folder: Path, train: Path) -> FolderVideos:
             raise DataError(f"{folder}: class {name} is not in {train}. Make the classes agree.")
         here = videos_under(folder / name)
         files += here
-        labels += [classes.index(name)] * len(here)
-    videos = FolderVideos(folder, files, labels, classes)
+        labels += [name] * len(here)
+    videos = VideoList(files, labels, classes=classes, root=folder)
     if folder == train and (empty := set(range(len(classes))) - set(videos.labels)):
         raise DataError(f"{folder}: class {classes[min(empty)]} has no videos. Fill or remove it.")
     return videos

@@ -9,11 +9,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from transfer3d.data.decode import Source
-from transfer3d.data.videoset import Dropped, VideoSet
+from transfer3d.data.videoset import VideoSet
 from transfer3d.errors import UsageError
 
 
-class Subset:
+class Subset(VideoSet):
     """Some videos of another set, in its order.
 
     Args:
@@ -23,19 +23,12 @@ class Subset:
 
     def __init__(self, whole: VideoSet, indices: Sequence[int]) -> None:
         self._whole, self._indices = whole, list(indices)
-        self.keys: Sequence[str] = [whole.keys[index] for index in indices]
-        self.labels: Sequence[int | None] = [whole.labels[index] for index in indices]
-        self.label_sets: Sequence[tuple[int, ...]] = [whole.label_sets[index] for index in indices]
-        self.sources: Sequence[str] = [whole.sources[index] for index in indices]
-        self.classes = whole.classes
-        self.official = whole.official
-        self.dropped: Sequence[Dropped] = whole.dropped
-        self.sequential_groups: Sequence[int] = ()
-        self.shuffle_buffer = 0
+        self.keys = [whole.keys[index] for index in indices]
+        self.labels = [whole.labels[index] for index in indices]
+        self.label_sets = [whole.label_sets[index] for index in indices]
+        self.sources = [whole.sources[index] for index in indices]
+        self.classes, self.official, self.dropped = whole.classes, whole.official, whole.dropped
         self.digest = hashlib.sha256(f"{whole.digest} {self._indices}".encode()).hexdigest()
-
-    def __len__(self) -> int:
-        return len(self._indices)
 
     def open(self, index: int) -> Source:
         """See `VideoSet.open`."""

@@ -1,4 +1,4 @@
-"""One training clip: which frames of a video it shows, and how they are varied."""
+"""One training clip: which frames of a video it shows, and how they are augmented."""
 
 from __future__ import annotations
 
@@ -20,41 +20,47 @@ from transfer3d.data.augment import (
     transform_labelled,
 )
 from transfer3d.data.clips import clips_of_frames
-from transfer3d.data.decode import Frames
+from transfer3d.data.decode import Frames, Video
 from transfer3d.data.sampling import Indices, training_clip
+from transfer3d.data.videoset import VideoSet
 from transfer3d.layout import ClipSpec
 
 TeacherView = Literal["none", "independent", "centre"]
-"""Another view of a training clip's frames: varied by draws of its own, or the centre as in testing."""
+"""Another view of a training clip's frames: augmented independently, or the centre crop as in testing."""
 
 
-class TrainingClip(NamedTuple):
-    """One training clip.
+class ClipSample(NamedTuple):
+    """One clip.
 
     Attributes:
-        clip_u8: see `Batch`.
-        label: -1 where there is none.
-        teacher_clip_u8: see `Batch`; None where none was asked for.
-        name: which frames of which video it shows.
+        clip: RGB uint8, C T H W, or U C T H W for the video-level families.
+        label: class number; -1 where there is none.
+        key: name of the video.
+        source: the original video.
+        teacher_clip: another view of the same frames, as `clip`, or None.
+        teacher_view_key: equal keys mean equal pixels in `teacher_clip`; None = the view is random, or there
+            is none.
     """
 
-    clip_u8: Tensor
+    clip: Tensor
     label: int
-    teacher_clip_u8: Tensor | None
-    name: str
+    key: str
+    source: str
+    teacher_clip: Tensor | None = None
+    teacher_view_key: str | None = None
 
 
 class ClipSampler:
     """Draws training clips.
 
     Args:
-        clip: what the student wants.
-        augment: how clips are varied; MixUp and CutMix are not of a clip, but of a batch (see `mix`).
+        clip: of the student.
+        augment: how clips are varied; MixUp and CutMix act on batches (see `mix`).
         classes: names by label.
         teacher_view: see `TeacherView`.
 
     Attributes:
-        side: the short side that frames are needed at.
+        side: the short side that frames are needed at, pixels.
     """
 
     def __init__(
@@ -66,53 +72,59 @@ class ClipSampler:
     ) -> None:
         self.side = decode_side(clip, augment.scale[1])
         self._clip, self._teacher_view = clip, teacher_view
-        self._varied, self._centre = training_transform(clip, augment, classes), evaluation_transform(clip)
+        self._augment, self._centre = training_transform(clip, augment, classes), evaluation_transform(clip)
 
-    def draw(
+    def load(self, videos: VideoSet, index: int, rng: np.random.Generator) -> ClipSample:
+        """Decodes a clip of a video; see `sample`."""
+        with Video(videos.open(index), name=videos.keys[index]) as video:
+            return self.sample(
+                videos, index, video.frames, lambda indices: video.read(indices, short_side=self.side), rng
+            )
+
+    def sample(
         self,
-        key: str,
-        label: int | None,
+        videos: VideoSet,
+        index: int,
         count: int,
         read: Callable[[Indices], Frames],
         rng: np.random.Generator,
-    ) -> TrainingClip:
+    ) -> ClipSample:
         """Returns a clip of a video.
 
         Args:
-            key: of the video.
-            label: of the video.
-            count: its frames.
-            read: gives those of these numbers, at `side`.
-            rng: all draws are its own.
+            videos: with the video's key, label and source.
+            index: of the video.
+            count: frames of the video.
+            read: returns the frames of these numbers, with `side` as their short side.
+            rng: source of all randomness.
         """
+        key, label = videos.keys[index], videos.labels[index]
         indices = training_clip(count, self._clip, rng)
         frames = read(indices.ravel())
         frames_u8, label = transform_labelled(
-            self._varied, frames, -1 if label is None else label, seed=int(rng.integers(2**63))
+            self._augment, frames, -1 if label is None else label, seed=int(rng.integers(2**63))
         )
-        teacher_clip_u8 = None
+        teacher_u8 = view_key = None
         if self._teacher_view == "centre":
-            teacher_clip_u8 = clips_of_frames(crop_frames(self._centre, frames)[0], indices)
+            teacher_u8 = crop_frames(self._centre, frames)[0]
+            view_key = f"{key} {' '.join(map(str, indices.ravel()))}"
         elif self._teacher_view == "independent":
-            again_u8 = transform_frames(self._varied, frames, seed=int(rng.integers(2**63)))
-            teacher_clip_u8 = clips_of_frames(again_u8, indices)
-        name = f"{key} {' '.join(map(str, indices.ravel()))}"
-        return TrainingClip(clips_of_frames(frames_u8, indices), label, teacher_clip_u8, name)
-
-    def batch(self, drawn: Sequence[TrainingClip], keys: list[str], sources: list[str]) -> ClipBatch:
-        """Puts clips together.
-
-        Args:
-            drawn: the clips.
-            keys: of their videos.
-            sources: the original videos.
-        """
-        teacher_clips = [one.teacher_clip_u8 for one in drawn if one.teacher_clip_u8 is not None]
-        return ClipBatch(
-            torch.stack([one.clip_u8 for one in drawn]).contiguous(),
-            torch.tensor([one.label for one in drawn]),
-            keys,
-            sources,
-            teacher_clips=torch.stack(teacher_clips).contiguous() if teacher_clips else None,
-            teacher_view_keys=[one.name for one in drawn] if self._teacher_view == "centre" else None,
+            teacher_u8 = transform_frames(self._augment, frames, seed=int(rng.integers(2**63)))
+        teacher_clip = None if teacher_u8 is None else clips_of_frames(teacher_u8, indices)
+        return ClipSample(
+            clips_of_frames(frames_u8, indices), label, key, videos.sources[index], teacher_clip, view_key
         )
+
+
+def collate_clips(samples: Sequence[ClipSample]) -> ClipBatch:
+    """Returns clips as a batch; the `collate_fn` of a DataLoader over a `VideoDataset`."""
+    teacher_clips = [sample.teacher_clip for sample in samples if sample.teacher_clip is not None]
+    view_keys = [sample.teacher_view_key for sample in samples if sample.teacher_view_key is not None]
+    return ClipBatch(
+        torch.stack([sample.clip for sample in samples]).contiguous(),
+        torch.tensor([sample.label for sample in samples]),
+        [sample.key for sample in samples],
+        [sample.source for sample in samples],
+        teacher_clips=torch.stack(teacher_clips).contiguous() if teacher_clips else None,
+        teacher_view_keys=view_keys or None,
+    )

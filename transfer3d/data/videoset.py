@@ -1,10 +1,13 @@
-"""What every source of videos looks like to the pipeline."""
+"""The interface of every source of videos: what the pipeline reads."""
 
 from __future__ import annotations
 
+import hashlib
+import json
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from functools import cached_property
 
 from transfer3d.data.decode import Source
 
@@ -17,65 +20,64 @@ class Dropped:
     reason: str
 
 
-class VideoSet(Protocol):
-    """Videos by number, in one fixed order."""
+class VideoSet(ABC):
+    """Videos by number, in one fixed order.
 
-    @property
-    def keys(self) -> Sequence[str]:
-        """A name for each video, unique."""
+    A subclass needs `keys` and `open`; everything else has a default, which an attribute or a property of the
+    same name replaces.
+
+    Attributes:
+        keys: a unique name for each video.
+        classes: names, by label.
+        sequential_groups: sizes of the groups of videos that must be read one after another; empty where
+            videos can be read in any order.
+        shuffle_buffer: how many of these groups are shuffled together.
+        official: how many videos the dataset lists for this split, found or not; None where it is unknown.
+        dropped: files that were left out when the set was opened.
+
+    Example:
+        >>> class Numbered(VideoSet):
+        ...     keys = ("1.mp4", "2.mp4")
         ...
+        ...     def open(self, index):
+        ...         return Path("videos") / self.keys[index]
+    """
 
-    @property
-    def labels(self) -> Sequence[int | None]:
-        """The class of each, None where it has none."""
-        ...
+    keys: Sequence[str]
+    classes: Sequence[str] = ()
+    sequential_groups: Sequence[int] = ()
+    shuffle_buffer: int = 0
+    official: int | None = None
+    dropped: Sequence[Dropped] = ()
 
-    @property
-    def label_sets(self) -> Sequence[tuple[int, ...]]:
-        """All classes of each, where a set has videos with several; none where it has none."""
-        ...
-
-    @property
-    def sources(self) -> Sequence[str]:
-        """The original video that each was cut from: two of one source are no mismatched pair."""
-        ...
-
-    @property
-    def classes(self) -> Sequence[str]:
-        """Names, by label."""
-        ...
-
-    @property
-    def digest(self) -> str:
-        """What the set holds, sha256, hex."""
-        ...
-
-    @property
-    def sequential_groups(self) -> Sequence[int]:
-        """Lengths of the runs of videos that lie together, where those are read run by run; else empty."""
-        ...
-
-    @property
-    def shuffle_buffer(self) -> int:
-        """How many runs are mixed."""
-        ...
-
-    @property
-    def official(self) -> int | None:
-        """How many videos the dataset lists for this part, found or not; None where nothing says so."""
-        ...
-
-    @property
-    def dropped(self) -> Sequence[Dropped]:
-        """Files that were left out at the start."""
-        ...
-
-    def __len__(self) -> int: ...
-
+    @abstractmethod
     def open(self, index: int) -> Source:
-        """Returns what to decode: a path, or bytes that are checked.
+        """Returns a video's path, or the bytes of its file.
 
         Raises:
-            DataError: the bytes are not those that were written.
+            DataError: the bytes differ from those that were written.
         """
-        ...
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    @cached_property
+    def labels(self) -> Sequence[int | None]:
+        """The class of each video; None, the default, where it has none."""
+        return [None] * len(self)
+
+    @cached_property
+    def label_sets(self) -> Sequence[tuple[int, ...]]:
+        """All classes of each video; by default its label alone."""
+        return [() if label is None else (label,) for label in self.labels]
+
+    @cached_property
+    def sources(self) -> Sequence[str]:
+        """The original video of each, by default its key: clips of one source are never a negative pair."""
+        return self.keys
+
+    @cached_property
+    def digest(self) -> str:
+        """Identifies the set, sha256, hex; by default of its classes, keys, labels and sources."""
+        content = list(self.classes), list(self.keys), list(self.labels), list(self.sources)
+        return hashlib.sha256(json.dumps(content).encode()).hexdigest()

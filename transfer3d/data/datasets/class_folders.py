@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from transfer3d.data.datasets.listing import Entry, Listing, Request
-from transfer3d.data.folder import class_folders, videos_under
+from transfer3d.data.folder import class_folders, has_classes, videos_under
 from transfer3d.errors import DataError
 
 PARTS = ("train", "val", "test")
@@ -11,10 +11,7 @@ PARTS = ("train", "val", "test")
 
 def applies(request: Request) -> bool:
     """Whether there are folders with videos in them, and no videos beside the folders."""
-    root = request.root
-    return (
-        root.is_dir() and bool(class_folders(root)) and not any(p.parent == root for p in videos_under(root))
-    )
+    return request.root.is_dir() and has_classes(request.root)
 
 
 def read(request: Request) -> Listing:

@@ -17,6 +17,7 @@ from transfer3d.data.datasets import (
     ucf101,
 )
 from transfer3d.data.datasets.listing import Listing, Request
+from transfer3d.data.folder import missing
 from transfer3d.errors import DataError, UsageError, did_you_mean
 
 
@@ -55,7 +56,7 @@ def read_listing(request: Request, layout: str = "auto") -> tuple[str, Listing]:
         DataError: the lists are wrong, or nothing that they name is there.
     """
     if not request.root.exists():
-        raise UsageError(f"{request.root} is not there. Give a folder of videos, or a CSV list.")
+        raise missing(request.root, "Give a folder of videos, or a CSV list.")
     if layout == "auto":
         layout = next((name for name, known in LAYOUTS.items() if known.applies(request)), "")
     if layout not in LAYOUTS:

@@ -32,7 +32,7 @@ def check_source(
         source: a video, a folder of videos or of shards, or the http address of a folder of shards.
         workers: children that decode.
         limits: of each video.
-        report: CSV file of the bad ones; None writes none.
+        report: CSV file of the bad ones, written if there are any; None writes none.
         console: for progress.
     """
     if report is not None:
@@ -41,8 +41,8 @@ def check_source(
     checked = list(
         track(check_videos(source, workers=workers, limits=limits), "checking", total, console=console)
     )
-    if report is not None:
-        bad = [Dropped(video.path, video.reason) for video in checked if video.reason]
+    bad = [Dropped(video.path, video.reason) for video in checked if video.reason]
+    if report is not None and bad:
         write_text(report, left_out_csv(bad))
     return checked
 

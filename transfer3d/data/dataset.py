@@ -1,0 +1,75 @@
+"""Single clips as a torch Dataset, for a training loop of your own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+from transfer3d.data.augment import AugmentConfig, evaluation_transform
+from transfer3d.data.clips import views_of_video
+from transfer3d.data.source import open_videos
+from transfer3d.data.training_clips import ClipSample, ClipSampler, TeacherView
+from transfer3d.data.videoset import VideoSet
+from transfer3d.data.views import ViewPlan
+from transfer3d.layout import ClipSpec
+
+
+class VideoDataset(Dataset[ClipSample]):
+    """One clip of each video; `collate_clips` makes batches of them.
+
+    Args:
+        data: a `VideoSet`, or a path that `open_videos` understands.
+        clip: the student's `clip`.
+        training: True = a random, augmented clip. Randomness comes from torch's generator, which a DataLoader
+            seeds in each worker and epoch; `torch.manual_seed` makes it reproducible. False = the clip in
+            the middle of the video.
+        split: see `open_videos`; ignored for a `VideoSet`.
+        labelled: see `open_videos`; ignored for a `VideoSet`.
+        augment: how training clips are varied. MixUp and CutMix act on batches, so they are ignored here.
+        seed: together with torch's generator, of the training clips.
+        teacher_view: whether training clips have a second view of their frames, see `TeacherView`.
+
+    Raises:
+        UsageError: no such data or split.
+        DataError: no video decodes. Items raise it for a video that does not.
+
+    Example:
+        >>> dataset = VideoDataset("videos/", clip=student.clip, training=True)
+        >>> loader = DataLoader(dataset, batch_size=8, shuffle=True, collate_fn=collate_clips)
+    """
+
+    def __init__(
+        self,
+        data: str | Path | VideoSet,
+        clip: ClipSpec,
+        training: bool = False,
+        split: str | None = "train",
+        labelled: bool | None = None,
+        augment: AugmentConfig | None = None,
+        seed: int = 0,
+        teacher_view: TeacherView = "none",
+    ) -> None:
+        is_set = isinstance(data, VideoSet)
+        self.videos = data if is_set else open_videos(data, split=split, labelled=labelled)
+        self.clip, self.training, self._seed = clip, training, seed
+        self._sampler = ClipSampler(clip, augment or AugmentConfig(), self.videos.classes, teacher_view)
+        self._centre = evaluation_transform(clip)
+
+    def __len__(self) -> int:
+        return len(self.videos)
+
+    def __getitem__(self, index: int) -> ClipSample:
+        """Returns a clip, uint8 C T H W, or U C T H W for the video-level families."""
+        if not 0 <= index < len(self):
+            raise IndexError(f"video {index} of {len(self)}")
+        if self.training:
+            drawn = int(torch.randint(2**62, ()))
+            return self._sampler.load(self.videos, index, np.random.default_rng((self._seed, drawn, index)))
+        key, label = self.videos.keys[index], self.videos.labels[index]
+        views = views_of_video(
+            self.videos.open(index), self.clip, ViewPlan(), name=key, transform=self._centre
+        )
+        return ClipSample(views.clips()[0], -1 if label is None else label, key, self.videos.sources[index])

@@ -1,0 +1,114 @@
+"""Videos from a list of files."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from transfer3d.data.decode import BadVideo, Video
+from transfer3d.data.folder import missing
+from transfer3d.data.shards import SUFFIXES
+from transfer3d.data.videoset import Dropped, VideoSet
+from transfer3d.errors import DataError, UsageError, did_you_mean
+
+THREADS = 8  # files opened at once; FFmpeg works outside the interpreter's lock
+
+
+class VideoList(VideoSet):
+    """Video files. Each is opened once at the start; files that do not decode are left out, see `dropped`.
+
+    Args:
+        files: the videos.
+        labels: class of each by name or by number, None where it has none; None = all unlabelled.
+        groups: the original video of each file, `sources`: clips of one group are never a negative pair, and
+            never divided between training and validation. Default: each file is its own.
+        classes: names, by label. Default: the distinct names of the labels, sorted, or the numbers from 0.
+        root: folder that keys are relative to. Default: keys are the paths as given.
+
+    Raises:
+        UsageError: a file does not exist or is listed twice, the lists differ in length, or a label is not
+            among the classes.
+        DataError: no file decodes.
+    """
+
+    def __init__(
+        self,
+        files: Sequence[str | Path],
+        labels: Sequence[str | int | None] | None = None,
+        groups: Sequence[str] | None = None,
+        classes: Sequence[str] | None = None,
+        *,
+        root: Path | None = None,
+    ) -> None:
+        paths = [Path(file) for file in files]
+        for name, values in (("labels", labels), ("groups", groups)):
+            if values is not None and len(values) != len(paths):
+                raise UsageError(f"{len(values)} {name} for {len(paths)} files. Give one for each file.")
+        given = [None] * len(paths) if labels is None else labels
+        self.classes, numbers = _numbered(
+            [label if label is None or isinstance(label, str) else int(label) for label in given], classes
+        )
+        prefix = f"{root}: " if root else ""
+        good = self._check(paths, prefix)
+        self._files = [paths[i] for i in good]
+        self.keys = [(file.relative_to(root) if root else file).as_posix() for file in self._files]
+        if len(set(self.keys)) < len(self.keys):
+            twice = next(key for key in self.keys if self.keys.count(key) > 1)
+            raise UsageError(f"{prefix}{twice} is listed twice. List each file once.")
+        self.labels = [numbers[i] for i in good]
+        sizes = [file.stat().st_size for file in self._files]
+        content = [list(self.classes), [list(row) for row in zip(self.keys, self.labels, sizes, strict=True)]]
+        if groups is not None:
+            self.sources = [groups[i] for i in good]
+            content.append(self.sources)
+        self.digest = hashlib.sha256(json.dumps(content).encode()).hexdigest()
+
+    def open(self, index: int) -> Path:
+        """Returns the video's path."""
+        return self._files[index]
+
+    def _check(self, paths: Sequence[Path], prefix: str) -> list[int]:
+        """Returns the numbers of the files that decode, and sets `dropped` to the others."""
+        if not paths:
+            raise DataError(f"{prefix}no videos. Their names end in {', '.join(SUFFIXES)}.")
+        if absent := next((path for path in paths if not path.exists()), None):
+            raise missing(absent, "Give paths of video files.")
+        with ThreadPoolExecutor(THREADS) as pool:
+            reasons = list(pool.map(_reason_against, paths))
+        self.dropped = [Dropped(str(path), why) for path, why in zip(paths, reasons, strict=True) if why]
+        if len(self.dropped) == len(paths):
+            reason = self.dropped[0].reason
+            if len(paths) == 1:
+                raise DataError(f"{reason}.")
+            raise DataError(f"{prefix}none of {len(paths)} videos decodes, first: {reason}.")
+        return [i for i, reason in enumerate(reasons) if not reason]
+
+
+def _numbered(
+    labels: Sequence[str | int | None], classes: Sequence[str] | None
+) -> tuple[Sequence[str], list[int | None]]:
+    """Returns the names of the classes, and each label as a number."""
+    names = {label for label in labels if isinstance(label, str)}
+    if classes is None:
+        most = max((label for label in labels if isinstance(label, int)), default=-1)
+        classes = sorted(names) if names else [str(number) for number in range(most + 1)]
+    number_of = {name: number for number, name in enumerate(classes)}
+    for label in labels:
+        if isinstance(label, str) and label not in number_of:
+            raise UsageError(f"label '{label}' is not among the classes{did_you_mean(label, classes)}.")
+        if isinstance(label, int) and not 0 <= label < len(classes):
+            raise UsageError(f"label {label} is outside the {len(classes)} classes 0..{len(classes) - 1}.")
+    return classes, [number_of[label] if isinstance(label, str) else label for label in labels]
+
+
+def _reason_against(path: Path) -> str:
+    """Returns why a file is left out; an empty string if it opens, is whole, and its first frame decodes."""
+    try:
+        with Video(path, name=path.name) as video:
+            video.info()
+    except BadVideo as bad:
+        return str(bad)
+    return ""
