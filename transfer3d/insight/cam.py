@@ -65,7 +65,7 @@ class ClassMap:
         return math.prod(self.evidence.shape[-3:])
 
     def headline(self, classes: Sequence[str], true: str | None = None) -> str:
-        """Returns what the clip shows, what the student takes it for, and what the heat stands for."""
+        """Returns what the clip shows, what the student takes it for, and what the heat shows."""
         said = [] if true is None else [f"true {true}"]
         said += [f"predicted {classes[self.predicted]} ({self.scores_K[self.predicted]:.1%})"]
         if self.target != self.predicted:
@@ -163,14 +163,14 @@ def explain(
         SetupError: see `class_map`.
         NonFiniteError: see `class_map`.
     """
-    found = class_map(student, clip_u8, target=target, method=method, layer=layer)
+    result = class_map(student, clip_u8, target=target, method=method, layer=layer)
     strip = heat_strip(
         clip_u8.cpu().numpy(),
-        found.heat.numpy(),
-        title=found.headline(classes, true),
-        label=f"evidence for {classes[found.target]}",
+        result.heat.numpy(),
+        title=result.headline(classes, true),
+        label=f"evidence for {classes[result.target]}",
     )
-    return found, strip
+    return result, strip
 
 
 def layer_sizes(student: VideoStudent, clips: Tensor) -> dict[str, Triple]:

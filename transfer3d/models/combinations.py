@@ -3,10 +3,10 @@
 Paper: Zhang et al., "V4D: 4D Convolutional Neural Networks for Video-level Representation Learning",
 ICLR 2020, algorithm 1.
 
-In front of the first 4D block a unit depends on itself alone. Behind it, it depends on its neighbours, behind
+Before the first 4D block a unit depends on itself alone. After it, it depends on its neighbours, after
 the second on theirs too. So each section is followed through the net in all its *neighbourhoods*: all choices
 of a unit from it and from the sections that it has heard of. With 10 units in 4 sections there are 36
-combinations of 4 units, but only 43 neighbourhoods behind the first 4D block and 102 behind the second.
+combinations of 4 units, but only 43 neighbourhoods after the first 4D block and 102 after the second.
 """
 
 from __future__ import annotations
@@ -49,8 +49,8 @@ class Neighbourhoods:
     def spread(self, first: int, last: int) -> Tensor:
         """Returns the maps with an axis for every section from `first` to `last`, to be broadcast."""
         leading, inner = self.maps.shape[:-MAP_NDIM], self.maps.shape[-MAP_NDIM:]
-        before, behind = (1,) * (self.first - first), (1,) * (last - self.last)
-        return self.maps.reshape(leading[0], *before, *leading[1:], *behind, *inner)
+        before, after = (1,) * (self.first - first), (1,) * (last - self.last)
+        return self.maps.reshape(leading[0], *before, *leading[1:], *after, *inner)
 
 
 @torch.no_grad()
@@ -73,15 +73,15 @@ def combination_scores(
     Raises:
         UsageError: fewer units than sections; not a V4D; chunk below 1.
     """
-    wanted = student.clip.units if train_units is None else train_units
+    count = student.clip.units if train_units is None else train_units
     given = clips.shape[1]
-    if given < wanted:
-        raise UsageError(f"{given} units for {wanted} sections: sample at least {wanted} units.")
+    if given < count:
+        raise UsageError(f"{given} units for {count} sections: sample at least {count} units.")
     if chunk < 1:
         raise UsageError(f"chunk={chunk}: at least 1.")
     front, rest = _split(student)
     units = _run(clips, front, chunk)
-    sections = [slice(int(part[0]), int(part[-1]) + 1) for part in np.array_split(np.arange(given), wanted)]
+    sections = [slice(int(part[0]), int(part[-1]) + 1) for part in np.array_split(np.arange(given), count)]
     sums = [_sum_of_scores(student, units, rest, part, chunk) for part in _parts(sections, chunk)]
     return torch.stack(sums).sum(0) / prod(map(_length, sections))
 
@@ -122,7 +122,7 @@ def _sum_of_scores(
     hoods = [Neighbourhoods(index, units[:, section]) for index, section in enumerate(sections)]
     for name, module in rest:
         if isinstance(module, Residual4d):
-            hoods = _hear(module, hoods, chunk)
+            hoods = _apply_4d(module, hoods, chunk)
         else:
             hoods = [Neighbourhoods(hood.first, _run(hood.maps, [(name, module)], chunk)) for hood in hoods]
     last = len(sections) - 1
@@ -136,7 +136,7 @@ def _sum_of_scores(
     return scores.unflatten(0, (units.shape[0], -1)).sum(1)
 
 
-def _hear(block: Residual4d, hoods: list[Neighbourhoods], chunk: int) -> list[Neighbourhoods]:
+def _apply_4d(block: Residual4d, hoods: list[Neighbourhoods], chunk: int) -> list[Neighbourhoods]:
     """Applies a 4D block: what a unit gives to its neighbours is computed once, and added as they combine."""
     reach = block.conv.weight.shape[2] // 2
     taps = [_per_map(hood.maps, block.conv.unit_taps, chunk) for hood in hoods]
@@ -156,7 +156,7 @@ def _hear(block: Residual4d, hoods: list[Neighbourhoods], chunk: int) -> list[Ne
 
 def _run(maps: Tensor, steps: Sequence[Step], chunk: int) -> Tensor:
     """Runs 3D layers on `... C T H W`."""
-    (result,) = _per_map(maps, lambda some: (run(some, steps),), chunk)
+    (result,) = _per_map(maps, lambda part: (run(part, steps),), chunk)
     return result
 
 

@@ -2,7 +2,7 @@
 
 Papers: Hara, Kataoka, Satoh, "Can Spatiotemporal 3D CNNs Retrace the History of 2D CNNs and ImageNet?",
 CVPR 2018; Tran et al., "A Closer Look at Spatiotemporal Convolutions", CVPR 2018, whose net (torchvision's
-r3d_18) has no pool behind the stem.
+r3d_18) has no pool after the stem.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def r3d(spec: ResNetSpec, *, in_chans: int = 3, stem_pool: bool = True) -> ResNe
     Args:
         spec: the 2D shape.
         in_chans: channels of a frame.
-        stem_pool: False leaves out the pool behind the stem, as torchvision's r3d_18 does; such a net is no
+        stem_pool: False leaves out the pool after the stem, as torchvision's r3d_18 does; such a net is no
             inflated 2D one.
     """
     return ResNet3d(spec, R3DPlan(stem_pool), in_chans=in_chans)

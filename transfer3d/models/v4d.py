@@ -55,9 +55,9 @@ class V4DPlan(SlowPathPlan):
 
 
 def _named(site: BlockSite) -> set[str]:
-    """The names under which `stages` may ask for a 4D block behind this one.
+    """The names under which `stages` may ask for a 4D block after this one.
 
-    A stage's name means the paper's positions: behind the last basic block, behind every other bottleneck.
+    A stage's name means the paper's positions: after the last basic block, after every other bottleneck.
     """
     stage = f"res{site.stage}"
     standard = site.index % 2 == 1 if site.kind == "bottleneck" else site.last
@@ -78,8 +78,8 @@ def v4d(
     Args:
         spec: the 2D shape.
         in_chans: channels of a frame.
-        stages: where 4D blocks stand: `res3` for the paper's positions in a stage (behind the last basic
-            block, behind every other bottleneck), `res3.1` for behind its second block; none at all is TSN.
+        stages: where the 4D blocks are: `res3` for the paper's positions in a stage (after the last basic
+            block, after every other bottleneck), `res3.1` for after its second block; none at all is TSN.
         kernel: (U, T, H, W) of the 4D convolutions, each odd.
         norm_act: False for the released code's plain convolutions.
     """

@@ -1,1 +1,1 @@
-"""Trunks that several families stand on."""
+"""Trunks that several families share."""

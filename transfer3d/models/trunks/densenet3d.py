@@ -34,7 +34,7 @@ class DenseNetSpec(TrunkSpec):
 
     @property
     def num_features(self) -> int:
-        """Channels behind the last dense block."""
+        """Channels after the last dense block."""
         channels = 2 * self.growth_rate
         for index, depth in enumerate(self.depths):
             channels += depth * self.growth_rate
@@ -85,7 +85,7 @@ class DenseNet3d(Trunk):
 
     Args:
         spec: the 2D shape.
-        transition: makes what stands between two blocks.
+        transition: makes the layer between two blocks.
         stem_pool_t: temporal stride of the stem's pool: 1 fits the sizes of table 1, the release has 2.
         in_chans: channels of a frame.
     """

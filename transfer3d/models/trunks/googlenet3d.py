@@ -3,7 +3,7 @@
 Papers: Szegedy et al., "Going Deeper with Convolutions", arXiv:1409.4842, table 1 (shape); Carreira and
 Zisserman, "Quo Vadis, Action Recognition?", CVPR 2017, figure 3 (time).
 
-The 2D net is torchvision's: BatchNorm behind every convolution, no bias, ceil-mode pools, and 3x3 where the
+The 2D net is torchvision's: BatchNorm after every convolution, no bias, ceil-mode pools, and 3x3 where the
 paper has 5x5.
 """
 

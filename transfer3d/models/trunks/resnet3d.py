@@ -85,7 +85,7 @@ TEST_RESNET = ResNetSpec(
 
 @dataclass(frozen=True, kw_only=True)
 class BlockSite:
-    """Where a block stands, and its size.
+    """The position of a block, and its size.
 
     Attributes:
         stage: 2..5, as in res2..res5.
@@ -122,7 +122,7 @@ class ConvSite:
         kernel: 1 or 3, in space.
         strided: whether the block's stride is applied here.
         groups: of the convolution.
-        act: whether a ReLU follows (the last one's stands behind the sum).
+        act: whether a ReLU follows (the last one's follows the sum).
     """
 
     block: BlockSite

@@ -17,12 +17,12 @@ class TrunkSpec:
         }
 
     @classmethod
-    def from_dict(cls, facts: dict[str, Any]) -> Self:
+    def from_dict(cls, fields: dict[str, Any]) -> Self:
         """Builds a spec from its JSON form, where tuples are lists.
 
         Raises:
             TypeError: a field is missing or unknown.
             ValueError: a value is out of range.
         """
-        values: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in facts.items()}
+        values: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in fields.items()}
         return cls(**values)

@@ -1,6 +1,6 @@
 """Any convolutional network of timm over clips: its spatial convolutions become 3D by rule.
 
-Rule: a convolution whose kernel is larger than its stride sees as many frames as the stage that it stands in
+Rule: a convolution whose kernel is larger than its stride sees as many frames as its stage
 says; everything else stays as it is, 1 wide in time. A stage is the power of two by which a layer's output is
 smaller than the input. As in SlowFast's slow path (arXiv:1812.03982, table 1) the late stages see time, and T
 is never strided.

@@ -10,7 +10,7 @@ import torch
 
 from transfer3d.errors import UsageError
 from transfer3d.files import sha256_file
-from transfer3d.models.checkpoint import load, read_metadata
+from transfer3d.models.checkpoint import load
 from transfer3d.models.factory import create_model
 from transfer3d.models.image import create_image_model
 from transfer3d.models.measure import count_gmac
@@ -19,6 +19,7 @@ from transfer3d.recipes.load import stages_of
 from transfer3d.recipes.schema import Recipe
 from transfer3d.run.inference.session import refuse_other_channels
 from transfer3d.weights.hub import HUB_PREFIX, locate
+from transfer3d.weights.metadata import read_metadata
 
 RESERVED = {"num_classes", "seed", "clip", "weights", "name", "drop_rate"}
 
