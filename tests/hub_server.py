@@ -9,12 +9,13 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
 @contextmanager
-def serve(files, broken=()):
+def serve(files, broken=(), commits=None):
     """Serves files of repositories.
 
     Args:
         files: `user/name/file` to bytes.
         broken: those whose body ends half-way.
+        commits: `user/name` to the commit of its main branch; may change between requests.
 
     Yields:
         The address, and a list that grows by `METHOD user/name/file@revision` with each request.
@@ -43,7 +44,7 @@ def serve(files, broken=()):
                 return
             self.send_response(200)
             self.send_header("ETag", f'"{hashlib.sha256(data).hexdigest()}"')
-            self.send_header("X-Repo-Commit", COMMIT)
+            self.send_header("X-Repo-Commit", (commits or {}).get(repository, COMMIT))
             self.send_header("Content-Length", str(len(data)))
             self.end_headers()
             if body:

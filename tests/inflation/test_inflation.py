@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from transfer3d import inflate
 from transfer3d.errors import UsageError, WeightsError
-from transfer3d.inflation import inflate
 from transfer3d.inflation.account import Row, close
 from transfer3d.inflation.proof import TOLERANCE, prove
 from transfer3d.inflation.rules import spread

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from transfer3d.inflation import inflate
+from transfer3d import inflate
 from transfer3d.inflation.rules import Filler
 from transfer3d.nn.pseudo3d import Pseudo3d
 

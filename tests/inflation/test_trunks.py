@@ -4,7 +4,7 @@ import pytest
 import timm
 import torch
 
-from transfer3d.inflation import inflate
+from transfer3d import inflate
 from transfer3d.inflation.account import close
 from transfer3d.inflation.rules import FRESH, Filler
 from transfer3d.inflation.source import SPEC_TYPES, read_source

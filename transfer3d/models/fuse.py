@@ -1,11 +1,11 @@
-"""BatchNorm folded into the convolution in front of it: the same answers from fewer operations."""
+"""BatchNorm folded into the convolution before it: the same outputs from fewer operations."""
 
 from __future__ import annotations
 
 import copy
 
-import torch
 from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from transfer3d.models.student import VideoStudent
 from transfer3d.models.trunks.densenet3d import DenseLayer
@@ -21,10 +21,9 @@ PAIRS: dict[type[nn.Module], tuple[str, str]] = {
     Factorised4d: ("spatial", "norm"),
     FactorisedBlock: ("expand", "norm"),
 }
-"""Where a BatchNorm stands right behind a convolution."""
+"""Modules in which a BatchNorm directly follows a convolution: the names of both."""
 
 
-@torch.no_grad()
 def fuse(student: VideoStudent) -> VideoStudent:
     """Returns a copy in eval mode without the BatchNorms that follow a convolution.
 
@@ -39,14 +38,9 @@ def fuse(student: VideoStudent) -> VideoStudent:
             conv_name, norm_name = PAIRS[type(module)]
             conv, norm = getattr(module, conv_name), getattr(module, norm_name)
             if isinstance(conv, (nn.Conv3d, Conv4d)) and isinstance(norm, nn.BatchNorm3d):
-                _fold(conv, norm)
+                mean, variance = norm.get_buffer("running_mean"), norm.get_buffer("running_var")
+                conv.weight, conv.bias = fuse_conv_bn_weights(
+                    conv.weight, conv.bias, mean, variance, norm.eps, norm.weight, norm.bias
+                )
                 setattr(module, norm_name, nn.Identity())
     return fused
-
-
-def _fold(conv: nn.Conv3d | Conv4d, norm: nn.BatchNorm3d) -> None:
-    mean, variance = norm.get_buffer("running_mean"), norm.get_buffer("running_var")
-    factor = norm.weight / (variance + norm.eps).sqrt()
-    bias = torch.zeros_like(mean) if conv.bias is None else conv.bias
-    conv.weight.mul_(factor.view(-1, *(1,) * (conv.weight.ndim - 1)))
-    conv.bias = nn.Parameter((bias - mean) * factor + norm.bias)

@@ -1,23 +1,25 @@
-"""The 2D GoogLeNet that I3D is inflated from, in timm's manners: timm has none. Importing registers it.
+"""The 2D GoogLeNet that I3D is inflated from: torchvision's, as a timm model. Importing registers it.
 
-Its parts and their names are torchvision's, so torchvision's file of ImageNet weights fits: `--weights timm`
-takes it from where torchvision does. The auxiliary classifiers in it are left out.
+timm has no GoogLeNet. `--weights timm` downloads torchvision's ImageNet weights; their auxiliary classifiers
+are left out.
 """
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
+import torchvision
 from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
 from torch import Tensor, nn
 from torchvision.models.googlenet import BasicConv2d, GoogLeNet_Weights, Inception
 
-from transfer3d.models.trunks.googlenet3d import INCEPTIONS, GoogLeNetSpec
+from transfer3d.models.trunks.googlenet3d import GoogLeNetSpec
 
 CFG = {
     "input_size": (3, 224, 224),
     "pool_size": (7, 7),
-    # torchvision's weights want these: with ImageNet's own, its network converts the input at its entrance.
+    # torchvision's weights expect these: its network converts an input normalised by ImageNet's own.
     "mean": (0.5, 0.5, 0.5),
     "std": (0.5, 0.5, 0.5),
     "first_conv": "conv1.conv",
@@ -32,8 +34,8 @@ default_cfgs = generate_default_cfgs(
 )
 
 
-class GoogLeNet(nn.Module):
-    """GoogLeNet with BatchNorm.
+class GoogLeNet(torchvision.models.GoogLeNet):
+    """torchvision's network with timm's methods, its widths divided.
 
     Attributes:
         spec: its shape.
@@ -44,33 +46,32 @@ class GoogLeNet(nn.Module):
     Args:
         num_classes: see above.
         in_chans: see above.
-        drop_rate: in front of the classifier.
+        drop_rate: of the dropout before the classifier.
         divisor: of every width.
     """
 
     def __init__(
         self, num_classes: int = 1000, in_chans: int = 3, drop_rate: float = 0.0, divisor: int = 1
     ) -> None:
-        super().__init__()
+        def conv(in_channels: int, out_channels: int, **kwargs: Any) -> BasicConv2d:
+            channels = in_chans if in_channels == 3 else in_channels // divisor
+            return BasicConv2d(channels, out_channels // divisor, **kwargs)
+
+        def inception(*widths: int) -> Inception:
+            scaled: Any = [width // divisor for width in widths]
+            return Inception(*scaled)
+
+        with warnings.catch_warnings(action="ignore"):  # its classifier has no classes yet
+            super().__init__(
+                num_classes=0,
+                aux_logits=False,
+                init_weights=False,
+                blocks=[conv, inception, nn.Identity],
+                dropout=drop_rate,
+            )
         self.spec = GoogLeNetSpec(divisor=divisor)
         self.in_chans = in_chans
         self.num_features = self.head_hidden_size = self.spec.num_features
-        first, reduced, channels = self.spec.widths("stem")
-        self.conv1 = BasicConv2d(in_chans, first, kernel_size=7, stride=2, padding=3)
-        self.maxpool1 = nn.MaxPool2d(3, 2, ceil_mode=True)
-        self.conv2 = BasicConv2d(first, reduced, kernel_size=1)
-        self.conv3 = BasicConv2d(reduced, channels, kernel_size=3, padding=1)
-        self.maxpool2 = nn.MaxPool2d(3, 2, ceil_mode=True)
-        for name in INCEPTIONS:
-            if name == "inception4a":
-                self.maxpool3 = nn.MaxPool2d(3, 2, ceil_mode=True)
-            if name == "inception5a":
-                self.maxpool4 = nn.MaxPool2d(2, 2, ceil_mode=True)
-            one, reduce3, three, reduce5, five, pooled = self.spec.widths(name)
-            self.add_module(name, Inception(channels, one, reduce3, three, reduce5, five, pooled))
-            channels = self.spec.joined(name)
-        self.layers = list(self._modules)
-        self.dropout = nn.Dropout(drop_rate)
         self.reset_classifier(num_classes)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
@@ -78,8 +79,10 @@ class GoogLeNet(nn.Module):
 
     def forward_features(self, images: Tensor) -> Tensor:
         """`B C H W` to feature maps `B D H/32 W/32`."""
-        for name in self.layers:
-            images = self.get_submodule(name)(images)
+        for name, layer in self.named_children():
+            if name == "avgpool":
+                break
+            images = layer(images)
         return images
 
     def forward_head(self, features: Tensor, pre_logits: bool = False) -> Tensor:
@@ -87,9 +90,9 @@ class GoogLeNet(nn.Module):
         pooled = self.dropout(features.mean((2, 3)))
         return pooled if pre_logits else self.fc(pooled)
 
-    def forward(self, images: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Returns logits `B K`."""
-        return self.forward_head(self.forward_features(images))
+        return self.forward_head(self.forward_features(x))
 
     def reset_classifier(self, num_classes: int) -> None:
         """Puts a new classifier in place of the old one; 0 classes for none."""

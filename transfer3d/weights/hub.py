@@ -24,23 +24,24 @@ def locate(path: str | Path) -> Path:
     """Returns the weights file that `path` means.
 
     Args:
-        path: a file, a folder that holds `model.safetensors`, or `hf_hub:user/name@revision`, which is
-            downloaded unless the hub's cache holds it.
+        path: a file, a folder that holds `model.safetensors`, or `hf_hub:user/name@revision`. The hub is
+            asked for the newest file of a branch or tag; its cache alone answers for a full commit hash,
+            and where the hub cannot be reached.
 
     Raises:
-        UsageError: an address that is none.
+        UsageError: a malformed address.
         WeightsError: a folder without weights.
         SetupError: the hub cannot be reached, or has no such model.
     """
     text = str(path)
     if text.startswith(HUB_PREFIX):
-        found = ADDRESS.fullmatch(text.removeprefix(HUB_PREFIX))
-        if found is None:
-            raise UsageError(f"'{text}' is no address on the hub: write hf_hub:user/name@revision.")
+        address = ADDRESS.fullmatch(text.removeprefix(HUB_PREFIX))
+        if address is None:
+            raise UsageError(f"'{text}' is not an address on the hub: write hf_hub:user/name@revision.")
         return hub_file(
-            found["repository"],
+            address["repository"],
             (WEIGHTS_NAME,),
-            revision=found["revision"],
+            revision=address["revision"],
             what=f"the weights of '{text}'",
             remedies="download its folder where the hub can be reached, and give that",
         )
@@ -55,34 +56,34 @@ def locate(path: str | Path) -> Path:
 def hub_file(
     repository: str, filenames: Sequence[str], *, revision: str | None, what: str, remedies: str
 ) -> Path:
-    """Returns the first of these files that the hub's cache holds, or else that the hub has, downloaded.
-
-    The client's own download tries for most of a minute to reach a hub that is not there.
+    """Returns the newest version of one of these files: from the hub's cache if that is up to date.
 
     Args:
         repository: `user/name`.
-        filenames: in order of preference.
+        filenames: in order of preference; one that is cached goes first.
         revision: branch, tag or commit; None = main.
         what: is missing, for the error.
         remedies: what to do about it, for the error.
 
     Raises:
-        SetupError: the hub cannot be reached, or has none of the files.
+        SetupError: nothing is cached, and the hub cannot be reached or has none of the files.
     """
-    for filename in filenames:
-        cached = try_to_load_from_cache(repository, filename, revision=revision)
-        if isinstance(cached, str):
-            return Path(cached)
+
+    def is_cached(filename: str) -> bool:
+        return isinstance(try_to_load_from_cache(repository, filename, revision=revision), str)
+
     try:
-        for filename in filenames:
+        for filename in sorted(filenames, key=is_cached, reverse=True):
             try:
-                url = hf_hub_url(repository, filename, revision=revision)
-                get_hf_file_metadata(url, timeout=HUB_TIMEOUT_S)
+                if not is_cached(filename):  # the download itself would try for a minute to reach the hub
+                    url = hf_hub_url(repository, filename, revision=revision)
+                    get_hf_file_metadata(url, timeout=HUB_TIMEOUT_S)
+                path = hf_hub_download(repository, filename, revision=revision, etag_timeout=HUB_TIMEOUT_S)
             except EntryNotFoundError:
                 continue
-            return Path(hf_hub_download(repository, filename, revision=revision))
+            return Path(path)
     except Exception as error:  # the hub's client changes its HTTP library, and with it these types
-        raise _not_had(what, repository, error, remedies) from error
+        raise _missing(what, repository, error, remedies) from error
     raise SetupError(f"the hub's {repository} holds none of {', '.join(filenames)}: {remedies}.")
 
 
@@ -108,11 +109,11 @@ def url_file(url: str, *, what: str, remedies: str) -> Path:
         cached.parent.mkdir(parents=True, exist_ok=True)
         download_url_to_file(url, str(cached), digest[1] if digest else None, progress=False)
     except Exception as error:
-        raise _not_had(what, url, error, remedies) from error
+        raise _missing(what, url, error, remedies) from error
     return cached
 
 
-def _not_had(what: str, where: str, error: Exception, remedies: str) -> SetupError:
+def _missing(what: str, where: str, error: Exception, remedies: str) -> SetupError:
     return SetupError(
         f"{what} ({where}) are not cached, and the hub does not give them "
         f"({type(error).__name__}): {remedies}.",
