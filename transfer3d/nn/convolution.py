@@ -28,7 +28,8 @@ def convolve(
     """
     depth, before = weight.shape[2], (weight.shape[2] - 1) // 2
     behind = before + 1 - depth % 2
-    if torch.is_grad_enabled() and before and x.shape[2] < depth:
+    trains = torch.is_grad_enabled() and not torch.jit.is_tracing()  # a trace is the same in both modes
+    if trains and before and x.shape[2] < depth:
         x, before = F.pad(x, (0, 0, 0, 0, before, behind)), 0
     elif behind > before:
         x = F.pad(x, (0, 0, 0, 0, 0, 1))

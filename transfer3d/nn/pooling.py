@@ -39,7 +39,8 @@ class TemporalMaxPool(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """`B C T H W` to `B C ceil(T/stride) H W`."""
         pairs = self.size % 2 == 0
-        if self.size == self.stride == 2 and not torch.compiler.is_compiling() and x.shape[2] % 2 == 0:
+        recorded = torch.compiler.is_compiling() or torch.jit.is_tracing()  # as plain operators
+        if self.size == self.stride == 2 and not recorded and x.shape[2] % 2 == 0:
             return PairMaximum.apply(x)
         window, step, around = (self.size, 1), (self.stride, 1), (0 if pairs else self.size // 2, 0)
         return pool_time(x, lambda rows: F.max_pool2d(rows, window, step, around, ceil_mode=pairs))

@@ -1,0 +1,18 @@
+"""Students recorded by `torch.jit.trace` answer as before, whatever the gradient mode of either."""
+
+import pytest
+import torch
+
+import transfer3d
+
+
+@pytest.mark.parametrize("grad", [True, False])
+@pytest.mark.parametrize("name", transfer3d.list_models("*_tiny"))
+def test_a_trace_of_a_student_answers_alike(name, grad, tmp_path):
+    student = transfer3d.create_model(name, num_classes=5).eval()
+    clips = torch.randn(student.clip.shape(2), generator=torch.Generator().manual_seed(0))
+    with torch.set_grad_enabled(grad):
+        traced = torch.jit.trace(student, clips)  # checks itself in the other mode too
+    torch.jit.save(traced, tmp_path / "student.pt")
+    with torch.no_grad():
+        torch.testing.assert_close(torch.jit.load(tmp_path / "student.pt")(clips), student(clips))
