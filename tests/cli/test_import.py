@@ -5,7 +5,7 @@ import sys
 
 import pytest
 import torch
-from inflate.released import p3d_shapes, values, zeros
+from inflation.released import p3d_shapes, values, zeros
 from torchvision.models.video import mc3_18, r3d_18
 from typer.testing import CliRunner
 

@@ -2,7 +2,7 @@
 
 import torch
 import torch.nn.functional as F
-from inflate.released import blocks
+from inflation.released import blocks
 
 
 def normed(state, conv, norm, x, **options):

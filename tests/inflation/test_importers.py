@@ -3,7 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from inflate.released import (
+from inflation.released import (
     SHAPES,
     p3d_shapes,
     reference,
@@ -13,7 +13,7 @@ from inflate.released import (
     values,
     zeros,
 )
-from inflate.released_nets import NETS, answer
+from inflation.released_nets import NETS, answer
 from torch import nn
 from torchvision.models.video import mc3_18, r2plus1d_18, r3d_18, resnet
 
