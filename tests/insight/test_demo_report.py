@@ -8,7 +8,13 @@ import pytest
 from PIL import Image
 
 from transfer3d.insight.pictures import figures
-from transfer3d.insight.report.demo import DemoFacts, StudentResult, part_accuracies, table_rows, write_report
+from transfer3d.insight.report.demo import (
+    DemoSummary,
+    StudentResult,
+    part_accuracies,
+    table_rows,
+    write_report,
+)
 
 CLASSES = ("0_left", "0_right", "1_left", "1_right")
 
@@ -35,7 +41,7 @@ def facts():
     ]
     good, bad = np.eye(4, dtype=int) * 2, np.ones((4, 4), dtype=int)
     clip = np.random.default_rng(0).integers(0, 256, (3, 8, 32, 32), dtype=np.uint8)
-    return DemoFacts(
+    return DemoSummary(
         classes=CLASSES,
         students=[result("<scratch>", bad), result("taught", good)],
         correspondence_log=matching,

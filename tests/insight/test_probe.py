@@ -152,7 +152,7 @@ def test_official_splits_are_averaged():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"checkpoint_sha256": "11"}, "split 1: .* are two checkpoints"),
+        ({"checkpoint_sha256": "11"}, "split 1: .* are different checkpoints"),
         ({"data_digest": "train 0"}, "both are of the same videos"),
         ({"views": {"places": "even", "count": 1}}, "looked at in other views"),
     ],
@@ -166,7 +166,7 @@ def test_parts_that_do_not_fit_are_refused(changes, message):
 
 def test_other_classes_are_refused():
     test = replace(feature_set(seed=1, name="test"), classes=list("abcd"))
-    with pytest.raises(UsageError, match="have other classes"):
+    with pytest.raises(UsageError, match="have different classes"):
         probe_splits([(feature_set(), test)], "pool5", ProbeConfig())
 
 

@@ -44,10 +44,10 @@ def test_from_the_image_model_over_the_teacher_to_the_labels(student, tmp_path):
         "Image model",
         "Inflated",
         "Teacher, frozen",
-        "Taught by correspondence, without labels",
+        "Trained by correspondence, without labels",
         "Fine-tuned on labels",
     ]
-    facts = [dict(link.facts) for link in links]
+    facts = [dict(link.rows) for link in links]
     assert facts[0] == {"image model": "resnet18", "weights": "timm", "digest": "1f"}
     assert facts[2] == {"image model": "resnet50", "weights": "timm", "digest": "2e"}
     assert facts[3]["file's sha256"] == f"{sha256_file(taught)}, holds"
@@ -71,11 +71,11 @@ def test_a_parent_that_is_gone_or_another_file_ends_the_chain(student, tmp_path)
     parent = save(student, tmp_path / "a.safetensors", made_by="inflate")
     child = save(student, tmp_path / "b.safetensors", made_by="finetune", parent=named(parent))
     save(student, parent, made_by="import")
-    first = dict(chain_of(child)[0].facts)
-    assert "another file by this name" in first["file"]
+    first = dict(chain_of(child)[0].rows)
+    assert "its content has changed" in first["file"]
     parent.unlink()
-    assert "not here any more" in dict(chain_of(child)[0].facts)["file"]
-    assert titles(child) == ["Checkpoint that cannot be followed", "Fine-tuned on labels"]
+    assert "not found" in dict(chain_of(child)[0].rows)["file"]
+    assert titles(child) == ["Checkpoint not found", "Fine-tuned on labels"]
 
 
 def test_a_parent_on_the_hub_is_named_and_not_fetched(student, tmp_path, monkeypatch):

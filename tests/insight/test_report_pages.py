@@ -46,7 +46,7 @@ def test_a_page_shows_numbers_with_intervals_recipe_and_data(records):
     page = Page(run_page(records[0]))
     assert "50.0 % 23.7 to 76.3 %" in page.text  # scipy's Wilson interval of 5 of 10
     assert "val, top-1, last 62.5 %" in page.text
-    assert "training clips told right 100.0 %" in page.text
+    assert "training accuracy 100.0 %" in page.text
     assert "nearest built-in recipe is demo/tiny-finetune" in page.text
     assert "seed 0 3" in page.text
     assert "digest of the training videos d1" in page.text
@@ -142,7 +142,7 @@ def test_runs_on_other_videos_are_not_compared_video_by_video(records):
 def test_runs_on_other_views_are_named_and_not_compared_video_by_video(records):
     other = replace(records[1], evaluation=replace(records[1].evaluation, protocol={"name": "dense"}))
     text = Page(comparison_page([records[0], other], [])).text
-    assert f"{other.name} is not compared: it was scored on other views." in text
+    assert f"{other.name} is not compared: it was evaluated with other views." in text
     assert "only it right" not in text
     text = Page(comparison_page([records[0], other, replace(records[1], name="third")], [])).text
     assert f"{other.name} is not compared" in text

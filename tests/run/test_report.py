@@ -56,7 +56,7 @@ def page(trained):
 
 
 def test_training_leaves_a_page_of_what_it_wrote(trained):
-    for name, said in (("taught", "pairs told right, balanced"), ("tuned", "val, top-1, last")):
+    for name, said in (("taught", "pair accuracy, balanced"), ("tuned", "val, top-1, last")):
         page = Page((trained / name / "report.html").read_text(encoding="utf-8"))
         assert said in page.text
         assert "Environment" in page.text
@@ -143,14 +143,14 @@ def test_it_shows_data_environment_provenance_and_pictures(trained, page):
     chain = [
         "Random weights",
         "Teacher, frozen",
-        "Taught by correspondence",
+        "Trained by correspondence",
         ", holds",
         "Fine-tuned on labels",
     ]
     places = [page.text.rindex(title) for title in chain]
     assert places == sorted(places)
     assert sum(reference.startswith("data:image/png") for reference in page.references) >= 4
-    for title in ("Confusion", "Best", "Worst", "Where the evidence is", "t-SNE of 40 videos"):
+    for title in ("Confusion", "Best", "Worst", "Class activation maps", "t-SNE of 40 videos"):
         assert title in page.text
 
 
@@ -183,7 +183,7 @@ def test_a_student_without_classes_is_not_looked_at_where_features_are_given(
     done = run("report", trained / "taught", "--features", file, "-o", trained / "given.html")
     assert done.exit_code == 0, done.output
     text = Page((trained / "given.html").read_text(encoding="utf-8")).text
-    assert "No video was looked at: the features are those of" in text
+    assert "No videos were evaluated: the features come from" in text
     assert "t-SNE of 40 videos (res5" in text
 
 
@@ -216,7 +216,12 @@ def test_a_correspondence_run_shows_what_it_learnt(trained):
     done = run("report", trained / "taught", "-o", trained / "taught.html", "--precision", "fp32")
     assert done.exit_code == 0, done.output
     text = Page((trained / "taught.html").read_text(encoding="utf-8")).text
-    for said in ("chance 50 %", "recall@5 within a batch", "directions of the features", "Teacher, frozen"):
+    for said in (
+        "chance 50 %",
+        "recall@5 within a batch",
+        "effective rank of the features",
+        "Teacher, frozen",
+    ):
         assert said in text
 
 
@@ -232,7 +237,7 @@ def test_data_that_is_gone_is_said_where_it_is_missed(trained):
     done = run("report", run_folder)
     assert done.exit_code == 0, done.output
     text = Page((run_folder / "report.html").read_text(encoding="utf-8")).text
-    assert "No video was looked at, so pictures of them are missing: gone does not exist" in text
+    assert "No videos were evaluated, so their pictures are missing: gone does not exist" in text
     assert "training videos 80" in text
     done = run("report", run_folder, "--data", "gone")
     assert done.exit_code == 2
@@ -302,11 +307,11 @@ def test_damaged_notes_are_named(tmp_path, name, text):
 def test_what_is_no_run_is_refused_in_a_sentence(tmp_path):
     folder = write_run(tmp_path / "run", made=False)
     for arguments, code, said in (
-        ([tmp_path], 2, "is no run folder"),
-        ([tmp_path / "nowhere"], 2, "is no run folder"),
+        ([tmp_path], 2, "is not a run folder"),
+        ([tmp_path / "nowhere"], 2, "is not a run folder"),
         ([folder, folder], 2, "is named twice"),
         ([folder, "-o", tmp_path], 2, "is a folder"),
-        ([folder, tmp_path], 2, "is no run folder"),
+        ([folder, tmp_path], 2, "is not a run folder"),
         ([folder, tmp_path / "other", "--features", tmp_path / "f"], 2, "--features is for one run"),
     ):
         done = run("report", *arguments)

@@ -79,7 +79,7 @@ def embed(
     chosen = _perplexity(len(vectors_ND), perplexity)
     if not np.ptp(vectors_ND, axis=0).any():
         raise DataError(
-            f"all {len(vectors_ND)} videos have the same features ({layer}): nothing to tell apart."
+            f"all {len(vectors_ND)} videos have the same features ({layer}): a t-SNE would show nothing."
         )
     points_N2 = plane(vectors_ND, perplexity=chosen, seed=seed)
     labels_N = features.labels_N.numpy()

@@ -16,7 +16,7 @@ output and input channels and over the other axes of the kernel, G_kl = sum w_k 
   sum_kl G_kl cos(2 pi f (k - l)) / E; over all frequencies its mean is 1, and it is 1 everywhere for a kernel
   that sees one frame.
 
-Kernels are taken as they act: the BatchNorm behind a convolution is folded into it, and the weights of a 4D
+Kernels are taken as they act: the BatchNorm after a convolution is folded into it, and the weights of a 4D
 block's channels too. What is multiplied by zero is silent: the temporal branches of a student fresh from
 inflation.
 """
@@ -97,7 +97,7 @@ class TemporalKernel:
 
     Attributes:
         layer: name of the module.
-        stage: part of the trunk that it stands in.
+        stage: part of the trunk that it belongs to.
         axis: "T" for frames, "U" for units.
         kernel: extents, (T, H, W) or (U, T, H, W).
         spacing: from tap to tap, in frames of the video, or in units.
@@ -113,8 +113,8 @@ class TemporalKernel:
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the JSON form; numbers are None where the kernel is silent."""
-        facts = {"layer": self.layer, "stage": self.stage, "axis": self.axis, "kernel": list(self.kernel)}
-        return {**facts, "spacing": self.spacing, **taps_to_dict(self.taps)}
+        row = {"layer": self.layer, "stage": self.stage, "axis": self.axis, "kernel": list(self.kernel)}
+        return {**row, "spacing": self.spacing, **taps_to_dict(self.taps)}
 
 
 def taps_to_dict(taps: Taps | None) -> dict[str, Any]:
@@ -189,8 +189,8 @@ class StageTaps:
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the JSON form; numbers are None where all kernels are silent."""
-        facts = {"stage": self.stage, "axis": self.axis, "spacing": list(self.spacing)}
-        return {**facts, "layers": self.layers, "silent": self.silent, **taps_to_dict(self.taps)}
+        row = {"stage": self.stage, "axis": self.axis, "spacing": list(self.spacing)}
+        return {**row, "layers": self.layers, "silent": self.silent, **taps_to_dict(self.taps)}
 
 
 def by_stage(kernels: Sequence[TemporalKernel]) -> list[StageTaps]:
@@ -200,7 +200,7 @@ def by_stage(kernels: Sequence[TemporalKernel]) -> list[StageTaps]:
         groups.setdefault((kernel.stage, kernel.axis), []).append(kernel)
     rows = []
     for (stage, axis), group in groups.items():
-        heard = [kernel.taps for kernel in group if kernel.taps is not None]
+        active = [kernel.taps for kernel in group if kernel.taps is not None]
         spacings = [kernel.spacing for kernel in group]
         rows.append(
             StageTaps(
@@ -208,8 +208,8 @@ def by_stage(kernels: Sequence[TemporalKernel]) -> list[StageTaps]:
                 axis=axis,
                 spacing=(min(spacings), max(spacings)),
                 layers=len(group),
-                silent=len(group) - len(heard),
-                taps=mean_taps(heard) if heard else None,
+                silent=len(group) - len(active),
+                taps=mean_taps(active) if active else None,
             )
         )
     return rows
@@ -231,7 +231,7 @@ def temporal_kernels(student: VideoStudent) -> list[TemporalKernel]:
         WeightsError: a weight is not finite.
     """
     weights = _acting_weights(student)
-    found = []
+    kernels = []
     for name, frames in _frames_at(student, weights).items():
         weight = weights[name]
         if not weight.isfinite().all():
@@ -239,7 +239,7 @@ def temporal_kernels(student: VideoStudent) -> list[TemporalKernel]:
         axes: tuple[tuple[Axis, int], ...] = (("U", -4), ("T", -3)) if weight.ndim == 6 else (("T", -3),)
         for axis, place in axes:
             if weight.shape[place] > 1:
-                found.append(
+                kernels.append(
                     TemporalKernel(
                         layer=name,
                         stage=stage_of(name),
@@ -249,11 +249,11 @@ def temporal_kernels(student: VideoStudent) -> list[TemporalKernel]:
                         taps=measure_taps(weight, place),
                     )
                 )
-    return found
+    return kernels
 
 
 def stage_of(layer: str) -> str:
-    """Returns the part of the trunk that a layer stands in: `res3`, `blocks.0`, `inception4`."""
+    """Returns the part of the trunk that a layer belongs to: `res3`, `blocks.0`, `inception4`."""
     match = STAGE.match(layer.removeprefix("trunk."))
     assert match is not None
     return match[0]

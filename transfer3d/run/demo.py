@@ -22,7 +22,7 @@ from transfer3d.engine.run_folder import LOG, MODEL
 from transfer3d.errors import UsageError
 from transfer3d.evaluation.protocols import CENTRE
 from transfer3d.files import write_text
-from transfer3d.insight.report.demo import DemoFacts, StudentResult, table_rows, write_report
+from transfer3d.insight.report.demo import DemoSummary, StudentResult, table_rows, write_report
 from transfer3d.layout import ClipSpec
 from transfer3d.recipes.load import load_recipe
 from transfer3d.run.checkpoints.inflate import inflate_to_file
@@ -42,14 +42,14 @@ class DemoResult:
     """What the demo leaves behind."""
 
     report: Path
-    facts: DemoFacts
+    summary: DemoSummary
     seconds: float
 
     def table(self) -> Table:
         """Returns the result as a table for the terminal."""
         note = f"test accuracy on drawings never seen; {self.seconds / 60:.1f} minutes in all"
         table = Table("student", "top-1", "digit", "motion", "top-5", "starts from", title=note, box=None)
-        for row in table_rows(self.facts):
+        for row in table_rows(self.summary):
             table.add_row(*row)
         return table
 
@@ -94,7 +94,7 @@ def run_demo(out: Path, *, seed: int, console: Console) -> DemoResult:
         _step(console, number, f"fine-tuning on {LABELS_PER_CLASS} labelled videos per class: {name}")
         students.append(_finetune_and_test(name, start, file, shards, out, seed, console))
     clip = read_metadata(matched / MODEL).clip
-    facts = DemoFacts(
+    summary = DemoSummary(
         classes=list(students[0].report["per_class"]),
         students=students,
         correspondence_log=_read_log(matched),
@@ -105,8 +105,8 @@ def run_demo(out: Path, *, seed: int, console: Console) -> DemoResult:
         strips=_sample_clips(shards, clip, seed),
     )
     report = out / "report.html"
-    write_report(facts, report, out / "summary.png")
-    return DemoResult(report, facts, time.monotonic() - started)
+    write_report(summary, report, out / "summary.png")
+    return DemoResult(report, summary, time.monotonic() - started)
 
 
 def _claim(out: Path) -> None:

@@ -17,7 +17,7 @@ FORMATS = (".gif", ".mp4")
 
 
 def check_animation_path(path: Path) -> None:
-    """Says before the work what `write_animation` could not do after it; errors are those of `check_path`."""
+    """Refuses a path that `write_animation` could not write; errors are those of `check_path`."""
     check_path(path, "moving pictures", FORMATS)
 
 

@@ -1,7 +1,7 @@
 """An embedding as a picture that reads well whatever the number of classes.
 
 Up to twelve groups have a colour and a shape each, and a legend. Of more the colours of neighbours differ,
-and their names stand above their medians, the largest first, as many as there is room for.
+and their names are written above their medians, the largest first, as many as there is room for.
 """
 
 from __future__ import annotations

@@ -14,12 +14,12 @@ FORMATS = (".png", ".svg")
 
 
 def check_figure_path(path: Path) -> None:
-    """Says before the work what `write_figure` could not do after it; errors are those of `check_path`."""
+    """Refuses a path that `write_figure` could not write; errors are those of `check_path`."""
     check_path(path, "pictures", FORMATS)
 
 
 def check_path(path: Path, what: str, formats: tuple[str, ...]) -> None:
-    """Says before the work that a file could not be written after it.
+    """Refuses, before any work, a path that cannot be written.
 
     Args:
         path: of the file.

@@ -29,8 +29,8 @@ class Bar:
 
     Attributes:
         colours: name of matplotlib's colour map.
-        label: stands beside it.
-        ticks: what the lowest, the middle and the highest colour stand for.
+        label: written beside it.
+        ticks: what the lowest, the middle and the highest colour mean.
     """
 
     colours: str
@@ -42,17 +42,17 @@ def strip(rows: Mapping[str, Pictures], *, title: str, bar: Bar | None = None, f
     """Returns a PNG: evenly chosen frames of each row from left to right, numbered from 0.
 
     Args:
-        rows: clips uint8 [T, H, W, 3] of one length and size, by the name that stands beside them.
+        rows: clips uint8 [T, H, W, 3] of one length and size, by the name written beside them.
         title: above them.
         bar: the legend of their colours.
-        frames: how many are shown at most.
+        frames: how many are frame_grid at most.
     """
     total = len(next(iter(rows.values())))
     chosen = np.unique(np.linspace(0, total - 1, min(frames, total)).round().astype(int)).tolist()
     cells = [[clip[number] for number in chosen] for clip in rows.values()]
     numbers = [f"frame {number}" for number in chosen]
-    shown = _draw(cells, list(rows), numbers, title=title, bar=bar, cell=CELL, margin=0.7)
-    return to_png(shown.figure, dpi=DPI)
+    frame_grid = _draw(cells, list(rows), numbers, title=title, bar=bar, cell=CELL, margin=0.7)
+    return to_png(frame_grid.figure, dpi=DPI)
 
 
 def motion(
@@ -72,17 +72,17 @@ def motion(
         bar: the legend of their colours.
         cell: inches of a frame's longer side.
     """
-    shown = None
+    frame_grid = None
     for number in range(len(next(iter(rows.values()))[0])):
         cells = [[clip[number] for clip in clips] for clips in rows.values()]
-        if shown is None:
-            shown = _draw(cells, list(rows), columns, title=title, bar=bar, cell=cell, margin=1.1)
-        shown.image.set_data(_tile(cells))
-        shown.axes.set_xlabel(f"frame {number}", fontsize=9)
-        yield shown.pixels()
+        if frame_grid is None:
+            frame_grid = _draw(cells, list(rows), columns, title=title, bar=bar, cell=cell, margin=1.1)
+        frame_grid.image.set_data(_tile(cells))
+        frame_grid.axes.set_xlabel(f"frame {number}", fontsize=9)
+        yield frame_grid.pixels()
 
 
-class _Shown(NamedTuple):
+class _FrameGrid(NamedTuple):
     """A figure of pictures in rows and columns: to matplotlib, which is slow with many, it is one picture."""
 
     figure: Figure
@@ -107,7 +107,7 @@ def _draw(
     bar: Bar | None,
     cell: float,
     margin: float,
-) -> _Shown:
+) -> _FrameGrid:
     """Draws pictures [H, W, 3] in rows and columns with their names; around them are `margin` inches."""
     height, width, gap = _sizes(cells)
     inches = cell / max(height, width)
@@ -131,11 +131,11 @@ def _draw(
         legend = figure.colorbar(ScalarMappable(cmap=bar.colours), ax=axes, shrink=0.9, ticks=[0, 0.5, 1])
         legend.set_ticklabels(bar.ticks, fontsize=8)
         legend.set_label(bar.label, fontsize=8)
-    return _Shown(figure, axes, image)
+    return _FrameGrid(figure, axes, image)
 
 
 def _tile(cells: Sequence[Sequence[Pictures]]) -> Pictures:
-    """Lays pictures side by side and below one another, white between them."""
+    """Arranges pictures in a grid with white gaps."""
     height, width, gap = _sizes(cells)
     table = np.full(
         ((height + gap) * len(cells) - gap, (width + gap) * len(cells[0]) - gap, 3), 255, dtype=np.uint8

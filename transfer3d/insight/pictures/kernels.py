@@ -74,18 +74,22 @@ def _draw_taps(axes: Axes, stage: StageTaps) -> None:
 
 def _draw_parts(axes: Axes, stages: Sequence[StageTaps]) -> None:
     """Draws for each stage what its kernels are made of: centre, alike sides, differences."""
-    heard = [(row, stage.taps) for row, stage in enumerate(stages) if stage.taps is not None]
-    rows = [row for row, _ in heard]
+    active = [(row, stage.taps) for row, stage in enumerate(stages) if stage.taps is not None]
+    rows = [row for row, _ in active]
     parts = (
-        ("centre tap: the frame itself", SAME, [taps.centre for _, taps in heard]),
-        ("before and after alike (symmetric)", ALIKE, [taps.symmetric - taps.centre for _, taps in heard]),
-        ("after minus before (antisymmetric): motion", DIFFERENCE, [taps.antisymmetric for _, taps in heard]),
+        ("centre tap: the frame itself", SAME, [taps.centre for _, taps in active]),
+        ("before and after alike (symmetric)", ALIKE, [taps.symmetric - taps.centre for _, taps in active]),
+        (
+            "after minus before (antisymmetric): motion",
+            DIFFERENCE,
+            [taps.antisymmetric for _, taps in active],
+        ),
     )
-    done = [0.0] * len(heard)
+    done = [0.0] * len(active)
     for label, colour, shares in parts:
         axes.barh(rows, [100 * share for share in shares], left=done, color=colour, label=label)
         done = [left + 100 * share for left, share in zip(done, shares, strict=True)]
-    marks = [100 * share for _, taps in heard for share in (taps.random_centre, taps.random_symmetric)]
+    marks = [100 * share for _, taps in active for share in (taps.random_centre, taps.random_symmetric)]
     label = "where the parts of a kernel drawn at random end"
     axes.plot(marks, [row for row in rows for _ in range(2)], "k|", markersize=12, label=label)
     for row, stage in enumerate(stages):

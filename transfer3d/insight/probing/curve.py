@@ -52,13 +52,13 @@ def probe_curve(
 
 def _one_split(train: Samples, test: Samples, counts: Sequence[int], config: ProbeConfig) -> list[float]:
     rotate = make_pipeline(StandardScaler(), PCA(max(counts), svd_solver="full")).fit(train.vectors_ND)
-    known, asked = rotate.transform(train.vectors_ND), rotate.transform(test.vectors_ND)
-    found = []
+    train_ND, test_ND = rotate.transform(train.vectors_ND), rotate.transform(test.vectors_ND)
+    accuracies = []
     for count in counts:
-        kept = Samples(known[:, :count], train.labels_N, train.groups_N)
+        kept = Samples(train_ND[:, :count], train.labels_N, train.groups_N)
         probe = train_probe(kept, config, standardise=False)
-        found.append(probe.accuracy(Samples(asked[:, :count], test.labels_N, test.groups_N)))
-    return found
+        accuracies.append(probe.accuracy(Samples(test_ND[:, :count], test.labels_N, test.groups_N)))
+    return accuracies
 
 
 def curve_figure(curves: Sequence[Mapping[str, Any]], *, chance: float) -> Figure:
@@ -79,8 +79,8 @@ def curve_figure(curves: Sequence[Mapping[str, Any]], *, chance: float) -> Figur
     line = (chance, f"chance {100 * chance:.3g} %")
     draw_curves(axes, series, label="accuracy, % of test videos", percent=True, line=line)
     lines = axes.get_lines()[: len(series)]
-    for shown in lines:
-        shown.set_marker("o")
+    for line in lines:
+        line.set_marker("o")
     axes.set_xlabel("dimensions that PCA leaves of the features")
     best = max(accuracy for points in series.values() for _, accuracy in points)
     axes.set_ylim(0, min(130 * best, 103))

@@ -95,15 +95,15 @@ def probe_pairs(
     folds = []
     for fold in np.unique(fold_P):
         probe = train_probe(samples.only(fold_P != fold), config)
-        asked = samples.only(fold_P == fold)
-        scores_P = _scores(probe.pipeline, asked.vectors_ND)
-        both = len(np.unique(asked.labels_N)) == 2
+        test_samples = samples.only(fold_P == fold)
+        scores_P = _scores(probe.pipeline, test_samples.vectors_ND)
+        both = len(np.unique(test_samples.labels_N)) == 2
         folds.append(
             {
                 "fold": int(fold),
-                "pairs": len(asked),
-                "accuracy": probe.accuracy(asked),
-                "auc": float(roc_auc_score(asked.labels_N, scores_P)) if both else None,
+                "pairs": len(test_samples),
+                "accuracy": probe.accuracy(test_samples),
+                "auc": float(roc_auc_score(test_samples.labels_N, scores_P)) if both else None,
                 "value": probe.value,
                 "searched": probe.searched,
             }

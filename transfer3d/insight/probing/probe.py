@@ -151,7 +151,7 @@ class Probe:
     searched: bool
 
     def accuracy(self, samples: Samples) -> float:
-        """Returns the share of samples whose class it names."""
+        """Returns the share of samples classified correctly."""
         return float(np.mean(self.pipeline.predict(samples.vectors_ND) == samples.labels_N))
 
 

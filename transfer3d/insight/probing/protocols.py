@@ -21,15 +21,13 @@ def check_splits(splits: Sequence[Split]) -> None:
     for number, (train, test) in enumerate(splits, 1):
         where = f"split {number}"
         if train.metadata.checkpoint_sha256 != test.metadata.checkpoint_sha256:
-            reason = f"{train.metadata.checkpoint} and {test.metadata.checkpoint} are two checkpoints"
+            reason = f"{train.metadata.checkpoint} and {test.metadata.checkpoint} are different checkpoints"
         elif list(train.classes) != list(test.classes):
-            reason = f"{train.metadata.data} and {test.metadata.data} have other classes"
+            reason = f"{train.metadata.data} and {test.metadata.data} have different classes"
         elif train.metadata.data_digest == test.metadata.data_digest:
             reason = f"both are of the same videos ({test.metadata.data}, {test.metadata.split})"
         elif train.metadata.views != test.metadata.views:
-            reason = (
-                f"their videos were looked at in other views ({train.metadata.views}, {test.metadata.views})"
-            )
+            reason = f"they come from different views ({train.metadata.views}, {test.metadata.views})"
         else:
             continue
         raise UsageError(f"{where}: training and test features do not fit: {reason}.")
@@ -50,10 +48,15 @@ def probe_splits(splits: Sequence[Split], layer: str, config: ProbeConfig) -> di
     check_splits(splits)
     folds = []
     for train, test in splits:
-        known, asked = samples_of(train, layer), samples_of(test, layer)
-        probe = train_probe(known, config)
+        train_samples, test_samples = samples_of(train, layer), samples_of(test, layer)
+        probe = train_probe(train_samples, config)
         folds.append(
-            {"accuracy": probe.accuracy(asked), **_said(probe), "train": len(known), "test": len(asked)}
+            {
+                "accuracy": probe.accuracy(test_samples),
+                **_parameter(probe),
+                "train": len(train_samples),
+                "test": len(test_samples),
+            }
         )
     return {"layer": layer, "accuracy": float(np.mean([fold["accuracy"] for fold in folds])), "folds": folds}
 
@@ -61,10 +64,10 @@ def probe_splits(splits: Sequence[Split], layer: str, config: ProbeConfig) -> di
 def probe_leave_one_out(
     features: FeatureSet, layer: str, config: ProbeConfig, console: Console | None = None
 ) -> dict[str, Any]:
-    """Returns the share of videos that a probe of all the others names rightly, JSON-able.
+    """Returns the share of videos that a probe of all the others classifies correctly, JSON-able.
 
     The protocol of YUPENN and Dynamic Scene (P3D, section 5). What was cut from one source video is left out
-    together. C or k is chosen anew for each, without the video that is left out.
+    together. C or k is chosen for each without the video that is left out.
 
     Args:
         features: of the whole set.
@@ -78,8 +81,8 @@ def probe_leave_one_out(
     """
     samples = samples_of(features, layer)
     sources = np.unique(samples.groups_N)
-    right = np.zeros(len(samples), dtype=bool)
-    shown = track(
+    correct = np.zeros(len(samples), dtype=bool)
+    progress = track(
         sources,
         "leaving one out",
         len(sources),
@@ -87,20 +90,20 @@ def probe_leave_one_out(
         quiet=console is None,
     )
     values = []
-    for source in shown:
+    for source in progress:
         left_out = samples.groups_N == source
         probe = train_probe(samples.only(~left_out), config)
-        asked = samples.only(left_out)
-        right[left_out] = probe.pipeline.predict(asked.vectors_ND) == asked.labels_N
+        test_samples = samples.only(left_out)
+        correct[left_out] = probe.pipeline.predict(test_samples.vectors_ND) == test_samples.labels_N
         values.append(probe.value)
     per_class = {
-        name: float(right[samples.labels_N == label].mean())
+        name: float(correct[samples.labels_N == label].mean())
         for label, name in enumerate(features.classes)
         if (samples.labels_N == label).any()
     }
     return {
         "layer": layer,
-        "accuracy": float(right.mean()),
+        "accuracy": float(correct.mean()),
         "videos": len(samples),
         "left_out": len(sources),
         "values": {f"{value:g}": values.count(value) for value in sorted(set(values))},
@@ -108,5 +111,5 @@ def probe_leave_one_out(
     }
 
 
-def _said(probe: Probe) -> dict[str, Any]:
+def _parameter(probe: Probe) -> dict[str, Any]:
     return {"value": probe.value, "searched": probe.searched}

@@ -17,8 +17,8 @@ For x and y without negative values, and u = x / |x|, v = y / |y|:
     11 unit_manhattan   sum(|u - v|)
     12 unit_euclidean   sqrt(sum((u - v)^2))
 
-The challenge's page of results names the first two. The table with the others was not to be had when this was
-written: 3 to 12 are of the same kind, and chosen here. So digits behind the point do not compare with papers.
+The challenge's page of results names the first two. The table with the others was not available:
+3 to 12 are of the same kind, and chosen here. So small differences from papers' numbers have no meaning.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ def pair_vectors(
         if vectors_ND.min() < 0:
             raise UsageError(
                 f"layer '{name}' has negative values, and the similarities take square roots. "
-                "Choose layers behind a ReLU or a softmax.",
+                "Choose layers after a ReLU or a softmax.",
             )
         rows = zip(
             torch.tensor(first_P).split(PAIRS_AT_ONCE),

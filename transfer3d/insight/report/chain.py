@@ -1,4 +1,4 @@
-"""Whence a checkpoint came: back from file to file, as far as they are here."""
+"""The provenance of a checkpoint, followed from file to file as far as they exist."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from transfer3d.weights.metadata import CheckpointMetadata, read_metadata
 MAKERS = {
     "inflate": "Inflated",
     "import": "Imported",
-    "correspond": "Taught by correspondence, without labels",
+    "correspond": "Trained by correspondence, without labels",
     "finetune": "Fine-tuned on labels",
 }
 LONGEST = 20
-"""Links that are followed: provenance is what a file says, and a circle would have no end."""
+"""Most links that are followed: a damaged file could refer to itself."""
 
 
 def chain_of(file: Path) -> list[Link]:
@@ -28,40 +28,43 @@ def chain_of(file: Path) -> list[Link]:
         WeightsError: the checkpoint itself cannot be read.
     """
     links: list[Link] = []
-    facts: CheckpointMetadata | None = read_metadata(file)
+    metadata: CheckpointMetadata | None = read_metadata(file)
     name, check = str(file), ""
-    while facts is not None and len(links) < LONGEST:
-        links += _steps(name, facts, check)
-        facts, name, check, gone = _parent(facts.provenance)
-        links += gone
+    while metadata is not None and len(links) < LONGEST:
+        links += _steps(name, metadata, check)
+        metadata, name, check, missing = _parent(metadata.provenance)
+        links += missing
     return links[::-1]
 
 
-def _steps(name: str, facts: CheckpointMetadata, check: str) -> list[Link]:
-    """Returns a checkpoint, and the image model that it owes its weights or its lessons to."""
-    said = facts.provenance
-    rows = [("student", facts.model), ("file", name), ("file's sha256", check)]
-    rows += [("digest of its tensors", facts.digest or ""), ("transfer3d", facts.version)]
-    rows += [("data digest", _text(said.get("data_digest"))), ("proof", _proof(said.get("proof")))]
-    maker = MAKERS.get(_text(said.get("made_by")), "Checkpoint")
+def _steps(name: str, metadata: CheckpointMetadata, check: str) -> list[Link]:
+    """Returns a checkpoint, and the image model that it was inflated from or taught by."""
+    provenance = metadata.provenance
+    rows = [("student", metadata.model), ("file", name), ("file's sha256", check)]
+    rows += [("digest of its tensors", metadata.digest or ""), ("transfer3d", metadata.version)]
+    rows += [
+        ("data digest", _text(provenance.get("data_digest"))),
+        ("proof", _proof(provenance.get("proof"))),
+    ]
+    maker = MAKERS.get(_text(provenance.get("made_by")), "Checkpoint")
     links = [Link(maker, [row for row in rows if row[1]])]
-    if isinstance(teacher := said.get("teacher"), dict):
+    if isinstance(teacher := provenance.get("teacher"), dict):
         rows = [("image model", "name"), ("weights", "weights"), ("digest", "digest")]
         links.append(
-            Link("Teacher, frozen", [(shown, _text(teacher.get(key))) for shown, key in rows], beside=True)
+            Link("Teacher, frozen", [(label, _text(teacher.get(key))) for label, key in rows], beside=True)
         )
-    if "source_digest" in said:
+    if "source_digest" in provenance:
         rows = [("image model", "source"), ("weights", "weights"), ("digest", "source_digest")]
-        links.append(Link("Image model", [(shown, _text(said.get(key))) for shown, key in rows]))
-    if isinstance(source := said.get("source"), dict):
+        links.append(Link("Image model", [(label, _text(provenance.get(key))) for label, key in rows]))
+    if isinstance(source := provenance.get("source"), dict):
         rows = [("file", _text(source.get("file"))), ("sha256", _text(source.get("sha256")))]
-        links.append(Link("Released checkpoint", [("kind", _text(said.get("kind"))), *rows]))
+        links.append(Link("Released checkpoint", [("kind", _text(provenance.get("kind"))), *rows]))
     return links
 
 
-def _parent(said: dict[str, Any]) -> tuple[CheckpointMetadata | None, str, str, list[Link]]:
+def _parent(provenance: dict[str, Any]) -> tuple[CheckpointMetadata | None, str, str, list[Link]]:
     """Returns the checkpoint that another one started from, or the last link, where it cannot be followed."""
-    parent = said.get("parent")
+    parent = provenance.get("parent")
     if not isinstance(parent, dict):
         return None, "", "", []
     name, recorded = parent.get("checkpoint"), _text(parent.get("sha256"))
@@ -73,11 +76,11 @@ def _parent(said: dict[str, Any]) -> tuple[CheckpointMetadata | None, str, str, 
         path = locate(name)
         if sha256_file(path) == recorded:
             return read_metadata(path), name, f"{recorded}, holds", []
-        trouble = "there is another file by this name now"
+        trouble = "its content has changed"
     except (Transfer3dError, OSError):
-        trouble = "not here any more"
+        trouble = "not found"
     rows = [("file", f"{name}: {trouble}"), ("sha256", recorded)]
-    return None, "", "", [Link("Checkpoint that cannot be followed", rows)]
+    return None, "", "", [Link("Checkpoint not found", rows)]
 
 
 def _proof(proof: Any) -> str:

@@ -1,4 +1,4 @@
-"""The page that lays several runs side by side."""
+"""The page that compares several runs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from transfer3d.insight.report.record import RunRecord
 from transfer3d.insight.report.sections import WILSON
 
 MOST_CLASSES = 10
-"""Classes that are shown at either end of the differences."""
+"""Classes listed with the largest gains, and as many with the largest losses."""
 
 
 INTERVAL = "\u2003" + "95 % interval"
@@ -38,7 +38,11 @@ def comparison_page(records: Sequence[RunRecord], differences: Sequence[tuple[st
         numbers_section(records),
         *pairs_sections(records),
         Section("Recipes", [recipes], "Keys in which the runs differ."),
-        Section("Curves", curves, "Of runs with the same task; what no two of them logged is left out."),
+        Section(
+            "Curves",
+            curves,
+            "Runs with the same task. Metrics that fewer than two of them logged are left out.",
+        ),
         classes_section(records),
     ]
     return page.page("Comparison of runs", " · ".join(names), sections)
@@ -82,17 +86,25 @@ def pairs_sections(records: Sequence[RunRecord]) -> list[Section]:
         if not both:
             continue
         if base.evaluation.protocol != other.evaluation.protocol:
-            apart.append(page.paragraph(f"{other.name} is not compared: it was scored on other views."))
+            apart.append(page.paragraph(f"{other.name} is not compared: it was evaluated with other views."))
             continue
         gained = sum(second[key] and not first[key] for key in both)
         lost = sum(first[key] and not second[key] for key in both)
         difference, low, high = paired_difference(gained, lost, len(both))
         between = f"{100 * low:+.1f} to {100 * high:+.1f}"
         rows.append((other.name, f"{100 * difference:+.1f}", between, str(gained), str(lost), str(len(both))))
-    header = ("run", "difference, points", "95 % interval", "only it right", "only the first right", "videos")
+    header = (
+        "run",
+        "difference, points",
+        "95 % interval",
+        "only it correct",
+        "only the first correct",
+        "videos",
+    )
     note = (
         f"Top-1 against {base.name}, on the same videos. The intervals are those of matched pairs (Agresti "
-        "and Min 2005), so they say more than the runs' own ones. One that holds 0 shows no difference."
+        "and Min 2005), so they are narrower than those of the single runs. One that contains 0 shows no "
+        "difference."
     )
     if not rows:
         return [Section("Video by video", apart)] if apart else []
@@ -110,7 +122,7 @@ def _digest(record: RunRecord) -> str:
 
 
 def classes_section(records: Sequence[RunRecord]) -> Section:
-    """Returns the classes that the last run tells much better or much worse than the first."""
+    """Returns the classes whose accuracy differs most between the first run and the last."""
     tested = [record for record in records if record.evaluation and "confusion" in record.evaluation.metrics]
     title = "Classes"
     if len(tested) < 2:
@@ -139,5 +151,5 @@ def classes_section(records: Sequence[RunRecord]) -> Section:
                 parts += [page.heading(heading), page.table(header, some[:MOST_CLASSES], numbers=numbers)]
         parts.append(whole)
     return Section(
-        title, parts, f"Videos told right; the difference is {tested[-1].name} minus {tested[0].name}."
+        title, parts, f"Accuracy by class; the difference is {tested[-1].name} minus {tested[0].name}."
     )

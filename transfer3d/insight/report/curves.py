@@ -53,15 +53,15 @@ class Plot:
 
 LOSS_TERMS = ("match", "infonce", "feature", "kd")
 MATCHING = Plot(
-    axis="pairs told right, %",
+    axis="pair accuracy, %",
     caption="The matching task: do these frames and this clip belong together? Balanced is the mean of "
-    "matched and mismatched pairs. With other videos' clips the head should stay at chance: else it wins "
-    "without the student.",
+    "matched and mismatched pairs. With shuffled clips accuracy should stay at chance: else the head "
+    "ignores the student.",
     metrics=(
         ("balanced", "train", "balanced_accuracy"),
         ("matched", "train", "matched_accuracy"),
         ("mismatched", "train", "mismatched_accuracy"),
-        ("other videos' clips", "train", "shuffled_accuracy"),
+        ("shuffled clips", "train", "shuffled_accuracy"),
     ),
     percent=True,
     line=(0.5, "chance"),
@@ -73,7 +73,7 @@ PLOTS = (
         metrics=(("loss", "train", "loss"), *((name, "train", f"{name}_loss") for name in LOSS_TERMS)),
     ),
     Plot(
-        axis="right, %",
+        axis="accuracy, %",
         caption="Accuracy. Training clips are those of the steps before a point, varied by augmentation; "
         "validation looks at the centre of each video.",
         metrics=(
@@ -85,14 +85,14 @@ PLOTS = (
     ),
     MATCHING,
     Plot(
-        axis="found, %",
+        axis="recall, %",
         caption="Recall: how often frames find their own clip, first or among the first five, in the batch.",
         metrics=(("recall@1", "train", "recall_at_1"), ("recall@5", "train", "recall_at_5")),
         percent=True,
     ),
     Plot(
-        axis="directions",
-        caption="Rank of the student's features: directions in which those of a batch spread; 1 = collapsed.",
+        axis="effective rank",
+        caption="Effective rank of the student's features in a batch; 1 = collapsed.",
         metrics=(("features", "train", "feature_directions"),),
     ),
     Plot(
@@ -136,5 +136,5 @@ def overlaid(logs: Mapping[str, Log]) -> str:
 
 
 def _is_curve(series: figures.Series) -> bool:
-    """Whether anything moves from a step to another: a single point is a number, and stands in the table."""
+    """Whether anything moves from a step to another: a single point is a number of the table."""
     return any(len(points) > 1 for points in series.values())

@@ -36,7 +36,7 @@ class StudentResult:
 
 
 @dataclass(frozen=True)
-class DemoFacts:
+class DemoSummary:
     """All that the page shows.
 
     Attributes:
@@ -63,11 +63,11 @@ class DemoFacts:
         return max(self.students, key=lambda student: student.report["video_top1"])
 
 
-def table_rows(facts: DemoFacts) -> list[tuple[str, str, str, str, str, str]]:
+def table_rows(summary: DemoSummary) -> list[tuple[str, str, str, str, str, str]]:
     """Returns name, top-1, digit, motion, top-5 and start of each student, as text."""
     rows = []
-    for student in facts.students:
-        digit, motion = part_accuracies(student.report["confusion"], facts.classes)
+    for student in summary.students:
+        digit, motion = part_accuracies(student.report["confusion"], summary.classes)
         top1, top5 = student.report["video_top1"], student.report["video_top5"]
         rows.append((student.name, *(f"{100 * x:.1f} %" for x in (top1, digit, motion, top5)), student.start))
     return rows
@@ -85,54 +85,54 @@ def part_accuracies(confusion: Sequence[Sequence[int]], classes: Sequence[str]) 
     return right[0] / total, right[1] / total
 
 
-def write_report(facts: DemoFacts, html: Path, picture: Path) -> None:
+def write_report(summary: DemoSummary, html: Path, picture: Path) -> None:
     """Writes the self-contained page and the one-picture summary."""
-    chance = 1 / len(facts.classes)
-    accuracies = {student.name: student.report["video_top1"] for student in facts.students}
-    bars = figures.new_figure(7, 0.55 * len(facts.students) + 1.1)
+    chance = 1 / len(summary.classes)
+    accuracies = {student.name: student.report["video_top1"] for student in summary.students}
+    bars = figures.new_figure(7, 0.55 * len(summary.students) + 1.1)
     figures.draw_bars(bars.subplots(), accuracies, chance=chance, label="test accuracy (top-1), %")
     header = ("student", "top-1", "digit", "motion", "top-5", "starts from")
-    best = facts.best
+    best = summary.best
     tested = Evaluation(
-        metrics=best.report, classes=facts.classes, split="test", source=facts.setting, data=""
+        metrics=best.report, classes=summary.classes, split="test", source=summary.setting, data=""
     )
     sections = [
         Section(
             "Result",
             [
-                page.table(header, table_rows(facts), numbers=(1, 2, 3, 4)),
+                page.table(header, table_rows(summary), numbers=(1, 2, 3, 4)),
                 page.svg_figure(figures.to_svg(bars), "Test accuracy by starting point."),
             ],
-            f"Test videos of drawings that no training video shows. {facts.setting}",
+            f"Test videos of drawings that no training video shows. {summary.setting}",
         ),
         Section(
             "What the students see",
-            [page.png_figure(figures.film_strip(clip), name) for name, clip in facts.strips],
+            [page.png_figure(figures.film_strip(clip), name) for name, clip in summary.strips],
             "Sample test clips, time runs to the right.",
         ),
         Section(
             "Learning by correspondence",
-            [curves(facts.correspondence_log)],
+            [curves(summary.correspondence_log)],
             "Do these frames and this clip belong together? No label is used; 50 % is chance.",
         ),
         Section(
             "Fine-tuning",
-            [overlaid({student.name: student.log for student in facts.students})],
+            [overlaid({student.name: student.log for student in summary.students})],
             "The same labelled videos, steps and hyper-parameters for all.",
         ),
         confusion_section(tested, title=f"Confusion of the best student ({best.name})"),
-        Section("Inflation's proof", [page.preformatted(facts.proof)]),
+        Section("Inflation's proof", [page.preformatted(summary.proof)]),
     ]
     note = (
-        f"A small image model learnt still digits ({100 * facts.teacher_accuracy:.1f} % right on new ones) "
+        f"A small image model learnt still digits ({100 * summary.teacher_accuracy:.1f} % right on new ones) "
         "and became video students in two ways: by inflation, and as a teacher without labels."
     )
     write_text(html, page.page("transfer3d demo", note, sections))
     with atomic_path(picture) as partial:
-        partial.write_bytes(figures.to_png(_summary(facts, accuracies, chance)))
+        partial.write_bytes(figures.to_png(_summary(summary, accuracies, chance)))
 
 
-def _summary(facts: DemoFacts, accuracies: Mapping[str, float], chance: float) -> Any:
+def _summary(summary: DemoSummary, accuracies: Mapping[str, float], chance: float) -> Any:
     """Draws bars, matching curves and film strips in one picture."""
     from io import BytesIO
 
@@ -144,9 +144,9 @@ def _summary(facts: DemoFacts, accuracies: Mapping[str, float], chance: float) -
     left, right = top.subplots(1, 2)
     figures.draw_bars(left, accuracies, chance=chance, label="test accuracy (top-1), %")
     left.set_title("few labels: where the student starts from", fontsize=10)
-    MATCHING.draw_on(right, MATCHING.series(facts.correspondence_log))
+    MATCHING.draw_on(right, MATCHING.series(summary.correspondence_log))
     right.set_title("correspondence: learning without labels", fontsize=10)
-    shown = facts.strips[:4]
+    shown = summary.strips[:4]
     for axes, (name, clip) in zip(bottom.subplots(2, 2).flat, shown, strict=False):
         axes.imshow(np.asarray(Image.open(BytesIO(figures.film_strip(clip)))))
         axes.set_title(name, fontsize=9)

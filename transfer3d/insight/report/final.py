@@ -19,13 +19,13 @@ SHARES = {
 """Shares of videos."""
 MEANS = {"mean_class_accuracy": "mean over classes", "mean_ap": "mean average precision"}
 TRAINING = {
-    "balanced_accuracy": "pairs told right, balanced (chance 50 %)",
-    "matched_accuracy": "matched pairs told right",
-    "mismatched_accuracy": "mismatched pairs told right",
-    "shuffled_accuracy": "pairs told right with other videos' clips (chance 50 %)",
+    "balanced_accuracy": "pair accuracy, balanced (chance 50 %)",
+    "matched_accuracy": "pair accuracy, matched",
+    "mismatched_accuracy": "pair accuracy, mismatched",
+    "shuffled_accuracy": "pair accuracy with shuffled clips (chance 50 %)",
     "recall_at_1": "recall@1 within a batch",
     "recall_at_5": "recall@5 within a batch",
-    "clip_accuracy": "training clips told right",
+    "clip_accuracy": "training accuracy",
 }
 LEADING = {"video_top1", "video_top5", "video_hit1", "balanced_accuracy", "recall_at_1", "clip_accuracy"}
 
@@ -66,32 +66,32 @@ class Number:
 
 def final_numbers(record: RunRecord) -> list[Number]:
     """Returns what there is, the most telling first."""
-    found: list[Number] = []
+    numbers: list[Number] = []
     if tested := record.evaluation:
         for key, name in (SHARES | MEANS).items():
             if key in tested.metrics:
                 value, videos = tested.metrics[key], tested.videos if key in SHARES else None
                 what = f"{tested.split}, {name}"
-                found.append(Number(what=what, value=value, videos=videos, leads=key in LEADING))
+                numbers.append(Number(what=what, value=value, videos=videos, leads=key in LEADING))
     run = record.last
     scores = [row["video_top1"] for row in run.rows("val") if "video_top1" in row]
     if scores:
-        found.append(Number(what="val, top-1, last", value=scores[-1], videos=run.validated, leads=True))
+        numbers.append(Number(what="val, top-1, last", value=scores[-1], videos=run.validated, leads=True))
     if len(scores) > 1:
         what = f"val, top-1, best of {len(scores)} (chosen, so too high)"
-        found.append(Number(what=what, value=max(scores), videos=run.validated))
+        numbers.append(Number(what=what, value=max(scores), videos=run.validated))
     final = run.final("train")
-    found += [
+    numbers += [
         Number(what=what, value=final[key], leads=key in LEADING)
         for key, what in TRAINING.items()
         if key in final
     ]
     plain = {
-        "feature_directions": "directions of the features",
-        "feature_spread": "spread of the features, as a share of their length",
+        "feature_directions": "effective rank of the features",
+        "feature_spread": "relative std of the features",
         "loss": "training loss",
     }
-    found += [
+    numbers += [
         Number(what=what, value=final[key], is_share=False) for key, what in plain.items() if key in final
     ]
-    return found
+    return numbers

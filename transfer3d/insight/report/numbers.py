@@ -23,7 +23,7 @@ def interval(share: float, count: int | None) -> str:
 
 @dataclass(frozen=True)
 class ClassResult:
-    """How often the videos of one class were told right."""
+    """Accuracy on the videos of one class."""
 
     name: str
     right: int
@@ -37,7 +37,7 @@ class ClassResult:
 
 @dataclass(frozen=True)
 class Confused:
-    """How many of the `of` videos of a true class were taken for another one."""
+    """How many of the `of` videos of a true class were predicted as another one."""
 
     true: str
     taken_for: str

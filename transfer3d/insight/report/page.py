@@ -105,18 +105,19 @@ def _cells(row: Sequence[str], kinds: Sequence[str]) -> str:
     return "".join(f"<td{kind}>{escape(cell)}</td>" for cell, kind in zip(row, kinds, strict=True))
 
 
-def facts(rows: Sequence[tuple[str, str]]) -> str:
+def definitions(rows: Sequence[tuple[str, str]]) -> str:
     """Returns names and values; long values are broken into lines."""
     return "<dl>" + "".join(f"<dt>{escape(n)}</dt><dd>{escape(v)}</dd>" for n, v in rows) + "</dl>"
 
 
 def chain(links: Sequence[tuple[str, Sequence[tuple[str, str]], bool]]) -> str:
-    """Returns boxes from top to bottom, each with a title and facts.
+    """Returns boxes from top to bottom, each with a title and its rows.
 
     An arrow leads to each from the one above, or a plus where it comes beside that one.
     """
     boxes = "".join(
-        f'<li class="{"beside" if beside else "after"}"><strong>{escape(title)}</strong>{facts(rows)}</li>'
+        f'<li class="{"beside" if beside else "after"}">'
+        f"<strong>{escape(title)}</strong>{definitions(rows)}</li>"
         for title, rows, beside in links
     )
     return f'<ol class="chain">{boxes}</ol>'
@@ -148,7 +149,7 @@ def png_figure(png: bytes, caption: str) -> str:
 
 
 def preformatted(text: str) -> str:
-    """Returns text as it stands."""
+    """Returns preformatted text."""
     return f"<pre>{escape(text)}</pre>"
 
 

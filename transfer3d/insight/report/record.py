@@ -1,4 +1,4 @@
-"""What a report knows of a run: plain facts, read from its folder and measured afterwards."""
+"""A run as a report shows it: read from its folder, with an evaluation where there is one."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from transfer3d.evaluation.scores import Scores
 from transfer3d.weights.metadata import CheckpointMetadata
 
 Log = Sequence[Mapping[str, Any]]
-Facts = Sequence[tuple[str, str]]
+Rows = Sequence[tuple[str, str]]
 
 
 @dataclass(frozen=True)
 class Change:
-    """A key of the recipe, the value that the nearest built-in recipe gives it, and the run's own."""
+    """A key of the recipe with its value in the nearest built-in recipe and in the run."""
 
     key: str
-    theirs: str
-    ours: str
+    built_in: str
+    run: str
 
 
 @dataclass(frozen=True)
@@ -28,12 +28,12 @@ class Link:
 
     Attributes:
         title: what it is.
-        facts: names and values.
-        beside: it does not come out of the link before, but goes with it into the next.
+        rows: names and values.
+        beside: it is an input of the next link beside the one before, not its result.
     """
 
     title: str
-    facts: Facts
+    rows: Rows
     beside: bool = False
 
 
@@ -48,7 +48,7 @@ class Evaluation:
         source: in words: which videos, which views, by which file.
         data: digest of the set that the videos are of.
         protocol: the views and what makes one score of them, as `transfer3d evaluate` reports it.
-        right: whether each video was told right, by key; empty where that is not known.
+        right: whether each video was classified correctly, by key; empty where unknown.
     """
 
     metrics: Mapping[str, Any]

@@ -1,4 +1,4 @@
-"""The sections of a run's page, each from plain facts."""
+"""The sections of a run's page."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ MOST_CLASSES = 48
 EXTREMES = 5
 """How many of the best and of the worst classes are listed."""
 WILSON = (
-    "Intervals are Wilson's, 95 %, over videos: what other videos of the same kind could have given. They "
-    "say nothing of what another seed would give. Numbers of training have none."
+    "Intervals are Wilson's, 95 %, over videos: they cover sampling of videos, not "
+    "variation between seeds. Training metrics have no interval."
 )
 
 
@@ -35,7 +35,7 @@ def headline(record: RunRecord) -> str:
 
 
 def numbers_section(record: RunRecord) -> Section:
-    """Returns all final numbers with their intervals, and what to look at before believing them."""
+    """Returns all final numbers with their intervals, and warnings about them."""
     numbers = final_numbers(record)
     rows = [(number.what, number.text, number.between, str(number.videos or "")) for number in numbers]
     header = ("number", "value", "95 % interval", "videos")
@@ -70,7 +70,7 @@ def recipe_section(record: RunRecord) -> Section:
 
 def changes_table(changes: Sequence[Change], parent: str) -> str:
     """Returns keys with two values each."""
-    return page.table(("key", parent, "this run"), [(c.key, c.theirs, c.ours) for c in changes])
+    return page.table(("key", parent, "this run"), [(c.key, c.built_in, c.run) for c in changes])
 
 
 def stages_section(record: RunRecord) -> Section:
@@ -97,8 +97,8 @@ def environment_section(record: RunRecord) -> Section:
     if not started and run.checkpoint:
         rows.append(("transfer3d", run.checkpoint.version))
     rows += [(name, str(value)) for name, value in started.items()]
-    note = "" if started else "The run noted nothing of the machine: an older version wrote it."
-    return Section("Environment", [page.facts(rows)], note)
+    note = "" if started else "The machine is not recorded: an older version wrote this run."
+    return Section("Environment", [page.definitions(rows)], note)
 
 
 def data_section(record: RunRecord, note: str = "") -> Section:
@@ -116,11 +116,11 @@ def data_section(record: RunRecord, note: str = "") -> Section:
         rows.append(("held out for validation", f"{data['held_out']:,}" if data["held_out"] else "none"))
         rows.append(("left out", f"{len(data['dropped']):,} files"))
     rows.append(("digest of the training videos", str(digest or "not recorded")))
-    parts = [page.facts(rows)]
+    parts = [page.definitions(rows)]
     if data.get("dropped"):
         parts.append(page.table(("left out", "why"), data["dropped"]))
     if not data:
-        parts.append(page.paragraph("The run noted no counts: an older version wrote it."))
+        parts.append(page.paragraph("Counts are not recorded: an older version wrote this run."))
     if note:
         parts.append(page.paragraph(note))
     return Section("Data", parts)
@@ -132,67 +132,67 @@ def provenance_section(links: Sequence[Link]) -> Section:
         return Section("Provenance", [], "The run has written no checkpoint yet.")
     return Section(
         "Provenance",
-        [page.chain([(link.title, link.facts, link.beside) for link in links])],
+        [page.chain([(link.title, link.rows, link.beside) for link in links])],
         "From the first weights, on top, to this run's checkpoint. Digests are sha256.",
     )
 
 
-def confusion_section(found: Evaluation, *, title: str = "Confusion") -> Section:
+def confusion_section(evaluation: Evaluation, *, title: str = "Confusion") -> Section:
     """Returns the matrix where it can be read, and the pairs that are confused most."""
-    if "confusion" not in found.metrics:
-        return Section(title, [], "Videos have several labels, so there is no one class to take them for.")
-    confusion, count, parts = found.metrics["confusion"], len(found.classes), []
+    if "confusion" not in evaluation.metrics:
+        return Section(title, [], "Videos have several labels, so there is no confusion matrix.")
+    confusion, count, parts = evaluation.metrics["confusion"], len(evaluation.classes), []
     if count <= MOST_CLASSES:
         figure = figures.new_figure(9, 8.2)
-        figures.draw_confusion(figure.subplots(), confusion, found.classes)
+        figures.draw_confusion(figure.subplots(), confusion, evaluation.classes)
         caption = "Share of each true class's videos (row) by predicted class (column)."
         parts.append(page.svg_figure(figures.to_svg(figure), caption, large=True))
-    pairs = most_confused(confusion, found.classes, most=10 if count <= MOST_CLASSES else 25)
+    pairs = most_confused(confusion, evaluation.classes, most=10 if count <= MOST_CLASSES else 25)
     rows = [(pair.true, pair.taken_for, f"{pair.count} of {pair.of}") for pair in pairs]
     if rows:
         parts += [
             page.heading("Most confused"),
-            page.table(("true class", "taken for", "videos"), rows, numbers=(2,)),
+            page.table(("true class", "predicted class", "videos"), rows, numbers=(2,)),
         ]
     else:
-        parts.append(page.paragraph("No video was taken for another class."))
+        parts.append(page.paragraph("Every video was classified correctly."))
     note = (
         ""
         if count <= MOST_CLASSES
-        else f"A matrix of {count} classes could not be read: its largest entries."
+        else f"A matrix of {count} classes would not be legible: its largest entries are listed."
     )
     return Section(title, parts, note)
 
 
-def classes_section(found: Evaluation, strips: Mapping[str, str], note: str = "") -> Section:
+def classes_section(evaluation: Evaluation, strips: Mapping[str, str], note: str = "") -> Section:
     """Returns the best and the worst classes, each with a film strip where there is one.
 
     Args:
-        found: with one label for each video.
+        evaluation: with one label for each video.
         strips: HTML, by class.
         note: why there are none.
     """
-    results = class_results(found.metrics["confusion"], found.classes)
+    results = class_results(evaluation.metrics["confusion"], evaluation.classes)
     best, worst = extremes(results)
     parts = []
-    for title, some in (("Best", best), ("Worst", worst)):
+    for title, ranked in (("Best", best), ("Worst", worst)):
         rows = [
-            (r.name, percent(r.share), interval(r.share, r.count), f"{r.right} of {r.count}") for r in some
+            (r.name, percent(r.share), interval(r.share, r.count), f"{r.right} of {r.count}") for r in ranked
         ]
         if not rows:
             continue
         parts += [
             page.heading(title),
-            page.table(("class", "right", "95 % interval", "videos"), rows, numbers=(1, 2, 3)),
+            page.table(("class", "accuracy", "95 % interval", "videos"), rows, numbers=(1, 2, 3)),
         ]
-        parts += [strips[r.name] for r in some if r.name in strips]
+        parts += [strips[r.name] for r in ranked if r.name in strips]
     return Section("Best and worst classes", parts, note)
 
 
 def extremes(results: Sequence[ClassResult]) -> tuple[list[ClassResult], list[ClassResult]]:
     """Returns the best and the worst of sorted classes, the worst first.
 
-    No class is in both, none that is never told is among the best, and none that always is among the worst.
+    No class is in both. A class at 0 % is never among the best, one at 100 % never among the worst.
     """
     each = min(EXTREMES, max(len(results) // 2, 1))
     best = [result for result in results[:each] if result.right]

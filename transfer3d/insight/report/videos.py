@@ -1,4 +1,4 @@
-"""The sections that need videos: best and worst classes, what speaks for a class, a map of the features."""
+"""The sections that need videos: best and worst classes, class activation maps, t-SNE of the features."""
 
 from __future__ import annotations
 
@@ -19,97 +19,110 @@ from transfer3d.insight.report.record import Evaluation
 from transfer3d.insight.report.sections import classes_section, confusion_section, extremes
 
 MAPS = 3
-"""Videos that were told right, and as many that were not, whose class activation maps are shown."""
+"""Class activation maps of so many correct and as many wrong predictions are shown."""
 
 
 def seen_sections(
-    look: CentrePredictions | None, found: Evaluation | None, features: FeatureSet | None
+    predictions: CentrePredictions | None, evaluation: Evaluation | None, features: FeatureSet | None
 ) -> list[Section]:
     """Returns the sections that videos are needed for.
 
     Args:
-        look: at videos; None where there are none.
-        found: metrics of these or of other videos; None where the student has no classes.
-        features: to be shown instead of those of the look.
+        predictions: of the videos; None where there are none.
+        evaluation: metrics of these or of other videos; None where the student has no classes.
+        features: to be shown instead of those of `predictions`.
     """
-    sections = _class_sections(look, found) if look and look.scores and found else []
-    shown = features or (look.features if look else None)
+    sections = (
+        _class_sections(predictions, evaluation) if predictions and predictions.scores and evaluation else []
+    )
+    shown = features or (predictions.features if predictions else None)
     return [*sections, embedding_section(shown)] if shown else sections
 
 
-def _class_sections(look: CentrePredictions, found: Evaluation) -> list[Section]:
-    if "confusion" not in found.metrics:
-        return [confusion_section(found)]
-    results = class_results(found.metrics["confusion"], found.classes)
+def _class_sections(predictions: CentrePredictions, evaluation: Evaluation) -> list[Section]:
+    if "confusion" not in evaluation.metrics:
+        return [confusion_section(evaluation)]
+    results = class_results(evaluation.metrics["confusion"], evaluation.classes)
     best, worst = extremes(results)
     strips: dict[str, str] = {}
-    for some, right in ((best, True), (worst, False)):
-        for result in some:
-            if (index := example(look, found.classes.index(result.name), right=right)) is not None:
-                strips[result.name] = page.png_figure(film_strip(look, index), _said(look, index, found))
+    for ranked, right in ((best, True), (worst, False)):
+        for result in ranked:
+            if (
+                index := example(predictions, evaluation.classes.index(result.name), right=right)
+            ) is not None:
+                strips[result.name] = page.png_figure(
+                    film_strip(predictions, index), _caption(predictions, index, evaluation)
+                )
     note = (
-        "Below, a video of each: of the best classes one that was told right, of the worst one that was not."
+        "A video of each class: of the best classes one classified correctly, of the worst one misclassified."
     )
-    return [confusion_section(found), classes_section(found, strips, note), maps_section(look, found)]
+    return [
+        confusion_section(evaluation),
+        classes_section(evaluation, strips, note),
+        maps_section(predictions, evaluation),
+    ]
 
 
-def film_strip(look: CentrePredictions, index: int) -> bytes:
+def film_strip(predictions: CentrePredictions, index: int) -> bytes:
     """Returns what the student saw of a video."""
-    return figures.film_strip(look.frames(index).numpy())
+    return figures.film_strip(predictions.frames(index).numpy())
 
 
-def example(look: CentrePredictions, label: int, *, right: bool) -> int | None:
-    """Returns a video of a class, told right or not if there is such a one: of those the surest."""
-    assert look.scores is not None
-    scores_NK = look.scores.videos_NK
-    members = [index for index, own in enumerate(look.videos.labels) if own == label]
-    wanted = [index for index in members if (int(scores_NK[index].argmax()) == label) is right]
-    return max(wanted or members, key=lambda index: float(scores_NK[index].max()), default=None)
+def example(predictions: CentrePredictions, label: int, *, right: bool) -> int | None:
+    """Returns the most confident video of a class: correct or wrong as asked, or any where there is none."""
+    assert predictions.scores is not None
+    scores_NK = predictions.scores.videos_NK
+    members = [index for index, own in enumerate(predictions.videos.labels) if own == label]
+    candidates = [index for index in members if (int(scores_NK[index].argmax()) == label) is right]
+    return max(candidates or members, key=lambda index: float(scores_NK[index].max()), default=None)
 
 
-def _said(look: CentrePredictions, index: int, found: Evaluation) -> str:
-    """Returns what a video shows, and what the student took it for."""
-    assert look.scores is not None
-    scores_K, label = look.scores.videos_NK[index], look.videos.labels[index] or 0
+def _caption(predictions: CentrePredictions, index: int, evaluation: Evaluation) -> str:
+    """Returns the caption of a video: its class, the prediction and its probability."""
+    assert predictions.scores is not None
+    scores_K, label = predictions.scores.videos_NK[index], predictions.videos.labels[index] or 0
     guess = int(scores_K.argmax())
-    taken = "told right" if guess == label else f"taken for {found.classes[guess]}"
-    return (
-        f"{found.classes[label]}, {taken} ({percent(float(scores_K[guess]))} sure): {look.videos.keys[index]}"
-    )
+    taken = "correct" if guess == label else f"predicted {evaluation.classes[guess]}"
+    confidence = percent(float(scores_K[guess]))
+    return f"{evaluation.classes[label]}, {taken} ({confidence} confidence): {predictions.videos.keys[index]}"
 
 
-def surest(look: CentrePredictions, *, right: bool) -> list[int]:
-    """Returns the videos that the student was surest of, told right or not, at most one of each class."""
-    assert look.scores is not None
-    scores_NK = look.scores.videos_NK
-    labels_N = torch.tensor([-1 if label is None else label for label in look.videos.labels])
+def most_confident(predictions: CentrePredictions, *, right: bool) -> list[int]:
+    """Returns the most confident correct or wrong predictions, at most one for each class."""
+    assert predictions.scores is not None
+    scores_NK = predictions.scores.videos_NK
+    labels_N = torch.tensor([-1 if label is None else label for label in predictions.videos.labels])
     best_N, guess_N = scores_NK.max(1)
-    wanted = ((guess_N == labels_N) == right).nonzero().flatten().tolist()
+    candidates = ((guess_N == labels_N) == right).nonzero().flatten().tolist()
     chosen: dict[int, int] = {}
-    for index in sorted(wanted, key=lambda index: (-float(best_N[index]), index)):
+    for index in sorted(candidates, key=lambda index: (-float(best_N[index]), index)):
         chosen.setdefault(int(labels_N[index]), index)
     return list(chosen.values())[:MAPS]
 
 
-def maps_section(look: CentrePredictions, found: Evaluation) -> Section:
-    """Returns class activation maps of videos that the student was sure of, rightly and wrongly."""
+def maps_section(predictions: CentrePredictions, evaluation: Evaluation) -> Section:
+    """Returns class activation maps of the most confident correct predictions and errors."""
     parts: list[str] = []
     try:
-        for right, title in ((True, "Surest of those told right"), (False, "Surest of those told wrong")):
-            chosen = surest(look, right=right)
+        for right, title in ((True, "Most confident correct predictions"), (False, "Most confident errors")):
+            chosen = most_confident(predictions, right=right)
             parts += [page.heading(title)] if chosen else []
             for index in chosen:
-                true = found.classes[look.videos.labels[index] or 0]
-                shown, png = explain(look.student, look.clip(index), found.classes, true=true)
+                true = evaluation.classes[predictions.videos.labels[index] or 0]
+                shown, png = explain(
+                    predictions.student, predictions.clip(index), evaluation.classes, true=true
+                )
                 parts.append(
-                    page.png_figure(png, f"{shown.headline(found.classes, true)}: {look.videos.keys[index]}")
+                    page.png_figure(
+                        png, f"{shown.headline(evaluation.classes, true)}: {predictions.videos.keys[index]}"
+                    )
                 )
     except SetupError as missing:
-        return Section("Where the evidence is", [page.paragraph(str(missing))])
+        return Section("Class activation maps", [page.paragraph(str(missing))])
     return Section(
-        "Where the evidence is",
+        "Class activation maps",
         parts,
-        "Class activation maps: frames, and below them where and when they speak for the predicted class.",
+        "Frames, and below them where and when they support the predicted class.",
     )
 
 
@@ -123,5 +136,5 @@ def embedding_section(features: FeatureSet) -> Section:
     caption = (
         f"Each point is one of {len(features):,} videos ({features.metadata.split}); colours are its class."
     )
-    note = "What lies close together is alike to the student. Distances between far groups have no meaning."
+    note = "Nearby points have similar features. Distances between far groups have no meaning."
     return Section("Features", [page.svg_figure(svg, caption, large=True)], note)

@@ -106,7 +106,7 @@ def _check(
 
 
 def _check_outputs(out: Path | None, plot: Path | None) -> None:
-    """Says before the work what could not be written after it."""
+    """Refuses, before any work, outputs that cannot be written."""
     if out is not None:
         if out.is_dir():
             raise UsageError(f"{out} is a folder. Name a JSON file with -o.")

@@ -64,17 +64,17 @@ class Written:
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the JSON form."""
-        return {"report": str(self.page), "runs": [_facts(record) for record in self.records]}
+        return {"report": str(self.page), "runs": [_run_dict(record) for record in self.records]}
 
 
-def _facts(record: RunRecord) -> dict[str, Any]:
+def _run_dict(record: RunRecord) -> dict[str, Any]:
     numbers = [number.to_dict() for number in final_numbers(record)]
-    facts = {"run": record.name, "task": record.task, "steps": record.last.steps}
-    return {**facts, "finished": record.finished, "numbers": numbers}
+    metadata = {"run": record.name, "task": record.task, "steps": record.last.steps}
+    return {**metadata, "finished": record.finished, "numbers": numbers}
 
 
 def quick_report(path: Path) -> Path:
-    """Writes `report.html` into a run folder from what lies in it, without a look at any video.
+    """Writes `report.html` into a run folder from its files, without evaluating any video.
 
     Returns:
         The page.
@@ -103,9 +103,9 @@ def report_run(path: Path, out: Path | None, options: ReportOptions, *, console:
     page = _claim(out or path / REPORT)
     record = read_run(path)
     features = _features_of(path / MODEL, options.features) if options.features else None
-    look, note = _look_if_possible(record, path / MODEL, options, console)
-    record = _evaluated(record, look)
-    sections = seen_sections(look, record.evaluation, features)
+    predictions, note = _predict_if_possible(record, path / MODEL, options, console)
+    record = _evaluated(record, predictions)
+    sections = seen_sections(predictions, record.evaluation, features)
     write_text(page, run_page(record, sections, note))
     return Written(page, [record])
 
@@ -134,8 +134,8 @@ def compare_runs(
     records = [read_run(path) for path in paths]
     for number, (path, record) in enumerate(zip(paths, records, strict=True)):
         if record.evaluation is None and record.checkpoint and record.checkpoint.num_classes:
-            look, _ = _look_if_possible(record, path / MODEL, options, console)
-            records[number] = _evaluated(record, look)
+            predictions, _ = _predict_if_possible(record, path / MODEL, options, console)
+            records[number] = _evaluated(record, predictions)
     write_text(page, comparison_page(records, differing_keys(records)))
     return Written(page, records)
 
@@ -158,43 +158,43 @@ def _features_of(model: Path, file: Path) -> FeatureSet:
     return features
 
 
-def _look_if_possible(
+def _predict_if_possible(
     record: RunRecord, model: Path, options: ReportOptions, console: Console
 ) -> tuple[CentrePredictions | None, str]:
     """Looks at videos; says why, where that is not possible."""
     if options.videos == 0:
-        return None, "No video was looked at for this page."
+        return None, "No videos were evaluated for this page."
     if record.checkpoint is None:
-        return None, "No video was looked at: there is no checkpoint yet."
+        return None, "No videos were evaluated: there is no checkpoint yet."
     if options.features and not record.checkpoint.num_classes:
-        return None, f"No video was looked at: the features are those of {options.features}."
+        return None, f"No videos were evaluated: the features come from {options.features}."
     try:
-        look = _look(record, model, options, console)
+        predictions = _predict(record, model, options, console)
     except Transfer3dError as error:
         if options.data is not None:
             raise
-        return None, f"No video was looked at, so pictures of them are missing: {error}"
-    split = look.features.metadata.split
-    return look, f"For this page {len(look.videos):,} videos were looked at ({split})."
+        return None, f"No videos were evaluated, so their pictures are missing: {error}"
+    split = predictions.features.metadata.split
+    return predictions, f"{len(predictions.videos):,} videos were evaluated for this page ({split})."
 
 
-def _evaluated(record: RunRecord, look: CentrePredictions | None) -> RunRecord:
+def _evaluated(record: RunRecord, predictions: CentrePredictions | None) -> RunRecord:
     """Returns the record with an evaluation: its own, or else what the look gave."""
-    if record.evaluation or look is None or look.scores is None:
+    if record.evaluation or predictions is None or predictions.scores is None:
         return record
     found = Evaluation(
-        metrics=video_metrics(look.scores, look.videos.classes),
-        classes=look.videos.classes,
-        split=look.features.metadata.split,
-        source=f"{len(look.videos):,} videos, the centre of each, scored for this page",
-        data=look.features.metadata.data_digest,
+        metrics=video_metrics(predictions.scores, predictions.videos.classes),
+        classes=predictions.videos.classes,
+        split=predictions.features.metadata.split,
+        source=f"{len(predictions.videos):,} videos, the centre of each, scored for this page",
+        data=predictions.features.metadata.data_digest,
         protocol=CENTRE.to_dict(),
-        right=correct_videos(look.scores),
+        right=correct_videos(predictions.scores),
     )
     return replace(record, evaluation=found)
 
 
-def _look(record: RunRecord, model: Path, options: ReportOptions, console: Console) -> CentrePredictions:
+def _predict(record: RunRecord, model: Path, options: ReportOptions, console: Console) -> CentrePredictions:
     student = load(model)
     refuse_other_channels(student, model)
     place = options.data or record.last.recipe["data"] or str(Path.home() / CACHE)
@@ -207,13 +207,13 @@ def _look(record: RunRecord, model: Path, options: ReportOptions, console: Conso
         )
     if videos.sequential_groups and options.videos < len(videos):
         raise UsageError(
-            f"{place}: its server gives no byte ranges, so a look takes all videos or none. "
+            f"{place}: its server gives no byte ranges, so a report reads all videos or none. "
             f"Use --videos {len(videos)}, or --videos 0.",
         )  # fmt: skip
-    some = share_of(videos, min(options.videos / len(videos), 1.0), seed=record.last.recipe["seed"])
+    subset = share_of(videos, min(options.videos / len(videos), 1.0), seed=record.last.recipe["seed"])
     precision = resolve_precision(options.precision)
     accelerator = make_accelerator(precision)
-    facts = FeatureMetadata(
+    metadata = FeatureMetadata(
         checkpoint=str(model),
         checkpoint_sha256=sha256_file(model),
         student=student.model_name,
@@ -223,13 +223,15 @@ def _look(record: RunRecord, model: Path, options: ReportOptions, console: Conso
         views={"places": "even", "count": 1},
         precision=precision,
     )
-    look = predict_centre_clips(student, some, facts, accelerator, workers=options.workers, console=console)
+    predictions = predict_centre_clips(
+        student, subset, metadata, accelerator, workers=options.workers, console=console
+    )
     accelerator.end_training()
-    return look
+    return predictions
 
 
 def unseen_videos(place: str, record: RunRecord) -> tuple[VideoSet, str]:
-    """Returns the videos that say most of a run, and what they are: test, else val, else what was held out.
+    """Returns the videos to evaluate a run on and their split: test, else val, else held-out training videos.
 
     Where a student has no classes, videos need none.
     """

@@ -34,7 +34,8 @@ def read_run(path: Path) -> RunRecord:
     """
     if not (path / RECIPE).is_file():
         raise UsageError(
-            f"{path} is no run folder: it has no recipe.toml. Name what `-o` of a training run named."
+            f"{path} is not a run folder: it has no recipe.toml. "
+            "Name the folder given to `-o` of a training run."
         )
     recipe = load_recipe(path / RECIPE)
     model = path / MODEL
@@ -60,7 +61,7 @@ def read_run(path: Path) -> RunRecord:
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
-    """Reads metrics.jsonl; a last line that a killed run left half written is passed over.
+    """Reads metrics.jsonl; a last line that a killed run left half written is skipped.
 
     Raises:
         DataError: another line is damaged.
@@ -97,14 +98,14 @@ def _read_json(path: Path) -> dict[str, Any]:
     except ValueError:
         found = None
     if not isinstance(found, dict):
-        raise DataError(f"{path} is damaged: no JSON object. Remove it; the report does without.")
+        raise DataError(f"{path} is damaged: not a JSON object. Remove it; the report does not need it.")
     return found
 
 
 def find_evaluation(path: Path) -> Evaluation | None:
     """Returns the newest report of the run's checkpoint that `transfer3d evaluate -o` left in its folder.
 
-    One of test videos comes before one of other videos. Reports of films in another order are passed over.
+    Reports on the test split are preferred; those with frames in another order are skipped.
     """
     model = path / MODEL
     if not model.is_file():
