@@ -3,9 +3,9 @@
     python tools/transfer_result.py                # five rows, eight seeds
     python tools/transfer_result.py --quick        # the same, shorter and with two seeds
     python tools/transfer_result.py --full         # and all objectives, pairs, the label curve, the shortcut
-    python tools/transfer_result.py --tune         # learning rates and steps anew, on the validation split
+    python tools/transfer_result.py --tune         # learning rates and steps, on the validation split
 
-The same command again goes on where it was ended: what is in `result.json` is not run again.
+The same command continues an interrupted run: what is in `result.json` is not run again.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from result.tuning import GRID, SEEDS, TUNED, chosen_for, read_tuned, tuning_nam
 from result.work import Place
 from rich.console import Console
 
-from transfer3d.errors import Transfer3dError, UsageError
+from transfer3d import Transfer3dError, UsageError
 from transfer3d.files import write_text
 from transfer3d.recipes.load import dump
 
@@ -52,7 +52,7 @@ def main(
     set_: Annotated[list[str] | None, typer.Option("--set", help="key=value of the setting.")] = None,
     readme: Annotated[bool, typer.Option("--readme", help="Put the tables into README.md.")] = False,
 ) -> None:
-    """Compare students from scratch, taught, inflated, both, and the teacher itself."""
+    """Compare students from scratch, with correspondence, inflated, with both, and the teacher itself."""
     console = Console(stderr=True)
     setting = _setting(QUICK if quick else Setting(), set_ or [])
     place = Place((out or Path("runs", f"transfer-result{'-quick' if quick else ''}")).resolve(), setting)
@@ -62,7 +62,7 @@ def main(
         run_jobs(place, _tuning_jobs(), store, processes=processes, console=console)
         write_text(TUNED, (place.folder / "tuning.json").read_text(encoding="utf-8"))
         return
-    facts = _facts(setting)
+    shared = _shared(setting)
     rows = [
         *((row, seeds or (2 if quick else 8)) for row in MAIN),
         # A row with as many labels as all have is a main one.
@@ -71,9 +71,9 @@ def main(
     jobs = _jobs([(row, count) for row, count in rows if only in row.name], setting)
     if not jobs:
         raise UsageError(f"--only: no row has '{only}' in its name; --full has more rows.")
-    store = Store(place.folder / "result.json", facts)
+    store = Store(place.folder / "result.json", shared)
     run_jobs(place, jobs, store, processes=processes, console=console)
-    table = markdown(facts, store.records)
+    table = markdown(shared, store.records)
     write_text(place.folder / "table.md", table)
     drawn = write_curve(store.records, place.folder / "label_curve.png")
     if readme:
@@ -95,8 +95,8 @@ def _setting(base: Setting, changes: list[str]) -> Setting:
     return setting
 
 
-def _facts(setting: Setting) -> dict[str, object]:
-    """Returns what all records share: a file is only gone on with under the same facts."""
+def _shared(setting: Setting) -> dict[str, object]:
+    """Returns what all records share; a file with other values is not continued."""
     recipes = {
         "transfer": dump(transfer_recipe(setting, "match", 0)),
         "finetune": dump(finetune_recipe(0, {"lr": 1.0, "max_steps": 1})),
@@ -105,7 +105,7 @@ def _facts(setting: Setting) -> dict[str, object]:
 
 
 def _jobs(rows: list[tuple[Row, int]], setting: Setting) -> list[Job]:
-    """Returns the jobs, seed by seed: a run that is ended early has whole pairs."""
+    """Returns the jobs, seed by seed: an interrupted run has complete pairs."""
     tuned = read_tuned()
     most = max((count for _, count in rows), default=0)
     return [

@@ -65,8 +65,8 @@ def test_every_example_is_on_the_page_about_python_and_every_public_name():
     marks = {block.mark for block in blocks_of(page)}
     assert {f"{FILE}examples/{file.name}" for file in (ROOT / "examples").glob("*.py")} <= marks
     for module in (transfer3d, transfer3d.data):
-        section = page.read_text(encoding="utf-8").split(f"\n`{module.__name__}`:\n")[1]
-        table = section.strip().split("\n\n")[0]
+        below = page.read_text(encoding="utf-8").split(f"\n`{module.__name__}`:\n")[1]
+        table = below.strip().split("\n\n")[0]
         cells = " ".join(line.split("|")[1] for line in table.splitlines()[2:])
         assert set(re.findall(r"`(\w+)`", cells)) >= set(module.__all__)
 

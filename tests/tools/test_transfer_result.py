@@ -57,16 +57,16 @@ def test_differences_are_paired_by_seed():
     assert found.half < 0.05 < np.std(baseline), "the spread between seeds has not been taken out"
 
 
-@pytest.mark.parametrize("second", ["none", "independent", "centre"])
-def test_clips_from_memory_are_those_of_the_pipeline(digits_folder, second):
-    from result.clips import DecodedVideos, MemoryBatches, side_of
+@pytest.mark.parametrize("teacher_view", ["none", "independent", "centre"])
+def test_clips_from_memory_are_those_of_the_pipeline(digits_folder, teacher_view):
+    from result.clips import memory_batches
 
     videos = share_of(open_videos(digits_folder / "shards", split="train", labelled=True), 0.5, seed=1)
     clip = ClipSpec(frames=4, stride=2, size=16, crop=16)
     augment = AugmentConfig(flip=True, colour=0.5)
-    shared = {"batch_size": 16, "steps": 4, "seed": 5, "second": second}
+    shared = {"batch_size": 16, "steps": 4, "seed": 5, "teacher_view": teacher_view}
     expected = clip_batches(videos, clip, augment=augment, **shared)
-    batches = MemoryBatches(DecodedVideos(side_of(clip, augment)), videos, clip, augment, **shared)
+    batches = memory_batches(videos, clip, augment, cache={}, **shared)
     found = list(batches(0))
     assert len(found) == 4
     for one, other in zip(found, expected, strict=True):
@@ -132,7 +132,7 @@ def test_a_file_that_is_no_result_is_refused_and_left_alone(tmp_path, text):
     from result.store import Store
 
     (tmp_path / "result.json").write_text(text)
-    with pytest.raises(UsageError, match="result.json is no result"):
+    with pytest.raises(UsageError, match="result.json is not a result"):
         Store(tmp_path / "result.json", {})
     assert (tmp_path / "result.json").read_text() == text
 

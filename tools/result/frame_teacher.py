@@ -6,13 +6,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from transfer3d.batch import ClipBatch
-from transfer3d.objectives.objective import LossReport
-from transfer3d.objectives.teacher import FrozenTeacher
+from transfer3d import ClipBatch, FrozenTeacher, LossReport
 
 
 class FrameTeacher(nn.Module):
-    """A linear head learns from the same labelled clips as the students; the teacher is frozen.
+    """An objective whose linear head learns from the same labelled clips as the students.
 
     Args:
         teacher: frozen.

@@ -1,4 +1,4 @@
-"""Runs rows and seeds side by side: first all teachers, then all teaching, then all labelled training."""
+"""Runs rows and seeds side by side: first all teachers, then all correspondence, then all fine-tuning."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Run = Callable[[Sequence[Work], str], Iterator[Any]]
 
 @dataclass(frozen=True)
 class Job:
-    """One record that is wanted.
+    """One record to make.
 
     Attributes:
         row: what is trained.
@@ -47,33 +47,33 @@ def run_jobs(place: Place, jobs: Sequence[Job], store: Store, *, processes: int,
     """Fills the store with the records of all jobs that it does not hold.
 
     Args:
-        place: of data, teachers and taught students, which are made where they are missing.
+        place: of data, teachers and students, which are made where they are missing.
         jobs: in the order of the records.
         store: written after each job.
         processes: side by side, with one share of the cores each; 1 works in this one.
         console: for progress.
     """
-    wanted = [job for job in jobs if not store.holds(job.name, job.seed, job.chosen)]
-    for row in {job.row.background: job.row for job in wanted}.values():
+    missing = [job for job in jobs if not store.holds(job.name, job.seed, job.chosen)]
+    for row in {job.row.background: job.row for job in missing}.values():
         synthesise(place.data(row), place.synth(row), console)
     teachers = {
-        place.teacher(job.row, job.seed): (place, job.row, job.seed) for job in wanted if job.row.has_teacher
+        place.teacher(job.row, job.seed): (place, job.row, job.seed) for job in missing if job.row.has_teacher
     }
-    taught = {
-        place.taught(job.row, job.seed): (place, job.row, job.seed) for job in wanted if job.row.transfer
+    students = {
+        place.taught(job.row, job.seed): (place, job.row, job.seed) for job in missing if job.row.transfer
     }
     with _side_by_side(processes, console) as run:
         for _ in run([(teach, arguments) for arguments in teachers.values()], "teachers"):
             pass
-        for _ in run([(transfer, arguments) for arguments in taught.values()], "teaching without labels"):
+        for _ in run([(transfer, arguments) for arguments in students.values()], "correspondence"):
             pass
-        for record in run([(_record, (place, job)) for job in wanted], "training on labels"):
+        for record in run([(_record, (place, job)) for job in missing], "fine-tuning"):
             store.add(record)
 
 
 def _record(place: Place, job: Job) -> dict[str, Any]:
-    found = finetune(place, job.row, job.seed, job.chosen, job.split)
-    return {**found, "row": job.name, "tuned_row": job.row.tuned_as}
+    record = finetune(place, job.row, job.seed, job.chosen, job.split)
+    return {**record, "row": job.name, "tuned_row": job.row.tuned_as}
 
 
 def _begin_process(threads: int) -> None:
@@ -82,7 +82,7 @@ def _begin_process(threads: int) -> None:
 
 
 def _end_with_parent() -> None:
-    """Ends this process when the one that gave it work is gone, killed too: nobody would read its results."""
+    """Ends this process when its parent has ended, even if killed: nobody would read the results."""
     parent = multiprocessing.parent_process()
     assert parent is not None
     parent.join()
@@ -91,7 +91,7 @@ def _end_with_parent() -> None:
 
 @contextmanager
 def _side_by_side(processes: int, console: Console) -> Iterator[Run]:
-    """Yields what runs work in any order, its results as they come."""
+    """Yields a function that runs work in any order and yields results as they come."""
     if processes == 1:
         yield lambda work, title: track(
             (function(*arguments) for function, arguments in work), title, len(work), console=console

@@ -1,4 +1,4 @@
-"""What is compared: the setting that all rows share, and how each row's student comes about."""
+"""What is compared: the setting that all rows share, and how each row's student is made."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LABEL_CURVE = (1, 2, 5, 10, 20, 50)
 
 
 class Setting(BaseModel):
-    """What all rows share; it stands in the JSON, and a run only goes on with its own."""
+    """What all rows share; it is in the JSON, and a run only continues one with the same setting."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -33,7 +33,7 @@ class Setting(BaseModel):
     teacher_steps: int = Field(default=1000, ge=1)
     transfer_steps: int = Field(default=1500, ge=1)
     finetune_steps: int | None = Field(default=None, ge=1)
-    """Instead of what tuning chose; none = that."""
+    """Instead of the number that tuning chose; none = that number."""
     data_seed: int = Field(default=0, ge=0)
 
     def synth(self, background: Background) -> SynthConfig:
@@ -43,7 +43,7 @@ class Setting(BaseModel):
 
 
 QUICK = Setting(unlabelled=1000, transfer_steps=300, finetune_steps=150)
-"""The form that takes minutes."""
+"""A version that takes minutes."""
 
 
 TRANSFERS: dict[str, list[str]] = {
@@ -62,18 +62,18 @@ TRANSFERS: dict[str, list[str]] = {
         "correspondence.pairs=hard",
     ],
 }
-"""Ways to be taught, as `--set` of `transfer3d correspond --recipe demo/tiny-correspond`."""
+"""Variants of correspondence, as `--set` of `transfer3d correspond --recipe demo/tiny-correspond`."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """One row: how a student starts, what it is taught, how many labels it sees.
+    """One row: a student's first weights, its correspondence, its number of labels.
 
     Attributes:
         name: unique.
         study: which table or figure it is for.
-        start: random weights, the teacher's kernels, or no student: the teacher looks at single frames.
-        transfer: key of `TRANSFERS`; None = it is not taught.
+        start: random weights, the teacher's kernels, or no student: the teacher sees single frames.
+        transfer: key of `TRANSFERS`; None = no correspondence.
         labels: of each class; None = the setting's.
         background: of all videos, and of the teacher's images.
     """
@@ -93,9 +93,9 @@ class Row:
     @property
     def tuned_as(self) -> str:
         """The main row whose learning rate and steps are used."""
-        taught = "" if self.transfer is None else " + correspondence"
+        suffix = "" if self.transfer is None else " + correspondence"
         names = {"scratch + correspondence": "correspondence", "frames": "frame teacher"}
-        return names.get(self.start + taught, self.start + taught)
+        return names.get(self.start + suffix, self.start + suffix)
 
 
 MAIN = (
@@ -126,7 +126,7 @@ STUDIES = (*OBJECTIVES, *PAIRS, *CURVE, *SHORTCUT)
 
 
 def transfer_recipe(setting: Setting, transfer: str, seed: int) -> Recipe:
-    """Returns the recipe of a row's teaching."""
+    """Returns the recipe of a row's correspondence."""
     return load_recipe(
         "demo/tiny-correspond", TRANSFERS[transfer], seed=seed, max_steps=setting.transfer_steps
     )

@@ -25,7 +25,7 @@ class Interval:
 
     @property
     def excludes_zero(self) -> bool:
-        """Whether 0 lies outside."""
+        """Whether 0 is outside."""
         return abs(self.mean) > self.half
 
     def text(self, *, signed: bool = False) -> str:

@@ -1,6 +1,6 @@
-"""The JSON file that a run fills: one record for each (row, seed), whole at any moment.
+"""The JSON file of a run: one record for each (row, seed), complete at any moment.
 
-It stands there before any work, so that nothing which was made for other facts is gone on with.
+It is written before any work, so that a run never continues one with another setting.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from transfer3d.errors import UsageError
+from transfer3d import UsageError
 from transfer3d.files import write_text
 
 Key = tuple[str, int]
@@ -20,15 +20,15 @@ class Store:
     """Records by (row, seed).
 
     Args:
-        path: of the file; an existing one is gone on with.
-        facts: what all records share, JSON-able.
+        path: of the file; an existing one is continued.
+        shared: what all records share, JSON-able.
 
     Raises:
-        UsageError: the file was made with other facts, or is no such file.
+        UsageError: the file was made with other shared values, or is not a result.
     """
 
-    def __init__(self, path: Path, facts: Mapping[str, Any]) -> None:
-        self._path, self._facts = path, dict(facts)
+    def __init__(self, path: Path, shared: Mapping[str, Any]) -> None:
+        self._path, self._shared = path, dict(shared)
         self._records: dict[Key, dict[str, Any]] = {}
         if path.exists():
             self._read()
@@ -36,7 +36,7 @@ class Store:
             self._write()
 
     def holds(self, row: str, seed: int, chosen: Mapping[str, Any]) -> bool:
-        """Whether there is a record of this row and seed with these choices, which tuning may have moved."""
+        """Whether there is a record of this row and seed with the choices of the last tuning."""
         record = self._records.get((row, seed))
         return record is not None and all(record[name] == value for name, value in chosen.items())
 
@@ -53,15 +53,17 @@ class Store:
         self._write()
 
     def _write(self) -> None:
-        write_text(self._path, json.dumps({**self._facts, "records": self.records}, indent=1) + "\n")
+        write_text(self._path, json.dumps({**self._shared, "records": self.records}, indent=1) + "\n")
 
     def _read(self) -> None:
         try:
-            found = json.loads(self._path.read_text(encoding="utf-8"))
-            records = {(record["row"], record["seed"]): record for record in found.pop("records")}
+            content = json.loads(self._path.read_text(encoding="utf-8"))
+            records = {(record["row"], record["seed"]): record for record in content.pop("records")}
         except (ValueError, KeyError, AttributeError, TypeError) as error:
-            raise UsageError(f"{self._path} is no result: {error}. Choose another -o.") from None
-        changed = [name for name in {**found, **self._facts} if found.get(name) != self._facts.get(name)]
+            raise UsageError(f"{self._path} is not a result: {error}. Choose another -o.") from None
+        changed = [
+            name for name in {**content, **self._shared} if content.get(name) != self._shared.get(name)
+        ]
         if changed:
             raise UsageError(
                 f"{self._path} was made with another {' and '.join(changed)}. Choose another -o."

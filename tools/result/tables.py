@@ -33,14 +33,14 @@ def accuracy_table(records: Records, rows: Iterable[str], baseline: str) -> list
     ]
     reference = by_seed(records, baseline)
     for row in rows:
-        own = by_seed(records, row)
-        if not own:
+        values = by_seed(records, row)
+        if not values:
             continue
         shown = [
             interval(list(by_seed(records, row, m).values())).text() for m in ("top1", "digit", "motion")
         ]
-        paired = own.keys() & reference.keys() if row != baseline else set[int]()
-        against = paired_difference(own, reference).text(signed=True) if paired else ""
+        paired = values.keys() & reference.keys() if row != baseline else set[int]()
+        against = paired_difference(values, reference).text(signed=True) if paired else ""
         matching = [
             r["transfer"]["metrics"].get("balanced_accuracy")
             for r in records
@@ -48,13 +48,13 @@ def accuracy_table(records: Records, rows: Iterable[str], baseline: str) -> list
         ]
         known = [value for value in matching if value is not None]
         matched = f"{sum(known) / len(known):.2f}" if known else ""
-        lines.append(f"| {row} | {' | '.join(shown)} | {against} | {matched} | {len(own)} |")
+        lines.append(f"| {row} | {' | '.join(shown)} | {against} | {matched} | {len(values)} |")
     return lines
 
 
-def markdown(facts: Mapping[str, Any], records: Records) -> str:
-    """Returns all tables that there are records for."""
-    setting = facts["setting"]
+def markdown(shared: Mapping[str, Any], records: Records) -> str:
+    """Returns all tables for which there are records."""
+    setting = shared["setting"]
     steps = setting["finetune_steps"] or "as many as tuning chose"
     lines = [
         f"Top-1, digits and motions in % of {setting['test'] * 40} test videos, the same for all seeds; mean "
@@ -87,11 +87,11 @@ def write_readme(readme: Path, text: str) -> None:
 
 def label_curve(records: Records, row: str) -> dict[int, Interval]:
     """Returns a main row's top-1 over seeds, by labelled videos per class: its own and the curve's."""
-    found: dict[int, list[float]] = {}
+    values: dict[int, list[float]] = {}
     for record in records:
         if record["row"] == row or record["row"].startswith(f"{row}, "):
-            found.setdefault(record["labels_per_class"], []).append(record["top1"])
-    return {labels: interval(found[labels]) for labels in sorted(found)}
+            values.setdefault(record["labels_per_class"], []).append(record["top1"])
+    return {labels: interval(values[labels]) for labels in sorted(values)}
 
 
 def write_curve(records: Records, picture: Path) -> bool:

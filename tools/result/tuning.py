@@ -14,7 +14,7 @@ from result.setting import Row
 TUNED = Path(__file__).with_name("tuned.json")
 RATES, STEPS = (0.03, 0.1, 0.3), (300, 900, 1800)
 SEEDS = (100,)
-"""No seeds of the result."""
+"""Not among the seeds of the result."""
 
 
 class Candidate(NamedTuple):
@@ -25,7 +25,7 @@ class Candidate(NamedTuple):
 
 
 UNTUNED = Candidate(0.1, 900)
-"""For a row that no tuning has looked at."""
+"""For a row that was not tuned."""
 GRID = tuple(Candidate(*point) for point in product(RATES, STEPS))
 
 
@@ -45,13 +45,13 @@ def choose(records: Iterable[Mapping[str, Any]]) -> dict[str, Candidate]:
         candidate = Candidate(record["lr"], record["max_steps"])
         scores.setdefault(record["tuned_row"], {}).setdefault(candidate, []).append(record["top1"])
     return {
-        row: max(found, key=lambda one: (mean(found[one]), -one.max_steps, -one.lr))
-        for row, found in scores.items()
+        row: max(values, key=lambda point: (mean(values[point]), -point.max_steps, -point.lr))
+        for row, values in scores.items()
     }
 
 
 def read_tuned(path: Path = TUNED) -> dict[str, Candidate]:
-    """Returns what `--tune` chose for each main row."""
+    """Returns the choice of `--tune` for each main row."""
     return choose(json.loads(path.read_text(encoding="utf-8"))["records"])
 
 

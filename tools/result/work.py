@@ -1,6 +1,6 @@
-"""The work behind one row and one seed: a teacher, a student that is taught, labelled training, a test.
+"""The work of one row and one seed: an image teacher, correspondence, fine-tuning, a test.
 
-Every step leaves a whole file or nothing, and does nothing where its file is there.
+Each step writes a complete file or none, and is skipped where its file exists.
 """
 
 from __future__ import annotations
@@ -14,11 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import timm
 import torch
 from rich.console import Console
-from torch import Tensor
+from safetensors import safe_open
+from torch import Tensor, nn
 
-from result.clips import DecodedVideos, MemoryBatches, centre_clips, side_of
+import transfer3d
+from result.clips import Cache, centre_clips, memory_batches
 from result.frame_teacher import FrameTeacher
 from result.setting import (
     FAMILY,
@@ -29,37 +32,29 @@ from result.setting import (
     finetune_recipe,
     transfer_recipe,
 )
+from transfer3d import (
+    Classification,
+    ClipBatch,
+    ClipSpec,
+    Correspondence,
+    FrozenTeacher,
+    Trainer,
+    TrainerConfig,
+)
+from transfer3d.data import VideoSet
 from transfer3d.data.moving_digits import SynthConfig
-from transfer3d.data.source import open_videos
 from transfer3d.data.subset import share_of
-from transfer3d.data.training_clips import TeacherView
-from transfer3d.data.videoset import VideoSet
-from transfer3d.engine.distributed import make_accelerator, resolve_precision
-from transfer3d.engine.trainer import Trainer
+from transfer3d.engine.distributed import resolve_precision
+from transfer3d.engine.memory_format import channels_last
 from transfer3d.files import write_text
-from transfer3d.inflation.inflation import inflate
-from transfer3d.layout import ClipSpec
-from transfer3d.models.checkpoint import load, save
-from transfer3d.models.factory import create_model
-from transfer3d.models.image import create_image_model
-from transfer3d.models.student import VideoStudent
-from transfer3d.nn.pixels import normalise
-from transfer3d.objectives.classification import Classification
-from transfer3d.objectives.correspondence import Correspondence
 from transfer3d.objectives.diagnostics import training_warnings
-from transfer3d.objectives.teacher import FrozenTeacher
 from transfer3d.recipes.schema import Recipe
 from transfer3d.run.training.image_teacher import train_teacher
-from transfer3d.run.training.plan import trainer_config
-from transfer3d.weights.metadata import read_metadata
-
-QUIET = Console(quiet=True)
-CACHED_SETS = 8
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where everything lies, and the setting it is made with."""
+    """The folder of all files, and the setting that they are made with."""
 
     folder: Path
     setting: Setting
@@ -77,13 +72,13 @@ class Place:
         return self.folder / "teachers" / f"{row.background}-{seed}.safetensors"
 
     def taught(self, row: Row, seed: int) -> Path:
-        """Returns the file of a taught student."""
+        """Returns the file of a student after correspondence."""
         name = f"{row.background}-{row.start}-{row.transfer}-{seed}".replace(" ", "")
         return self.folder / "taught" / f"{name}.safetensors"
 
 
 def teach(place: Place, row: Row, seed: int) -> None:
-    """Trains a teacher on still digits; its accuracy on new ones lies beside it."""
+    """Trains the image teacher on still digits, and writes its accuracy on new ones next to it."""
     path = place.teacher(row, seed)
     if path.with_suffix(".json").exists():
         return
@@ -95,35 +90,29 @@ def teach(place: Place, row: Row, seed: int) -> None:
         steps=place.setting.teacher_steps,
         seed=seed,
         precision=resolve_precision("auto"),
-        console=QUIET,
+        console=Console(quiet=True),
     )
     write_text(path.with_suffix(".json"), json.dumps({"accuracy": accuracy}))
 
 
 def transfer(place: Place, row: Row, seed: int) -> None:
-    """Lets the teacher teach the row's student, without labels."""
+    """Trains the row's student on unlabelled videos by correspondence with the teacher."""
     path = place.taught(row, seed)
     if path.exists() or row.transfer is None:
         return
     started = time.monotonic()
-    recipe = transfer_recipe(place.setting, row.transfer, seed)
-    teacher = _teacher(place, row, seed, make_accelerator(resolve_precision(recipe.precision)).device)
+    recipe, data = transfer_recipe(place.setting, row.transfer, seed), place.data(row)
+    teacher = FrozenTeacher(_teacher(place, row, seed))
     classes = teacher.num_classes if recipe.correspondence.kd else 0
-    student = _untaught_student(place, row, seed, num_classes=classes)
+    student = _new_student(place, row, seed, classes)
     student.clip = recipe.clip.apply(student.clip)
-    videos = _videos(place.data(row), "unlabelled")
-    view = recipe.correspondence.teacher_view
-    metrics = _fit(
-        Correspondence(teacher, student, recipe.correspondence, seed=seed),
-        _batches(place, row, videos, student.clip, recipe, "none" if view == "same" else view),
-        recipe,
+    objective = Correspondence(teacher, student, recipe.correspondence, seed=seed)
+    metrics = _fit(data, _videos(data, "unlabelled"), objective, student.clip, recipe).metrics
+    seconds = time.monotonic() - started
+    alarms = training_warnings(metrics)
+    transfer3d.save(
+        student, path, provenance={"metrics": dict(metrics), "alarms": alarms, "seconds": seconds}
     )
-    facts = {
-        "metrics": dict(metrics),
-        "alarms": training_warnings(metrics),
-        "seconds": time.monotonic() - started,
-    }
-    save(student, path, provenance=facts)
 
 
 def finetune(
@@ -132,22 +121,27 @@ def finetune(
     """Trains the row on its labels, tests it, and returns its record, JSON-able.
 
     Args:
-        place: with the teacher and the taught student that the row needs.
-        row: which.
+        place: with the files of teacher and student that the row needs.
+        row: of the tables.
         seed: of labels, weights and order.
         chosen: `lr` and `max_steps`.
         split: that it is tested on.
     """
     started = time.monotonic()
-    recipe = finetune_recipe(seed, dict(chosen))
+    recipe, data = finetune_recipe(seed, dict(chosen)), place.data(row)
     labels = row.labels or place.setting.labels
-    data = place.data(row)
     videos = share_of(_videos(data, "train"), labels / place.setting.train, seed=seed)
-    objective, clip, forward = _learner(place, row, seed, recipe, len(videos.classes))
-    metrics = _fit(objective, _batches(place, row, videos, clip, recipe), recipe)
-    objective.eval()
-    found = accuracies(forward, *_centre_clips(data, split, clip), videos.classes)
-    taught = read_metadata(place.taught(row, seed)).provenance if row.transfer else None
+    if row.start == "frames":
+        objective = FrameTeacher(FrozenTeacher(_teacher(place, row, seed)), len(videos.classes), seed=seed)
+        clip, predict = recipe.clip.apply(transfer3d.create_model(STUDENT).clip), objective.logits
+    else:
+        student = predict = _student(place, row, seed, len(videos.classes))
+        clip = student.clip = recipe.clip.apply(student.clip)
+        objective = Classification(student)
+    trainer = _fit(data, videos, objective, clip, recipe)
+    tested = _centre_clips(data, split, clip)
+    with channels_last(objective.eval()), trainer.accelerator.autocast():
+        predicted_N = predict_classes(predict, tested.clips, trainer.accelerator.device)
     teacher = place.teacher(row, seed).with_suffix(".json")
     return {
         "row": row.name,
@@ -157,124 +151,99 @@ def finetune(
         "labels_per_class": labels,
         "labelled_videos": len(videos),
         **chosen,
-        **found,
-        "training_accuracy": metrics["clip_accuracy"],
+        **accuracies(predicted_N, tested.labels, videos.classes),
+        "training_accuracy": trainer.metrics["clip_accuracy"],
         "seconds": round(time.monotonic() - started, 1),
         "teacher": json.loads(teacher.read_text(encoding="utf-8")) if row.has_teacher else None,
-        "transfer": taught,
+        "transfer": _provenance(place.taught(row, seed)) if row.transfer else None,
     }
 
 
-def accuracies(
-    forward: Callable[[Tensor], Tensor], clips_u8: Tensor, labels_N: Tensor, classes: Sequence[str]
-) -> dict[str, float]:
-    """Returns how often the class, its digit and its motion are right, 0..1.
+@torch.no_grad()
+def predict_classes(predict: Callable[[Tensor], Tensor], clips_u8: Tensor, device: torch.device) -> Tensor:
+    """Returns the most probable class of each clip [N]; `predict` maps clips to logits."""
+    return torch.cat([predict(part.to(device)).argmax(1).cpu() for part in clips_u8.split(64)])
+
+
+def accuracies(predicted_N: Tensor, labels_N: Tensor, classes: Sequence[str]) -> dict[str, float]:
+    """Returns how often the class, its digit and its motion are correct, 0..1.
 
     Args:
-        forward: clips -> logits.
-        clips_u8: of all videos.
-        labels_N: their classes.
+        predicted_N: classes of all videos.
+        labels_N: their true classes.
         classes: names, `<digit>_<motion>`.
     """
-    with torch.no_grad():
-        guesses_N = torch.cat([forward(part).argmax(1).cpu() for part in clips_u8.split(64)]).numpy()
-    parts = np.array([name.split("_") for name in classes])
-    right = parts[guesses_N] == parts[labels_N.numpy()]
+    names = np.array([name.split("_") for name in classes])
+    correct = names[predicted_N.numpy()] == names[labels_N.numpy()]
     return {
-        "top1": float(right.all(1).mean()),
-        "digit": float(right[:, 0].mean()),
-        "motion": float(right[:, 1].mean()),
+        "top1": float(correct.all(1).mean()),
+        "digit": float(correct[:, 0].mean()),
+        "motion": float(correct[:, 1].mean()),
     }
 
 
-def _learner(
-    place: Place, row: Row, seed: int, recipe: Recipe, classes: int
-) -> tuple[torch.nn.Module, ClipSpec, Callable[[Tensor], Tensor]]:
-    """Returns what learns from labels, the clips that it sees, and how it answers."""
-    accelerator = make_accelerator(resolve_precision(recipe.precision))
-    clip = recipe.clip.apply(create_model(STUDENT, num_classes=0).clip)
-    if row.start == "frames":
-        frames = FrameTeacher(_teacher(place, row, seed, accelerator.device), classes, seed=seed)
-
-        def by_frames(clips_u8: Tensor) -> Tensor:
-            with accelerator.autocast():
-                return frames.logits(clips_u8.to(accelerator.device)).float()
-
-        return frames, clip, by_frames
+def _student(place: Place, row: Row, seed: int, num_classes: int) -> transfer3d.VideoStudent:
+    """Returns the student that fine-tuning starts from, with a new classifier."""
     if row.transfer is None:
-        student = _untaught_student(place, row, seed, num_classes=classes)
-    else:
-        student = load(place.taught(row, seed)).train()
-        student.reset_classifier(classes, seed=seed)
-    student.clip = recipe.clip.apply(student.clip)
-
-    def by_clips(clips_u8: Tensor) -> Tensor:
-        clips = normalise(clips_u8.to(accelerator.device), student.clip.mean, student.clip.std)
-        with accelerator.autocast():
-            return student(clips).float()
-
-    return Classification(student), student.clip, by_clips
-
-
-def _untaught_student(place: Place, row: Row, seed: int, *, num_classes: int) -> VideoStudent:
-    if row.start == "scratch":
-        return create_model(STUDENT, num_classes=num_classes, seed=seed)
-    network = _teacher_network(place, row, seed)
-    student = inflate(network, FAMILY, num_classes=num_classes, seed=seed).student
-    if student.model_name != STUDENT:
-        raise AssertionError(f"{TEACHER} becomes {student.model_name}, the other rows have {STUDENT}")
+        return _new_student(place, row, seed, num_classes)
+    student = transfer3d.load(place.taught(row, seed)).train()
+    student.reset_classifier(num_classes, seed=seed)
     return student
 
 
-def _teacher(place: Place, row: Row, seed: int, device: torch.device) -> FrozenTeacher:
-    return FrozenTeacher(_teacher_network(place, row, seed)).to(device)
+def _new_student(place: Place, row: Row, seed: int, num_classes: int) -> transfer3d.VideoStudent:
+    """Returns a student with random weights, or inflated from the teacher."""
+    if row.start == "scratch":
+        return transfer3d.create_model(STUDENT, num_classes=num_classes, seed=seed)
+    student = transfer3d.inflate(
+        _teacher(place, row, seed), FAMILY, num_classes=num_classes, seed=seed
+    ).student
+    assert student.model_name == STUDENT, f"{TEACHER} becomes {student.model_name}, the others are {STUDENT}"
+    return student
 
 
-def _teacher_network(place: Place, row: Row, seed: int) -> torch.nn.Module:
-    return create_image_model(TEACHER, str(place.teacher(row, seed)))
+def _teacher(place: Place, row: Row, seed: int) -> nn.Module:
+    path = place.teacher(row, seed)
+    return timm.create_model(TEACHER, num_classes=10, checkpoint_path=str(path)).eval()
 
 
-def _batches(
-    place: Place,
-    row: Row,
-    videos: VideoSet,
-    clip: ClipSpec,
-    recipe: Recipe,
-    teacher_view: TeacherView = "none",
-) -> MemoryBatches:
-    return MemoryBatches(
-        _decoded(place.data(row), side_of(clip, recipe.augment)),
+def _provenance(path: Path) -> dict[str, Any]:
+    with safe_open(path, framework="pt") as file:
+        return json.loads(file.metadata()["transfer3d.provenance"])
+
+
+def _fit(data: Path, videos: VideoSet, objective: nn.Module, clip: ClipSpec, recipe: Recipe) -> Trainer:
+    """Trains an objective by a recipe with `max_steps`, and returns its trainer."""
+    batch_size, steps = int(recipe.batch_size), recipe.max_steps or 1
+    view = recipe.correspondence.teacher_view
+    batches = memory_batches(
         videos,
         clip,
         recipe.augment,
-        batch_size=int(recipe.batch_size),
-        steps=recipe.max_steps or 0,
+        batch_size=batch_size,
+        steps=steps,
         seed=recipe.seed,
-        teacher_view=teacher_view,
+        cache=_cache(data),
+        teacher_view="none" if view == "same" else view,
     )
+    keys = (TrainerConfig.model_fields.keys() & Recipe.model_fields.keys()) - {"batch_size"}
+    shared = {key: getattr(recipe, key) for key in keys}
+    trainer = Trainer(objective, batches, TrainerConfig(**shared, steps=steps, batch_size=batch_size))
+    trainer.run()
+    return trainer
 
 
-def _fit(objective: torch.nn.Module, batches: MemoryBatches, recipe: Recipe) -> Mapping[str, float]:
-    trainer = Trainer(
-        objective,
-        batches,
-        trainer_config(recipe, steps=recipe.max_steps or 1, batch_size=int(recipe.batch_size)),
-        accelerator=make_accelerator(resolve_precision(recipe.precision)),
-    )
-    return trainer.run()
-
-
-# What a process has opened and decoded it keeps for its next row.
-@lru_cache(maxsize=CACHED_SETS)
+# A process keeps what it has opened and decoded for its next row.
+@lru_cache(maxsize=8)
 def _videos(data: Path, split: str) -> VideoSet:
-    return open_videos(data / "shards", split=split, labelled=split != "unlabelled")
+    return transfer3d.open_videos(data / "shards", split=split)
 
 
 @lru_cache(maxsize=2)
-def _decoded(data: Path, side: int) -> DecodedVideos:
-    return DecodedVideos(side)
+def _cache(data: Path) -> Cache:
+    return {}
 
 
-@lru_cache(maxsize=CACHED_SETS)
-def _centre_clips(data: Path, split: str, clip: ClipSpec) -> tuple[Tensor, Tensor]:
+@lru_cache(maxsize=8)
+def _centre_clips(data: Path, split: str, clip: ClipSpec) -> ClipBatch:
     return centre_clips(_videos(data, split), clip)
