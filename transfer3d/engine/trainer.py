@@ -184,7 +184,7 @@ class Trainer:
             self.folder.drop_log_after(self.step)
 
     def run(self) -> Mapping[str, float]:
-        """Trains to the last step and returns the last metrics.
+        """Trains to the last step and returns the last metrics; leaves the objective in eval mode.
 
         Raises:
             NonFiniteError: loss or gradient is NaN or infinite; the step is not made and nothing is saved.
@@ -224,6 +224,7 @@ class Trainer:
                     self._save()
                 if stop or self.ended:
                     break
+        self.objective.eval()
         if stop and not self.ended:
             raise self._signals.error(f"step {self.step} of {config.steps}")
 
