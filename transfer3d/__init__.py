@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from transfer3d.objectives.objective import LossReport, PairwiseObjective
     from transfer3d.objectives.teacher import FrozenTeacher, TeacherOutput
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "Classification",
