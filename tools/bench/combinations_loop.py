@@ -1,4 +1,4 @@
-"""V4D's algorithm 1 as its text reads: each combination through everything behind the shared layers."""
+"""V4D's algorithm 1 as its text reads: each combination passes through everything after the shared layers."""
 
 import itertools
 from collections.abc import Callable

@@ -46,7 +46,7 @@ class PlainBlock(nn.Module):
 
 
 class PlainP3D63(nn.Module):
-    """Stem, four stages, a pool in time behind the stem and three of the stages, average, linear."""
+    """Stem, four stages, a pool in time after the stem and three of the stages, average, linear."""
 
     def __init__(self, num_classes: int) -> None:
         super().__init__()
