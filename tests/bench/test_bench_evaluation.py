@@ -1,4 +1,4 @@
-"""The evaluation's contest: ours and the plain loops give the same scores."""
+"""The evaluation's comparison: ours and the plain loops give the same scores."""
 
 import pytest
 import torch
@@ -30,7 +30,7 @@ def test_the_contestants_give_the_same_scores(tmp_path, height, alike):
     cases = list(evaluation_cases(tmp_path / "videos", tmp_path))
     assert [case.at_least for case in cases] == [1.3, None]
     for case in cases:
-        contest = case.build(torch.device("cpu"))
-        assert contest.ours().shape == (1, evaluation.CLASSES)
-        assert contest.difference is not None
-        assert contest.difference() < alike
+        comparison = case.build(torch.device("cpu"))
+        assert comparison.ours().shape == (1, evaluation.CLASSES)
+        assert comparison.difference is not None
+        assert comparison.difference() < alike

@@ -10,10 +10,10 @@ import torch
 from typer.testing import CliRunner
 
 from transfer3d.bench.baselines import load_baseline
-from transfer3d.bench.case import Case, Contest, run_cases
+from transfer3d.bench.case import Case, Comparison, run_cases
 from transfer3d.bench.memory import peak_bytes
 from transfer3d.bench.paired import paired_ratio
-from transfer3d.bench.subprocess_runner import Apart
+from transfer3d.bench.subprocess_runner import SubprocessRunner
 from transfer3d.cli.main import app
 from transfer3d.errors import SetupError
 from transfer3d.models.combinations import combination_scores
@@ -89,13 +89,13 @@ def test_peak_memory_is_that_of_the_run_and_not_of_one_before():
 
 
 def test_a_contestant_apart_runs_in_a_process_of_its_own_with_as_many_threads():
-    other = Apart(partial, os.getpid)
+    other = SubprocessRunner(partial, os.getpid)
     assert other() == other() != os.getpid()
-    assert Apart(partial, torch.get_num_threads)() == torch.get_num_threads()
-    made = Apart(partial, torch.ones, 50 * MIB // 4).peak_bytes()
+    assert SubprocessRunner(partial, torch.get_num_threads)() == torch.get_num_threads()
+    made = SubprocessRunner(partial, torch.ones, 50 * MIB // 4).peak_bytes()
     assert made is None or made == pytest.approx(50 * MIB, rel=0.2)
     with pytest.raises(SetupError, match="baseline's process ended"):
-        Apart(partial, os._exit, 3)()
+        SubprocessRunner(partial, os._exit, 3)()
 
 
 def test_what_the_machine_cannot_do_is_skipped_with_its_reason():
@@ -103,7 +103,7 @@ def test_what_the_machine_cannot_do_is_skipped_with_its_reason():
         raise SetupError("no compiler")
 
     def possible(device):
-        return Contest(ours=lambda: None, baseline=lambda: None, difference=lambda: 0.25)
+        return Comparison(ours=lambda: None, baseline=lambda: None, difference=lambda: 0.25)
 
     facts = {"name": "n", "phase": "forward", "ours": "o", "baseline": "b", "at_least": 2.0}
     cases = [Case(**facts, build=build) for build in (impossible, possible)]

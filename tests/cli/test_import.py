@@ -68,7 +68,7 @@ def save_text(path):
         (["p3d-pytorch"], lambda path: None, 4, "error: f.pth: does not exist"),
         (["p3d-pytorch"], lambda path: path.mkdir(), 4, "is a folder"),
         (["p3d-pytorch"], lambda p: torch.save({"a": sys.exit}, p), 4, "error: f.pth: asks to run"),
-        (["torchvision-video"], lambda p: torch.save(mc3_18().state_dict(), p), 4, "f.pth: it is an mc3_18"),
+        (["torchvision-video"], lambda p: torch.save(mc3_18().state_dict(), p), 4, "is an mc3_18"),
         (["v4d-release"], lambda p: torch.save(r3d_18().state_dict(), p), 4, "looks like torchvision-video"),
         (
             ["p3d-pytorch"],
@@ -76,7 +76,7 @@ def save_text(path):
             4,
             "1 unexpected (more)",
         ),
-        (["r3d"], save_text, 2, "known are p3d-pytorch"),
+        (["r3d"], save_text, 2, "the kinds are p3d-pytorch"),
         (["p3d-pytorch", "--set", "blocks"], save_text, 2, "key=value"),
     ],
 )

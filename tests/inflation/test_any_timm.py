@@ -241,7 +241,7 @@ def on_meta(name):
         (
             lambda: timm.create_model("convnext_atto", depths=(1, 1, 1, 1)),
             "i3d",
-            r"convnext_atto was built with arguments that its name does not tell: tensors \d+ missing",
+            r"convnext_atto was built with arguments that its name does not show: tensors \d+ missing",
         ),
         (lambda: timm.create_model("test_resnet"), "i3d_googlenet", r"inflated from googlenet.*--to i3d"),
         (lambda: on_meta("repvit_m0_9"), "i3d", r"several classifiers, head\.head\.l, head\.head_dist\.l"),
@@ -256,7 +256,7 @@ def test_what_cannot_work_says_which_can(make, to, said):
 
 
 def test_a_size_that_the_network_does_not_take_is_told_with_the_operator(image_model):
-    said = r"halonet26t does not take 64x64 images: its HaloAttn 'stages\.2\.1\.self_attn' says Assertion"
+    said = r"halonet26t fails on 64x64 images: its HaloAttn 'stages\.2\.1\.self_attn' raised Assertion"
     with pytest.raises(UsageError, match=said):
         inflate(image_model("halonet26t"), "i3d", proof_size=64)
 

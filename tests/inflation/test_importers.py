@@ -18,7 +18,7 @@ from torch import nn
 from torchvision.models.video import mc3_18, r2plus1d_18, r3d_18, resnet
 
 from transfer3d.errors import UsageError, WeightsError
-from transfer3d.inflation.importers.importing import import_state
+from transfer3d.inflation.importers.import_state import import_state
 
 TOLERANCE = 1e-5
 ZEROS = {kind: zeros(make()) for kind, make in SHAPES.items()}
@@ -282,8 +282,8 @@ def without(kind, *names):
 
 P3D = "p3d-pytorch"
 REFUSED = {
-    "another kind": (P3D, ZEROS["v4d-release"], "no p3d-pytorch file: it looks like v4d-release"),
-    "no kind at all": (P3D, {"a": torch.zeros(1)}, "no p3d-pytorch file: it has no 'conv1_custom.weight'"),
+    "another kind": (P3D, ZEROS["v4d-release"], "not a p3d-pytorch file: it looks like v4d-release"),
+    "no kind at all": (P3D, {"a": torch.zeros(1)}, "not a p3d-pytorch file: it has no 'conv1_custom.weight'"),
     "a depth of its own": (
         P3D,
         zeros(p3d_shapes(depths=(3, 4, 5, 3))),
@@ -307,7 +307,7 @@ REFUSED = {
     "a 4D kernel of three axes": (
         "v4d-release",
         {**ZEROS["v4d-release"], "base_model.layer2.2.tsa.weight": torch.zeros(512, 512, 3)},
-        "no 4D convolution",
+        "not the kernel of a 4D convolution",
     ),
     "4D kernels of two sizes": (
         "v4d-release",
@@ -341,7 +341,7 @@ def test_what_is_refused_is_named(case):
     "kind, options, said",
     [
         ("p3d-pytorhc", {}, "did you mean 'p3d-pytorch'"),
-        ("p3d-pytorch", {"blocks": "D"}, "blocks=D: one of ABC, A, B, C"),
+        ("p3d-pytorch", {"blocks": "D"}, "blocks=D: must be one of ABC, A, B, C"),
         ("p3d-pytorch", {"block": "A"}, "did you mean 'blocks'"),
         ("pytorchvideo-slow", {"blocks": "A"}, "no option 'blocks'"),
     ],

@@ -10,9 +10,9 @@ from torch import nn
 
 from transfer3d import inflate
 from transfer3d.errors import UsageError, WeightsError
-from transfer3d.inflation.account import Row, close
-from transfer3d.inflation.proof import TOLERANCE, prove
+from transfer3d.inflation.parity import TOLERANCE, check_parity
 from transfer3d.inflation.rules import spread
+from transfer3d.inflation.weight_report import Row, check_complete
 from transfer3d.models.checkpoint import load, save
 from transfer3d.models.factory import create_model
 from transfer3d.nn.convolution import conv3d
@@ -146,7 +146,7 @@ def test_the_proof_fails_when_a_branch_is_not_zero(image_model):
     model = image_model("test_resnet")
     student = inflate(model, "p3d", blocks="B").student
     nn.init.ones_(student.trunk.get_submodule("res3.0.units.0.temporal.norm").weight)
-    assert prove(model, student).verdict == "failed"
+    assert check_parity(model, student).verdict == "failed"
 
 
 def test_the_proof_fails_when_one_tensor_is_not_the_2d_nets(image_model):
@@ -154,7 +154,7 @@ def test_the_proof_fails_when_one_tensor_is_not_the_2d_nets(image_model):
     student = inflate(model, "t3d").student
     with torch.no_grad():
         student.trunk.get_submodule("blocks.2.1.norm2").bias += 0.01
-    assert prove(model, student).verdict == "failed"
+    assert check_parity(model, student).verdict == "failed"
 
 
 def chaotic(model):
@@ -181,13 +181,13 @@ def test_where_fp32_cannot_tell_fp64_does(image_model):
         return output * (1 + noise * torch.finfo(output.dtype).eps)
 
     student.trunk.stem.register_forward_hook(round_otherwise)
-    proof = prove(model, student)
+    proof = check_parity(model, student)
     assert (proof.verdict, proof.precision) == ("proved", "fp64")
     assert proof.difference < 1e-9 < TOLERANCE < proof.rounding
     assert "in fp32 the 2D net differs from itself" in str(proof)
     with torch.no_grad():
         student.trunk.get_submodule("res5.0.units.1.norm").bias += 0.01
-    assert prove(model, student).verdict == "failed"
+    assert check_parity(model, student).verdict == "failed"
 
 
 def test_a_proof_over_zeros_is_an_error(image_model):
@@ -333,11 +333,11 @@ def test_a_spread_kernel_sums_to_the_2d_kernel(depth, temporal_init):
             [Row(target="a", source="x", how="copied"), Row(target="a", source="x", how="copied")],
             "filled twice",
         ),
-        ([Row(target="a", source=None, how="fresh")], "fresh and have no right"),
+        ([Row(target="a", source=None, how="fresh")], "left fresh unexpectedly"),
         ([Row(target="a", source=None, how="fresh")], "not used"),
         (
             [Row(target="a", source="x", how="copied"), Row(target=None, source="x", how="dropped")],
-            "are dropped",
+            "were dropped unexpectedly",
         ),
         (
             [Row(target="a", source="x", how="copied"), Row(target="b", source="x", how="copied")],
@@ -345,6 +345,6 @@ def test_a_spread_kernel_sums_to_the_2d_kernel(depth, temporal_init):
         ),
     ],
 )
-def test_an_account_that_does_not_close_is_an_error(rows, said):
+def test_an_incomplete_weight_report_is_an_error(rows, said):
     with pytest.raises(WeightsError, match=said):
-        close(rows, targets=["a"], sources=["x"], fresh="new", dropped="head")
+        check_complete(rows, targets=["a"], sources=["x"], fresh="new", dropped="head")

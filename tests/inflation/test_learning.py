@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from transfer3d import inflate
-from transfer3d.inflation.rules import Filler
+from transfer3d.inflation.rules import WeightInflator
 from transfer3d.nn.pseudo3d import Pseudo3d
 
 SOURCES = [
@@ -64,9 +64,9 @@ def test_the_identity_of_a_survives_a_live_batch_norm():
     unit = Pseudo3d(6, 6, kind="A")
     nn.init.uniform_(unit.spatial.norm.weight, -1.5, 1.5, generator=generator)
     nn.init.normal_(unit.spatial.norm.bias, 0, 0.5, generator=generator)
-    filler = Filler({}, {}, "fc", temporal_init="center", frozen_bn=False)
+    inflator = WeightInflator({}, {}, "fc", temporal_init="center", frozen_bn=False)
     with torch.no_grad():
-        list(filler._temporal("unit.temporal", unit))
+        list(inflator._temporal("unit.temporal", unit))
     noise = torch.randn(64, 6, 4, 16, 16, generator=generator)
     features = unit.spatial.norm(noise).relu()  # live: noise is normal, whatever its statistics
     torch.testing.assert_close(unit.temporal.eval()(features), features, rtol=1e-5, atol=1e-6)

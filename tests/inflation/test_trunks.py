@@ -5,9 +5,9 @@ import timm
 import torch
 
 from transfer3d import inflate
-from transfer3d.inflation.account import close
-from transfer3d.inflation.rules import FRESH, Filler
+from transfer3d.inflation.rules import FRESH, WeightInflator
 from transfer3d.inflation.source import SPEC_TYPES, read_source
+from transfer3d.inflation.weight_report import check_complete
 from transfer3d.models.factory import create_model
 from transfer3d.models.registry import families, name_for
 
@@ -49,9 +49,9 @@ def test_the_account_closes_at_the_real_size(name, family):
             args["stride_in"] = "spatial"
         student = create_model(named or family, num_classes=7, **args)
     tensors = model.state_dict()
-    filler = Filler(tensors, source.modules, source.head, temporal_init="center", frozen_bn=False)
-    account = close(
-        filler.fill(student),
+    inflator = WeightInflator(tensors, source.modules, source.head, temporal_init="center", frozen_bn=False)
+    account = check_complete(
+        inflator.fill(student),
         targets=list(student.state_dict()),
         sources=list(tensors),
         fresh=FRESH,

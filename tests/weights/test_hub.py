@@ -29,7 +29,7 @@ for line in sys.stdin:
     kind, name = json.loads(line)
     try:
         if kind == "inflate":
-            said = inflate_to_file(name, "p3d", Path(sys.argv[1]), weights="timm", force=True).facts()
+            said = inflate_to_file(name, "p3d", Path(sys.argv[1]), weights="timm", force=True).to_dict()
         else:
             said = {"digest": weights_digest(create_image_model(name) if kind == "timm" else load(name))}
     except Transfer3dError as error:

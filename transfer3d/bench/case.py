@@ -10,14 +10,14 @@ import torch
 
 from transfer3d.bench.memory import peak_bytes
 from transfer3d.bench.paired import PAIRS, Run, paired_ratio
-from transfer3d.bench.subprocess_runner import Apart
+from transfer3d.bench.subprocess_runner import SubprocessRunner
 from transfer3d.errors import SetupError, UsageError
 
 MIB = 2**20
 
 
 @dataclass(frozen=True, kw_only=True)
-class Contest:
+class Comparison:
     """Two functions that compute the same.
 
     Attributes:
@@ -42,7 +42,7 @@ class Case:
         ours: how, here.
         baseline: how, there.
         at_least: the ratio that it should have on a CPU; None for none.
-        build: makes the contest on a device; raises SetupError where the machine cannot do it.
+        build: makes the comparison on a device; raises SetupError where the machine cannot do it.
         counts: what ours and the baseline work through in one run, by name, to be shown by time.
     """
 
@@ -51,7 +51,7 @@ class Case:
     ours: str
     baseline: str
     at_least: float | None
-    build: Callable[[torch.device], Contest]
+    build: Callable[[torch.device], Comparison]
     counts: Mapping[str, tuple[int, int]] = field(default_factory=dict[str, tuple[int, int]])
 
 
@@ -107,15 +107,15 @@ def _facts(case: Case) -> dict[str, Any]:
     return {key: getattr(case, key) for key in ("name", "phase", "ours", "baseline", "at_least")}
 
 
-def _measure(case: Case, contest: Contest, device: torch.device, pairs: int) -> Result:
+def _measure(case: Case, comparison: Comparison, device: torch.device, pairs: int) -> Result:
     def synchronise() -> None:
         if device.type == "cuda":
             torch.cuda.synchronize(device)
 
-    paired = paired_ratio(contest.ours, contest.baseline, pairs=pairs, synchronise=synchronise)
+    paired = paired_ratio(comparison.ours, comparison.baseline, pairs=pairs, synchronise=synchronise)
     taken = [
-        run.peak_bytes() if isinstance(run, Apart) else peak_bytes(run, device)
-        for run in (contest.ours, contest.baseline)
+        run.peak_bytes() if isinstance(run, SubprocessRunner) else peak_bytes(run, device)
+        for run in (comparison.ours, comparison.baseline)
     ]
     return Result(
         **_facts(case),
@@ -124,7 +124,7 @@ def _measure(case: Case, contest: Contest, device: torch.device, pairs: int) -> 
         ratio=paired.ratio,
         ours_mib=None if taken[0] is None else taken[0] / MIB,
         baseline_mib=None if taken[1] is None else taken[1] / MIB,
-        difference=None if contest.difference is None else contest.difference(),
+        difference=None if comparison.difference is None else comparison.difference(),
         per_second={
             name: (ours / paired.ours_s, baseline / paired.baseline_s)
             for name, (ours, baseline) in case.counts.items()

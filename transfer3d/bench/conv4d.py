@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from transfer3d.bench.baselines import load_baseline
-from transfer3d.bench.case import Case, Contest
+from transfer3d.bench.case import Case, Comparison
 from transfer3d.nn.conv4d import Quadruple, conv4d
 from transfer3d.nn.units import fold_units, unfold_units
 
@@ -42,7 +42,7 @@ def _case(
 ) -> Case:
     channels, units, frames, height = size
 
-    def build(device: torch.device) -> Contest:
+    def build(device: torch.device) -> Comparison:
         random = torch.Generator(device).manual_seed(0)
         video = torch.randn(BATCH, channels, units, frames, height, height, device=device, generator=random)
         weight = torch.randn(channels, channels, *kernel, device=device, generator=random) * 0.01
@@ -62,7 +62,7 @@ def _case(
             theirs = _runner(folded(loop), clips, weight, phase)
         else:
             theirs = _runner(_plain, video.flatten(4), weight.flatten(4), phase)
-        return Contest(ours=ours, baseline=theirs, difference=difference)
+        return Comparison(ours=ours, baseline=theirs, difference=difference)
 
     name = f"Conv4d {'x'.join(map(str, kernel))}, {channels} channels, {units}x{frames}x{height}x{height}"
     return Case(name=name, phase=phase, ours="Conv4d", baseline=baseline, at_least=at_least, build=build)

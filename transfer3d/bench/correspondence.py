@@ -10,7 +10,7 @@ import torch
 
 from transfer3d.batch import ClipBatch
 from transfer3d.bench.baselines import load_baseline
-from transfer3d.bench.case import Case, Contest
+from transfer3d.bench.case import Case, Comparison
 from transfer3d.engine.config import TrainerConfig
 from transfer3d.engine.distributed import bf16_is_fast, make_accelerator
 from transfer3d.engine.trainer import Trainer
@@ -42,13 +42,13 @@ def correspondence_cases(scratch: Path) -> Iterator[Case]:
             ours=ours,
             baseline="plain fp32 code, a pass for each pair set",
             at_least=at_least,
-            build=_contest(scratch / "teacher" if cached else None),
+            build=_comparison(scratch / "teacher" if cached else None),
             counts={"clips": (STEPS * CLIPS, STEPS * CLIPS), "pairs": (STEPS * CLIPS**2, STEPS * 2 * CLIPS)},
         )
 
 
-def _contest(folder: Path | None) -> Callable[[torch.device], Contest]:
-    def build(device: torch.device) -> Contest:
+def _comparison(folder: Path | None) -> Callable[[torch.device], Comparison]:
+    def build(device: torch.device) -> Comparison:
         teacher = FrozenTeacher(create_image_model(TEACHER, "none")).to(device)
         student = create_model(STUDENT, num_classes=0, clip=CLIP)
         cache = None if folder is None else FeatureCache(teacher, folder, scope="bench")
@@ -83,6 +83,6 @@ def _contest(folder: Path | None) -> Callable[[torch.device], Contest]:
             for _ in range(STEPS):
                 plain.step(clips_u8, (teacher.mean, teacher.std), (CLIP.mean, CLIP.std))
 
-        return Contest(ours=ours, baseline=baseline)
+        return Comparison(ours=ours, baseline=baseline)
 
     return build

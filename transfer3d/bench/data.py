@@ -15,8 +15,8 @@ from av.video.frame import VideoFrame
 from torch import Tensor
 from torchvision.transforms.v2 import functional
 
-from transfer3d.bench.case import Case, Contest
-from transfer3d.bench.videos import Wanted, bench_videos, clips_of
+from transfer3d.bench.case import Case, Comparison
+from transfer3d.bench.videos import BenchClip, bench_videos, clips_of
 from transfer3d.data.augment import AugmentConfig
 from transfer3d.data.decode import Video
 from transfer3d.data.pipeline import clip_batches
@@ -31,7 +31,7 @@ BATCHES, BATCH = 12, 4
 GOP = 12
 ONE_CLIP = "16 frames at stride 2"
 
-Decode = Callable[[Wanted], Frames]
+Decode = Callable[[BenchClip], Frames]
 
 
 def data_cases(folder: Path | None, scratch: Path) -> Iterator[Case]:
@@ -65,14 +65,14 @@ def data_cases(folder: Path | None, scratch: Path) -> Iterator[Case]:
 
 
 def _case(
-    name: str, ours: str, baseline: str, at_least: float | None, build: Callable[[torch.device], Contest]
+    name: str, ours: str, baseline: str, at_least: float | None, build: Callable[[torch.device], Comparison]
 ) -> Case:
     return Case(
         name=name, phase="decode", ours=ours, baseline=baseline, at_least=at_least, build=build
     )  # fmt: skip
 
 
-def _decoders(paths: list[Path], load: Callable[[], Decode], _: torch.device) -> Contest:
+def _decoders(paths: list[Path], load: Callable[[], Decode], _: torch.device) -> Comparison:
     theirs, wanted = load(), clips_of(paths)
     try:
         theirs(wanted[0])
@@ -85,7 +85,7 @@ def _decoders(paths: list[Path], load: Callable[[], Decode], _: torch.device) ->
             np.linalg.norm(ours - [theirs(clip).mean((1, 2)) for clip in wanted]) / np.linalg.norm(ours)
         )
 
-    return Contest(ours=_all(_ours, wanted), baseline=_all(theirs, wanted), difference=difference)
+    return Comparison(ours=_all(_ours, wanted), baseline=_all(theirs, wanted), difference=difference)
 
 
 def _all(work: Callable[[Any], Any], clips: Sequence[Any]) -> Callable[[], None]:
@@ -96,18 +96,18 @@ def _all(work: Callable[[Any], Any], clips: Sequence[Any]) -> Callable[[], None]
     return run
 
 
-def _ours(clip: Wanted, short_side: int | None = None) -> Frames:
+def _ours(clip: BenchClip, short_side: int | None = None) -> Frames:
     with Video(clip.path) as video:
         return video.read(clip.indices, short_side=short_side)
 
 
-def _sequential(clip: Wanted) -> Frames:
+def _sequential(clip: BenchClip) -> Frames:
     """Plain PyAV: all frames are decoded up to the last one that is wanted, the wanted ones converted."""
     pictures = [frame.to_ndarray(format="rgb24") for frame in _decoded(clip)]
     return np.stack(pictures).astype(np.uint8, copy=False)
 
 
-def _decoded(clip: Wanted) -> list[VideoFrame]:
+def _decoded(clip: BenchClip) -> list[VideoFrame]:
     wanted, found = set(clip.indices.tolist()), {}
     with av.open(str(clip.path)) as container:
         stream = container.streams.video[0]
@@ -123,7 +123,7 @@ def _decoded(clip: Wanted) -> list[VideoFrame]:
 def _torchcodec() -> Decode:
     decoders: Any = _import("torchcodec.decoders")
 
-    def decode(clip: Wanted) -> Frames:
+    def decode(clip: BenchClip) -> Frames:
         decoder = decoders.VideoDecoder(str(clip.path), num_ffmpeg_threads=1, dimension_order="NHWC")
         return decoder.get_frames_at(clip.indices.tolist()).data.numpy()
 
@@ -133,7 +133,7 @@ def _torchcodec() -> Decode:
 def _decord() -> Decode:
     decord: Any = _import("decord")
 
-    def decode(clip: Wanted) -> Frames:
+    def decode(clip: BenchClip) -> Frames:
         return decord.VideoReader(str(clip.path), num_threads=1).get_batch(clip.indices).asnumpy()
 
     return decode
@@ -146,7 +146,7 @@ def _import(name: str) -> Any:
         raise SetupError(f"{name.split('.')[0]} is not installed, or does not load.") from None
 
 
-def _scaling(paths: list[Path], _: torch.device) -> Contest:
+def _scaling(paths: list[Path], _: torch.device) -> Comparison:
     clips = [_decoded(clip) for clip in clips_of(paths)]
 
     def frames(clip: list[VideoFrame], short_side: int | None = None) -> Frames:
@@ -154,20 +154,20 @@ def _scaling(paths: list[Path], _: torch.device) -> Contest:
         return np.stack([converter.rgb(frame, short_side) for frame in clip])
 
     ours = _all(partial(frames, short_side=SMALL), clips)
-    return Contest(ours=ours, baseline=_all(lambda clip: _resized(frames(clip)), clips))
+    return Comparison(ours=ours, baseline=_all(lambda clip: _resized(frames(clip)), clips))
 
 
-def _scaling_with_decoding(paths: list[Path], _: torch.device) -> Contest:
+def _scaling_with_decoding(paths: list[Path], _: torch.device) -> Comparison:
     wanted = clips_of(paths)
     ours = _all(partial(_ours, short_side=SMALL), wanted)
-    return Contest(ours=ours, baseline=_all(lambda clip: _resized(_ours(clip)), wanted))
+    return Comparison(ours=ours, baseline=_all(lambda clip: _resized(_ours(clip)), wanted))
 
 
 def _resized(frames: Frames) -> Tensor:
     return functional.resize(torch.from_numpy(frames).permute(0, 3, 1, 2), [SMALL], antialias=True)
 
 
-def _copies(paths: list[Path], scratch: Path, _: torch.device) -> Contest:
+def _copies(paths: list[Path], scratch: Path, _: torch.device) -> Comparison:
     wanted, copies = clips_of(paths), []
     folder = scratch / "copies"
     folder.mkdir(parents=True, exist_ok=True)
@@ -175,12 +175,12 @@ def _copies(paths: list[Path], scratch: Path, _: torch.device) -> Contest:
         copy = prepare(TranscodeJob(path, path.name, short_side=SMALL, gop=GOP)).video
         assert copy is not None
         (folder / f"{number}.mp4").write_bytes(copy)
-    copies = [Wanted(folder / f"{paths.index(clip.path)}.mp4", clip.indices) for clip in wanted]
+    copies = [BenchClip(folder / f"{paths.index(clip.path)}.mp4", clip.indices) for clip in wanted]
     small = partial(_ours, short_side=SMALL)
-    return Contest(ours=_all(small, copies), baseline=_all(small, wanted))
+    return Comparison(ours=_all(small, copies), baseline=_all(small, wanted))
 
 
-def _workers(paths: list[Path], _: torch.device) -> Contest:
+def _workers(paths: list[Path], _: torch.device) -> Comparison:
     videos = open_files(paths)
     clip = ClipSpec(frames=16, stride=2, size=112, crop=SMALL)
 
@@ -189,4 +189,4 @@ def _workers(paths: list[Path], _: torch.device) -> Contest:
         for _ in clip_batches(videos, clip, augment=AugmentConfig(), **options):
             pass
 
-    return Contest(ours=partial(run, 2), baseline=partial(run, 1))
+    return Comparison(ours=partial(run, 2), baseline=partial(run, 1))

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from transfer3d.bench.baselines import load_baseline
-from transfer3d.bench.case import Case, Contest
+from transfer3d.bench.case import Case, Comparison
 from transfer3d.bench.videos import bench_videos
 from transfer3d.data.decode import Video
 from transfer3d.data.sampling import even_clips
@@ -49,11 +49,11 @@ def evaluation_cases(folder: Path | None, scratch: Path) -> Iterator[Case]:
             ours="transfer3d evaluate, fp32",
             baseline=f"{baseline} and resizes whole frames, fp32",
             at_least=at_least,
-            build=partial(_contest, folder, scratch, again),
+            build=partial(_comparison, folder, scratch, again),
         )
 
 
-def _contest(folder: Path | None, scratch: Path, again: bool, device: torch.device) -> Contest:
+def _comparison(folder: Path | None, scratch: Path, again: bool, device: torch.device) -> Comparison:
     paths = bench_videos(folder, scratch)[:VIDEOS]
     student = create_model(STUDENT, num_classes=CLASSES).eval()
     student.clip = replace(student.clip, size=SIZE, crop=SIZE)
@@ -91,4 +91,4 @@ def _contest(folder: Path | None, scratch: Path, again: bool, device: torch.devi
         theirs = baseline()
         return float((ours() - theirs).norm() / theirs.norm())
 
-    return Contest(ours=ours, baseline=baseline, difference=difference)
+    return Comparison(ours=ours, baseline=baseline, difference=difference)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 import torch
 
-from transfer3d.bench.case import Case, Contest
+from transfer3d.bench.case import Case, Comparison
 from transfer3d.bench.networks import training_step
 from transfer3d.engine.memory_format import to_channels_last
 from transfer3d.models.factory import create_model
@@ -19,7 +19,7 @@ MATMUL = 4096
 PASSES = 3  # forward, and a gradient for the input and for the weights
 
 
-def card_cases() -> Iterator[Case]:
+def gpu_cases() -> Iterator[Case]:
     """Yields training steps against matrix products of as many multiplications: the ratio is the share."""
     for name, batch in STUDENTS.items():
         yield Case(
@@ -32,8 +32,8 @@ def card_cases() -> Iterator[Case]:
         )
 
 
-def _build(name: str, batch: int) -> Callable[[torch.device], Contest]:
-    def build(device: torch.device) -> Contest:
+def _build(name: str, batch: int) -> Callable[[torch.device], Comparison]:
+    def build(device: torch.device) -> Comparison:
         student = create_model(name).to(device)
         to_channels_last(student)
         clip = student.clip
@@ -49,6 +49,6 @@ def _build(name: str, batch: int) -> Callable[[torch.device], Contest]:
             for _ in range(max(1, products)):
                 torch.mm(left, right)
 
-        return Contest(ours=training_step(student, clips, bf16=True), baseline=multiply)
+        return Comparison(ours=training_step(student, clips, bf16=True), baseline=multiply)
 
     return build

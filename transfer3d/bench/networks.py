@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from transfer3d.bench.baselines import load_baseline
-from transfer3d.bench.case import Case, Contest
+from transfer3d.bench.case import Case, Comparison
 from transfer3d.bench.paired import Run
-from transfer3d.bench.subprocess_runner import apart_on_cpu
+from transfer3d.bench.subprocess_runner import in_subprocess_on_cpu
 from transfer3d.engine.allocator import keep_freed_memory
 from transfer3d.engine.memory_format import to_channels_last
 from transfer3d.errors import SetupError
@@ -68,8 +68,8 @@ def _low(device: torch.device) -> AbstractContextManager[Any]:
     return torch.autocast(device.type, torch.bfloat16)
 
 
-def _inference(how: str) -> Callable[[torch.device], Contest]:
-    def build(device: torch.device) -> Contest:
+def _inference(how: str) -> Callable[[torch.device], Comparison]:
+    def build(device: torch.device) -> Comparison:
         student, plain = _pair(device)
         student.eval()
         plain.eval()
@@ -97,19 +97,19 @@ def _inference(how: str) -> Callable[[torch.device], Contest]:
             found, wanted = ours().float(), baseline()
             return float((found - wanted).norm() / wanted.norm())
 
-        return Contest(ours=ours, baseline=baseline, difference=difference)
+        return Comparison(ours=ours, baseline=baseline, difference=difference)
 
     return build
 
 
-def _training(device: torch.device) -> Contest:
+def _training(device: torch.device) -> Comparison:
     student, _ = _pair(device)
     to_channels_last(student)
     clips = _clips(device).to(memory_format=torch.channels_last_3d)
     keep_freed_memory()
-    return Contest(
+    return Comparison(
         ours=training_step(student, clips, bf16=True),
-        baseline=apart_on_cpu(device, _plain_training, device),
+        baseline=in_subprocess_on_cpu(device, _plain_training, device),
     )
 
 
@@ -134,7 +134,7 @@ def training_step(net: nn.Module, clips: Tensor, *, bf16: bool) -> Run:
     return step
 
 
-def _combinations(device: torch.device) -> Contest:
+def _combinations(device: torch.device) -> Comparison:
     student = create_model("v4d_resnet18").to(device).eval()
     for module in student.modules():
         if isinstance(module, Residual4d) and module.scale is not None:
@@ -166,4 +166,4 @@ def _combinations(device: torch.device) -> Contest:
         wanted = baseline()
         return float((ours() - wanted).norm() / wanted.norm())
 
-    return Contest(ours=ours, baseline=baseline, difference=difference)
+    return Comparison(ours=ours, baseline=baseline, difference=difference)

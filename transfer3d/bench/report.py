@@ -13,7 +13,7 @@ from rich.table import Table
 
 from transfer3d.bench.case import Result, matching, no_case, run_cases
 from transfer3d.bench.conv4d import conv4d_cases
-from transfer3d.bench.gpu import card_cases
+from transfer3d.bench.gpu import gpu_cases
 from transfer3d.bench.networks import network_cases
 from transfer3d.errors import SetupError, UsageError
 
@@ -43,14 +43,14 @@ def bench_models(
     where = torch.device("cuda" if device != "cpu" and torch.cuda.is_available() else "cpu")
     if threads is not None:
         torch.set_num_threads(threads)
-    every = [*conv4d_cases(), *network_cases(), *(card_cases() if where.type == "cuda" else ())]
+    every = [*conv4d_cases(), *network_cases(), *(gpu_cases() if where.type == "cuda" else ())]
     chosen = matching(every, only)
     if not chosen:
         raise no_case(only, every)
-    return machine_facts(where), len(chosen), run_cases(chosen, where, pairs=pairs)
+    return machine_info(where), len(chosen), run_cases(chosen, where, pairs=pairs)
 
 
-def machine_facts(device: torch.device) -> dict[str, Any]:
+def machine_info(device: torch.device) -> dict[str, Any]:
     """Returns what the numbers were measured on."""
     return {
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else _cpu_name(),

@@ -17,7 +17,7 @@ from transfer3d.errors import SetupError
 RUN, PEAK = "run", "peak"
 
 
-class Apart:
+class SubprocessRunner:
     """Calls a function in a child process, with as many threads as here, and waits for it.
 
     Args:
@@ -56,9 +56,9 @@ class Apart:
             ) from error
 
 
-def apart_on_cpu(device: torch.device, build: Callable[..., Run], *arguments: Any) -> Run:
+def in_subprocess_on_cpu(device: torch.device, build: Callable[..., Run], *arguments: Any) -> Run:
     """Returns what `build` makes, in a process of its own on a CPU: a GPU's memory is not the C library's."""
-    return Apart(build, *arguments) if device.type == "cpu" else build(*arguments)
+    return SubprocessRunner(build, *arguments) if device.type == "cpu" else build(*arguments)
 
 
 def _serve(pipe: Connection, threads: int, build: Callable[..., Run], arguments: tuple[Any, ...]) -> None:

@@ -12,10 +12,10 @@ from torch import nn
 
 from transfer3d.batch import ClipBatch
 from transfer3d.bench.baselines import load_baseline
-from transfer3d.bench.case import Case, Contest, Result, matching, no_case, run_cases
+from transfer3d.bench.case import Case, Comparison, Result, matching, no_case, run_cases
 from transfer3d.bench.evaluation import evaluation_cases
 from transfer3d.bench.paired import Run
-from transfer3d.bench.subprocess_runner import apart_on_cpu
+from transfer3d.bench.subprocess_runner import in_subprocess_on_cpu
 from transfer3d.bench.videos import bench_videos
 from transfer3d.data.augment import AugmentConfig
 from transfer3d.data.pipeline import clip_batches
@@ -89,15 +89,15 @@ def step_cases() -> Iterator[Case]:
         )
 
 
-def _plain(device: torch.device) -> Contest:
+def _plain(device: torch.device) -> Comparison:
     batch = _ready(device)
-    return Contest(ours=_ours(device), baseline=apart_on_cpu(device, _plain_by_hand, batch, STEPS))
+    return Comparison(ours=_ours(device), baseline=in_subprocess_on_cpu(device, _plain_by_hand, batch, STEPS))
 
 
-def _bare(device: torch.device) -> Contest:
+def _bare(device: torch.device) -> Comparison:
     net = create_model(NETWORK, num_classes=CLASSES)
     to_channels_last(net)
-    return Contest(ours=_ours(device), baseline=_by_hand(_ready(device), STEPS, net, low=bf16_is_fast()))
+    return Comparison(ours=_ours(device), baseline=_by_hand(_ready(device), STEPS, net, low=bf16_is_fast()))
 
 
 def _plain_by_hand(batch: ClipBatch, steps: int) -> Run:

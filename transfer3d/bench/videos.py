@@ -22,7 +22,7 @@ HEIGHT, WIDTH = 240, 320
 
 
 @dataclass(frozen=True)
-class Wanted:
+class BenchClip:
     """A clip to decode: a file, and its frames [T]."""
 
     path: Path
@@ -47,7 +47,7 @@ def bench_videos(folder: Path | None, scratch: Path) -> list[Path]:
     return [path for path in files if _short_side(path) in SIDES] or files
 
 
-def clips_of(paths: list[Path], count: int = CLIPS) -> list[Wanted]:
+def clips_of(paths: list[Path], count: int = CLIPS) -> list[BenchClip]:
     """Returns random clips of 16 frames at stride 2, from the videos in turn, always the same."""
     rng = np.random.default_rng(0)
     wanted = []
@@ -55,7 +55,7 @@ def clips_of(paths: list[Path], count: int = CLIPS) -> list[Wanted]:
         path = paths[number % len(paths)]
         with Video(path) as video:
             frames = video.frames
-        wanted.append(Wanted(path, random_clip(frames, length=LENGTH, stride=STRIDE, rng=rng)))
+        wanted.append(BenchClip(path, random_clip(frames, length=LENGTH, stride=STRIDE, rng=rng)))
     return wanted
 
 

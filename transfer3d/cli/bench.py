@@ -65,7 +65,7 @@ def data(
 
     from transfer3d.bench.case import matching, no_case, run_cases
     from transfer3d.bench.data import data_cases
-    from transfer3d.bench.report import machine_facts
+    from transfer3d.bench.report import machine_info
 
     with tempfile.TemporaryDirectory() as scratch:
         every = list(data_cases(folder, Path(scratch)))
@@ -75,7 +75,7 @@ def data(
         torch.set_num_threads(1)
         cpu = torch.device("cpu")
         results = run_cases(cases, cpu, pairs=pairs)
-        _report(machine_facts(cpu), results, len(cases), pairs=pairs, json=json)
+        _report(machine_info(cpu), results, len(cases), pairs=pairs, json=json)
 
 
 @app.command()
@@ -91,12 +91,12 @@ def train(
     """
     import tempfile
 
-    from transfer3d.bench.report import machine_facts
+    from transfer3d.bench.report import machine_info
     from transfer3d.bench.train import train_results
 
     with tempfile.TemporaryDirectory() as scratch:
         device, total, results = train_results(folder, Path(scratch), only=only, pairs=pairs)
-        _report(machine_facts(device), results, total, pairs=pairs, json=json)
+        _report(machine_info(device), results, total, pairs=pairs, json=json)
 
 
 @app.command()
@@ -112,14 +112,14 @@ def correspond(
 
     from transfer3d.bench.case import run_cases
     from transfer3d.bench.correspondence import correspondence_cases
-    from transfer3d.bench.report import machine_facts
+    from transfer3d.bench.report import machine_info
     from transfer3d.engine.distributed import make_accelerator
 
     device = make_accelerator("fp32").device
     with tempfile.TemporaryDirectory() as scratch:
         cases = list(correspondence_cases(Path(scratch)))
         results = run_cases(cases, device, pairs=pairs)
-        _report(machine_facts(device), results, len(cases), pairs=pairs, json=json)
+        _report(machine_info(device), results, len(cases), pairs=pairs, json=json)
 
 
 def _report(

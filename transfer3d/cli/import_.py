@@ -43,6 +43,6 @@ def import_(
 
     done = import_to_file(kind, file, out, settings=settings or (), force=force)
     if json:
-        print_json(done.facts())
+        print_json(done.to_dict())
     else:
         stdout().print(done.text())

@@ -52,6 +52,6 @@ def inflate(
         force=force,
     )
     if json:
-        print_json(done.facts())
+        print_json(done.to_dict())
     else:
         stdout().print(done.text())

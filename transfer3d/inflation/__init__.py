@@ -1,1 +1,1 @@
-"""From a 2D network's weights to a student's, with an account of every tensor and a proof."""
+"""Turns a 2D network's weights into a student's; accounts for every tensor and proves the result."""

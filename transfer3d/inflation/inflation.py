@@ -1,4 +1,4 @@
-"""`inflate`: a timm network in, a student of a family out, with the account of every tensor and the proof."""
+"""`inflate`: turns a timm network into a student, accounts for every tensor and proves the result."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import Any, get_args
 from torch import nn
 
 from transfer3d.errors import UsageError, WeightsError, did_you_mean
-from transfer3d.inflation.account import Account, close
-from transfer3d.inflation.proof import PROOF_SIZE, Proof, prove
-from transfer3d.inflation.rules import FRESH, Filler, TemporalInit
+from transfer3d.inflation.parity import PARITY_SIZE, ParityCheck, check_parity
+from transfer3d.inflation.rules import FRESH, TemporalInit, WeightInflator
 from transfer3d.inflation.source import KNOWN_SOURCES, Source, read_source, spec_types
+from transfer3d.inflation.weight_report import WeightReport, check_complete
 from transfer3d.models.factory import create_model
 from transfer3d.models.image import image_facts, weights_digest
 from transfer3d.models.registry import Family, StudentEntry, entry, families, list_models, name_for
@@ -20,7 +20,7 @@ from transfer3d.models.trunks.spec import TrunkSpec
 from transfer3d.models.trunks.timm3d import TimmSpec
 
 CROP_MARGIN = 256 / 224
-"""Of a frame's short side over the crop's size, where a network brings its own size."""
+"""A frame's short side over the crop's size, for families that take the network's own input size."""
 
 RANDOM_KERNELS = r"trunk\..*\.weight"
 HEAD = r"head\..*"
@@ -28,18 +28,18 @@ HEAD = r"head\..*"
 
 @dataclass(frozen=True, kw_only=True)
 class Inflated:
-    """What `inflate` gives.
+    """What `inflate` returns.
 
     Attributes:
         student: in eval mode, on the CPU, in fp32.
-        account: every tensor's way.
-        proof: the still-clip proof.
-        provenance: JSON-able facts for the checkpoint: source, its digest, rule, account, proof.
+        account: what was done with every tensor.
+        proof: the comparison with the 2D network on still clips.
+        provenance: metadata for the checkpoint, JSON-able: source, its digest, rule, account, proof.
     """
 
     student: VideoStudent
-    account: Account
-    proof: Proof
+    account: WeightReport
+    proof: ParityCheck
     provenance: dict[str, Any]
 
 
@@ -54,35 +54,37 @@ def inflate(
     proof_size: int | None = None,
     **model_args: Any,
 ) -> Inflated:
-    """Turns a timm network into a video student that gives, on a still clip, the network's own output.
+    """Turns a timm network into a video student that gives the same output on a still clip.
 
     Args:
         image_model: a convolutional timm network; it is not changed.
-        to: a family (`p3d`; `i3d` takes any), or a student of the same shape (`p3d_resnet50`).
-        temporal_init: how a 2D kernel fills its temporal taps: `center` (the middle one), `mean` (I3D: all
-            alike), `random` (P3D's paper: none).
+        to: a family (`p3d`; `i3d` takes any network), or a student of the same shape (`p3d_resnet50`).
+        temporal_init: which temporal taps get the 2D kernel: `center` (the middle one), `mean` (I3D: all,
+            divided by their number), `random` (P3D's paper: none).
         num_classes: K of the student; by default the 2D classifier is kept.
-        frozen_bn: training will freeze BatchNorm: branches that start as zero are so by their kernel.
-        seed: of fresh tensors and of the proof's images.
-        proof_size: H and W of the proof's images; by default 64, or what the network was trained on where its
-            code is not known here.
-        **model_args: of `create_model`; the family's options.
+        frozen_bn: whether training will freeze BatchNorm; then zero branches are zero by their kernel.
+        seed: for fresh tensors and the proof's images.
+        proof_size: H and W of the proof's images; by default 64, or the network's own input size for
+            architectures that are read through timm alone.
+        **model_args: the family's options, as for `create_model`.
 
     Raises:
-        UsageError: the network has no form in this family; the message says which have.
+        UsageError: the family cannot take the network; the message says which families can.
         WeightsError: a tensor is unaccounted for, or the proof fails or has nothing to compare.
     """
     if temporal_init not in get_args(TemporalInit):
-        raise UsageError(f"temporal init '{temporal_init}': one of {get_args(TemporalInit)}.")
+        raise UsageError(f"temporal init '{temporal_init}': must be one of {get_args(TemporalInit)}.")
     family, student_entry = _target(to)
     source = read_source(image_model, _spec_type(image_model, family))
     _check_shape(source, family, student_entry)
     student = _empty_student(source, family, image_model, num_classes, seed, model_args)
     tensors = {name: tensor.detach().cpu().float() for name, tensor in image_model.state_dict().items()}
-    filler = Filler(tensors, source.modules, source.head, temporal_init=temporal_init, frozen_bn=frozen_bn)
-    rows = list(filler.fill(student))
+    inflator = WeightInflator(
+        tensors, source.modules, source.head, temporal_init=temporal_init, frozen_bn=frozen_bn
+    )
+    rows = list(inflator.fill(student))
     fresh = f"{FRESH}|{HEAD}" + (f"|{RANDOM_KERNELS}" if temporal_init == "random" else "")
-    account = close(
+    account = check_complete(
         rows,
         targets=list(student.state_dict()),
         sources=list(tensors),
@@ -92,8 +94,8 @@ def inflate(
     student.eval()
     same_head = any(row.target == "head.weight" and row.source is not None for row in rows)
     if proof_size is None:
-        proof_size = student.clip.size if isinstance(source.spec, TimmSpec) else PROOF_SIZE
-    proof = prove(
+        proof_size = student.clip.size if isinstance(source.spec, TimmSpec) else PARITY_SIZE
+    proof = check_parity(
         image_model, student, temporal_init=temporal_init, same_head=same_head, size=proof_size, seed=seed
     )
     if proof.verdict == "failed":
@@ -123,12 +125,14 @@ def _target(to: str) -> tuple[Family, StudentEntry | None]:
         student_entry = entry(to)
     except UsageError:
         near = did_you_mean(to, (*known, *list_models()))
-        raise UsageError(f"no family or student '{to}'{near}: the families are {', '.join(known)}.") from None
+        raise UsageError(
+            f"unknown family or student '{to}'{near}: the families are {', '.join(known)}."
+        ) from None
     return known[student_entry.family], student_entry
 
 
 def _spec_type(image_model: nn.Module, family: Family) -> type[TrunkSpec]:
-    """Returns as what a family takes a network."""
+    """Returns the shape type through which a family takes a network."""
     for spec_type in spec_types(image_model):
         if spec_type in family.clips:
             return spec_type
@@ -141,7 +145,7 @@ def _check_shape(source: Source, family: Family, student_entry: StudentEntry | N
     if student_entry is not None and student_entry.spec != source.spec:
         raise UsageError(
             f"{student_entry.name} is inflated from {student_entry.source}: "
-            f"{source.name} has another shape; `--to {family.name}` takes it as it is.",
+            f"{source.name} has another shape; use `--to {family.name}` instead.",
         )
 
 
@@ -153,23 +157,23 @@ def _empty_student(
     seed: int,
     model_args: dict[str, Any],
 ) -> VideoStudent:
-    """Builds the student, which says in `model_args` what is not the registered one's."""
-    named = name_for(family.name, source.spec)
-    clip = entry(named).clip if named else family.clips[type(source.spec)]
-    facts = image_facts(image_model)
+    """Builds the student; its `model_args` record what differs from the registered student."""
+    registered = name_for(family.name, source.spec)
+    clip = entry(registered).clip if registered else family.clips[type(source.spec)]
+    image = image_facts(image_model)
     if isinstance(source.spec, TimmSpec):
-        clip = replace(clip, size=facts.size, crop=round(facts.size * CROP_MARGIN))
+        clip = replace(clip, size=image.size, crop=round(image.size * CROP_MARGIN))
     args = dict(model_args)
-    if named is None:
+    if registered is None:
         args["spec"] = source.spec.to_dict()
     if source.in_chans != 3:
         args["in_chans"] = source.in_chans
     if "stride_in" in family.options:
-        args.setdefault("stride_in", "spatial")  # where timm's bottlenecks stride
+        args.setdefault("stride_in", "spatial")  # timm's bottlenecks stride in their 3x3 convolution
     return create_model(
-        named or family.name,
+        registered or family.name,
         num_classes=source.num_classes if num_classes is None else num_classes,
-        clip=replace(clip, mean=facts.mean, std=facts.std),
+        clip=replace(clip, mean=image.mean, std=image.std),
         seed=seed,
         **args,
     )

@@ -1,11 +1,11 @@
-"""The rules by which a student's tensors are made from a 2D network's.
+"""The rules that make a student's tensors from a 2D network's.
 
-A kernel gets its temporal taps by `spread`. Where a student has what the 2D network lacks, the type of the
-layer says what it starts as, so that on a still clip the student answers as the 2D network does:
+`spread` gives a kernel its temporal taps. Layers that the 2D network lacks start, by their type, so that the
+student gives the 2D network's output on a still clip:
 
 - T of P3D-A is the identity; T of P3D-B and P3D-C is zero.
 - The branches of T3D's temporal transition are rows of the 2D transition's 1x1 convolution.
-- What a family appends behind a block (4D convolutions, attention) is the identity as it is built.
+- Layers that a family appends after a block (4D convolutions, attention) are built as the identity.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from transfer3d.errors import UsageError
-from transfer3d.inflation.account import Row
+from transfer3d.inflation.weight_report import Row
 from transfer3d.models.student import VideoStudent
 from transfer3d.nn.pseudo3d import Pseudo3d
 from transfer3d.nn.temporal_transition import TemporalTransition
@@ -27,16 +27,16 @@ from transfer3d.nn.temporal_transition import TemporalTransition
 TemporalInit = Literal["center", "mean", "random"]
 
 APPENDED = r"trunk\.(after_stem|res\d\.after\d+)(\..*)?"
-"""Modules that a family appends to the trunk; their tensors stay as they are built."""
+"""Modules that a family appends to the trunk; their tensors keep their initial values."""
 
 FRESH = rf"trunk\..*\.temporal\..*|{APPENDED}"
-"""Tensors that may have no 2D counterpart, whatever the family."""
+"""Tensors of any family that may have no 2D counterpart."""
 
 
 def spread(kernel: Tensor, depth: int, temporal_init: TemporalInit) -> Tensor:
     """Gives a 2D kernel `O I h w` temporal taps: `O I depth h w`.
 
-    `center` puts it into tap (depth - 1) // 2; `mean` puts a depth-th of it into every tap (I3D).
+    `center` puts it into tap (depth - 1) // 2; `mean` puts kernel / depth into every tap (I3D).
     """
     if temporal_init == "mean":
         return (kernel / depth).unsqueeze(2).repeat(1, 1, depth, 1, 1)
@@ -45,15 +45,15 @@ def spread(kernel: Tensor, depth: int, temporal_init: TemporalInit) -> Tensor:
     return spread_kernel
 
 
-class Filler:
-    """Writes a 2D network's tensors into a student, and an account of it.
+class WeightInflator:
+    """Writes a 2D network's tensors into a student and reports each of them.
 
     Args:
         tensors: the 2D network's state dict.
         modules: see `Source.modules`.
         head: name of the 2D classifier.
-        temporal_init: `random` leaves every kernel with more than one temporal tap as the student was built.
-        frozen_bn: the student's BatchNorm will be frozen: zero branches are then zero by their kernel.
+        temporal_init: see `inflate`; `random` keeps kernels of more than one temporal tap as they were built.
+        frozen_bn: whether BatchNorm will be frozen in training; zero branches are then zero by their kernel.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class Filler:
 
     @torch.no_grad()
     def fill(self, student: VideoStudent) -> Iterator[Row]:
-        """Fills a student's every tensor and yields its row."""
+        """Fills every tensor of a student and yields its row."""
         for path, module in student.named_modules():
             if re.fullmatch(APPENDED, path):
                 yield from _fresh(path, module, "as built: the block is the identity")
@@ -81,15 +81,15 @@ class Filler:
                 yield from self._branches(path, module)
             elif path == "head":
                 yield from self._classifier(module)
-            elif (twin := self.modules.get(path.replace(".spatial.", "."))) is not None:
-                yield from self._twin(path, module, twin)
+            elif (source := self.modules.get(path.replace(".spatial.", "."))) is not None:
+                yield from self._shared_layer(path, module, source)
 
-    def _twin(self, path: str, module: nn.Module, twin: str) -> Iterator[Row]:
-        """A layer that the 2D network has too; what is in its children is theirs to fill."""
+    def _shared_layer(self, path: str, module: nn.Module, source: str) -> Iterator[Row]:
+        """Fills a layer that the 2D network has too; its children are filled in their own turn."""
         for name, target in module.state_dict(keep_vars=True).items():
             if "." in name:
                 continue
-            ours, theirs = f"{path}.{name}", f"{twin}.{name}".lstrip(".")
+            ours, theirs = f"{path}.{name}", f"{source}.{name}".lstrip(".")
             if name == "weight" and isinstance(module, nn.Conv3d):
                 yield self._kernel(ours, target, theirs)
             else:
@@ -97,7 +97,7 @@ class Filler:
 
     def _kernel(self, name: str, target: Tensor, source_name: str) -> Row:
         source, depth = self._source(source_name), target.shape[2]
-        if source.ndim == target.ndim:  # a 2D network may hold a 3D convolution (a lambda layer's)
+        if source.ndim == target.ndim:  # a 2D network may hold a 3D convolution, in a lambda layer
             return self._copy(name, target, source_name)
         if depth > 1 and self.temporal_init == "random":
             return Row(target=name, source=source_name, how="fresh", note="random, by rule")
@@ -110,11 +110,13 @@ class Filler:
 
     def _source(self, name: str) -> Tensor:
         if name not in self.tensors:
-            raise UsageError(f"the image model has no tensor '{name}': its shape is not known here.")
+            raise UsageError(
+                f"the image model has no tensor '{name}': networks of its shape are not supported."
+            )
         return self.tensors[name]
 
     def _temporal(self, path: str, unit: Pseudo3d) -> Iterator[Row]:
-        """T of a pseudo-3D unit, which no 2D network has."""
+        """Fills T of a pseudo-3D unit, which 2D networks lack."""
         conv, norm = unit.temporal.conv, unit.temporal.norm
         if self.temporal_init == "random":
             note = "random"
@@ -134,7 +136,7 @@ class Filler:
         yield from _fresh(f"{path}.norm", norm, note)
 
     def _branches(self, path: str, transition: TemporalTransition) -> Iterator[Row]:
-        """A temporal transition's branches share the rows of the 2D transition's 1x1 convolution."""
+        """Distributes the rows of the 2D transition's 1x1 kernel over a temporal transition's branches."""
         source_name = f"{self.modules[f'{path}.conv']}.weight"
         rows = self._source(source_name)
         widths = [branch.weight.shape[0] for branch in transition.convolutions()]
@@ -142,7 +144,7 @@ class Filler:
             raise UsageError(f"{path} has {sum(widths)} channels, '{source_name}' {rows.shape[0]}.")
         first = 0
         for index, (width, conv) in enumerate(zip(widths, transition.convolutions(), strict=True)):
-            name, taken = f"{path}.branches.{index}.weight", f"rows {first}..{first + width - 1}"
+            name, note = f"{path}.branches.{index}.weight", f"rows {first}..{first + width - 1}"
             depth, *size = conv.kernel_size
             if depth > 1 and self.temporal_init == "random":
                 yield Row(target=name, source=source_name, how="fresh", note="random, by rule")
@@ -151,12 +153,12 @@ class Filler:
                 kernel[:, :, size[0] // 2, size[1] // 2] = rows[first : first + width, :, 0, 0]
                 _write(name, conv.weight, spread(kernel, depth, self.temporal_init), source_name)
                 yield Row(
-                    target=name, source=source_name, how="inflated" if depth > 1 else "reshaped", note=taken
+                    target=name, source=source_name, how="inflated" if depth > 1 else "reshaped", note=note
                 )
             first += width
 
     def _classifier(self, head: nn.Module) -> Iterator[Row]:
-        """The 2D head where it has as many classes; else it is dropped and the student's own stays."""
+        """Copies the 2D head if it has as many classes; otherwise drops it and keeps the student's own."""
         old = self.tensors.get(f"{self.head}.weight")
         shape = None if old is None else old.shape[:2] if old.shape[2:].numel() == 1 else old.shape
         fits = isinstance(head, nn.Linear) and shape == head.weight.shape
@@ -174,11 +176,11 @@ class Filler:
 
 
 def _make_identity(norm: nn.BatchNorm3d, before: nn.BatchNorm3d) -> None:
-    """Makes a BatchNorm that stands behind ReLU(before(.)) the identity: exactly in eval, nearly in training.
+    """Makes a BatchNorm after ReLU(before(.)) the identity: exactly in eval, approximately in training.
 
-    With default statistics a live BatchNorm would centre the rectified features, and a pretrained network
-    would not survive its first step. Behind a BatchNorm of bias b and weight w they are close to a normal
-    variable of mean b and deviation |w|, rectified, whose mean and variance are known in closed form.
+    With default statistics a training BatchNorm would centre the rectified features and destroy a pretrained
+    network in its first step. After a BatchNorm of bias b and weight w the features are close to a rectified
+    normal variable of mean b and standard deviation |w|, whose mean and variance have a closed form.
     """
     location = before.bias.double()
     deviation = before.weight.double().abs().clamp_min(1e-12)

@@ -1,4 +1,4 @@
-"""Reading the shape of a timm network, and the names of its parts as a student has them."""
+"""Reads the shape of a timm network and maps a student's module names to the network's."""
 
 from __future__ import annotations
 
@@ -46,18 +46,18 @@ UNDERSTOOD: set[type[nn.Module]] = {
     *(nn.MaxPool2d, nn.AvgPool2d, SelectAdaptivePool2d, nn.AdaptiveAvgPool2d, nn.Flatten),
     *(nn.Identity, nn.Dropout, DropPath, GoogLeNet, Inception, BasicConv2d),
 }
-"""Types of layers whose 3D form is known; the student has no other."""
+"""Types of layers that have a 3D form here."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """A 2D network as inflation sees it.
+    """What inflation needs to know of a 2D network.
 
     Attributes:
         name: timm's architecture name.
         spec: its shape.
-        modules: module of a student (as it is in a net without temporal units) to module of the 2D network.
-        head: the 2D network's classifier.
+        modules: module of a student without temporal units to module of the 2D network.
+        head: name of the 2D network's classifier.
         num_classes: of that classifier.
         in_chans: channels of its input.
     """
@@ -78,16 +78,16 @@ SPEC_TYPES: dict[type[nn.Module], type[TrunkSpec]] = {
 
 
 def spec_types(model: nn.Module) -> list[type[TrunkSpec]]:
-    """Returns the kinds of shapes that a network can be read as, its own first; `TimmSpec` always."""
-    own = [spec_type for net, spec_type in SPEC_TYPES.items() if isinstance(model, net)]
-    return [*own, TimmSpec]
+    """Returns the shape types that a network can be read as: its specific one, if any, then `TimmSpec`."""
+    specific = [spec_type for net, spec_type in SPEC_TYPES.items() if isinstance(model, net)]
+    return [*specific, TimmSpec]
 
 
 def read_source(model: nn.Module, spec_type: type[TrunkSpec]) -> Source:
     """Reads a timm network as one of `spec_types(model)`.
 
     Raises:
-        UsageError: it holds a layer that has no 3D form here.
+        UsageError: one of its layers has no 3D form here.
     """
     name = image_facts(model).name
     if spec_type is TimmSpec:
@@ -190,7 +190,7 @@ def read_densenet(model: DenseNet) -> tuple[DenseNetSpec, dict[str, str], str]:
 
 
 def _googlenet_modules(model: GoogLeNet) -> list[tuple[str, str]]:
-    """The student has torchvision's names, but for its norms."""
+    """The student has torchvision's names, except for its norms."""
     convs = [path for path, module in model.named_modules() if isinstance(module, BasicConv2d)]
     return [
         (f"trunk.{path}.{ours}", f"{path}.{theirs}")
@@ -200,23 +200,25 @@ def _googlenet_modules(model: GoogLeNet) -> list[tuple[str, str]]:
 
 
 def _check_layers(name: str, model: nn.Module, known: str) -> None:
-    """Raises UsageError where the shape alone does not say that the student will compute the same."""
-    odd = {type(module).__name__ for module in model.modules() if type(module) not in UNDERSTOOD}
+    """Raises UsageError if the network holds layers or settings that its shape does not describe."""
+    unsupported = {type(module).__name__ for module in model.modules() if type(module) not in UNDERSTOOD}
     eps = GOOGLENET_EPS if isinstance(model, GoogLeNet) else BATCH_NORM_EPS
     for path, module in model.named_modules():
         if path == "maxpool" and not isinstance(module, nn.MaxPool2d):
-            odd.add("a stem without its max pool")
+            unsupported.add("a stem without its max pool")
         if path.endswith(".aa") and not isinstance(module, nn.Identity):
-            odd.add("anti-aliasing")
+            unsupported.add("anti-aliasing")
         if isinstance(module, Bottleneck) and module.conv1.out_channels != module.conv2.out_channels:
-            odd.add("narrowed first convolutions")
+            unsupported.add("narrowed first convolutions")
         if path == "features.conv1":
-            odd.add("a deep stem")
+            unsupported.add("a deep stem")
         if isinstance(module, nn.Conv2d) and max(module.dilation) > 1:
-            odd.add("a dilated convolution")
+            unsupported.add("a dilated convolution")
         if isinstance(module, (nn.BatchNorm2d, BatchNormAct2d)) and module.eps != eps:
-            odd.add(f"BatchNorm with eps {module.eps}")
+            unsupported.add(f"BatchNorm with eps {module.eps}")
         if isinstance(module, SelectAdaptivePool2d) and module.pool_type != "avg":
-            odd.add(f"global {module.pool_type} pooling")
-    if odd:
-        raise UsageError(f"{name} has {', '.join(sorted(odd))}, which no family has: {known} can go.")
+            unsupported.add(f"global {module.pool_type} pooling")
+    if unsupported:
+        raise UsageError(
+            f"{name} has {', '.join(sorted(unsupported))}, which no family supports: {known} can be inflated."
+        )

@@ -1,4 +1,4 @@
-"""Reading any convolutional network of timm, for the general inflation: see `models/trunks/timm3d.py`."""
+"""Reads any convolutional network of timm, for the general inflation: see `models/trunks/timm3d.py`."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ def read_timm(name: str, model: nn.Module) -> tuple[TimmSpec, dict[str, str], st
     """Returns shape, module names and classifier of a timm network.
 
     Raises:
-        UsageError: its tensors are not those of timm's network of this name, or it does not end in pooled
+        UsageError: its tensors differ from those of timm's network of this name, or it does not end in pooled
             features and one linear layer.
     """
     net = cast(Any, model)
     head = net.pretrained_cfg.get("classifier") or "fc"
     if not isinstance(head, str):
-        raise UsageError(f"{name} has several classifiers, {', '.join(head)}: no student has.")
+        raise UsageError(f"{name} has several classifiers, {', '.join(head)}: a student has one.")
     pool = getattr(net, "forward_head", None)
     if pool is None or "pre_logits" not in inspect.signature(pool).parameters:
         raise UsageError(f"{name} has no pooled features (no `forward_head(..., pre_logits)`).")
@@ -33,12 +33,12 @@ def read_timm(name: str, model: nn.Module) -> tuple[TimmSpec, dict[str, str], st
         whole = timm.create_model(name, num_classes=net.num_classes, in_chans=net.in_chans)
         headless = timm.create_model(name, num_classes=0, in_chans=net.in_chans)
     shapes = _shapes(model)
-    if odd := differences(_shapes(whole), shapes):
-        raise UsageError(f"{name} was built with arguments that its name does not tell: tensors {odd}.")
+    if mismatch := differences(_shapes(whole), shapes):
+        raise UsageError(f"{name} was built with arguments that its name does not show: tensors {mismatch}.")
     rest = {key: shape for key, shape in shapes.items() if not re.match(rf"{head}\.(weight|bias)$", key)}
-    if odd := differences(_shapes(headless), rest):
+    if mismatch := differences(_shapes(headless), rest):
         raise UsageError(
-            f"{name} classifies by more than the linear layer '{head}', as no student does: {odd}."
+            f"{name} classifies with more than the layer '{head}', which no student supports: {mismatch}."
         )
     modules = {}
     for path, module in model.named_modules():

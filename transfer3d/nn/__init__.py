@@ -1,1 +1,1 @@
-"""Layers: what a student is built of, and nothing that knows a student."""
+"""Layers that students are built of; they know nothing of students."""

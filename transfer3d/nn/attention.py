@@ -1,4 +1,4 @@
-"""The attention of F4D (temporal, channel, spatio-temporal) and what table 5 compares it with (SE, CBAM).
+"""F4D's attention (temporal, channel, spatio-temporal), and SE and CBAM, with which table 5 compares it.
 
 Paper: Al-Saad, Ramaswamy, Bhandarkar, "F4D: Factorized 4D Convolutional Neural Network for Efficient
 Video-Level Representation Learning", 2024, section 3.5, tables 4 and 5. CBAM: Woo et al., arXiv:1807.06521.
@@ -57,7 +57,7 @@ class ChannelAttention(nn.Module):
 
 
 class SpatioTemporalAttention(nn.Module):
-    """Weighs the places of each unit: equations (10) to (12)."""
+    """Weighs the positions of each unit: equations (10) to (12)."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -67,8 +67,8 @@ class SpatioTemporalAttention(nn.Module):
         self.temporal = nn.ModuleList(
             nn.Conv3d(1, 1, (3, 1, 1), padding=(d, 0, 0), dilation=(d, 1, 1), bias=False) for d in DILATIONS
         )
-        # One channel of non-negative input in front of a ReLU: with random signs it is dead about every other
-        # time, and stays so. An average is alive.
+        # Each path feeds one ReLU from non-negative input: with random signs it would often start dead and
+        # stay so. An average never does.
         for path in self.spatial.parameters():
             nn.init.constant_(path, 1 / path[0].numel())
 
@@ -92,7 +92,7 @@ class SqueezeAttention(nn.Module):
 
 
 class ConvBlockAttention(nn.Module):
-    """CBAM of each unit: channels, then places with one 7x7 convolution in each frame."""
+    """CBAM of each unit: channels, then positions with one 7x7 convolution per frame."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -106,7 +106,7 @@ class ConvBlockAttention(nn.Module):
 
 
 class Attention(nn.Module):
-    """Any of the above by name, in the paper's order.
+    """Applies any of the above by name, in the paper's order.
 
     Args:
         channels: of the feature maps.
@@ -128,7 +128,7 @@ class Attention(nn.Module):
         parts = [] if kind == "none" else kind.split("+")
         in_order = [name for name in ("ta", "ca", "sta") if name in parts]
         if parts != in_order and kind not in ("se", "cbam"):
-            raise ValueError(f"attention={kind!r}: any of ta+ca+sta in this order, or se, cbam, none")
+            raise ValueError(f"attention={kind!r}: must be any of ta+ca+sta in this order, or se, cbam, none")
         self.parts = nn.ModuleDict({name: makers[name]() for name in parts})
 
     def forward(self, x: Tensor, units: int) -> Tensor:

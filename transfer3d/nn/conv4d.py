@@ -1,4 +1,4 @@
-"""4D convolution over (U, T, H, W), written as as few 3D convolutions as its kernel allows.
+"""4D convolution over (U, T, H, W), computed by as few 3D convolutions as its kernel allows.
 
 Paper: Zhang et al., "V4D: 4D Convolutional Neural Networks for Video-level Representation Learning",
 ICLR 2020, equations (1) and (2).
@@ -17,7 +17,7 @@ Quadruple = tuple[int, int, int, int]
 
 
 class Conv4d(nn.Module):
-    """Convolution of stride 1 whose output has its input's size (equation 1, zeros around the input).
+    """4D convolution of stride 1 with zero padding that keeps the input's size (equation 1).
 
     Args:
         in_channels: of the input.
@@ -42,13 +42,13 @@ class Conv4d(nn.Module):
         return conv4d(x, self.weight, self.bias)
 
     def unit_taps(self, x: Tensor) -> tuple[Tensor, ...]:
-        """What single units give to their neighbours: equation (2) before its sum over s.
+        """Returns each unit's contributions to its neighbours: equation (2) before its sum over s.
 
         Args:
-            x: `N C T H W`, each unit by itself.
+            x: `N C T H W`, one row per unit.
 
         Returns:
-            For each of the ku taps `N C' T H W`: tap s is for the unit ku // 2 - s places behind.
+            For each of the ku taps `N C' T H W`: tap s belongs to the unit ku // 2 - s places later.
         """
         ku = self.weight.shape[2]
         taps = list(convolve(x, self.weight.movedim(2, 0).flatten(0, 1)).chunk(ku, 1))
@@ -63,10 +63,10 @@ class Conv4d(nn.Module):
 
 
 def conv4d(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """Convolves over (U, T, H, W) with stride 1 and zeros around the input.
+    """Convolves over (U, T, H, W) with stride 1 and zero padding that keeps the size.
 
-    An axis in which the kernel is 1 wide needs no convolution: H and W become one, or H or T goes into the
-    batch, and what remains is a single Conv3d. Only a kernel wide in T, H and W is a sum over its U taps.
+    An axis where the kernel has size 1 needs no convolution: H and W are merged, or H or T joins the batch,
+    and a single Conv3d remains. Only a kernel larger than 1 in T, H and W is a sum over its U taps.
 
     Args:
         x: `B C U T H W`.
@@ -78,7 +78,7 @@ def conv4d(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """
     batch, height, width = x.shape[0], *x.shape[-2:]
     _, kt, kh, kw = weight.shape[2:]
-    # torch computes a single video of this form in fp32 by a path that is five times slower on a CPU.
+    # On a CPU torch takes a path five times slower for a single video of this form in fp32.
     single = not torch.compiler.is_compiling() and batch == 1
     if kh == kw == 1 and not single:
         return convolve(x.flatten(4), weight.flatten(4), bias).unflatten(4, (height, width))
@@ -92,10 +92,10 @@ def conv4d(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
 
 def _sum_over_unit_taps(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """Equation (2): each tap along U is one Conv3d over all units that it reaches.
+    """Computes equation (2): each tap along U is one Conv3d over all units that it reaches.
 
-    The taps could be stacked in the channels of a single Conv3d, but that multiplies the zeros around the
-    units too: a sixth of everything for 4 units.
+    Stacking the taps in the channels of a single Conv3d would also multiply the zero padding along U: a sixth
+    of the arithmetic for 4 units.
     """
     units, centre = x.shape[2], weight.shape[2] // 2
     x_BUCTHW = x.transpose(1, 2)
@@ -105,9 +105,9 @@ def _sum_over_unit_taps(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tenso
         y = convolve(merge_batch(reached), weight[:, :, centre + offset], bias)
         return y.unflatten(0, reached.shape[:2])
 
-    nothing = (0,) * 8  # around C, T, H and W
+    unpadded = (0,) * 8  # C, T, H and W
     y = tap(0, bias)
     for offset in range(1, min(centre, units - 1) + 1):
-        y = y + F.pad(tap(offset, None), (*nothing, 0, offset))
-        y = y + F.pad(tap(-offset, None), (*nothing, offset, 0))
+        y = y + F.pad(tap(offset, None), (*unpadded, 0, offset))
+        y = y + F.pad(tap(-offset, None), (*unpadded, offset, 0))
     return y.transpose(1, 2)

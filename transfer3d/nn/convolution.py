@@ -1,4 +1,4 @@
-"""The one way in which convolutions are made here: He et al.'s initialisation, then BatchNorm, then ReLU."""
+"""3D convolutions with He et al.'s initialisation, alone or followed by BatchNorm and ReLU."""
 
 from __future__ import annotations
 
@@ -18,20 +18,21 @@ def convolve(
     padding: tuple[int, int] | None = None,
     dilation: Triple = (1, 1, 1),
 ) -> Tensor:
-    """Convolves `B C T H W` with `C' C/groups kt kh kw`, zeros around it; sizes stay, divided by the stride.
+    """Convolves `B C T H W` with `C' C/groups kt kh kw`; zero padding keeps the size, divided by the stride.
 
-    `padding` in H and W is half the kernel unless it is given.
+    `padding` in H and W is half the kernel by default. An even temporal depth gets one more frame of zeros
+    after the clip than before it.
 
-    An even temporal depth needs one more frame of zeros behind than in front. And a clip that is shorter
-    than the kernel is padded before the convolution, not by it: in bf16 on a CPU the weights' gradient would
-    be made of memory that nobody wrote (torch 2.15), and turn infinite once in some thousand steps.
+    In training, a clip shorter than the kernel is padded before the convolution, not by it: in bf16 on a CPU
+    torch 2.15 computes the weights' gradient from uninitialised memory, which gives an infinite value once in
+    some thousand steps.
     """
     depth, before = weight.shape[2], (weight.shape[2] - 1) // 2
-    behind = before + 1 - depth % 2
-    trains = torch.is_grad_enabled() and not torch.jit.is_tracing()  # a trace is the same in both modes
+    after = before + 1 - depth % 2
+    trains = torch.is_grad_enabled() and not torch.jit.is_tracing()  # traces must not depend on the mode
     if trains and before and x.shape[2] < depth:
-        x, before = F.pad(x, (0, 0, 0, 0, before, behind)), 0
-    elif behind > before:
+        x, before = F.pad(x, (0, 0, 0, 0, before, after)), 0
+    elif after > before:
         x = F.pad(x, (0, 0, 0, 0, 0, 1))
     height, width = padding or (weight.shape[3] // 2, weight.shape[4] // 2)
     return F.conv3d(x, weight, bias, stride, (before, height, width), dilation, groups)
@@ -61,9 +62,9 @@ def conv3d(
     groups: int = 1,
     bias: bool = False,
 ) -> nn.Conv3d:
-    """Makes a 3D convolution whose output has its input's size divided by the stride, rounded up.
+    """Builds a 3D convolution whose output size is the input size divided by the stride, rounded up.
 
-    A temporal depth d sees (d - 1) // 2 frames back and d // 2 ahead. Weights are drawn as in He et al.,
+    A temporal depth d covers (d - 1) // 2 frames before and d // 2 after. Weights are drawn as in He et al.,
     "Delving Deep into Rectifiers" (arXiv:1502.01852), which is [14] of T3D.
     """
     padding = ((kernel[0] - 1) // 2, kernel[1] // 2, kernel[2] // 2)

@@ -3,9 +3,9 @@
 Paper: Al-Saad, Ramaswamy, Bhandarkar, "F4D: Factorized 4D Convolutional Neural Network for Efficient
 Video-Level Representation Learning", 2024, sections 3.3 to 3.5 and figure 1.
 
-Differs from the paper's text: the pair stands between a 1x1x1 reduction and expansion, without which the net
-would be several times larger than table 1 says (`width=None` follows the text), and one number per channel,
-zero at first, weighs the branch, as in `Residual4d`.
+Differs from the paper's text: a 1x1x1 reduction precedes the pair and a 1x1x1 expansion follows it; without
+them the net would be several times larger than table 1 says (`width=None` follows the text). And a learnt
+scale per channel, initially zero, weighs the branch, as in `Residual4d`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from transfer3d.nn.units import AcrossUnits, fold_units, unfold_units
 
 
 def intermediate_channels(in_channels: int, out_channels: int, kernel: Quadruple) -> int:
-    """Returns M, with which the factors hold as many numbers as the full kernel, to within one filter."""
+    """Returns M, with which both factors have as many parameters as the full kernel, to within one filter."""
     temporal, spatial = kernel[1], kernel[0] * kernel[2] * kernel[3]
     return prod(kernel) * in_channels * out_channels // (spatial * in_channels + temporal * out_channels)
 
@@ -51,7 +51,7 @@ class FactorisedBlock(AcrossUnits):
     Args:
         channels: C, of input and output.
         kernel: (U, T, H, W).
-        width: share of C at which the factors work; None for all of C, without reduction and expansion.
+        width: the factors' channels as a share of C; None for all of C, without reduction and expansion.
         attention: see `Attention`.
         drop_rate: of the branch.
     """
@@ -76,7 +76,7 @@ class FactorisedBlock(AcrossUnits):
         self.scale = ChannelScale(channels)
 
     def forward(self, x: Tensor, units: int) -> Tensor:
-        """`B*U C T H W` to the same; the `units` units of a video lie one after the other."""
+        """`B*U C T H W` to the same; the `units` units of a video are consecutive."""
         branch = self.expand(self.factorised(self.reduce(x), units))
         branch = self.dropout(F.relu(self.norm(branch)))
         return x + self.scale(self.attention(branch, units))

@@ -1,4 +1,4 @@
-"""Which part of a network an error came from."""
+"""Finds the part of a network that raised an error."""
 
 from __future__ import annotations
 
@@ -7,18 +7,19 @@ import traceback
 from torch import nn
 
 
-def culprit(error: BaseException, net: nn.Module) -> str:
-    """Names the innermost module of a network in whose code an error was raised, and what it said.
+def failing_module(error: BaseException, net: nn.Module) -> str:
+    """Returns the innermost module of a network that raised an error, and the error, as a clause.
 
     Args:
         error: caught, with its traceback.
-        net: that was run.
+        net: the network that was run.
     """
     names = {module: path for path, module in net.named_modules()}
-    found: nn.Module = net
+    innermost: nn.Module = net
     for frame, _ in traceback.walk_tb(error.__traceback__):
         module = frame.f_locals.get("self")
         if isinstance(module, nn.Module) and module in names:
-            found = module
-    said = " ".join(str(error).split())[:200]
-    return f"its {type(found).__name__} '{names[found]}' says {type(error).__name__} {said}".rstrip()
+            innermost = module
+    message = " ".join(str(error).split())[:200]
+    layer = f"its {type(innermost).__name__} '{names[innermost]}'"
+    return f"{layer} raised {type(error).__name__} {message}".rstrip()

@@ -1,7 +1,7 @@
-"""A 2D network run over clips: frames lie in the batch, and only what sees time takes them out of it.
+"""Runs a 2D network over clips: frames are folded into the batch, and only temporal layers unfold them.
 
-So every layer of a 2D network is a 3D one that is 1 wide in time, whatever its code looks like; a BatchNorm
-over frames in the batch is a BatchNorm over clips.
+So every layer of a 2D network acts as a 3D layer of temporal size 1, whatever its code; a BatchNorm over the
+folded frames is a BatchNorm over clips.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from transfer3d.nn.convolution import Conv3d
 
 
 class FrameCount:
-    """How many frames of one clip lie one after the other in the batch; set once in each forward pass."""
+    """The number of consecutive frames of one clip in the batch; set once in each forward pass."""
 
     def __init__(self) -> None:
         self.frames = 1
@@ -32,16 +32,16 @@ def unfold_frames(x: Tensor, frames: int) -> Tensor:
 
 
 class TemporalConv(nn.Module):
-    """A 2D convolution that also sees neighbouring frames.
+    """A 2D convolution that also covers neighbouring frames.
 
     Args:
         like: the 2D convolution; strides, padding, dilation, groups and bias are kept.
-        depth: frames that it sees; (depth - 1) // 2 of them before.
-        count: says where a clip ends.
-        same: pads as TensorFlow does, by the input's size (timm's Conv2dSame).
+        depth: number of frames it covers, (depth - 1) // 2 of them before the current one.
+        count: the number of frames of a clip.
+        same: pad by the input's size, as TensorFlow does (timm's Conv2dSame).
 
     Raises:
-        ValueError: its padding is none of zeros alike on both sides.
+        ValueError: its padding is not zeros, or not the same on both sides.
     """
 
     def __init__(self, like: nn.Conv2d, depth: int, count: FrameCount, *, same: bool = False) -> None:
@@ -69,18 +69,18 @@ class TemporalConv(nn.Module):
         return fold_frames(self.conv(unfold_frames(x, self.count.frames)))
 
     def _pad(self, x: Tensor) -> Tensor:
-        """Pads so that a size of n gives ceil(n / stride), more behind than in front."""
+        """Pads so that a size of n gives ceil(n / stride), with more zeros after than before."""
         pads: list[int] = []
-        for axis in (2, 1):  # W, then H, as F.pad wants them
+        for axis in (2, 1):  # W, then H: the order of F.pad
             size, kernel = x.shape[axis + 1], self.conv.kernel_size[axis]
             stride, dilation = self.conv.stride[axis], self.conv.dilation[axis]
-            lack = max((-(-size // stride) - 1) * stride + (kernel - 1) * dilation + 1 - size, 0)
-            pads += [lack // 2, lack - lack // 2]
+            total = max((-(-size // stride) - 1) * stride + (kernel - 1) * dilation + 1 - size, 0)
+            pads += [total // 2, total - total // 2]
         return F.pad(x, pads)
 
 
 def _zeros_around(conv: nn.Conv2d) -> tuple[int, int]:
-    """Returns how many rows and columns of zeros a convolution puts on each side."""
+    """Returns the rows and columns of zeros that a convolution adds on each side."""
     if conv.padding_mode != "zeros":
         raise ValueError(f"a convolution that pads by '{conv.padding_mode}' has no 3D form")
     if conv.padding == "valid":

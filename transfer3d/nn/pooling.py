@@ -1,8 +1,8 @@
-"""Pools that keep a last frame that has no partner, so that any number of frames passes.
+"""Pools that keep an unpaired last frame, so that clips of any length pass.
 
-Space is pooled as the 2D net does it, time by itself: the result is that of one pool over both, and a still
-clip is pooled exactly as an image is. Both are 2D pools on a view of the clip: autocast would compute 3D
-pools in fp32, and everything behind them.
+Space is pooled as in the 2D net and time separately: together they equal one 3D pool, and a still clip is
+pooled exactly as an image. Both are 2D pools on a view of the clip: autocast would compute 3D pools, and
+everything after them, in fp32.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Pool2d = Callable[[Tensor], Tensor]
 
 
 class SpatialMaxPool(nn.Module):
-    """A 2D max pool of every frame; the arguments are those of `nn.MaxPool2d`."""
+    """A 2D max pool of every frame, with the arguments of `nn.MaxPool2d`."""
 
     def __init__(self, size: int, stride: int, padding: int = 0, *, ceil_mode: bool = False) -> None:
         super().__init__()
@@ -30,7 +30,7 @@ class SpatialMaxPool(nn.Module):
 
 
 class TemporalMaxPool(nn.Module):
-    """Maximum over pairs of frames, or over an odd number of frames around each."""
+    """Maximum over pairs of frames, or over an odd number of frames centred on each."""
 
     def __init__(self, size: int = 2, stride: int = 2) -> None:
         super().__init__()
@@ -39,7 +39,7 @@ class TemporalMaxPool(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """`B C T H W` to `B C ceil(T/stride) H W`."""
         pairs = self.size % 2 == 0
-        recorded = torch.compiler.is_compiling() or torch.jit.is_tracing()  # as plain operators
+        recorded = torch.compiler.is_compiling() or torch.jit.is_tracing()  # these need plain operators
         if self.size == self.stride == 2 and not recorded and x.shape[2] % 2 == 0:
             return PairMaximum.apply(x)
         window, step, around = (self.size, 1), (self.stride, 1), (0 if pairs else self.size // 2, 0)
@@ -47,10 +47,10 @@ class TemporalMaxPool(nn.Module):
 
 
 class PairMaximum(torch.autograd.Function):
-    """The maximum over pairs of frames, of which there is an even number.
+    """The maximum over pairs of an even number of frames.
 
-    Remembers one byte where a max pool remembers an index of eight: on a CPU most of a pool's time goes into
-    memory. Of equal values the first has the gradient, as in torch's pools.
+    It saves one byte per value where a max pool saves an index of eight: on a CPU a pool's time is mostly
+    memory traffic. Of two equal values the first gets the gradient, as in torch's pools.
     """
 
     @staticmethod
@@ -69,7 +69,7 @@ class PairMaximum(torch.autograd.Function):
 
 
 def average_frames(x: Tensor, size: int, *, ceil_mode: bool) -> Tensor:
-    """Averages squares of pixels; those at the border that are cut off count with what is left of them."""
+    """Averages squares of pixels; `ceil_mode` keeps incomplete squares at the border."""
     return pool_frames(x, lambda images: F.avg_pool2d(images, size, ceil_mode=ceil_mode))
 
 
@@ -84,12 +84,12 @@ def halve(x: Tensor) -> Tensor:
 
 
 def pool_frames(x: Tensor, pool: Pool2d) -> Tensor:
-    """Pools every frame: T joins the batch where channels are last, else the channels; neither copies."""
+    """Pools every frame: T joins the batch if channels are last, else the channels; neither copies."""
     if x.stride(1) == 1:
         return pool(x.transpose(1, 2).flatten(0, 1)).unflatten(0, (-1, x.shape[2])).transpose(1, 2)
     return pool(x.flatten(1, 2)).unflatten(1, (-1, x.shape[2]))
 
 
 def pool_time(x: Tensor, pool: Pool2d) -> Tensor:
-    """Pools T, the rows of an image whose columns are all pixels of a frame; a single frame stays."""
+    """Pools T by viewing a clip as an image with rows T and columns H*W; a single frame stays as it is."""
     return x if x.shape[2] == 1 else pool(x.flatten(3)).unflatten(3, x.shape[3:])

@@ -20,8 +20,8 @@ Wiring = Literal["release", "port"]
 class Pseudo3d(nn.Module):
     """A: ReLU(T(S(x))). B: ReLU(S(x) + T(x)). C: ReLU(c_scale * (S(x) + T(S(x)))).
 
-    S ends in a ReLU, T in its BatchNorm: so in the authors' release. `wiring="port"`, the widely used PyTorch
-    port, also applies a ReLU to T before the sum of B and C. The release weighs both terms of C by 0.5.
+    As in the authors' release, S ends in a ReLU and T in its BatchNorm. The release has c_scale = 0.5.
+    `wiring="port"`, as in the widely used PyTorch port, also applies a ReLU to T before the sum of B and C.
 
     Args:
         in_channels: of S (and of T in B).
@@ -29,7 +29,7 @@ class Pseudo3d(nn.Module):
         kind: A, B or C.
         stride: of S, in space. T of B has it too; T of A and C follows S and has none.
         groups: of both convolutions.
-        wiring: where T's ReLU stands.
+        wiring: "release", or "port" for a ReLU after T.
         c_scale: weight of both terms of C.
     """
 
@@ -47,13 +47,13 @@ class Pseudo3d(nn.Module):
         super().__init__()
         self.kind = kind
         self.c_scale = c_scale
-        beside = kind == "B"
+        parallel = kind == "B"
         self.spatial = ConvNorm(in_channels, out_channels, (1, 3, 3), stride=stride, groups=groups)
         self.temporal = ConvNorm(
-            in_channels if beside else out_channels,
+            in_channels if parallel else out_channels,
             out_channels,
             (3, 1, 1),
-            stride=stride if beside else (1, 1, 1),
+            stride=stride if parallel else (1, 1, 1),
             groups=groups,
             act=wiring == "port",
         )

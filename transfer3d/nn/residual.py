@@ -1,4 +1,4 @@
-"""Residual blocks: a chain of units, maybe squeezed and excited, beside a shortcut."""
+"""Residual blocks: a chain of units, optionally with squeeze-and-excitation, and a shortcut."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ class SqueezeExcite(nn.Module):
 
 
 class Shortcut(nn.Module):
-    """The projection beside a block that changes size: 1x1x1 convolution and BatchNorm.
+    """The shortcut of a block that changes size: 1x1x1 convolution and BatchNorm.
 
-    With `average` (timm's `d` nets) the stride is an average pool in front of the convolution.
+    With `average` (timm's `d` nets) an average pool before the convolution does the striding.
     """
 
     def __init__(self, in_channels: int, out_channels: int, stride: Triple, *, average: bool) -> None:
@@ -51,8 +51,8 @@ class Residual(nn.Module):
 
     Args:
         units: the convolutions in order, each with its norm; the last one without ReLU.
-        shortcut: None keeps x as it is.
-        squeeze: weighs the channels of the units' result.
+        shortcut: None for the identity.
+        squeeze: weighs the channels of the units' output.
     """
 
     def __init__(
@@ -72,5 +72,5 @@ class Residual(nn.Module):
         for unit in self.units:
             y = unit(y)
         y = self.se(y)
-        y += self.shortcut(x)  # no gradient needs y itself, and memory is what a CPU waits for
+        y += self.shortcut(x)  # in place: no gradient needs y, and memory bounds the speed on a CPU
         return F.relu(y, inplace=True)

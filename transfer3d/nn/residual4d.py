@@ -1,11 +1,11 @@
-"""V4D's residual block: what the units of a video tell each other is added to each of them.
+"""V4D's residual block: a 4D convolution across the units of a video is added to each unit.
 
 Paper: Zhang et al., "V4D: 4D Convolutional Neural Networks for Video-level Representation Learning",
 ICLR 2020, section 3.3, equation (3) and figure 1.
 
-Differs from the paper: one number per channel, zero at first, weighs the branch, so that a new block is
-exactly the identity and still learns. A zeroed BatchNorm weight in front of a ReLU would never learn: its
-gradient and the convolution's are zero for ever.
+Differs from the paper: a learnt scale per channel, initially zero, weighs the branch, so that a new block is
+exactly the identity and still learns. A zeroed BatchNorm weight before a ReLU would never learn: its gradient
+and the convolution's would stay zero.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from transfer3d.nn.units import AcrossUnits, fold_units, unfold_units
 
 
 class ChannelScale(nn.Module):
-    """Multiplies each channel by a learnt number, zero at first."""
+    """Multiplies each channel by a learnt number, initially zero."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -36,7 +36,7 @@ class Residual4d(AcrossUnits):
     Args:
         channels: of input and output.
         kernel: (U, T, H, W).
-        norm_act: False leaves y = x + Conv4d(x), the released code's form, with a kernel of zeros.
+        norm_act: False gives y = x + Conv4d(x), the form of the released code, with a zero kernel at first.
     """
 
     def __init__(self, channels: int, kernel: Quadruple = (3, 3, 1, 1), *, norm_act: bool = True) -> None:
@@ -48,11 +48,11 @@ class Residual4d(AcrossUnits):
             nn.init.zeros_(self.conv.weight)
 
     def forward(self, x: Tensor, units: int) -> Tensor:
-        """`B*U C T H W` to the same; the `units` units of a video lie one after the other."""
+        """`B*U C T H W` to the same; the `units` units of a video are consecutive."""
         return x + self.activate(fold_units(self.conv(unfold_units(x, units))))
 
     def activate(self, convolved: Tensor) -> Tensor:
-        """What is done to the convolution's result, `N C T H W`, before it is added."""
+        """Applies BatchNorm, ReLU and scale to the convolution's output, `N C T H W`."""
         if self.norm is None or self.scale is None:
             return convolved
         return self.scale(F.relu(self.norm(convolved)))

@@ -1,4 +1,4 @@
-"""What stands between two dense blocks: T3D's temporal transition layer, and DenseNet3D's plain transition.
+"""The layers between two dense blocks: T3D's temporal transition and DenseNet3D's plain transition.
 
 Paper: Diba et al., "Temporal 3D ConvNets", arXiv:1711.08200, section 3.1, figure 1 and table 1.
 """
@@ -27,23 +27,25 @@ class Transition(nn.Module):
 
 
 class TemporalTransition(nn.Module):
-    """BatchNorm, ReLU, convolutions of three temporal depths side by side, 2x2x2 average pool (TTL).
+    """BatchNorm, ReLU, parallel convolutions of three temporal depths, 2x2x2 average pool (TTL).
 
-    The paper gives the depths (1, 3, d) but no widths. Here both deep branches are `branch_width` wide and
-    the 1x1x1 branch takes the rest, so that the layer is as wide as the transition that it replaces.
+    The paper gives the depths (1, 3, d) but no widths. Here both deep branches have `branch_width`
+    channels and the 1x1x1 branch has the rest, so that the layer is as wide as the transition it replaces.
 
     Args:
         in_channels: of the dense block before it.
         out_channels: of the three branches together; more than 2 * branch_width.
-        branch_width: of each deep branch, the net's growth rate.
-        depth: d, temporal depth of the last branch; an even one sees (d - 1) // 2 frames back, d // 2 ahead.
+        branch_width: channels of each deep branch, the net's growth rate.
+        depth: d, temporal depth of the last branch; it covers (d - 1) // 2 frames before and d // 2 after.
     """
 
     def __init__(self, in_channels: int, out_channels: int, *, branch_width: int, depth: int) -> None:
         super().__init__()
         plain_width = out_channels - 2 * branch_width
         if plain_width < 1:
-            raise ValueError(f"{out_channels} channels leave no room beside two branches of {branch_width}")
+            raise ValueError(
+                f"{out_channels} channels leave none for the 1x1x1 branch beside two of {branch_width}"
+            )
         self.norm = nn.BatchNorm3d(in_channels)
         self.branches = nn.ModuleList(
             (

@@ -1,4 +1,4 @@
-"""The units of a video: in the batch for 3D layers, an axis of their own for 4D ones.
+"""The units of a video: part of the batch for 3D layers, an axis of their own for 4D layers.
 
 This is the permutation of V4D's equation (3). With channels_last_3d tensors it moves no memory.
 """
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 
 class AcrossUnits(nn.Module):
-    """A layer that relates the units of a video: its `forward(x, units)` gets how many they are, too."""
+    """A layer that relates the units of a video; its `forward(x, units)` also takes their number."""
 
 
 def unfold_units(x: Tensor, units: int) -> Tensor:
@@ -23,7 +23,7 @@ def fold_units(x: Tensor) -> Tensor:
 
 
 def merge_batch(x: Tensor) -> Tensor:
-    """Flattens the two leading axes of `B U C ...`; where that copies, channels that are last stay last."""
+    """Flattens the two leading axes of `B U C ...`; if that copies, channels-last stays channels-last."""
     if x.stride(2) == 1:
         return x.movedim(2, -1).flatten(0, 1).movedim(-1, 1)
     return x.flatten(0, 1)

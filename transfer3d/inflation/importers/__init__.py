@@ -1,1 +1,1 @@
-"""Checkpoints that others released, made students of ours that compute the same function."""
+"""Turns checkpoints released by others into students that compute the same function."""

@@ -1,4 +1,4 @@
-"""What a kind of released checkpoint is to the importer: a signature, its options, and a reading of names."""
+"""How the importer describes a kind of released checkpoint: its signature, options and tensor names."""
 
 from __future__ import annotations
 
@@ -12,29 +12,29 @@ from transfer3d.layout import ClipSpec, Triple
 from transfer3d.models.trunks.resnet3d import ResNetSpec
 
 Shapes = Mapping[str, Triple | tuple[int, ...]]
-"""Names and shapes of a file's tensors: all that a reading sees."""
+"""Names and shapes of a file's tensors; `Kind.read` sees nothing else."""
 
 Fit = Callable[[Tensor, int], Tensor]
-"""(a file's tensor, number of axes wanted) to the same values in our order of axes."""
+"""(a tensor of the file, the student's number of axes) to the same values in the student's order of axes."""
 
 
 def add_time(source: Tensor, ndim: int) -> Tensor:
-    """Gives a 2D kernel the temporal axis of length 1 that ours has; leaves everything else as it is."""
+    """Gives a 2D kernel the student's temporal axis of length 1; returns every other tensor unchanged."""
     return source.unsqueeze(2) if source.ndim == ndim - 1 == 4 else source
 
 
 @dataclass(frozen=True, kw_only=True)
 class Released:
-    """What a file holds, as its names and shapes tell.
+    """What a file holds, according to its names and shapes.
 
     Attributes:
         family: of the student.
         spec: its 2D shape.
         model_args: of `create_model`, without `spec`.
         num_classes: K.
-        clip: what the released network was made for.
-        modules: each module of ours that holds tensors to the file's name of it.
-        fits: how tensors of single modules of ours are brought into our order of axes; see `add_time`.
+        clip: the input that the released network was trained on.
+        modules: the student's modules that hold tensors, each with its name in the file.
+        fits: by module of the student, how its tensors get its order of axes; by default `add_time`.
     """
 
     family: str
@@ -53,9 +53,9 @@ class Kind:
     Attributes:
         name: on the command line.
         what: whose files they are.
-        signature: a tensor that every file of this kind has and no other kind's.
-        options: what a state dict cannot say, with its default.
-        read: (names and shapes, options) to what the file holds.
+        signature: a tensor that every file of this kind has, and files of other kinds do not.
+        options: settings that a state dict does not contain, with their defaults.
+        read: maps (names and shapes, options) to what the file holds.
     """
 
     name: str

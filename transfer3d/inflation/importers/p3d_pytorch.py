@@ -1,7 +1,7 @@
 """P3D63, P3D131 and P3D199 of the widely used PyTorch port (github.com/qijiezhao/pseudo-3d-pytorch).
 
 Differs from the authors' release as `wiring="port"` says. P3D-A, B, C and mixed nets have the same names and
-shapes, so `blocks` must be told; res5 is 2D there, its kernels have no temporal axis.
+shapes, so the option `blocks` says which it is. Its res5 is 2D: the kernels have no temporal axis.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ def read(shapes: Shapes, options: Mapping[str, str]) -> Released:
     """Reads names and shapes of a file."""
     blocks = options["blocks"]
     if blocks not in BLOCKS:
-        raise UsageError(f"blocks={blocks}: one of {', '.join(BLOCKS)}.")
+        raise UsageError(f"blocks={blocks}: must be one of {', '.join(BLOCKS)}.")
     spec = read_spec(shapes, r"layer(?P<stage>\d)\.(?P<block>\d+)\.", BOTTLENECKS, counts_from=1)
-    named = {} if blocks == "ABC" else {"blocks": blocks}
+    block_args = {} if blocks == "ABC" else {"blocks": blocks}
     return Released(
         family="p3d",
         spec=spec,
-        model_args={"wiring": "port", **named, **channels(shapes, STEM)},
+        model_args={"wiring": "port", **block_args, **channels(shapes, STEM)},
         num_classes=classes(shapes, "fc"),
         clip=CLIP,
         modules={

@@ -1,4 +1,4 @@
-"""slow_r50 of pytorchvideo's model zoo, and its deeper forms: I3D-S under other names."""
+"""slow_r50 of pytorchvideo's model zoo and its deeper forms: I3D-S with other tensor names."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from transfer3d.inflation.importers.resnet_names import (
 from transfer3d.layout import ClipSpec
 
 CLIP = ClipSpec(frames=8, stride=8, size=256, crop=256, mean=(0.45,) * 3, std=(0.225,) * 3)
-"""The zoo's "8x8", and the mean and deviation that it was trained with."""
+"""The zoo's "8x8", with its mean and standard deviation."""
 
 STEM, CLASSIFIER = "blocks.0.conv", "blocks.5.proj"
 

@@ -1,4 +1,4 @@
-"""What the names in a ResNet's state dict say about its depth, whoever wrote them."""
+"""Reads a ResNet's depth from the tensor names of a state dict, whichever library wrote it."""
 
 from __future__ import annotations
 
@@ -25,23 +25,23 @@ BASICS = {18: RESNET18, 34: RESNET34}
 def read_spec(
     names: Iterable[str], block: str, known: dict[int, ResNetSpec], *, counts_from: int
 ) -> ResNetSpec:
-    """Returns the shape whose stages have as many blocks as the names tell.
+    """Returns the shape whose stages have as many blocks as the names show.
 
     Args:
         names: of the file's tensors.
         block: pattern of a block's name, with the groups `stage` and `block`.
-        known: shapes by number of layers.
-        counts_from: the file's number of its first stage.
+        known: possible shapes by number of layers.
+        counts_from: the number of the first stage in the file.
 
     Raises:
-        WeightsError: no ResNet has as many.
+        WeightsError: none of the known shapes has these numbers of blocks.
     """
     last = [-1, -1, -1, -1]
     for name in names:
-        if found := re.match(block, name):
-            stage = int(found["stage"]) - counts_from
+        if match := re.match(block, name):
+            stage = int(match["stage"]) - counts_from
             if 0 <= stage < len(last):
-                last[stage] = max(last[stage], int(found["block"]))
+                last[stage] = max(last[stage], int(match["block"]))
     depths = tuple(index + 1 for index in last)
     for spec in known.values():
         if spec.depths == depths:
@@ -51,7 +51,7 @@ def read_spec(
 
 
 Units = dict[str, tuple[str, str]]
-"""A unit of a block of ours to the file's names of its convolution and its BatchNorm."""
+"""Maps a unit of the student's block to the file's names of its convolution and its BatchNorm."""
 
 
 def block_modules(
@@ -61,7 +61,7 @@ def block_modules(
     units: Callable[[BlockSite], Units],
     projection: tuple[str, str],
 ) -> dict[str, str]:
-    """Pairs every convolution and BatchNorm of res2..res5 with the file's name of it.
+    """Maps every convolution and BatchNorm of the student's res2..res5 to its name in the file.
 
     Args:
         spec: the shape.
@@ -71,10 +71,10 @@ def block_modules(
     """
     pairs = {}
     for site in block_sites(spec):
-        found = units(site)
+        parts = units(site)
         if site.stride > 1 or site.in_channels != site.out_channels:
-            found = {**found, "shortcut.project": projection}
-        for ours, (conv, norm) in found.items():
+            parts = {**parts, "shortcut.project": projection}
+        for ours, (conv, norm) in parts.items():
             prefix = f"trunk.res{site.stage}.{site.index}.{ours}"
             pairs[f"{prefix}.conv"] = f"{block(site)}.{conv}"
             pairs[f"{prefix}.norm"] = f"{block(site)}.{norm}"
@@ -82,12 +82,12 @@ def block_modules(
 
 
 def classes(shapes: Shapes, classifier: str) -> int:
-    """Returns K; 1 where the classifier is missing, which the account then names."""
+    """Returns K; 1 if the classifier is missing, which the weight report then names."""
     return shapes.get(f"{classifier}.weight", (1,))[0]
 
 
 def channels(shapes: Shapes, stem: str) -> dict[str, int]:
-    """Returns `in_chans` for `create_model`, where a stem sees something else than RGB."""
+    """Returns `in_chans` for `create_model` if the stem does not take 3 channels."""
     kernel = shapes[f"{stem}.weight"]
     return {} if len(kernel) != 5 or kernel[1] == 3 else {"in_chans": kernel[1]}
 

@@ -1,7 +1,7 @@
 """r3d_18 of torchvision, and deeper nets made by its VideoResNet with 3x3x3 convolutions.
 
-mc3_18 has 1x3x3 convolutions in its last three stages, r2plus1d_18 a spatial and a temporal one in the place
-of each: neither is a student here, and both are refused by name.
+mc3_18 has 1x3x3 convolutions in its last three stages; r2plus1d_18 replaces each convolution by a spatial and
+a temporal one. No family here has these forms, so both are refused by name.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ CLIP = ClipSpec(
     mean=(0.43216, 0.394666, 0.37645),
     std=(0.22803, 0.22145, 0.216989),
 )
-"""What torchvision's weights say: 128x171, 112x112, 16 frames at 15 a second."""
+"""From torchvision's weights: resized to 128x171, cropped to 112x112, 16 frames at 15 per second."""
 
 STEM = "stem.0"
 
@@ -36,9 +36,9 @@ STEM = "stem.0"
 def read(shapes: Shapes, options: Mapping[str, str]) -> Released:
     """Reads names and shapes of a file."""
     if "layer1.0.conv1.0.0.weight" in shapes or "stem.3.weight" in shapes:
-        raise WeightsError("it is an r2plus1d_18, which is no student here: r3d_18 can be imported.")
+        raise WeightsError("the file is an r2plus1d_18, which no family here has: r3d_18 can be imported.")
     if (kernel := shapes.get("layer2.0.conv2.0.weight")) and len(kernel) == 5 and kernel[2] == 1:
-        raise WeightsError("it is an mc3_18, which is no student here: r3d_18 can be imported.")
+        raise WeightsError("the file is an mc3_18, which no family here has: r3d_18 can be imported.")
     deep = any(".conv3." in name for name in shapes)
     known = BOTTLENECKS if deep else BASICS
     spec = read_spec(shapes, r"layer(?P<stage>\d)\.(?P<block>\d+)\.", known, counts_from=1)

@@ -1,6 +1,6 @@
 """V4D as its authors released it: a TSN shell around an I3D-S ResNet whose stages hold 4D convolutions.
 
-A 4D convolution stands in a stage's numbering as if it were a block, without BatchNorm, ReLU or bias. Its
+A 4D convolution is numbered within its stage as if it were a block; it has no BatchNorm, ReLU or bias. Its
 weights are `O I ku kt khw` (one 3D convolution over units, frames and all pixels), or, tap first,
 `ku O I kt kh kw` (one 3D convolution for each tap over units).
 """
@@ -58,7 +58,9 @@ def read(shapes: Shapes, options: Mapping[str, str]) -> Released:
         modules[ours], fits[ours] = theirs, _units_before_taps
         kernels.add(_kernel(theirs, shapes))
     if len(kernels) > 1:
-        raise WeightsError(f"its 4D convolutions have several sizes, {sorted(kernels)}: one is known.")
+        raise WeightsError(
+            f"its 4D convolutions have several sizes, {sorted(kernels)}: a student has only one."
+        )
     return Released(
         family="v4d",
         spec=spec,
@@ -76,13 +78,13 @@ def read(shapes: Shapes, options: Mapping[str, str]) -> Released:
 
 
 def _places(shapes: Shapes) -> tuple[dict[int, list[int]], list[tuple[int, int]]]:
-    """Returns the places of blocks by stage, and (stage, place) of every 4D convolution, in order."""
+    """Returns the places of the blocks by stage, and (stage, place) of every 4D convolution, in order."""
     blocks: dict[int, set[int]] = {stage: set() for stage in range(1, 5)}
     convolutions: set[tuple[int, int]] = set()
     for name in shapes:
-        if (found := PLACE.match(name)) and int(found["stage"]) in blocks:
-            stage, place = int(found["stage"]), int(found["place"])
-            if found["part"].startswith("tsa."):
+        if (match := PLACE.match(name)) and int(match["stage"]) in blocks:
+            stage, place = int(match["stage"]), int(match["place"])
+            if match["part"].startswith("tsa."):
                 convolutions.add((stage, place))
             else:
                 blocks[stage].add(place)
@@ -90,17 +92,17 @@ def _places(shapes: Shapes) -> tuple[dict[int, list[int]], list[tuple[int, int]]
 
 
 def _kernel(name: str, shapes: Shapes) -> tuple[int, ...]:
-    """Returns (U, T, H, W) of a 4D convolution, whichever way its weights are stored."""
+    """Returns (U, T, H, W) of a 4D convolution for both layouts of its weights."""
     shape = shapes.get(f"{name}.weight", ())
     if len(shape) not in CONV4D_NDIMS:
-        raise WeightsError(f"'{name}.weight' of shape {tuple(shape)} is no 4D convolution.")
+        raise WeightsError(f"'{name}.weight' of shape {tuple(shape)} is not the kernel of a 4D convolution.")
     if len(shape) == TAP_FIRST_NDIM:
         return (shape[0], *shape[3:])
     return (*shape[2:], 1)
 
 
 def _units_before_taps(source: Tensor, ndim: int) -> Tensor:
-    """Brings a 4D kernel into our order, `O I ku kt kh kw`."""
+    """Brings a 4D kernel into the student's order, `O I ku kt kh kw`."""
     return source.movedim(0, 2) if source.ndim == TAP_FIRST_NDIM else source.unsqueeze(-1)
 
 

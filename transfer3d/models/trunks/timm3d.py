@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from transfer3d.models.trunks.spec import TrunkSpec
 from transfer3d.models.trunks.trunk import Trunk, fixed_statistics
-from transfer3d.nn.failing_module import culprit
+from transfer3d.nn.failing_module import failing_module
 from transfer3d.nn.framewise import FrameCount, TemporalConv, fold_frames, unfold_frames
 
 DEPTHS = (1, 1, 1, 1, 3, 3)
@@ -186,7 +186,7 @@ def convolution_stages(architecture: str, in_chans: int) -> dict[str, int]:
         with torch.no_grad():
             maps = cast(Any, net).forward_features(images)
     except Exception as error:  # other people's code: it may raise anything
-        raise ValueError(f"{architecture} cannot be followed: {culprit(error, net)}") from error
+        raise ValueError(f"{architecture} cannot be followed: {failing_module(error, net)}") from error
     if not isinstance(maps, Tensor) or maps.ndim != 4 or maps.shape[2] != maps.shape[3]:
         raise ValueError(f"{architecture} gives no feature maps B D H W")
     return stages

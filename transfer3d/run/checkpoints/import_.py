@@ -9,7 +9,7 @@ from typing import Any
 
 from transfer3d.errors import UsageError, WeightsError
 from transfer3d.files import sha256_file
-from transfer3d.inflation.importers.importing import Imported, find_kind, import_state
+from transfer3d.inflation.importers.import_state import Imported, find_kind, import_state
 from transfer3d.models.checkpoint import save
 from transfer3d.run.output_file import refuse_existing
 from transfer3d.weights.state_file import read_state
@@ -24,7 +24,7 @@ class ImportedFile:
     imported: Imported
     provenance: dict[str, Any]
 
-    def facts(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Returns where it came from and the account, JSON-able."""
         student = self.imported.student
         return {
@@ -33,7 +33,7 @@ class ImportedFile:
             "model_args": student.model_args,
             "num_classes": student.num_classes,
             **self.provenance,
-            "tensors": self.imported.account.facts(),
+            "tensors": self.imported.account.to_list(),
         }
 
     def text(self) -> str:

@@ -23,7 +23,7 @@ class InflatedFile:
     path: Path
     inflated: Inflated
 
-    def facts(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Returns account and proof, JSON-able."""
         student = self.inflated.student
         return {
@@ -32,7 +32,7 @@ class InflatedFile:
             "model_args": student.model_args,
             "num_classes": student.num_classes,
             **self.inflated.provenance,
-            "tensors": self.inflated.account.facts(),
+            "tensors": self.inflated.account.to_list(),
         }
 
     def verdict(self) -> str:

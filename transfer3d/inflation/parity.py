@@ -1,4 +1,4 @@
-"""The still-clip proof: on one frame repeated, an inflated student answers what the 2D network answers."""
+"""The still-clip proof: on one repeated frame, an inflated student gives the 2D network's output."""
 
 from __future__ import annotations
 
@@ -16,30 +16,30 @@ from transfer3d.inflation.rules import TemporalInit
 from transfer3d.models.image import image_facts
 from transfer3d.models.student import VideoStudent
 from transfer3d.nn.convolution import Conv3d
-from transfer3d.nn.failing_module import culprit
+from transfer3d.nn.failing_module import failing_module
 
 TOLERANCE = 1e-5
 IMAGES = 2
-PROOF_SIZE = 64
+PARITY_SIZE = 64
 
 Verdict = Literal["proved", "failed", "nothing proved"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Proof:
-    """What the comparison of both networks says.
+class ParityCheck:
+    """The result of comparing both networks.
 
     Attributes:
         verdict: proved, failed, or nothing proved (random kernels).
-        difference: the larger of the two below; None when nothing is compared.
+        difference: the larger of the two below; None when nothing was compared.
         logits_difference: norm(student - 2D) / norm(2D) over the logits; None when the classifiers differ.
         features_difference: the same over the pooled features.
-        tolerance: what the difference may be.
-        values: how many numbers were compared.
-        temporal_padding: of the run: `zeros`, the student's own, or `replicate` (mean kernels).
-        zero_padding_difference: for mean kernels, the difference under the student's own padding.
-        precision: of the run: fp32; or fp64, where the 2D network itself rounds by more than the tolerance.
-        rounding: that difference of the 2D network in fp32 from itself in fp64, where it was looked at.
+        tolerance: the largest difference that counts as proved.
+        values: number of values compared.
+        temporal_padding: `zeros`, the student's own, or `replicate`, for mean kernels.
+        zero_padding_difference: for mean kernels, the difference with the student's own padding.
+        precision: fp32, or fp64 if the 2D network's own rounding in fp32 exceeds the tolerance.
+        rounding: the relative difference of the 2D network in fp32 from itself in fp64, if it was measured.
     """
 
     verdict: Verdict
@@ -58,7 +58,7 @@ class Proof:
         return asdict(self)
 
     def __str__(self) -> str:
-        """The proof as one sentence."""
+        """The result as one sentence."""
         if self.difference is None:
             return "Nothing is proved: the temporal kernels are random."
         text = f"Still clips: largest relative difference to the 2D net {self.difference:.1e}"
@@ -72,35 +72,35 @@ class Proof:
         return text
 
 
-def prove(
+def check_parity(
     image_model: nn.Module,
     student: VideoStudent,
     *,
     temporal_init: TemporalInit = "center",
     same_head: bool = True,
-    size: int = PROOF_SIZE,
+    size: int = PARITY_SIZE,
     seed: int = 0,
-) -> Proof:
-    """Compares both networks on still clips of random images in eval mode; changes neither.
+) -> ParityCheck:
+    """Compares both networks on still clips of random images, in eval mode and on copies.
 
-    They are compared in fp32. Where that fails, and the 2D network rounds by more than the tolerance (random
-    weights can make one chaotic), fp32 cannot tell: then in fp64.
+    The comparison runs in fp32. If it fails and the 2D network's own rounding exceeds the tolerance (random
+    weights can make a network chaotic), it is repeated in fp64.
 
     Args:
         image_model: the 2D network.
         student: inflated from it.
-        temporal_init: `mean` kernels are compared with time padded by repetition, where they are exact;
+        temporal_init: `mean` kernels are compared with replicate padding in time, with which they are exact;
             `random` ones are not compared.
-        same_head: whether both have the same classifier; else the features alone are compared.
+        same_head: whether both have the same classifier; if not, only the features are compared.
         size: H and W of the images.
-        seed: of the images.
+        seed: for the images.
 
     Raises:
-        WeightsError: there is nothing to compare: no values, zero, or not finite.
-        UsageError: a network does not run on images of this size.
+        WeightsError: the outputs cannot be compared: no values, all zero, or not finite.
+        UsageError: a network fails on images of this size.
     """
     if temporal_init == "random":
-        return Proof(verdict="nothing proved")
+        return ParityCheck(verdict="nothing proved")
     reference = copy.deepcopy(image_model).cpu().float().eval()
     video = copy.deepcopy(student).cpu().float().eval()
     channels, generator = len(student.clip.mean), torch.Generator().manual_seed(seed)
@@ -109,17 +109,17 @@ def prove(
     if temporal_init == "mean":
         zeros = _compare(reference, video, images, same_head).difference
         _pad_time_by_repetition(video)
-    found, rounding = _compare(reference, video, images, same_head), None
-    if found.difference > TOLERANCE:
+    comparison, rounding = _compare(reference, video, images, same_head), None
+    if comparison.difference > TOLERANCE:
         rounding = _rounding(reference, images)
         if rounding > TOLERANCE:
-            found = _compare(reference.double(), video.double(), images.double(), same_head)
-    return Proof(
-        verdict="proved" if found.difference <= TOLERANCE else "failed",
-        difference=found.difference,
-        logits_difference=found.logits,
-        features_difference=found.features,
-        values=found.values,
+            comparison = _compare(reference.double(), video.double(), images.double(), same_head)
+    return ParityCheck(
+        verdict="proved" if comparison.difference <= TOLERANCE else "failed",
+        difference=comparison.difference,
+        logits_difference=comparison.logits,
+        features_difference=comparison.features,
+        values=comparison.values,
         temporal_padding="zeros" if zeros is None else "replicate",
         zero_padding_difference=zeros,
         precision="fp64" if rounding is not None and rounding > TOLERANCE else "fp32",
@@ -129,7 +129,7 @@ def prove(
 
 @dataclass(frozen=True, kw_only=True)
 class _Comparison:
-    """Differences of logits (None: not compared) and pooled features, over so many values."""
+    """Relative differences of logits (None: not compared) and pooled features, and the number of values."""
 
     logits: float | None
     features: float
@@ -148,23 +148,23 @@ def _compare(reference: nn.Module, student: VideoStudent, images: Tensor, same_h
         clips = clips[:, None].expand(-1, clip.units, -1, -1, -1, -1)
     name, size = image_facts(reference).name, images.shape[-1]
     flat = _run(name, reference, size, lambda: net.forward_features(images))
-    wanted = net.forward_head(flat, pre_logits=True)
+    expected = net.forward_head(flat, pre_logits=True)
     maps = _run(f"the student of {name}", student, size, lambda: student.forward_features(clips))
-    features = relative_difference(student.forward_head(maps, pre_logits=True), wanted)
-    values = wanted.numel()
+    features = relative_difference(student.forward_head(maps, pre_logits=True), expected)
+    values = expected.numel()
     if not same_head:
         return _Comparison(logits=None, features=features, values=values)
-    wanted = reference(images)
-    logits = relative_difference(student.forward_head(maps), wanted)
-    return _Comparison(logits=logits, features=features, values=values + wanted.numel())
+    expected = reference(images)
+    logits = relative_difference(student.forward_head(maps), expected)
+    return _Comparison(logits=logits, features=features, values=values + expected.numel())
 
 
 def _run(name: str, net: nn.Module, size: int, forward: Callable[[], Tensor]) -> Tensor:
-    """Runs a network whose code may be anybody's."""
+    """Runs a network; an error in its code becomes a UsageError that names the failing module."""
     try:
         return forward()
     except Exception as error:
-        raise UsageError(f"{name} does not take {size}x{size} images: {culprit(error, net)}.") from error
+        raise UsageError(f"{name} fails on {size}x{size} images: {failing_module(error, net)}.") from error
 
 
 @torch.no_grad()
@@ -172,20 +172,22 @@ def _rounding(net: nn.Module, images: Tensor) -> float:
     return relative_difference(net(images), copy.deepcopy(net).double()(images.double()))
 
 
-def relative_difference(found: Tensor, wanted: Tensor) -> float:
-    """Returns norm(found - wanted) / norm(wanted).
+def relative_difference(output: Tensor, expected: Tensor) -> float:
+    """Returns norm(output - expected) / norm(expected).
 
     Raises:
-        WeightsError: no values, all zero, or not finite: a comparison that would prove nothing.
+        WeightsError: no values, all zero, or not finite: the comparison would prove nothing.
     """
-    if found.shape != wanted.shape:
-        raise WeightsError(f"the student answers {tuple(found.shape)}, the 2D net {tuple(wanted.shape)}.")
-    norm = wanted.double().norm().item() if wanted.numel() else 0.0
+    if output.shape != expected.shape:
+        raise WeightsError(
+            f"the student's output is {tuple(output.shape)}, the 2D net's {tuple(expected.shape)}."
+        )
+    norm = expected.double().norm().item() if expected.numel() else 0.0
     if not 0 < norm < float("inf"):
         raise WeightsError(
-            f"the image model's {wanted.numel()} outputs have norm {norm}: nothing to compare with.",
+            f"the image model's {expected.numel()} outputs have norm {norm}: nothing to compare with.",
         )
-    return (found.double() - wanted.double()).norm().item() / norm
+    return (output.double() - expected.double()).norm().item() / norm
 
 
 class _RepeatedPadding(nn.Module):
@@ -207,7 +209,7 @@ class _RepeatedPadding(nn.Module):
 
 def _pad_time_by_repetition(module: nn.Module) -> None:
     for name, child in list(module.named_children()):
-        if isinstance(child, Conv3d):  # a 2D network's own 3D convolution is not over time
+        if isinstance(child, Conv3d):  # a 2D network may hold nn.Conv3d layers, which are not over time
             if child.kernel_size[0] > 1:
                 setattr(module, name, _RepeatedPadding(child))
         else:

@@ -1,6 +1,6 @@
-"""`import_state`: a released state dict in, a student that computes the same function out.
+"""`import_state`: turns a released state dict into a student that computes the same function.
 
-Every tensor of the file finds its place and every tensor of the student its value, or nothing is made.
+Every tensor of the file must be used and every tensor of the student filled, else the import fails.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ import torch
 from torch import Tensor
 
 from transfer3d.errors import UsageError, WeightsError, did_you_mean
-from transfer3d.inflation.account import Account, Row, close
 from transfer3d.inflation.importers.kind import Kind, Released, add_time
 from transfer3d.inflation.importers.p3d_pytorch import P3D_PYTORCH
 from transfer3d.inflation.importers.pytorchvideo_slow import PYTORCHVIDEO_SLOW
 from transfer3d.inflation.importers.torchvision_video import TORCHVISION_VIDEO
 from transfer3d.inflation.importers.v4d_release import V4D_RELEASE
+from transfer3d.inflation.weight_report import Row, WeightReport, check_complete
 from transfer3d.models.builder import build_student
 from transfer3d.models.registry import name_for
 from transfer3d.models.student import VideoStudent
@@ -30,44 +30,44 @@ KINDS: dict[str, Kind] = {
     kind.name: kind for kind in (P3D_PYTORCH, V4D_RELEASE, PYTORCHVIDEO_SLOW, TORCHVISION_VIDEO)
 }
 COUNTER = r".*\.num_batches_tracked"
-"""PyTorch before 0.4.1 did not count batches; eval mode does not look at it."""
+"""Missing from files of PyTorch before 0.4.1; eval mode does not use it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Imported:
-    """What `import_state` gives.
+    """What `import_state` returns.
 
     Attributes:
         student: in eval mode, on the CPU, in fp32.
-        account: every tensor's way.
+        account: what was done with every tensor.
     """
 
     student: VideoStudent
-    account: Account
+    account: WeightReport
 
 
 def import_state(kind: str, state: Mapping[str, Tensor], options: Mapping[str, str]) -> Imported:
-    """Makes a student of a released state dict.
+    """Makes a student from a released state dict.
 
     Args:
         kind: a key of `KINDS`.
-        state: as `read_state` gives it.
-        options: of the kind, where they are not its defaults.
+        state: from `read_state`.
+        options: of the kind; those left out have its defaults.
 
     Raises:
-        UsageError: no such kind or option.
+        UsageError: unknown kind or option.
         WeightsError: the file is of another kind or depth, or tensors are missing, extra or of another shape.
     """
-    found = find_kind(kind)
+    file_kind = find_kind(kind)
     for key in options:
-        if key not in found.options:
-            near = did_you_mean(key, found.options)
-            known = ", ".join(found.options) or "none"
+        if key not in file_kind.options:
+            near = did_you_mean(key, file_kind.options)
+            known = ", ".join(file_kind.options) or "none"
             raise UsageError(f"{kind} has no option '{key}'{near}: it has {known}.")
-    if found.signature not in state:
-        raise WeightsError(_wrong_kind(found, state))
+    if file_kind.signature not in state:
+        raise WeightsError(_wrong_kind(file_kind, state))
     shapes = {name: tuple(tensor.shape) for name, tensor in state.items()}
-    released = found.read(shapes, {**found.options, **options})
+    released = file_kind.read(shapes, {**file_kind.options, **options})
     student = _empty_student(released)
     places = _places(student, released)
     fitted = {
@@ -75,56 +75,56 @@ def import_state(kind: str, state: Mapping[str, Tensor], options: Mapping[str, s
         for ours, (theirs, student_ndim) in places.items()
         if theirs in state
     }
-    _compare(found, student, places, fitted, state)
+    _check_shapes(file_kind, student, places, fitted, state)
     student.to_empty(device="cpu")
-    account = close(
+    account = check_complete(
         _fill(student, places, fitted, state),
         targets=list(student.state_dict()),
         sources=list(state),
         fresh=COUNTER,
         dropped="(?!)",
     )
-    odd = [name for name, tensor in state.items() if not is_finite(tensor)]
-    if odd:
-        warnings.warn(f"NaN or infinite values in {some(odd)}", stacklevel=2)
+    not_finite = [name for name, tensor in state.items() if not is_finite(tensor)]
+    if not_finite:
+        warnings.warn(f"NaN or infinite values in {some(not_finite)}", stacklevel=2)
     return Imported(student=student.eval(), account=account)
 
 
 def find_kind(name: str) -> Kind:
-    """Returns a kind.
+    """Returns the kind of this name.
 
     Raises:
-        UsageError: there is no such kind.
+        UsageError: the name is unknown.
     """
     if name not in KINDS:
         near = did_you_mean(name, KINDS)
         table = ", ".join(f"{kind.name} ({kind.what})" for kind in KINDS.values())
-        raise UsageError(f"no kind of checkpoint '{name}'{near}: known are {table}.")
+        raise UsageError(f"unknown kind of checkpoint '{name}'{near}: the kinds are {table}.")
     return KINDS[name]
 
 
-def _wrong_kind(wanted: Kind, state: Mapping[str, Tensor]) -> str:
+def _wrong_kind(kind: Kind, state: Mapping[str, Tensor]) -> str:
     for other in KINDS.values():
         if other.signature in state:
-            return f"no {wanted.name} file: it looks like {other.name} ({other.what})."
-    return f"no {wanted.name} file: it has no '{wanted.signature}', but {some(list(state))}."
+            return f"not a {kind.name} file: it looks like {other.name} ({other.what})."
+    return f"not a {kind.name} file: it has no '{kind.signature}', but {some(list(state))}."
 
 
 def _empty_student(released: Released) -> VideoStudent:
-    """Builds the student on `meta`: shapes are compared before any memory is taken."""
-    named = name_for(released.family, released.spec)
-    args = released.model_args if named else {**released.model_args, "spec": released.spec.to_dict()}
+    """Builds the student on `meta`: shapes are compared before memory is allocated."""
+    registered = name_for(released.family, released.spec)
+    args = released.model_args if registered else {**released.model_args, "spec": released.spec.to_dict()}
     try:
         with torch.device("meta"):
             return build_student(
-                named or released.family, args, num_classes=released.num_classes, clip=released.clip
+                registered or released.family, args, num_classes=released.num_classes, clip=released.clip
             )
     except UsageError as error:
         raise WeightsError(f"its network cannot be built: {error}") from error
 
 
 def _places(student: VideoStudent, released: Released) -> dict[str, tuple[str, int]]:
-    """Returns for each tensor of the student the file's name of it, and its number of axes."""
+    """Returns, for each tensor of the student, its name in the file and its number of axes."""
     places = {}
     for name, tensor in student.state_dict().items():
         module, _, part = name.rpartition(".")
@@ -132,7 +132,7 @@ def _places(student: VideoStudent, released: Released) -> dict[str, tuple[str, i
     return places
 
 
-def _compare(
+def _check_shapes(
     kind: Kind,
     student: VideoStudent,
     places: Mapping[str, tuple[str, int]],
@@ -140,14 +140,14 @@ def _compare(
     state: Mapping[str, Tensor],
 ) -> None:
     ours = student.state_dict()
-    wanted = {
+    expected = {
         theirs: tuple(ours[name].shape)
         for name, (theirs, _) in places.items()
         if theirs in state or not re.fullmatch(COUNTER, theirs)
     }
     shapes = {name: tuple(tensor.shape) for name, tensor in {**state, **fitted}.items()}
-    if found := differences(wanted, shapes):
-        raise WeightsError(f"no whole {kind.name} file of {student.model_name}: tensors {found}.")
+    if mismatch := differences(expected, shapes):
+        raise WeightsError(f"not a whole {kind.name} file of {student.model_name}: tensors {mismatch}.")
 
 
 @torch.no_grad()

@@ -1,4 +1,4 @@
-"""The account of an inflation or an import: where every tensor came from, and where every tensor went."""
+"""The account of an inflation or an import: where every tensor came from and where it went."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Collection, Iterable
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from transfer3d.errors import WeightsError
 
@@ -15,11 +15,11 @@ How = Literal["inflated", "copied", "reshaped", "fresh", "dropped"]
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One tensor's way.
+    """What was done with one tensor.
 
     Attributes:
         target: the student's tensor; None when it is dropped.
-        source: the 2D network's tensor; None when it is fresh.
+        source: the tensor it was made from; None when it is fresh.
         how: inflated (a kernel got temporal taps), copied, reshaped (same values, an axis of 1 more), fresh
             (no 2D counterpart), dropped (no place in the student).
         note: what a fresh tensor was set to, or which rows were taken.
@@ -32,22 +32,22 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Account:
-    """Every row; complete by construction: see `close`."""
+class WeightReport:
+    """One row per tensor; made by `check_complete`, so no tensor is missing."""
 
     rows: tuple[Row, ...]
 
     def counts(self) -> dict[str, int]:
-        """Returns how many tensors went each way."""
-        counted = Counter(row.how for row in self.rows)
-        return {how: counted[how] for how in ("inflated", "copied", "reshaped", "fresh", "dropped")}
+        """Returns the number of tensors for each `How`."""
+        counter = Counter(row.how for row in self.rows)
+        return {how: counter[how] for how in get_args(How)}
 
-    def facts(self) -> list[dict[str, Any]]:
+    def to_list(self) -> list[dict[str, Any]]:
         """Returns every row in JSON form."""
         return [asdict(row) for row in self.rows]
 
     def lines(self) -> list[str]:
-        """Returns every row, and the totals, as text."""
+        """Returns the rows and the totals as lines of text."""
         lines = []
         for row in self.rows:
             note = f"  ({row.note})" if row.note else ""
@@ -57,42 +57,42 @@ class Account:
         return [*lines, f"{len(self.rows)} tensors: {total}"]
 
 
-def close(
+def check_complete(
     rows: Iterable[Row], *, targets: Collection[str], sources: Collection[str], fresh: str, dropped: str
-) -> Account:
-    """Checks an account and closes it.
+) -> WeightReport:
+    """Returns the report of these rows, if they account for every tensor exactly once.
 
     Args:
-        rows: of the account.
+        rows: one for each tensor.
         targets: names of all tensors of the student.
-        sources: names of all tensors of the 2D network.
+        sources: names of all tensors of the source network.
         fresh: pattern of the student's tensors that may have no source.
-        dropped: pattern of the 2D network's tensors that may have no target.
+        dropped: pattern of the source's tensors that may have no target.
 
     Raises:
-        WeightsError: a tensor is unaccounted for, or twice, or is fresh or dropped and must not be.
+        WeightsError: a tensor is missing, appears twice, or is fresh or dropped against its pattern.
     """
-    account = Account(tuple(rows))
-    written = Counter(row.target for row in account.rows if row.target is not None)
+    report = WeightReport(tuple(rows))
+    written = Counter(row.target for row in report.rows if row.target is not None)
     faults = {
         "of the student are not filled": [name for name in targets if name not in written],
         "of the student are filled twice": [name for name, times in written.items() if times > 1],
         "are not the student's": [name for name in written if name not in targets],
-        "of the image model are not used": sorted(set(sources) - {row.source for row in account.rows}),
-        "are fresh and have no right to": [
+        "of the image model are not used": sorted(set(sources) - {row.source for row in report.rows}),
+        "of the student were left fresh unexpectedly": [
             row.target
-            for row in account.rows
+            for row in report.rows
             if row.how == "fresh" and not re.fullmatch(fresh, row.target or "")
         ],
-        "are dropped and have no right to": [
+        "of the image model were dropped unexpectedly": [
             row.source
-            for row in account.rows
+            for row in report.rows
             if row.how == "dropped" and not re.fullmatch(dropped, row.source or "")
         ],
     }
-    found = [
+    messages = [
         f"{len(names)} {what} ({', '.join(map(str, names[:5]))})" for what, names in faults.items() if names
     ]
-    if found:
-        raise WeightsError(f"the account of tensors does not close: {'; '.join(found)}.")
-    return account
+    if messages:
+        raise WeightsError(f"the account of tensors is incomplete: {'; '.join(messages)}.")
+    return report
