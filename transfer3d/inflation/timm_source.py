@@ -37,9 +37,7 @@ def read_timm(name: str, model: nn.Module) -> tuple[TimmSpec, dict[str, str], st
         raise UsageError(f"{name} was built with arguments that its name does not show: tensors {mismatch}.")
     rest = {key: shape for key, shape in shapes.items() if not re.match(rf"{head}\.(weight|bias)$", key)}
     if mismatch := differences(_shapes(headless), rest):
-        raise UsageError(
-            f"{name} classifies with more than the layer '{head}', which no student supports: {mismatch}."
-        )
+        raise UsageError(f"{name} classifies by more than the linear layer '{head}': {mismatch}.")
     modules = {}
     for path, module in model.named_modules():
         modules[f"trunk.net.{path}".rstrip(".")] = path
