@@ -1,1 +1,1 @@
-"""How fast things are here: ratios to named baselines, measured in one run."""
+"""Speed relative to named baselines, measured side by side in one run."""

@@ -8,7 +8,7 @@ from types import ModuleType
 
 
 def load_baseline(name: str) -> ModuleType:
-    """Imports a baseline by its file's name."""
+    """Imports a baseline by the name of its file."""
     packed = Path(__file__).parents[1] / "_baselines"
     folder = packed if packed.is_dir() else Path(__file__).parents[2] / "tools" / "bench"
     spec = importlib.util.spec_from_file_location(f"transfer3d_baseline_{name}", folder / f"{name}.py")

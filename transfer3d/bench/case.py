@@ -1,4 +1,4 @@
-"""One comparison: what is compared with what, and what came of it."""
+"""One case of the bench: what is compared with what, how to build it, and the result."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ class Comparison:
     Attributes:
         ours: what transfer3d does.
         baseline: what it is compared with.
-        difference: norm(ours - baseline) / norm(baseline) of their answers; None where they are not to be
-            equal (lower precision).
+        difference: returns norm(ours - baseline) / norm(baseline) of their outputs; None where these need not
+            be equal (lower precision).
     """
 
     ours: Run
@@ -34,16 +34,16 @@ class Comparison:
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """A comparison that has not been made.
+    """A comparison that has not been built or measured yet.
 
     Attributes:
         name: what is computed, and its size.
         phase: forward, gradients (and forward), or step.
-        ours: how, here.
-        baseline: how, there.
-        at_least: the ratio that it should have on a CPU; None for none.
-        build: makes the comparison on a device; raises SetupError where the machine cannot do it.
-        counts: what ours and the baseline work through in one run, by name, to be shown by time.
+        ours: how transfer3d computes it.
+        baseline: how the baseline computes it.
+        at_least: the ratio expected on a CPU; None for no expectation.
+        build: builds the comparison on a device; raises SetupError if the machine cannot run it.
+        counts: items that ours and the baseline process in one run, by name, to be shown per second.
     """
 
     name: str
@@ -57,9 +57,10 @@ class Case:
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """Attributes: the case's, medians, ratio = baseline / ours, peak memory, and why it was skipped.
+    """A measured case: its description, median times, ratio = baseline / ours, and peak memory.
 
-    `per_second` has the case's counts by time, of ours and of the baseline.
+    `per_second` holds the case's counts per second, of ours and of the baseline; `skipped` says why it was
+    not measured.
     """
 
     name: str
@@ -78,18 +79,18 @@ class Result:
 
 
 def matching(cases: Iterable[Case], only: str) -> list[Case]:
-    """Returns the cases whose name or baseline contains `only`, in any case; "" takes all."""
+    """Returns the cases whose name or baseline contains `only`, ignoring upper and lower case; "" for all."""
     return [case for case in cases if only.lower() in f"{case.name} {case.baseline}".lower()]
 
 
-def no_case(only: str, cases: Iterable[Case]) -> UsageError:
-    """Returns the answer to a name that no case has."""
+def unknown_case(only: str, cases: Iterable[Case]) -> UsageError:
+    """Returns the error for an `only` that matches no case."""
     names = "; ".join(dict.fromkeys(case.name for case in cases))
     return UsageError(f"no case contains '{only}': they are {names}.")
 
 
 def run_cases(cases: Iterable[Case], device: torch.device, *, pairs: int = PAIRS) -> Iterator[Result]:
-    """Yields a result for every case, in order.
+    """Measures the cases and yields their results in order.
 
     Args:
         cases: see `Case`.
@@ -100,10 +101,10 @@ def run_cases(cases: Iterable[Case], device: torch.device, *, pairs: int = PAIRS
         try:
             yield _measure(case, case.build(device), device, pairs)
         except SetupError as error:
-            yield Result(**_facts(case), skipped=str(error))
+            yield Result(**_description(case), skipped=str(error))
 
 
-def _facts(case: Case) -> dict[str, Any]:
+def _description(case: Case) -> dict[str, Any]:
     return {key: getattr(case, key) for key in ("name", "phase", "ours", "baseline", "at_least")}
 
 
@@ -113,17 +114,17 @@ def _measure(case: Case, comparison: Comparison, device: torch.device, pairs: in
             torch.cuda.synchronize(device)
 
     paired = paired_ratio(comparison.ours, comparison.baseline, pairs=pairs, synchronise=synchronise)
-    taken = [
+    peaks = [
         run.peak_bytes() if isinstance(run, SubprocessRunner) else peak_bytes(run, device)
         for run in (comparison.ours, comparison.baseline)
     ]
     return Result(
-        **_facts(case),
+        **_description(case),
         ours_ms=1000 * paired.ours_s,
         baseline_ms=1000 * paired.baseline_s,
         ratio=paired.ratio,
-        ours_mib=None if taken[0] is None else taken[0] / MIB,
-        baseline_mib=None if taken[1] is None else taken[1] / MIB,
+        ours_mib=None if peaks[0] is None else peaks[0] / MIB,
+        baseline_mib=None if peaks[1] is None else peaks[1] / MIB,
         difference=None if comparison.difference is None else comparison.difference(),
         per_second={
             name: (ours / paired.ours_s, baseline / paired.baseline_s)

@@ -1,4 +1,4 @@
-"""4D convolution against a loop over units and taps, and against one Conv3d of as many multiplications."""
+"""4D convolution against a loop over units and taps, and against one Conv3d with as many multiplications."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from transfer3d.nn.units import fold_units, unfold_units
 
 BATCH = 2
 SIZES = {(128, 4, 4, 28): 8.0, (256, 4, 4, 14): 1.35, (512, 4, 8, 28): 1.6}
-"""(C, U, T, H = W) of V4D's blocks, and how much faster than the loop a 3x3x1x1 kernel should be there."""
+"""(C, U, T, H = W) of V4D's blocks, and the speed expected of a 3x3x1x1 kernel relative to the loop."""
 
 LOOP, ONE = "loop over U and taps", "one Conv3d, same size"
 FLAT, FULL = (3, 3, 1, 1), (3, 3, 3, 3)
@@ -50,12 +50,12 @@ def _case(
         clips = fold_units(video).contiguous()
 
         def folded(function: Function) -> Function:
-            """As in a network: units come in the batch and go back there."""
+            """Folds the units into the batch before and after, as in a network."""
             return lambda clips, weight: fold_units(function(unfold_units(clips, units), weight))
 
         def difference() -> float:
-            found, wanted = folded(conv4d)(clips, weight), folded(loop)(clips, weight)
-            return float((found - wanted).norm() / wanted.norm())
+            output, expected = folded(conv4d)(clips, weight), folded(loop)(clips, weight)
+            return float((output - expected).norm() / expected.norm())
 
         ours = _runner(folded(conv4d), clips, weight, phase)
         if baseline == LOOP:

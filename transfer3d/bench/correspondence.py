@@ -1,4 +1,4 @@
-"""A step of correspondence against one written from the paper's text."""
+"""A correspondence training step against one written from the paper's text."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ CLIPS, STEPS = 8, 2
 
 
 def correspondence_cases(scratch: Path) -> Iterator[Case]:
-    """Yields the comparisons at equal numbers of clips.
+    """Yields the cases; ours and the baseline process the same number of clips.
 
-    Ours judges each clip with every frame set, the plain step with its own and one other.
+    Ours pairs each clip with the frames of every clip, the plain step with its own and one other's.
 
     Args:
         scratch: folder for the cache of teacher outputs.
@@ -58,10 +58,10 @@ def _comparison(folder: Path | None) -> Callable[[torch.device], Comparison]:
         clips_u8 = torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator).to(device)
         names = [str(number) for number in range(CLIPS)]
         labels = torch.full((CLIPS,), -1, device=device)
-        ready = ClipBatch(clips_u8, labels, names, names, None, clips_u8, names)
+        batch = ClipBatch(clips_u8, labels, names, names, None, clips_u8, names)
         trainer = Trainer(
             objective,
-            lambda _: repeat(ready),
+            lambda _: repeat(batch),
             TrainerConfig(steps=STEPS, lr=1e-3, log_every=STEPS),
             accelerator=make_accelerator("bf16" if bf16_is_fast() else "fp32"),
         )

@@ -1,4 +1,4 @@
-"""Decoding against other decoders and ways, scaled copies against originals, two workers against one."""
+"""Decoding against other decoders and methods, scaled copies against originals, two workers against one."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ Decode = Callable[[BenchClip], Frames]
 
 
 def data_cases(folder: Path | None, scratch: Path) -> Iterator[Case]:
-    """Yields the comparisons.
+    """Yields the cases.
 
     Args:
-        folder: of the user's videos; None = generated ones.
-        scratch: for generated and for scaled videos.
+        folder: with the user's videos; None = generated ones.
+        scratch: folder for generated and scaled videos.
     """
     paths = bench_videos(folder, scratch)
     for name, at_least, decode in (
@@ -73,19 +73,19 @@ def _case(
 
 
 def _decoders(paths: list[Path], load: Callable[[], Decode], _: torch.device) -> Comparison:
-    theirs, wanted = load(), clips_of(paths)
+    theirs, clips = load(), clips_of(paths)
     try:
-        theirs(wanted[0])
+        theirs(clips[0])
     except (OSError, RuntimeError) as error:
         raise SetupError(f"does not load: {str(error).splitlines()[0]}") from None
 
     def difference() -> float:
-        ours = np.stack([_ours(clip).mean((1, 2)) for clip in wanted])
+        ours = np.stack([_ours(clip).mean((1, 2)) for clip in clips])
         return float(
-            np.linalg.norm(ours - [theirs(clip).mean((1, 2)) for clip in wanted]) / np.linalg.norm(ours)
+            np.linalg.norm(ours - [theirs(clip).mean((1, 2)) for clip in clips]) / np.linalg.norm(ours)
         )
 
-    return Comparison(ours=_all(_ours, wanted), baseline=_all(theirs, wanted), difference=difference)
+    return Comparison(ours=_all(_ours, clips), baseline=_all(theirs, clips), difference=difference)
 
 
 def _all(work: Callable[[Any], Any], clips: Sequence[Any]) -> Callable[[], None]:
@@ -102,22 +102,22 @@ def _ours(clip: BenchClip, short_side: int | None = None) -> Frames:
 
 
 def _sequential(clip: BenchClip) -> Frames:
-    """Plain PyAV: all frames are decoded up to the last one that is wanted, the wanted ones converted."""
-    pictures = [frame.to_ndarray(format="rgb24") for frame in _decoded(clip)]
-    return np.stack(pictures).astype(np.uint8, copy=False)
+    """Plain PyAV: decodes all frames up to the clip's last and converts the clip's own."""
+    images = [frame.to_ndarray(format="rgb24") for frame in _decoded(clip)]
+    return np.stack(images).astype(np.uint8, copy=False)
 
 
 def _decoded(clip: BenchClip) -> list[VideoFrame]:
-    wanted, found = set(clip.indices.tolist()), {}
+    indices, frames = set(clip.indices.tolist()), {}
     with av.open(str(clip.path)) as container:
         stream = container.streams.video[0]
         stream.codec_context.thread_count = 1
         for number, frame in enumerate(container.decode(stream)):
-            if number in wanted:
-                found[number] = frame
+            if number in indices:
+                frames[number] = frame
             if number == clip.indices[-1]:
                 break
-    return [found[number] for number in clip.indices.tolist()]
+    return [frames[number] for number in clip.indices.tolist()]
 
 
 def _torchcodec() -> Decode:
@@ -143,7 +143,7 @@ def _import(name: str) -> Any:
     try:
         return importlib.import_module(name)
     except (ImportError, OSError, RuntimeError):
-        raise SetupError(f"{name.split('.')[0]} is not installed, or does not load.") from None
+        raise SetupError(f"{name.split('.')[0]} is not installed or does not load.") from None
 
 
 def _scaling(paths: list[Path], _: torch.device) -> Comparison:
@@ -158,9 +158,9 @@ def _scaling(paths: list[Path], _: torch.device) -> Comparison:
 
 
 def _scaling_with_decoding(paths: list[Path], _: torch.device) -> Comparison:
-    wanted = clips_of(paths)
-    ours = _all(partial(_ours, short_side=SMALL), wanted)
-    return Comparison(ours=ours, baseline=_all(lambda clip: _resized(_ours(clip)), wanted))
+    clips = clips_of(paths)
+    ours = _all(partial(_ours, short_side=SMALL), clips)
+    return Comparison(ours=ours, baseline=_all(lambda clip: _resized(_ours(clip)), clips))
 
 
 def _resized(frames: Frames) -> Tensor:
@@ -168,16 +168,16 @@ def _resized(frames: Frames) -> Tensor:
 
 
 def _copies(paths: list[Path], scratch: Path, _: torch.device) -> Comparison:
-    wanted, copies = clips_of(paths), []
+    originals = clips_of(paths)
     folder = scratch / "copies"
     folder.mkdir(parents=True, exist_ok=True)
     for number, path in enumerate(paths):
         copy = prepare(TranscodeJob(path, path.name, short_side=SMALL, gop=GOP)).video
         assert copy is not None
         (folder / f"{number}.mp4").write_bytes(copy)
-    copies = [BenchClip(folder / f"{paths.index(clip.path)}.mp4", clip.indices) for clip in wanted]
+    copies = [BenchClip(folder / f"{paths.index(clip.path)}.mp4", clip.indices) for clip in originals]
     small = partial(_ours, short_side=SMALL)
-    return Comparison(ours=_all(small, copies), baseline=_all(small, wanted))
+    return Comparison(ours=_all(small, copies), baseline=_all(small, originals))
 
 
 def _workers(paths: list[Path], _: torch.device) -> Comparison:

@@ -1,7 +1,7 @@
 """`transfer3d evaluate` with 10 x 3 views against a loop over the views, at equal precision.
 
-Their scores differ by how frames are made smaller, in the decoder or afterwards, and by nothing else. A
-network with random weights makes much of that.
+Their scores differ only because frames are resized in the decoder or after it; random weights amplify that
+difference.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ VIDEOS = 1
 
 
 def evaluation_cases(folder: Path | None, scratch: Path) -> Iterator[Case]:
-    """Yields the comparisons.
+    """Yields the cases.
 
     Args:
-        folder: of the user's videos; None = generated ones.
-        scratch: for generated videos.
+        folder: with the user's videos; None = generated ones.
+        scratch: folder for generated videos.
     """
     for baseline, at_least, again in (
         ("a loop that decodes each view", 1.3, True),
@@ -74,7 +74,7 @@ def _comparison(folder: Path | None, scratch: Path, again: bool, device: torch.d
             starts = even_clips(frames, length=clip.frames, stride=clip.stride, count=CLIPS)[:, 0].tolist()
             rows.append(
                 loop(
-                    lambda one: plain(one.to(device)).cpu(),
+                    lambda clip: plain(clip.to(device)).cpu(),
                     path,
                     starts,
                     frames=clip.frames,

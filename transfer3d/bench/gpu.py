@@ -1,4 +1,4 @@
-"""Training steps on a GPU, and which share of its bf16 arithmetic they reach."""
+"""Training steps on a GPU, as a share of its bf16 matrix multiplication rate."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from transfer3d.models.factory import create_model
 from transfer3d.models.measure import FLOPS_PER_GMAC, measure
 
 STUDENTS = {"p3d63": 32, "t3d121": 16, "v4d_resnet50": 4}
-"""Students and the clips of one step."""
+"""Students and their batch sizes."""
 
 MATMUL = 4096
-PASSES = 3  # forward, and a gradient for the input and for the weights
+PASSES = 3  # forward, and the gradients of input and weights
 
 
 def gpu_cases() -> Iterator[Case]:
-    """Yields training steps against matrix products of as many multiplications: the ratio is the share."""
+    """Yields training steps against matrix products of equal arithmetic; the ratio is the share."""
     for name, batch in STUDENTS.items():
         yield Case(
-            name=f"{name}, step of {batch} clips: share of the card's bf16 rate",
+            name=f"{name}, step of {batch} clips: share of the GPU's bf16 rate",
             phase="step",
             ours="bf16, compiled",
             baseline=f"bf16 {MATMUL}x{MATMUL} products",

@@ -1,4 +1,4 @@
-"""Peak memory of one function, above what was taken before."""
+"""Peak memory of one function, above what was allocated before."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ KIB = 1024
 
 
 def peak_bytes(run: Callable[[], Any], device: torch.device) -> int | None:
-    """Returns the most memory that `run` took at once, in bytes; None where the system does not say.
+    """Returns the peak memory of `run` in bytes; None where the system does not report it.
 
     Args:
-        run: is called once.
-        device: whose memory: that of CUDA's allocator, or the process's own.
+        run: called once.
+        device: whose memory is measured: that of CUDA's allocator, or the process's.
     """
     gc.collect()
     if device.type == "cuda":
@@ -40,16 +40,16 @@ def peak_bytes(run: Callable[[], Any], device: torch.device) -> int | None:
 
 
 def _reset_peak() -> bool:
-    """Gives freed memory back and makes the kernel forget the peak."""
+    """Returns freed memory to the system and resets the recorded peak; False where that is impossible."""
     try:
         ctypes.CDLL(None).malloc_trim(0)
         CLEAR.write_text(RESET_PEAK)
-    except (OSError, AttributeError):
+    except (OSError, AttributeError, TypeError):  # Windows has no CDLL(None), macOS no malloc_trim
         return False
     return True
 
 
 def _status(key: str) -> int:
-    found = re.search(rf"{key}:\s+(\d+) kB", STATUS.read_text())
-    assert found is not None
-    return int(found[1]) * KIB
+    match = re.search(rf"{key}:\s+(\d+) kB", STATUS.read_text())
+    assert match is not None
+    return int(match[1]) * KIB

@@ -1,4 +1,4 @@
-"""P3D-63 against plain code of the same network, and V4D's inference against its algorithm as it reads."""
+"""P3D-63 against plain code of the same network, and V4D's inference against its literal algorithm."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ UNITS, SECTIONS = 10, 4
 
 
 def network_cases() -> Iterator[Case]:
-    """Yields the comparisons."""
+    """Yields the cases."""
     for ours, phase, at_least, build in (
         ("fp32, channels last", "forward", 1.5, _inference("fp32")),
         ("bf16, channels last", "forward", 2.5, _inference("bf16")),
@@ -52,7 +52,7 @@ def network_cases() -> Iterator[Case]:
 
 
 def _pair(device: torch.device) -> tuple[VideoStudent, nn.Module]:
-    """P3D-63 twice, with the same weights."""
+    """Returns P3D-63 and its plain form with the same weights."""
     ours = create_model("p3d63", num_classes=CLASSES).to(device)
     plain: nn.Module = load_baseline("p3d_plain").PlainP3D63(CLASSES).to(device)
     values = ours.state_dict().values()
@@ -78,24 +78,24 @@ def _inference(how: str) -> Callable[[torch.device], Comparison]:
         net: Callable[[Tensor], Tensor] = student
         if how == "compiled":
             if device.type == "cpu" and shutil.which("g++") is None and shutil.which("clang++") is None:
-                raise SetupError("torch.compile needs a C++ compiler, and there is none here.")
+                raise SetupError("torch.compile needs a C++ compiler: install g++ or clang++.")
             student = fuse(student).bfloat16()
             net = torch.compile(student, options={"freezing": True})
         to_channels_last(student)
-        own_clips = clips.bfloat16() if how == "compiled" else clips
+        input_clips = clips.bfloat16() if how == "compiled" else clips
 
         @torch.no_grad()
         def ours() -> Tensor:
             with _low(device) if how == "bf16" else nullcontext():
-                return net(own_clips)
+                return net(input_clips)
 
         @torch.no_grad()
         def baseline() -> Tensor:
             return plain(contiguous)
 
         def difference() -> float:
-            found, wanted = ours().float(), baseline()
-            return float((found - wanted).norm() / wanted.norm())
+            output, expected = ours().float(), baseline()
+            return float((output - expected).norm() / expected.norm())
 
         return Comparison(ours=ours, baseline=baseline, difference=difference)
 
@@ -119,7 +119,7 @@ def _plain_training(device: torch.device) -> Run:
 
 
 def training_step(net: nn.Module, clips: Tensor, *, bf16: bool) -> Run:
-    """Returns a function that does one step of SGD with momentum on `clips`."""
+    """Returns a function that takes one step of SGD with momentum on `clips`."""
     net.train()
     labels = torch.arange(len(clips), device=clips.device)
     optimizer = torch.optim.SGD(net.parameters(), lr=1e-4, momentum=0.9)
@@ -138,7 +138,7 @@ def _combinations(device: torch.device) -> Comparison:
     student = create_model("v4d_resnet18").to(device).eval()
     for module in student.modules():
         if isinstance(module, Residual4d) and module.scale is not None:
-            nn.init.ones_(module.scale.weight)  # as after training: a block that does nothing proves nothing
+            nn.init.ones_(module.scale.weight)  # as after training; a new block is the identity
     clip = student.clip
     shape = (UNITS, 3, clip.frames, clip.size, clip.size)
     units = torch.randn(shape, device=device, generator=torch.Generator(device).manual_seed(0))
@@ -163,7 +163,7 @@ def _combinations(device: torch.device) -> Comparison:
         return loop(front, rest, units, SECTIONS)
 
     def difference() -> float:
-        wanted = baseline()
-        return float((ours() - wanted).norm() / wanted.norm())
+        expected = baseline()
+        return float((ours() - expected).norm() / expected.norm())
 
     return Comparison(ours=ours, baseline=baseline, difference=difference)

@@ -1,4 +1,4 @@
-"""Two ways to compute the same, timed in turn: what disturbs the machine disturbs both."""
+"""Times two functions in turn, so that disturbances of the machine affect both."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Run = Callable[[], Any]
 
 @dataclass(frozen=True, kw_only=True)
 class Paired:
-    """Attributes: median seconds of both, and the median over the pairs of baseline / ours."""
+    """Median seconds of both functions, and the median of baseline / ours over the pairs."""
 
     ours_s: float
     baseline_s: float
@@ -23,13 +23,13 @@ class Paired:
 
 
 def paired_ratio(ours: Run, baseline: Run, *, pairs: int = PAIRS, synchronise: Run = lambda: None) -> Paired:
-    """Times two functions in interleaved pairs, after one run of each that is not counted.
+    """Times two functions in interleaved pairs, after one warm-up run of each.
 
     Args:
-        ours: the faster one, if all is well: a ratio above 1.
+        ours: expected to be the faster one: a ratio above 1.
         baseline: what it is compared with.
         pairs: how often both are timed, at least 1.
-        synchronise: waits for work that was only started (a GPU's).
+        synchronise: waits for asynchronous work, as on a GPU.
     """
 
     def seconds(run: Run) -> float:

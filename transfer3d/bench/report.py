@@ -1,4 +1,4 @@
-"""`transfer3d bench models`: which cases, on what machine, as a table."""
+"""`transfer3d bench models`: chooses the cases and prints the results as tables."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from transfer3d.bench.case import Result, matching, no_case, run_cases
+from transfer3d.bench.case import Result, matching, run_cases, unknown_case
 from transfer3d.bench.conv4d import conv4d_cases
 from transfer3d.bench.gpu import gpu_cases
 from transfer3d.bench.networks import network_cases
@@ -27,31 +27,31 @@ def bench_models(
         only: see `matching`.
         pairs: see `paired_ratio`.
         device: cpu, cuda or auto.
-        threads: of torch on the CPU; None leaves them.
+        threads: of torch on the CPU; None leaves their number as it is.
 
     Returns:
-        Facts about the machine, the number of cases, and their results one by one.
+        The machine's description, the number of cases, and their results one by one.
 
     Raises:
-        UsageError: no case has such a name, or no such device.
-        SetupError: there is no GPU.
+        UsageError: `only` matches no case, or the device is unknown.
+        SetupError: the device is cuda, but torch cannot use a GPU.
     """
     if device not in ("auto", "cpu", "cuda"):
-        raise UsageError(f"device '{device}': cpu, cuda or auto.")
+        raise UsageError(f"device '{device}': must be cpu, cuda or auto.")
     if device == "cuda" and not torch.cuda.is_available():
-        raise SetupError("there is no GPU here that torch can use: leave out --device.")
+        raise SetupError("torch finds no GPU that it can use: leave out --device.")
     where = torch.device("cuda" if device != "cpu" and torch.cuda.is_available() else "cpu")
     if threads is not None:
         torch.set_num_threads(threads)
     every = [*conv4d_cases(), *network_cases(), *(gpu_cases() if where.type == "cuda" else ())]
     chosen = matching(every, only)
     if not chosen:
-        raise no_case(only, every)
+        raise unknown_case(only, every)
     return machine_info(where), len(chosen), run_cases(chosen, where, pairs=pairs)
 
 
 def machine_info(device: torch.device) -> dict[str, Any]:
-    """Returns what the numbers were measured on."""
+    """Returns the device, torch's threads and its version."""
     return {
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else _cpu_name(),
         "threads": torch.get_num_threads(),
@@ -64,12 +64,12 @@ def _cpu_name() -> str:
 
 
 def show(console: Console, machine: dict[str, Any], pairs: int, results: Sequence[Result]) -> None:
-    """Prints results as tables, one for each thing and baseline; ours stands in front of the stroke."""
+    """Prints results as tables, one for each name and baseline; cells read `ours / baseline`."""
     for (name, baseline), same in groupby(results, key=lambda result: (result.name, result.baseline)):
         group = list(same)
         console.print(f"{name}, against {baseline}", style="bold")
         table = Table("ours", "phase", box=None)
-        for heading in ("ms", "ratio", "wanted", "MiB", "diff"):
+        for heading in ("ms", "ratio", "at least", "MiB", "diff"):
             table.add_column(heading, justify="right", no_wrap=True)
         for result in group:
             cells = (
@@ -87,8 +87,12 @@ def show(console: Console, machine: dict[str, Any], pairs: int, results: Sequenc
                 console.print(f"{result.ours}, a second: {', '.join(rates)}")
     for reason in dict.fromkeys(result.skipped for result in results if result.skipped):
         console.print(f"skipped: {reason}")
-    facts = ", ".join(f"{value} {key}" if key == "threads" else str(value) for key, value in machine.items())
-    console.print(f"{facts}. Medians of {pairs} interleaved pairs, ours / baseline; ratio = baseline / ours.")
+    setting = ", ".join(
+        f"{value} {key}" if key == "threads" else str(value) for key, value in machine.items()
+    )
+    console.print(
+        f"{setting}. Medians of {pairs} interleaved pairs, ours / baseline; ratio = baseline / ours."
+    )
 
 
 def _number(value: float | None, form: str = ".4g") -> str:

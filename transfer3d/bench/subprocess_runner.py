@@ -1,4 +1,4 @@
-"""A contestant in a process of its own: what the C library keeps for one does nothing to the other."""
+"""Runs a baseline in its own process, so that the C library's memory settings do not affect it."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ class SubprocessRunner:
     """Calls a function in a child process, with as many threads as here, and waits for it.
 
     Args:
-        build: returns the function, in the child; to be found by its name there.
-        arguments: of `build`.
+        build: called in the child, returns the function; must be importable there by its name.
+        arguments: for `build`.
     """
 
     def __init__(self, build: Callable[..., Run], *arguments: Any) -> None:
@@ -35,7 +35,7 @@ class SubprocessRunner:
         weakref.finalize(self, process.terminate)
 
     def __call__(self) -> Any:
-        """Returns what the function returns.
+        """Calls the function in the child and returns its result.
 
         Raises:
             SetupError: the child has ended.
@@ -43,21 +43,21 @@ class SubprocessRunner:
         return self._ask(RUN)
 
     def peak_bytes(self) -> int | None:
-        """Returns the most memory that the function takes at once, see `memory.peak_bytes`."""
+        """Returns the peak memory of one call in the child, see `memory.peak_bytes`."""
         return self._ask(PEAK)
 
-    def _ask(self, wanted: str) -> Any:
+    def _ask(self, request: str) -> Any:
         try:
-            self._pipe.send(wanted)
+            self._pipe.send(request)
             return self._pipe.recv()
         except (EOFError, OSError) as error:
             raise SetupError(
-                "the baseline's process ended: what it said stands above. Is there enough memory?"
+                "the baseline's process ended: its messages are above. Is there enough memory?"
             ) from error
 
 
 def in_subprocess_on_cpu(device: torch.device, build: Callable[..., Run], *arguments: Any) -> Run:
-    """Returns what `build` makes, in a process of its own on a CPU: a GPU's memory is not the C library's."""
+    """Returns the function that `build` makes; on a CPU it runs in a subprocess, on a GPU in this process."""
     return SubprocessRunner(build, *arguments) if device.type == "cpu" else build(*arguments)
 
 
@@ -66,7 +66,7 @@ def _serve(pipe: Connection, threads: int, build: Callable[..., Run], arguments:
     run = build(*arguments)
     while True:
         try:
-            wanted = pipe.recv()
+            request = pipe.recv()
         except EOFError:
             return
-        pipe.send(peak_bytes(run, torch.device("cpu")) if wanted == PEAK else run())
+        pipe.send(peak_bytes(run, torch.device("cpu")) if request == PEAK else run())

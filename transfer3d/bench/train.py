@@ -1,4 +1,4 @@
-"""Training and testing against loops written by hand, and how long training waits for data."""
+"""Training and evaluation against hand-written loops, and the time that training waits for data."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import nn
 
 from transfer3d.batch import ClipBatch
 from transfer3d.bench.baselines import load_baseline
-from transfer3d.bench.case import Case, Comparison, Result, matching, no_case, run_cases
+from transfer3d.bench.case import Case, Comparison, Result, matching, run_cases, unknown_case
 from transfer3d.bench.evaluation import evaluation_cases
 from transfer3d.bench.paired import Run
 from transfer3d.bench.subprocess_runner import in_subprocess_on_cpu
@@ -46,23 +46,23 @@ def train_results(
     """Prepares the measurements.
 
     Args:
-        folder: of the user's videos; None = generated ones.
-        scratch: for generated videos and for shards.
-        only: see `matching`; the waiting for data is called `waiting`.
+        folder: with the user's videos; None = generated ones.
+        scratch: folder for generated videos and shards.
+        only: see `matching`; `waiting` selects the measurement of the waiting time.
         pairs: see `paired_ratio`.
 
     Returns:
         The device, the number of measurements, and their results one by one.
 
     Raises:
-        UsageError: none has such a name.
+        UsageError: `only` matches no measurement.
     """
     device = make_accelerator("fp32").device
     every = [*step_cases(), *evaluation_cases(folder, scratch)]
     cases = matching(every, only)
     waits = only.lower() in WAITING.lower()
     if not cases and not waits:
-        raise no_case(only, every)
+        raise unknown_case(only, every)
 
     def results() -> Iterator[Result]:
         yield from run_cases(cases, device, pairs=pairs)
@@ -73,7 +73,7 @@ def train_results(
 
 
 def step_cases() -> Iterator[Case]:
-    """Yields the comparisons of the trainer with loops written by hand."""
+    """Yields the cases that compare the trainer with hand-written loops."""
     name = f"finetune, P3D-63, {CLIPS} clips of 16x160x160"
     for baseline, at_least, build in (
         ("plain fp32 code", 2.8, _plain),
@@ -90,14 +90,14 @@ def step_cases() -> Iterator[Case]:
 
 
 def _plain(device: torch.device) -> Comparison:
-    batch = _ready(device)
+    batch = _batch(device)
     return Comparison(ours=_ours(device), baseline=in_subprocess_on_cpu(device, _plain_by_hand, batch, STEPS))
 
 
 def _bare(device: torch.device) -> Comparison:
     net = create_model(NETWORK, num_classes=CLASSES)
     to_channels_last(net)
-    return Comparison(ours=_ours(device), baseline=_by_hand(_ready(device), STEPS, net, low=bf16_is_fast()))
+    return Comparison(ours=_ours(device), baseline=_by_hand(_batch(device), STEPS, net, low=bf16_is_fast()))
 
 
 def _plain_by_hand(batch: ClipBatch, steps: int) -> Run:
@@ -105,15 +105,15 @@ def _plain_by_hand(batch: ClipBatch, steps: int) -> Run:
 
 
 def _by_hand(batch: ClipBatch, steps: int, net: nn.Module, *, low: bool) -> Run:
-    """Returns some steps of a loop by hand on one batch."""
+    """Returns a function that takes `steps` steps of a hand-written loop on one batch."""
     net = net.to(batch.clips.device)
     hand = load_baseline("finetune_plain").HandWritten(net, CLIP.mean, CLIP.std, low)
     return lambda: hand.run(batch.clips, batch.labels, steps)
 
 
 def _ours(device: torch.device) -> Run:
-    """Returns as many steps of the trainer."""
-    student, batch = create_model(NETWORK, num_classes=CLASSES, clip=CLIP), _ready(device)
+    """Returns a function that takes `STEPS` steps of the trainer on one batch."""
+    student, batch = create_model(NETWORK, num_classes=CLASSES, clip=CLIP), _batch(device)
     trainer = _trainer(Classification(student), lambda _: repeat(batch), STEPS)
 
     def run() -> None:
@@ -123,8 +123,8 @@ def _ours(device: torch.device) -> Run:
     return run
 
 
-def _ready(device: torch.device) -> ClipBatch:
-    """Returns the one batch that lies ready."""
+def _batch(device: torch.device) -> ClipBatch:
+    """Returns a batch of random clips."""
     shape = (CLIPS, 3, CLIP.frames, CLIP.size, CLIP.size)
     clips_u8 = torch.randint(0, 256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     names = [str(number) for number in range(CLIPS)]
@@ -134,7 +134,7 @@ def _ready(device: torch.device) -> ClipBatch:
 def _trainer(
     objective: Classification, batches: Callable[[int], Iterable[ClipBatch]], steps: int, **options: Any
 ) -> Trainer:
-    """A trainer with the default settings of `finetune`, that keeps nothing."""
+    """Builds a trainer with the default settings of `finetune` that writes no files."""
     return Trainer(
         objective,
         batches,
@@ -145,13 +145,13 @@ def _trainer(
 
 
 def _waiting(folder: Path | None, scratch: Path) -> Result:
-    """Trains on shards of small videos; the ratio is the share of the time in which there was a batch.
+    """Trains on shards of small videos; the ratio is the share of the time not spent waiting for a batch.
 
     The first window, in which the workers start, is left out.
 
     Args:
-        folder: of the user's videos; None = generated ones.
-        scratch: for generated videos and for the shards.
+        folder: with the user's videos; None = generated ones.
+        scratch: folder for generated videos and shards.
     """
     videos = _small_shards(bench_videos(folder, scratch), scratch / "shards")
     objective = Classification(
@@ -186,7 +186,7 @@ def _waiting(folder: Path | None, scratch: Path) -> Result:
 
 
 class _Rows:
-    """A tracker that keeps what it is told."""
+    """A tracker that keeps the logged rows in memory."""
 
     def __init__(self) -> None:
         self.rows: list[dict[str, float]] = []

@@ -1,4 +1,4 @@
-"""What `bench data` decodes: the user's videos, or generated ones of the usual size."""
+"""The videos of `bench data`: the user's, or generated ones of the usual size."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ class BenchClip:
 
 
 def bench_videos(folder: Path | None, scratch: Path) -> list[Path]:
-    """Returns a folder's videos whose short side is 240 to 340 pixels, all if none is; or generated ones.
+    """Returns generated videos, or a folder's with a short side of 240 to 340 pixels (all, if none has that).
 
     Args:
-        folder: of the user's videos; None = generate.
-        scratch: where generated ones go, or are from another case.
+        folder: with the user's videos; None = generate.
+        scratch: folder for generated videos; those already there are used again.
 
     Raises:
-        DataError: no videos in the folder.
+        DataError: the folder holds no videos.
     """
     if folder is None:
         return [_generate(scratch / f"{number}.mp4", number) for number in range(GENERATED)]
@@ -48,37 +48,37 @@ def bench_videos(folder: Path | None, scratch: Path) -> list[Path]:
 
 
 def clips_of(paths: list[Path], count: int = CLIPS) -> list[BenchClip]:
-    """Returns random clips of 16 frames at stride 2, from the videos in turn, always the same."""
+    """Returns random clips of 16 frames at stride 2 from the videos in turn, the same ones at each call."""
     rng = np.random.default_rng(0)
-    wanted = []
+    clips = []
     for number in range(count):
         path = paths[number % len(paths)]
         with Video(path) as video:
             frames = video.frames
-        wanted.append(BenchClip(path, random_clip(frames, length=LENGTH, stride=STRIDE, rng=rng)))
-    return wanted
+        clips.append(BenchClip(path, random_clip(frames, length=LENGTH, stride=STRIDE, rng=rng)))
+    return clips
 
 
 def _short_side(path: Path) -> int:
     with Video(path) as video:
-        facts = video.info()
-    return min(facts.height, facts.width)
+        info = video.info()
+    return min(info.height, info.width)
 
 
 def _generate(path: Path, seed: int) -> Path:
-    """Writes ten seconds of a textured picture that pans, with noise, where that is not done."""
+    """Writes ten seconds of a panning textured picture with noise, unless the file exists."""
     if path.exists():
         return path
     rng = np.random.default_rng(seed)
     coarse = rng.integers(0, 256, (HEIGHT // 8 + 40, WIDTH // 8 + 40, 3), np.uint8)
     picture = coarse.repeat(8, 0).repeat(8, 1)
-    ways = np.cumsum(rng.integers(0, 3, (FRAMES, 2)), 0) % 300
+    offsets = np.cumsum(rng.integers(0, 3, (FRAMES, 2)), 0) % 300
 
     with atomic_path(path) as partial, av.open(str(partial), "w") as out:
-        # As such files come from the web: B-frames, and few key frames.
+        # Like files from the web: B-frames and few key frames.
         stream = out.add_stream("libx264", rate=FPS, options={"g": str(GOP), "threads": "1"})
         stream.height, stream.width, stream.pix_fmt = HEIGHT, WIDTH, "yuv420p"
-        for down, right in ways:
+        for down, right in offsets:
             noise = rng.integers(0, 12, (HEIGHT, WIDTH, 1), np.uint8)
             pixels = picture[down : down + HEIGHT, right : right + WIDTH] // 2 + noise
             out.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))

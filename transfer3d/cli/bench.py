@@ -63,7 +63,7 @@ def data(
 
     import torch
 
-    from transfer3d.bench.case import matching, no_case, run_cases
+    from transfer3d.bench.case import matching, run_cases, unknown_case
     from transfer3d.bench.data import data_cases
     from transfer3d.bench.report import machine_info
 
@@ -71,7 +71,7 @@ def data(
         every = list(data_cases(folder, Path(scratch)))
         cases = matching(every, only)
         if not cases:
-            raise no_case(only, every)
+            raise unknown_case(only, every)
         torch.set_num_threads(1)
         cpu = torch.device("cpu")
         results = run_cases(cases, cpu, pairs=pairs)
