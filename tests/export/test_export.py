@@ -12,7 +12,7 @@ from torch import nn
 from transfer3d.errors import SetupError, UsageError, WeightsError
 from transfer3d.export.agreement import compare, random_clips
 from transfer3d.export.onnx import write_onnx
-from transfer3d.export.program import FACTS_NAME, write_program
+from transfer3d.export.program import METADATA_NAME, write_program
 from transfer3d.models.factory import create_model
 from transfer3d.models.registry import list_models
 
@@ -68,9 +68,9 @@ def test_torch_export_of_every_family(name, student, tmp_path):
     made, path = student(name), tmp_path / "m.pt2"
     agreement = write_program(made, path, FACTS)
     assert agreement.difference < 1e-4
-    facts = {FACTS_NAME: ""}
+    facts = {METADATA_NAME: ""}
     program = torch.export.load(path, extra_files=facts).module()
-    assert json.loads(facts[FACTS_NAME]) == FACTS
+    assert json.loads(facts[METADATA_NAME]) == FACTS
     clips = random_clips(made, batch=5, seed=9)
     with torch.no_grad():
         torch.testing.assert_close(program(clips), made(clips), rtol=1e-4, atol=1e-4)

@@ -1,1 +1,1 @@
-"""Students for other programs: a Hub folder, ONNX, torch.export; each checked against the student itself."""
+"""Exports students as a Hub folder, ONNX or torch.export, each checked against the student itself."""

@@ -1,4 +1,4 @@
-"""Whether an exported network answers what the student answers."""
+"""Checks that an exported network gives the student's outputs."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ MORE_FRAMES = 3
 
 @dataclass(frozen=True, kw_only=True)
 class Agreement:
-    """How far both are from each other.
+    """How far the exported network's outputs are from the student's.
 
     Attributes:
         difference: the largest norm(exported - student) / norm(student) over the inputs below.
         shapes: of the inputs.
-        open_axes: names of the axes that may have any size.
-        tolerance: what the difference may be.
+        open_axes: names of the input's axes of variable size.
+        tolerance: the largest difference allowed.
     """
 
     difference: float
@@ -41,7 +41,7 @@ class Agreement:
 
 
 def random_clips(student: VideoStudent, *, batch: int, more_frames: int = 0, seed: int = 0) -> Tensor:
-    """Makes an input of a student's own shape, `B C T H W` or `B U C T H W`."""
+    """Returns a random input of the student's shape, `B C T H W` or `B U C T H W`."""
     clip = student.clip
     units = (clip.units,) if clip.units > 1 else ()
     shape = (batch, *units, len(clip.mean), clip.frames + more_frames, clip.size, clip.size)
@@ -52,32 +52,32 @@ def random_clips(student: VideoStudent, *, batch: int, more_frames: int = 0, see
 def compare(
     student: VideoStudent, run: Callable[[list[Tensor]], list[Tensor]], *, open_axes: Mapping[int, str]
 ) -> Agreement:
-    """Compares on one clip of the student's own shape, and on three with more frames where T is open.
+    """Compares on one clip of the student's shape and on three clips, longer ones if T is variable.
 
     Args:
         student: the original.
         run: the exported network: inputs to outputs.
-        open_axes: axes that may have any size.
+        open_axes: the input's axes of variable size, by name.
 
     Raises:
-        WeightsError: the answers differ by more than the tolerance, or say nothing.
+        WeightsError: the outputs differ by more than the tolerance, or cannot be compared.
     """
     more = MORE_FRAMES if "frames" in open_axes.values() else 0
     clips = [random_clips(student, batch=1), random_clips(student, batch=3, more_frames=more, seed=1)]
     differences = []
-    for found, wanted in zip(run(clips), [student(tensor) for tensor in clips], strict=True):
-        norm = wanted.norm().item()
-        if found.shape != wanted.shape or not 0 < norm < float("inf"):
+    for exported, original in zip(run(clips), [student(tensor) for tensor in clips], strict=True):
+        norm = original.norm().item()
+        if exported.shape != original.shape or not 0 < norm < float("inf"):
             raise WeightsError(
-                f"the student answers {tuple(wanted.shape)} of norm {norm}, the exported network "
-                f"{tuple(found.shape)}: nothing to compare.",
+                f"the student gives {tuple(original.shape)} of norm {norm}, the exported network "
+                f"{tuple(exported.shape)}: nothing to compare.",
             )
-        differences.append((found - wanted).norm().item() / norm)
+        differences.append((exported - original).norm().item() / norm)
     difference = max(differences)
     if not difference <= TOLERANCE:
         raise WeightsError(
-            f"the exported network's answers differ by {difference:.1e} (tolerance {TOLERANCE:.0e}): "
-            "it is not written.",
+            f"the exported network's outputs differ by {difference:.1e} (tolerance {TOLERANCE:.0e}): "
+            "no file was written.",
         )
     return Agreement(
         difference=difference,

@@ -1,7 +1,7 @@
-"""A folder laid out as on the Hugging Face hub: `model.safetensors`, `config.json`, `README.md`.
+"""Writes a folder for the Hugging Face hub: `model.safetensors`, `config.json`, `README.md`.
 
-The weights file describes the student by itself, and is all that `transfer3d.load` reads. The config says the
-same in timm's words, and in those of transformers' video models, for programs that look there.
+`transfer3d.load` reads the weights file alone, which describes the student. The config repeats its metadata
+with the keys of timm and of transformers' video models, for other programs.
 """
 
 from __future__ import annotations
@@ -22,37 +22,37 @@ from transfer3d.weights.metadata import CheckpointMetadata, read_metadata
 
 
 def write_hub_folder(checkpoint: str | Path, folder: Path) -> list[Path]:
-    """Writes a checkpoint as a folder that can be uploaded as it is.
+    """Writes a checkpoint as a folder ready for upload.
 
     Args:
-        checkpoint: as for `load`; it is loaded once, so that no folder is made of a broken one.
-        folder: may exist; its files of these names are replaced.
+        checkpoint: as for `load`; it is loaded first, so that a broken one raises before anything is written.
+        folder: may exist; files of these names are replaced.
 
     Returns:
-        The files.
+        The files written.
 
     Raises:
         WeightsError: the checkpoint is refused.
     """
-    student, facts = load(checkpoint), read_metadata(checkpoint)
-    config = hub_config(facts, student.num_features)
+    student, metadata = load(checkpoint), read_metadata(checkpoint)
+    config = hub_config(metadata, student.num_features)
     with atomic_path(folder / WEIGHTS_NAME) as partial:
         shutil.copyfile(locate(checkpoint), partial)
     write_text(folder / "config.json", json.dumps(config, indent=2) + "\n")
-    write_text(folder / "README.md", model_card(facts, count_parameters(student)))
+    write_text(folder / "README.md", model_card(metadata, count_parameters(student)))
     return [folder / name for name in (WEIGHTS_NAME, "config.json", "README.md")]
 
 
-def hub_config(facts: CheckpointMetadata, num_features: int) -> dict[str, Any]:
-    """Returns the config: what a checkpoint says, in timm's words and in transformers'."""
-    clip, names = facts.clip, facts.class_names
+def hub_config(metadata: CheckpointMetadata, num_features: int) -> dict[str, Any]:
+    """Returns the config: a checkpoint's metadata with the keys of timm and of transformers."""
+    clip, names = metadata.clip, metadata.class_names
     short_side = clip.crop if isinstance(clip.crop, int) else min(clip.crop)
     config: dict[str, Any] = {
         "library_name": "transfer3d",
-        "library_version": facts.version,
-        "architecture": facts.model,
-        "model_args": facts.model_args,
-        "num_classes": facts.num_classes,
+        "library_version": metadata.version,
+        "architecture": metadata.model,
+        "model_args": metadata.model_args,
+        "num_classes": metadata.num_classes,
         "num_features": num_features,
         "num_frames": clip.frames,
         "image_size": clip.size,
@@ -64,7 +64,7 @@ def hub_config(facts: CheckpointMetadata, num_features: int) -> dict[str, Any]:
             "mean": list(clip.mean),
             "std": list(clip.std),
         },
-        "provenance": facts.provenance,
+        "provenance": metadata.provenance,
     }
     if names is not None:
         config["label_names"] = names
@@ -73,32 +73,32 @@ def hub_config(facts: CheckpointMetadata, num_features: int) -> dict[str, Any]:
     return config
 
 
-def model_card(facts: CheckpointMetadata, parameters: int) -> str:
-    """Returns the README: front matter, what the student is, how to use it, whence it came."""
+def model_card(metadata: CheckpointMetadata, parameters: int) -> str:
+    """Returns the README: front matter, what the student is, how to use it, and its provenance."""
     front = ModelCardData(
         library_name="transfer3d",
-        pipeline_tag="video-classification" if facts.num_classes else "feature-extraction",
-        tags=["transfer3d", "video", family_of(facts.model).name],
+        pipeline_tag="video-classification" if metadata.num_classes else "feature-extraction",
+        tags=["transfer3d", "video", family_of(metadata.model).name],
     )
-    clip = facts.clip
+    clip = metadata.clip
     units = f"{clip.units} units of " if clip.units > 1 else ""
     shape = "B U C T H W" if clip.units > 1 else "B C T H W"
     lines = [
         f"---\n{front.to_yaml().strip()}\n---",
-        f"# {facts.model}",
-        f"A video network ({family_of(facts.model).paper}), made with transfer3d "
-        f"{facts.version}: {parameters:,} parameters, {facts.num_classes} classes.",
+        f"# {metadata.model}",
+        f"A video network ({family_of(metadata.model).paper}), made with transfer3d "
+        f"{metadata.version}: {parameters:,} parameters, {metadata.num_classes} classes.",
         "```python\nimport transfer3d\n\n"
         'student = transfer3d.load("hf_hub:user/name")  # or this folder\'s path\n'
         f"logits = student(clips)  # {shape}, float, normalised by student.clip\n```",
         f"It sees {units}{clip.frames} frames at stride {clip.stride}, resized to {clip.crop} and cropped to "
         f"{clip.size}x{clip.size}; mean {_numbers(clip.mean)}, standard deviation {_numbers(clip.std)}.",
     ]
-    if facts.class_names is not None:
-        lines.append("Classes: " + ", ".join(facts.class_names) + ".")
-    if facts.provenance:
-        text = json.dumps(facts.provenance, indent=2)
-        lines.append(f"## Whence it came\n\n```json\n{text}\n```")
+    if metadata.class_names is not None:
+        lines.append("Classes: " + ", ".join(metadata.class_names) + ".")
+    if metadata.provenance:
+        text = json.dumps(metadata.provenance, indent=2)
+        lines.append(f"## Provenance\n\n```json\n{text}\n```")
     return "\n\n".join(lines) + "\n"
 
 

@@ -1,4 +1,4 @@
-"""ONNX: a student for onnxruntime and whatever else reads it (the `export` extra)."""
+"""Exports a student to ONNX, for onnxruntime and other readers (needs the `export` extra)."""
 
 from __future__ import annotations
 
@@ -16,31 +16,31 @@ from transfer3d.files import atomic_path
 from transfer3d.models.student import VideoStudent
 
 
-def write_onnx(student: VideoStudent, path: Path, facts: Mapping[str, str]) -> Agreement:
-    """Writes a student as one ONNX file, once onnxruntime gives the same answers.
+def write_onnx(student: VideoStudent, path: Path, metadata: Mapping[str, str]) -> Agreement:
+    """Writes a student as one ONNX file, after onnxruntime has given the same outputs.
 
-    Its input is `clips`, its output `logits`.
+    The graph's input is `clips`, its output `logits`.
 
     Args:
         student: on the CPU, in fp32.
         path: of the file.
-        facts: strings for the file's metadata.
+        metadata: strings for the file's metadata.
 
     Raises:
         SetupError: the `export` extra is not installed.
-        WeightsError: the answers differ; no file is written.
+        WeightsError: the outputs differ; no file is written.
     """
     try:
         import onnxruntime
-        import onnxscript  # noqa: F401 - torch's exporter needs it, and says so less clearly
+        import onnxscript  # noqa: F401 - needed by torch's exporter, whose own message is less clear
     except ImportError as error:
         raise SetupError(
             f"ONNX needs {error.name}: install it with `pip install 'transfer3d[export]'`."
         ) from error
     graph = trace(student)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch's own, about its own calls
-        made = torch.onnx.export(
+        warnings.simplefilter("ignore")  # torch warns of its own internal calls
+        onnx_program = torch.onnx.export(
             graph.program,
             (),
             input_names=["clips"],
@@ -49,14 +49,14 @@ def write_onnx(student: VideoStudent, path: Path, facts: Mapping[str, str]) -> A
             dynamo=True,
             verbose=False,
         )
-    if made is None:
-        raise RuntimeError("torch.onnx.export gave no program")
-    made.model.metadata_props.update(facts)
+    if onnx_program is None:
+        raise RuntimeError("torch.onnx.export returned no program")
+    onnx_program.model.metadata_props.update(metadata)
 
     def run(clips: list[Tensor]) -> list[Tensor]:
         session = onnxruntime.InferenceSession(partial, providers=["CPUExecutionProvider"])
         return [torch.from_numpy(session.run(None, {"clips": tensor.numpy()})[0]) for tensor in clips]
 
     with atomic_path(path) as partial:
-        made.save(partial, external_data=False)
+        onnx_program.save(partial, external_data=False)
         return compare(student, run, open_axes=graph.open_axes)

@@ -1,4 +1,4 @@
-"""torch.export: a student as one graph, with the batch left open, and the frames where the family allows."""
+"""Exports a student by torch.export: one graph of variable batch size and, if the family allows, frames."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from transfer3d.models.student import VideoStudent
 
 MOST = 4096
 SUFFIX = ".pt2"
-FACTS_NAME = "transfer3d.json"
+METADATA_NAME = "transfer3d.json"
 
 RUN_ALONE = """
 import sys
@@ -36,7 +36,7 @@ with torch.no_grad():
     save_file({name: program(tensor).contiguous() for name, tensor in clips.items()}, sys.argv[3])
 assert not any(name.split(".")[0] == "transfer3d" for name in sys.modules)
 """
-"""What another program does with the file: nothing of ours is imported."""
+"""A program that runs the file without importing transfer3d."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,8 +44,8 @@ class Graph:
     """A traced student.
 
     Attributes:
-        program: takes clips, gives logits.
-        open_axes: axes of the input that may have any size, by name.
+        program: maps clips to logits.
+        open_axes: the input's axes of variable size, by name.
     """
 
     program: ExportedProgram
@@ -56,8 +56,8 @@ class Graph:
 def trace(student: VideoStudent) -> Graph:
     """Traces a student in eval mode.
 
-    The batch is left open, and T where the student never strides it: elsewhere the layers that halve T are
-    others for other lengths.
+    The batch size is variable, and T too if the student never strides it: layers that halve T are traced for
+    one length only.
     """
     clips = random_clips(student, batch=2)
     frames_axis = clips.ndim - 3
@@ -69,36 +69,38 @@ def trace(student: VideoStudent) -> Graph:
     return Graph(program=program, open_axes=open_axes)
 
 
-def write_program(student: VideoStudent, path: Path, facts: Mapping[str, str]) -> Agreement:
-    """Writes a student for `torch.export.load`, once a process without transfer3d gets the same answers.
+def write_program(student: VideoStudent, path: Path, metadata: Mapping[str, str]) -> Agreement:
+    """Writes a student for `torch.export.load`, after a process without transfer3d has got the same outputs.
 
     Args:
         student: on the CPU, in fp32.
         path: of the file, which ends in `.pt2`.
-        facts: strings that the file is to hold, as `transfer3d.json`.
+        metadata: strings to store in the file as `transfer3d.json`.
 
     Raises:
-        UsageError: the file has another ending.
-        WeightsError: the answers differ, or there are none; no file is written.
+        UsageError: the file does not end in `.pt2`.
+        WeightsError: the outputs differ, or the program fails; no file is written.
     """
     if path.suffix != SUFFIX:
-        raise UsageError(f"{path}: torch.export reads and writes files that end in {SUFFIX}: name it so.")
+        raise UsageError(f"{path}: torch.export needs a file name that ends in {SUFFIX}.")
     graph = trace(student)
     with atomic_path(path) as partial:
-        whole, extra = io.BytesIO(), {FACTS_NAME: json.dumps(dict(facts))}
-        torch.export.save(graph.program, whole, extra_files=extra)
-        partial.write_bytes(whole.getbuffer())  # torch itself says of a full disk that it is a RuntimeError
+        buffer, extra = io.BytesIO(), {METADATA_NAME: json.dumps(dict(metadata))}
+        torch.export.save(graph.program, buffer, extra_files=extra)
+        partial.write_bytes(
+            buffer.getbuffer()
+        )  # for a full disk torch itself raises RuntimeError, not OSError
         return compare(student, lambda clips: _run_alone(partial, clips), open_axes=graph.open_axes)
 
 
 def _run_alone(file: Path, clips: list[Tensor]) -> list[Tensor]:
     with tempfile.TemporaryDirectory() as folder:
-        given, got = Path(folder) / "clips.safetensors", Path(folder) / "logits.safetensors"
-        save_file({str(index): tensor for index, tensor in enumerate(clips)}, given)
-        command = [sys.executable, "-I", "-c", RUN_ALONE, str(file), str(given), str(got)]
+        inputs, outputs = Path(folder) / "clips.safetensors", Path(folder) / "logits.safetensors"
+        save_file({str(index): tensor for index, tensor in enumerate(clips)}, inputs)
+        command = [sys.executable, "-I", "-c", RUN_ALONE, str(file), str(inputs), str(outputs)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode != 0:
-            said = done.stderr.strip().splitlines()
-            raise WeightsError(f"the exported program does not run by itself: {said[-1:]}.")
-        found = load_file(got)
-        return [found[str(index)] for index in range(len(clips))]
+            message = done.stderr.strip().splitlines()
+            raise WeightsError(f"the exported program does not run by itself: {message[-1:]}.")
+        logits = load_file(outputs)
+        return [logits[str(index)] for index in range(len(clips))]

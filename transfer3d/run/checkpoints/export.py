@@ -1,4 +1,4 @@
-"""From a checkpoint to files for other programs."""
+"""`transfer3d export`: exports a checkpoint to files for other programs."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ class ExportedFile:
     Attributes:
         format: "onnx", "torch" or "hub".
         path: file or folder.
-        files: what was written.
-        agreement: with the student's own answers; None for a Hub folder, which holds the student itself.
+        files: the files written.
+        agreement: with the student's outputs; None for a Hub folder, which holds the student itself.
     """
 
     format: str
@@ -44,7 +44,7 @@ class ExportedFile:
         }
 
     def __str__(self) -> str:
-        """The outcome as lines."""
+        """The agreement and the files, as lines."""
         lines = [f"wrote {file}" for file in self.files]
         return "\n".join([*([] if self.agreement is None else [str(self.agreement)]), *lines])
 
@@ -59,13 +59,13 @@ def export_checkpoint(checkpoint: str, format: str, out: Path | None, *, force: 
         force: overwrite.
 
     Raises:
-        UsageError: no such format, or `out` exists and `force` is off.
-        WeightsError: the checkpoint is refused, or the export answers differently.
-        SetupError: ONNX without the `export` extra, or the place cannot be written to.
+        UsageError: the format is unknown, or `out` exists and `force` is off.
+        WeightsError: the checkpoint is refused, or the exported network gives other outputs.
+        SetupError: the `export` extra is missing for ONNX, or `out` cannot be written.
     """
     if format not in SUFFIXES:
         near = did_you_mean(format, SUFFIXES)
-        raise UsageError(f"no format '{format}'{near}: one of {', '.join(SUFFIXES)}.")
+        raise UsageError(f"unknown format '{format}'{near}: must be one of {', '.join(SUFFIXES)}.")
     student = load(checkpoint)
     path = out or Path(f"{student.model_name}{SUFFIXES[format]}")
     refuse_existing(path, force)

@@ -1,4 +1,4 @@
-"""From a released checkpoint to one of ours on disk."""
+"""`transfer3d import`: imports a released checkpoint into a checkpoint of a student."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from transfer3d.weights.state_file import read_state
 
 @dataclass(frozen=True)
 class ImportedFile:
-    """An imported checkpoint and what is to be said of it."""
+    """An imported checkpoint on disk, and where it came from."""
 
     file: Path
     path: Path
@@ -25,7 +25,7 @@ class ImportedFile:
     provenance: dict[str, Any]
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns where it came from and the account, JSON-able."""
+        """Returns the JSON form: the student, its provenance and its weight report."""
         student = self.imported.student
         return {
             "file": str(self.path),
@@ -37,7 +37,7 @@ class ImportedFile:
         }
 
     def text(self) -> str:
-        """Returns the account and the file, as lines."""
+        """Returns the weight report and the file, as lines."""
         first = f"{self.file} ({self.provenance['kind']}) -> {self.imported.student.model_name}"
         return "\n".join([first, *self.imported.account.lines(), f"wrote {self.path}"])
 
@@ -51,11 +51,11 @@ def import_to_file(
         kind: see `KINDS`.
         file: the released file.
         out: the file to write; None = `./<student>.safetensors`.
-        settings: `key=value`: what the state dict cannot say.
+        settings: `key=value` options of the kind, for what the state dict does not contain.
         force: overwrite an existing file.
 
     Raises:
-        UsageError: no such kind or setting, or the file to write exists and `force` is off.
+        UsageError: the kind or a setting is unknown, or the file to write exists and `force` is off.
         WeightsError: the file is refused.
     """
     find_kind(kind)
@@ -65,8 +65,8 @@ def import_to_file(
     try:
         imported = import_state(kind, read_state(file), options)
     except WeightsError as error:
-        where = "" if str(error).startswith(str(file)) else f"{file}: "
-        raise WeightsError(f"{where}{error}") from error
+        prefix = "" if str(error).startswith(str(file)) else f"{file}: "
+        raise WeightsError(f"{prefix}{error}") from error
     path = out or Path(f"{imported.student.model_name}.safetensors")
     refuse_existing(path, force)
     provenance = {

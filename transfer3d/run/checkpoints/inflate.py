@@ -1,4 +1,4 @@
-"""From a timm name to an inflated checkpoint on disk."""
+"""`transfer3d inflate`: inflates a timm model into a checkpoint on disk."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from transfer3d.run.output_file import refuse_existing
 
 @dataclass(frozen=True)
 class InflatedFile:
-    """An inflated checkpoint and what is to be said of it."""
+    """An inflated checkpoint on disk, and how it was made."""
 
     source: str
     weights: str
@@ -24,7 +24,7 @@ class InflatedFile:
     inflated: Inflated
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns account and proof, JSON-able."""
+        """Returns the JSON form: the student, its provenance and its weight report."""
         student = self.inflated.student
         return {
             "file": str(self.path),
@@ -40,7 +40,7 @@ class InflatedFile:
         return f"{self.source} -> {self.inflated.student.model_name}. {self.inflated.proof}"
 
     def text(self) -> str:
-        """Returns account, proof and file, as lines."""
+        """Returns the weight report, the proof and the file, as lines."""
         lines = [f"{self.source} (weights {self.weights}) -> {self.inflated.student.model_name}"]
         lines += [*self.inflated.account.lines(), str(self.inflated.proof), f"wrote {self.path}"]
         return "\n".join(lines)
@@ -68,12 +68,13 @@ def inflate_to_file(
         temporal_init: "center", "mean" or "random".
         num_classes: of a new head; None keeps the 2D head.
         in_chans: channels of the input.
-        seed: of everything random.
+        seed: for all random values.
         force: overwrite an existing file.
 
     Raises:
-        UsageError: the file exists and `force` is off, or the combination cannot work.
-        WeightsError, SetupError: the weights are refused, or cannot be had.
+        UsageError: the file exists and `force` is off, or the family cannot take the model.
+        WeightsError: the weights are refused.
+        SetupError: the weights cannot be downloaded.
     """
     if out is not None:
         refuse_existing(out, force)

@@ -1,4 +1,4 @@
-"""What a checkpoint is, whence it came, and whether its digests hold."""
+"""`transfer3d info`: describes a checkpoint, its provenance, and whether its digests hold."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ Verdict = Literal["holds", "differs", "not recorded", "not here"]
 
 @dataclass(frozen=True, kw_only=True)
 class DigestCheck:
-    """A digest that a checkpoint records, and what was found.
+    """A digest that a checkpoint records, and the result of checking it.
 
     Attributes:
-        what: "tensors", or the file that the checkpoint was made from.
+        what: "tensors", or a file that the checkpoint was made from.
         recorded: sha256, in hex.
-        verdict: `not here` where that file is on another machine, or gone.
+        verdict: `not here` if that file does not exist on this machine.
     """
 
     what: str
@@ -35,80 +35,80 @@ class DigestCheck:
 
 @dataclass(frozen=True, kw_only=True)
 class CheckpointReport:
-    """What `transfer3d info` says.
+    """What `transfer3d info` prints.
 
     Attributes:
         file: the weights file.
         sha256: of its bytes.
         bytes: its size.
-        parameters: head included.
-        facts: what it says of itself.
-        digests: checked.
+        parameters: their number, head included.
+        metadata: what the file says of itself.
+        digests: of the tensors, then of the files it was made from.
     """
 
     file: Path
     sha256: str
     bytes: int
     parameters: int
-    facts: CheckpointMetadata
+    metadata: CheckpointMetadata
     digests: tuple[DigestCheck, ...]
 
     @property
     def intact(self) -> bool:
-        """Whether the tensors are those that were written, as far as the file can tell."""
+        """Whether the tensors match the recorded digest, if there is one."""
         return self.digests[0].verdict != "differs"
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the JSON form."""
-        facts = self.facts
+        metadata = self.metadata
         return {
             "file": str(self.file),
             "sha256": self.sha256,
             "bytes": self.bytes,
-            "model": facts.model,
-            "family": family_of(facts.model).name,
-            "paper": family_of(facts.model).paper,
-            "model_args": facts.model_args,
+            "model": metadata.model,
+            "family": family_of(metadata.model).name,
+            "paper": family_of(metadata.model).paper,
+            "model_args": metadata.model_args,
             "parameters": self.parameters,
-            "tensors": len(facts.shapes),
-            "num_classes": facts.num_classes,
-            "class_names": facts.class_names,
-            "clip": facts.clip.to_dict(),
-            "version": facts.version,
-            "provenance": facts.provenance,
+            "tensors": len(metadata.shapes),
+            "num_classes": metadata.num_classes,
+            "class_names": metadata.class_names,
+            "clip": metadata.clip.to_dict(),
+            "version": metadata.version,
+            "provenance": metadata.provenance,
             "digests": [asdict(check) for check in self.digests],
         }
 
 
 def inspect_checkpoint(path: str) -> CheckpointReport:
-    """Reads a checkpoint, tensors included, and checks every digest that can be checked here.
+    """Reads a checkpoint, tensors included, and checks every digest whose file exists on this machine.
 
     Args:
         path: file, Hub folder, or `hf_hub:user/name@revision`.
 
     Raises:
-        WeightsError: the file is missing, damaged, or not the network that it says it is.
+        WeightsError: the file is missing or damaged, or its tensors do not fit its metadata.
     """
     file = locate(path)
-    facts, student = read_metadata(file), load(file)
-    own: Verdict = "not recorded"
-    if facts.digest is not None:
-        own = "holds" if tensors_digest(student.state_dict()) == facts.digest else "differs"
+    metadata, student = read_metadata(file), load(file)
+    verdict: Verdict = "not recorded"
+    if metadata.digest is not None:
+        verdict = "holds" if tensors_digest(student.state_dict()) == metadata.digest else "differs"
     return CheckpointReport(
         file=file,
         sha256=sha256_file(file),
         bytes=file.stat().st_size,
         parameters=count_parameters(student),
-        facts=facts,
+        metadata=metadata,
         digests=(
-            DigestCheck(what="tensors", recorded=facts.digest, verdict=own),
-            *_sources(facts.provenance),
+            DigestCheck(what="tensors", recorded=metadata.digest, verdict=verdict),
+            *_sources(metadata.provenance),
         ),
     )
 
 
 def _sources(node: Any) -> Iterator[DigestCheck]:
-    """Checks every file that the provenance names beside its sha256."""
+    """Checks every file that the provenance names with its sha256."""
     if isinstance(node, list):
         for item in node:
             yield from _sources(item)
