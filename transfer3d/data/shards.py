@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple, Protocol
@@ -140,12 +139,10 @@ class FolderStore(Store):
 
 
 def read_range(path: Path, offset: int, size: int) -> bytes:
-    """Returns some bytes of a file."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        return os.pread(handle, size, offset)
-    finally:
-        os.close(handle)
+    """Returns `size` bytes of a file from `offset`, fewer at its end."""
+    with path.open("rb") as file:
+        file.seek(offset)
+        return file.read(size)
 
 
 class ShardVideos(VideoSet):

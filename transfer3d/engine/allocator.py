@@ -18,6 +18,6 @@ def keep_freed_memory() -> bool:
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt
-    except (OSError, AttributeError):
+    except (OSError, AttributeError, TypeError):  # Windows has no CDLL(None), macOS no mallopt
         return False
     return bool(mallopt(TRIM_THRESHOLD, MOST) and mallopt(MMAP_MAX, 0))

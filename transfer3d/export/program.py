@@ -82,7 +82,7 @@ def write_program(student: VideoStudent, path: Path, metadata: Mapping[str, str]
         WeightsError: the outputs differ, or the program fails; no file is written.
     """
     if path.suffix != SUFFIX:
-        raise UsageError(f"{path}: torch.export needs a file name that ends in {SUFFIX}.")
+        raise UsageError(f"{path}: torch.export only reads names that end in {SUFFIX}: use such a name.")
     graph = trace(student)
     with atomic_path(path) as partial:
         buffer, extra = io.BytesIO(), {METADATA_NAME: json.dumps(dict(metadata))}
