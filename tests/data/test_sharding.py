@@ -112,7 +112,7 @@ def test_a_folder_of_another_plan_is_refused(dataset, tmp_path):
         with pytest.raises(UsageError, match="shards of other videos or options"):
             claim_folder(out, planned(dataset))
     note(tmp_path / "mine" / "thesis.tex", "x")
-    with pytest.raises(UsageError, match="is no empty folder"):
+    with pytest.raises(UsageError, match="is not empty"):
         lock_folder(tmp_path / "mine")
     assert [path.name for path in (tmp_path / "mine").iterdir()] == ["thesis.tex"]
 

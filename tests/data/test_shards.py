@@ -27,7 +27,7 @@ def make_samples(count=7, *, labelled=True):
             label=i % 2 if labelled else None,
             source=f"Straße {i // 2}.mp4",
             frames=10 + i,
-            facts={"note": "ü"},
+            info={"note": "ü"},
         )
         for i in range(count)
     ]
@@ -203,8 +203,8 @@ def _refused(folder, member):
 @pytest.mark.parametrize(
     "change, reason",
     [
-        (lambda i: i["shards"][0].update(file="../other.tar"), "is no name of a shard"),
-        (lambda i: i["shards"][0].update(file="pipe:cat x.tar"), "is no name of a shard"),
+        (lambda i: i["shards"][0].update(file="../other.tar"), "is not the name of a shard"),
+        (lambda i: i["shards"][0].update(file="pipe:cat x.tar"), "is not the name of a shard"),
         (lambda i: i["shards"][0]["samples"][0].update(label=2), "has label 2 of 2 classes"),
         (lambda i: i["shards"][0]["samples"][0].update(label=-100), "label"),
         (lambda i: i["shards"][0]["samples"][0].update(label="dog"), "label"),

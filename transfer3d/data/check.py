@@ -18,7 +18,7 @@ from transfer3d.errors import DataError
 
 @dataclass(frozen=True)
 class Checked:
-    """One video: its facts, or the reason why it is bad; see `VideoInfo`."""
+    """One video: its `VideoInfo`, or the reason why it is bad."""
 
     path: str
     frames: int | None = None

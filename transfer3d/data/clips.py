@@ -66,5 +66,5 @@ def views_of_video(
 
 
 def clips_of_frames(frames_NCHW: Tensor, indices: Indices) -> Tensor:
-    """Returns [..., C, T, H, W] for the frames that indices [..., T] stand for."""
+    """Returns [..., C, T, H, W] of the frames that indices [..., T] point to."""
     return frames_NCHW.unflatten(0, indices.shape).transpose(-4, -3)

@@ -59,7 +59,7 @@ class FlipPairs(nn.Module):
         classes: names by label.
 
     Raises:
-        UsageError: a name is no class.
+        UsageError: a name is not a class.
     """
 
     def __init__(self, pairs: Sequence[tuple[str, str]], classes: Sequence[str]) -> None:

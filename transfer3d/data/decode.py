@@ -1,4 +1,4 @@
-"""Video files to frames: PyAV, by seek, only the wanted frames converted, one FFmpeg thread.
+"""Video files to frames: PyAV, by seek, only the requested frames converted, one FFmpeg thread.
 
 A frame is addressed by its number in presentation order, exactly. Packets are read once without decoding
 (1 to 3 ms for a ten-second clip); their sorted presentation times are the table from number to time. So
@@ -55,8 +55,8 @@ class VideoInfo:
     Attributes:
         frames: number of frames.
         fps: mean rate, frames per second.
-        height: pixels, as shown (after rotation).
-        width: pixels, as shown.
+        height: pixels, as displayed, after rotation.
+        width: pixels, as displayed.
         duration: seconds.
     """
 
@@ -121,17 +121,17 @@ class Video:
         Returns:
             RGB, [N, H, W, 3] uint8, upright.
         """
-        wanted, place = np.unique(indices, return_inverse=True)
-        if wanted[0] < 0 or wanted[-1] >= self.frames:
-            raise IndexError(f"{self._name}: frames {wanted[0]} to {wanted[-1]} of {self.frames}")
+        numbers, place = np.unique(indices, return_inverse=True)
+        if numbers[0] < 0 or numbers[-1] >= self.frames:
+            raise IndexError(f"{self._name}: frames {numbers[0]} to {numbers[-1]} of {self.frames}")
         with _faults(self._name):
-            found = self._by_seek(wanted.tolist()) if self._timed else None
-            found = found or self._by_counting(wanted.tolist())
-            pictures = [self._rgb(frame, short_side) for frame in found]
+            pictures = self._by_seek(numbers.tolist()) if self._timed else None
+            pictures = pictures or self._by_counting(numbers.tolist())
+            pictures = [self._rgb(frame, short_side) for frame in pictures]
             return np.stack([pictures[i] for i in place])
 
     def seconds(self) -> NDArray[np.float64]:
-        """Returns when each frame is shown, seconds after the first; by the rate where times are wrong."""
+        """Returns each frame's time, seconds after the first; by the rate where times are wrong."""
         if self._timed:
             return (np.array(self._times) - self._times[0]) * float(self._time_base)
         return np.arange(self.frames) / float(self._stream.average_rate or self._stream.base_rate or 25)
@@ -204,24 +204,24 @@ class Video:
         last_s = max(float(end * (stream.time_base or 0)) for stream, end in ends.items())
         return last_s < length_s - EARLY_S
 
-    def _by_seek(self, wanted: list[int]) -> list[VideoFrame] | None:
-        """Returns the wanted frames, or None where the file's times turn out wrong."""
-        found: list[VideoFrame] = []
+    def _by_seek(self, numbers: list[int]) -> list[VideoFrame] | None:
+        """Returns the frames with these numbers, or None where the file's times turn out wrong."""
+        pictures: list[VideoFrame] = []
         stream: Iterator[VideoFrame] = iter(())
         at: int | None = None  # number of the frame decoded last
-        for target in wanted:
+        for target in numbers:
             nearest = bisect_right(self._keys, (target, self._times[-1], 0)) - 1
             key, *times = self._keys[nearest] if nearest >= 0 else (0, self._times[0], self._times[0])
             if at is None or key > at + NEAR:
                 packets = self._packets_from(key, times)
                 if packets is None:
                     return None
-                stream, at = self._pictures(packets, wanted), None
+                stream, at = self._pictures(packets, numbers), None
             while at != target:
                 frame = next(stream, None)
                 if frame is None or frame.pts is None:
                     return None
-                # A seek may land earlier; and pictures shown before an open group's key frame are not whole.
+                # A seek may land earlier; pictures before an open group's key frame are incomplete.
                 if at is None and frame.pts < self._times[key]:
                     continue
                 expected = key if at is None else at + 1
@@ -229,11 +229,11 @@ class Video:
                 if not expected <= at <= (target if self._exact_times else expected):
                     return None
                 if at == target:
-                    found.append(frame)
-        return found
+                    pictures.append(frame)
+        return pictures
 
     def _packets_from(self, key: int, times: Sequence[int]) -> Iterator[Packet] | None:
-        """Seeks to a key frame, or before it; None where the demuxer only lands behind it.
+        """Seeks to a key frame, or before it; None where the demuxer only lands after it.
 
         Demuxers search by presentation or by decoding time, and some take off an offset first.
         """
@@ -248,24 +248,24 @@ class Video:
                 return chain([first], packets)
         return None
 
-    def _pictures(self, packets: Iterator[Packet], wanted: list[int]) -> Iterator[VideoFrame]:
+    def _pictures(self, packets: Iterator[Packet], numbers: list[int]) -> Iterator[VideoFrame]:
         """Yields the frames from here on, but for unwanted ones that no other frame refers to."""
-        times = {self._times[number] for number in wanted}
+        times = {self._times[number] for number in numbers}
         codec = self._stream.codec_context
         for packet in packets:
             if self._exact_times:
                 codec.skip_frame = "NONREF" if packet.size and packet.pts not in times else "DEFAULT"
             yield from packet.decode()
 
-    def _by_counting(self, wanted: list[int]) -> list[VideoFrame]:
-        """Returns the wanted frames of a decode from the start."""
-        found: list[VideoFrame] = []
+    def _by_counting(self, numbers: list[int]) -> list[VideoFrame]:
+        """Returns the frames with these numbers of a decode from the start."""
+        pictures: list[VideoFrame] = []
         for number, frame in enumerate(self._decoded()):
-            if number == wanted[len(found)]:
-                found.append(frame)
-            if len(found) == len(wanted):
-                return found
-        raise BadVideo(f"{self._name}: frame {wanted[len(found)]} of {self.frames} does not decode")
+            if number == numbers[len(pictures)]:
+                pictures.append(frame)
+            if len(pictures) == len(numbers):
+                return pictures
+        raise BadVideo(f"{self._name}: frame {numbers[len(pictures)]} of {self.frames} does not decode")
 
     def _rgb(self, frame: VideoFrame, short_side: int | None) -> Frames:
         if frame.is_corrupt:

@@ -97,11 +97,11 @@ def render(scene: Scene, size: int) -> Pixels:
     corner = np.floor(scene.centre * size).astype(int) - reach
     middle = (scene.centre * size - corner).astype(np.float32)
     ink = _ink(scene, middle, scale, 2 * reach + 1)[..., None]
-    behind = np.pad(scene.background, ((reach, reach), (reach, reach), (0, 0)))
-    canvas = np.repeat(_rounded(behind)[None], len(ink), 0)
+    backdrop = np.pad(scene.background, ((reach, reach), (reach, reach), (0, 0)))
+    canvas = np.repeat(_rounded(backdrop)[None], len(ink), 0)
     for t, (row, column) in enumerate(corner + reach):
         box = slice(row, row + 2 * reach + 1), slice(column, column + 2 * reach + 1)
-        canvas[t][box] = _rounded(behind[box] + (scene.colour - behind[box]) * ink[t])
+        canvas[t][box] = _rounded(backdrop[box] + (scene.colour - backdrop[box]) * ink[t])
     return canvas[:, reach : reach + size, reach : reach + size]
 
 

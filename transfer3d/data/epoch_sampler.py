@@ -25,7 +25,7 @@ class EpochSampler:
         self._seed, self._count = seed, count
 
     def draw(self, position: int) -> ClipId:
-        """Returns what stands at a position of the row."""
+        """Returns the video at a position of the sequence."""
         epoch, place = divmod(position, self._count)
         return ClipId(epoch, int(self.epoch(epoch)[place]))
 
@@ -39,7 +39,7 @@ class BufferedEpochSampler(EpochSampler):
 
     Args:
         seed: of the permutations.
-        runs: how many videos lie together in each run.
+        runs: how many videos each group has.
         buffer: runs that are mixed.
     """
 
@@ -96,9 +96,9 @@ class BalancedEpochSampler(EpochSampler):
         lucky = set(rng.permutation(len(self._members))[:more].tolist())
         chosen = []
         for number, members in enumerate(self._members):
-            wanted = least + (number in lucky)
-            rounds = [rng.permutation(members) for _ in range(-(-wanted // len(members)))]
-            chosen += [np.concatenate(rounds)[:wanted]] if wanted else []
+            needed = least + (number in lucky)
+            rounds = [rng.permutation(members) for _ in range(-(-needed // len(members)))]
+            chosen += [np.concatenate(rounds)[:needed]] if needed else []
         return rng.permutation(np.concatenate(chosen))
 
 

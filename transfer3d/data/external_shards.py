@@ -1,7 +1,7 @@
-"""Webdatasets that others wrote, which have no `index.json`: it is made by reading the shards through once.
+"""Webdatasets that others wrote: their index is made by reading the shards through once.
 
-Afterwards they are read as our own are: any order, each sample once, checked by sha256. Of a sample its video
-is taken, and its class from `.cls` or from "label" in `.json`; what else there is, is not looked at.
+Afterwards they are read like our own: in any order, each sample once, checked by sha256. A sample's video is
+used, and its class from `.cls` or from "label" in `.json`; other members are ignored.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ import re
 from collections.abc import Sequence
 from pathlib import PurePosixPath
 from typing import Any
+
+from webdataset.tariterators import base_plus_ext
 
 from transfer3d.data.shard_writer import list_members
 from transfer3d.data.shards import FORMAT, SUFFIXES, Index, IndexedSample, Member, Shard, Store, check_index
@@ -24,19 +26,19 @@ SPLIT = re.compile(r"-(train|val|test|unlabelled)-\d+\.tar$")
 
 
 def expand(names: str) -> list[str]:
-    """Returns the file names that webdataset's notation `name-{000..012}.tar` stands for.
+    """Returns the file names of webdataset's notation `name-{000..012}.tar`.
 
     Raises:
         UsageError: a range that runs backwards.
     """
-    found = RANGE.search(names)
-    if found is None:
+    match = RANGE.search(names)
+    if match is None:
         return [names]
-    first, last = found.groups()
+    first, last = match.groups()
     if int(first) > int(last):
         raise UsageError(f"{names}: {first} comes after {last}. Turn them around.")
     numbers = (str(number).zfill(len(first)) for number in range(int(first), int(last) + 1))
-    return [names[: found.start()] + number + names[found.end() :] for number in numbers]
+    return [names[: match.start()] + number + names[match.end() :] for number in numbers]
 
 
 def index_external(store: Store, files: Sequence[str]) -> Index:
@@ -82,15 +84,14 @@ def _read_through(store: Store, file: str) -> Shard:
         small: dict[str, dict[str, bytes]] = {}
         with path.open("rb") as tar:
             for name, (offset, size) in list_members(path, where).items():
-                member = PurePosixPath(name)
-                stem, _, suffix = member.name.partition(".")
-                if suffix.rpartition(".")[2].lower() in PICKLES:
+                base, suffix = base_plus_ext(name)
+                if (suffix or "").rpartition(".")[2].lower() in PICKLES:
                     raise DataError(f"{where}: member '{name}' is a pickle. Such shards are refused.")
-                if suffix not in READ:
+                if base is None or suffix not in READ:
                     continue
                 tar.seek(offset)
                 content = tar.read(size)
-                key = str(member.with_name(stem))
+                key = str(PurePosixPath(base))
                 samples.setdefault(key, {})[suffix] = Member(
                     offset, size, hashlib.sha256(content).hexdigest()
                 )
@@ -108,15 +109,15 @@ def _read_through(store: Store, file: str) -> Shard:
 
 def _sample(key: str, members: dict[str, Member], small: dict[str, bytes], where: str) -> IndexedSample:
     try:
-        facts: Any = json.loads(small.get("json", b"{}"))
+        entries: Any = json.loads(small.get("json", b"{}"))
     except ValueError:
-        facts = {}
-    facts = facts if isinstance(facts, dict) else {}
-    given = small["cls"].decode(errors="replace").strip() if "cls" in small else facts.get("label")
-    label = None if given is None else str(given)
+        entries = {}
+    entries = entries if isinstance(entries, dict) else {}
+    label = small["cls"].decode(errors="replace").strip() if "cls" in small else entries.get("label")
+    label = None if label is None else str(label)
     if label is not None and not re.fullmatch(r"[0-9]{1,6}", label):
         raise DataError(f"{where}: {key} has label '{label}'. A class is a number from 0 to 999999.")
-    source, frames = facts.get("source"), facts.get("frames")
+    source, frames = entries.get("source"), entries.get("frames")
     return IndexedSample(
         key=key,
         label=None if label is None else int(label),

@@ -1,6 +1,6 @@
 """Work on files that may crash the process, hang it or fill its memory: done in children, each within limits.
 
-A child works on many files; one that dies or takes too long costs its file alone, and another child goes on.
+A child works on many files. One that dies or takes too long costs only its file; another child takes over.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class Fault:
-    """Why there is no result."""
+    """The reason why there is no result."""
 
     reason: str
 

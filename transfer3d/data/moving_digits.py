@@ -42,7 +42,7 @@ MARKER = "synth.json"
 
 
 class PoseRange(NamedTuple):
-    """How digits may stand, and the room that they need for it."""
+    """The poses of digits, and the space that they need."""
 
     turn_degrees: float
     smallest: float
@@ -97,7 +97,7 @@ def synthesise(directory: Path, config: SynthConfig, console: Console) -> None:
         UsageError: `directory` holds something else, or a dataset with another configuration.
     """
     marker = directory / MARKER
-    wanted = config.model_dump(mode="json")
+    expected = config.model_dump(mode="json")
     if directory.exists() and not directory.is_dir():
         raise UsageError(f"{directory} is a file. Give a new folder.")
     if marker.exists():
@@ -106,13 +106,13 @@ def synthesise(directory: Path, config: SynthConfig, console: Console) -> None:
         except ValueError:
             stored = None
         # There were no other poses before they were named.
-        if not isinstance(stored, dict) or {"poses": "slight", **stored} != wanted:
+        if not isinstance(stored, dict) or {"poses": "slight", **stored} != expected:
             raise UsageError(f"{directory} holds another moving-digits set. Give a new folder.")
         if (directory / "shards" / "index.json").exists():
             return
     elif directory.exists() and any(directory.iterdir()):
         raise UsageError(f"{directory} is not empty and not a moving-digits set. Give a new folder.")
-    write_text(marker, json.dumps(wanted, indent=2) + "\n")
+    write_text(marker, json.dumps(expected, indent=2) + "\n")
     for name in ("videos", "images", "shards"):
         shutil.rmtree(directory / name, ignore_errors=True)
 
@@ -122,7 +122,7 @@ def synthesise(directory: Path, config: SynthConfig, console: Console) -> None:
         for part in PARTS:
             samples = _samples(config, part, directory / "videos" / part, meter)
             shards += write_shards(directory / "shards", "digits", part, samples)
-    write_index(directory / "shards", "digits", shards, classes=CLASSES, source=f"moving digits {wanted}")
+    write_index(directory / "shards", "digits", shards, classes=CLASSES, source=f"moving digits {expected}")
 
 
 @dataclass(frozen=True)
@@ -194,7 +194,7 @@ def _scene(
     rng: np.random.Generator,
 ) -> Scene:
     """Draws everything about a video but its drawing and its motion."""
-    colour, behind = backdrop(background, size, rng)
+    colour, backdrop_u8 = backdrop(background, size, rng)
     time = np.arange(frames) - (frames - 1) / 2
     speed = rng.uniform(0.015, 0.03)  # shares of the frame, per frame
     most, smallest, reach = POSES[poses]
@@ -212,7 +212,7 @@ def _scene(
         np.radians(turn[0] + turn[1] * part).astype(np.float32),
         (growth[0] + growth[1] * part).astype(np.float32),
         colour,
-        behind,
+        backdrop_u8,
     )
 
 
@@ -238,8 +238,8 @@ def _samples(config: SynthConfig, part: Part, folder: Path, meter: Meter) -> Ite
             (partial / ("." if video.label is None else CLASSES[video.label]) / f"{key}.mp4").write_bytes(
                 encoded
             )
-            facts = {"drawing": video.drawing, "fps": FPS, "size": config.size}
-            yield Sample(key, encoded, "mp4", video.label, source=key, frames=config.frames, facts=facts)
+            info = {"drawing": video.drawing, "fps": FPS, "size": config.size}
+            yield Sample(key, encoded, "mp4", video.label, source=key, frames=config.frames, info=info)
             meter.update()
     partial.rename(folder)
 

@@ -25,15 +25,15 @@ class Converter:
         """
         height, width = _scaled(frame.height, frame.width, short_side)
         levels = frame.color_range
-        shown = frame
+        picture = frame
         # FFmpeg converts a frame that keeps its size three times faster than one that it scales on the way.
         if (height, width) != (frame.height, frame.width) and frame.format.name.startswith("yuv"):
-            shown = self._scaler.reformat(
+            picture = self._scaler.reformat(
                 frame, width, height, interpolation=Interpolation.BILINEAR, src_color_range=levels,
                 dst_color_range=levels, threads=1,
             )  # fmt: skip
         picture = self._converter.reformat(
-            shown, width, height, format="rgb24", interpolation=Interpolation.BILINEAR,
+            picture, width, height, format="rgb24", interpolation=Interpolation.BILINEAR,
             src_color_range=levels, threads=1,
         )  # fmt: skip
         pixels = picture.to_ndarray().astype(np.uint8, copy=False)

@@ -1,4 +1,4 @@
-"""One listed video on its way into a shard: checked by a full decode, and transcoded where that is wanted.
+"""One listed video on its way into a shard: checked by a full decode, and transcoded on request.
 
 Runs in the children of `isolated`; imports nothing heavy.
 """
@@ -47,12 +47,12 @@ class Prepared:
     Attributes:
         video: the new file's bytes; None where the original's are taken.
         frames: number of them.
-        facts: about the video, for the shard.
+        info: entries for the shard's JSON.
     """
 
     video: bytes | None
     frames: int
-    facts: dict[str, Any]
+    info: dict[str, Any]
 
 
 def inspect(source: Source, *, name: str, min_frames: int = 1) -> VideoInfo:
@@ -62,10 +62,10 @@ def inspect(source: Source, *, name: str, min_frames: int = 1) -> VideoInfo:
         BadVideo: anything is wrong with it, or it has fewer than `min_frames` frames.
     """
     with Video(source, name=name) as video:
-        facts = video.info()
+        info = video.info()
         video.check()
-    _refuse_short(facts.frames, min_frames, name)
-    return facts
+    _refuse_short(info.frames, min_frames, name)
+    return info
 
 
 def inspect_file(path: Path) -> VideoInfo:
@@ -74,34 +74,34 @@ def inspect_file(path: Path) -> VideoInfo:
 
 
 def prepare(order: TranscodeJob) -> Prepared:
-    """Checks a video, and makes the wanted copy of it.
+    """Checks a video, and transcodes it if asked to.
 
     Raises:
         BadVideo: anything is wrong with it.
     """
     if order.path.is_dir():
         encoded, _ = encode_folder(order.path)
-        facts = inspect(encoded, name=order.name, min_frames=order.min_frames)
+        info = inspect(encoded, name=order.name, min_frames=order.min_frames)
         how = {"transcoded": "frames, H.264 without loss"}
         if order.short_side is None:
-            return Prepared(encoded, facts.frames, _facts(facts) | how)
+            return Prepared(encoded, info.frames, _entries(info) | how)
         return _transcode(encoded, order, how)
     if order.cut is not None or order.short_side is not None or order.gop is not None:
         return _transcode(order.path, order, {})
-    facts = inspect(order.path, name=order.name, min_frames=order.min_frames)
-    return Prepared(None, facts.frames, _facts(facts))
+    info = inspect(order.path, name=order.name, min_frames=order.min_frames)
+    return Prepared(None, info.frames, _entries(info))
 
 
-def _transcode(source: Source, order: TranscodeJob, facts: dict[str, Any]) -> Prepared:
+def _transcode(source: Source, order: TranscodeJob, info: dict[str, Any]) -> Prepared:
     gop = order.gop or GOP
     with Video(source, name=order.name) as video:
-        wanted, part = _part(video.seconds(), order.cut, order.name)
-        times = video.seconds()[wanted]
-        pictures = _chosen(video.stream(short_side=order.short_side), wanted)
+        chosen, part = _part(video.seconds(), order.cut, order.name)
+        times = video.seconds()[chosen]
+        pictures = _chosen(video.stream(short_side=order.short_side), chosen)
         encoded, _ = encode_frames(pictures, times - times[0], gop=gop)
     made = inspect(encoded, name=order.name, min_frames=order.min_frames)
     how = f"H.264, crf {CRF}, gop {gop}" + (f", short side {order.short_side}" if order.short_side else "")
-    return Prepared(encoded, made.frames, _facts(made) | facts | part | {"transcoded": how})
+    return Prepared(encoded, made.frames, _entries(made) | info | part | {"transcoded": how})
 
 
 def _part(times: np.ndarray, cut: Cut | None, name: str) -> tuple[range, dict[str, Any]]:
@@ -118,17 +118,17 @@ def _part(times: np.ndarray, cut: Cut | None, name: str) -> tuple[range, dict[st
     }
 
 
-def _chosen(stream: Iterator[Frames], wanted: range) -> Iterator[Frames]:
-    """Yields the wanted frames; all is decoded when all is wanted, so that a fault at the end is found."""
+def _chosen(stream: Iterator[Frames], chosen: range) -> Iterator[Frames]:
+    """Yields the chosen frames; all is decoded when all is chosen, so that a fault at the end is found."""
     for number, pixels in enumerate(stream):
-        if number in wanted:
+        if number in chosen:
             yield pixels
-        elif number >= wanted.stop:
+        elif number >= chosen.stop:
             return
 
 
-def _facts(facts: VideoInfo) -> dict[str, Any]:
-    return {"fps": round(facts.fps, 3), "height": facts.height, "width": facts.width}
+def _entries(info: VideoInfo) -> dict[str, Any]:
+    return {"fps": round(info.fps, 3), "height": info.height, "width": info.width}
 
 
 def _refuse_short(frames: int, least: int, name: str) -> None:

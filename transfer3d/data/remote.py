@@ -23,7 +23,7 @@ Part = tuple[int, int]  # offset and size, bytes
 CHUNK = 1 << 20
 FAULTS = (OSError, http.client.HTTPException)
 PASSING = (408, 425, 429, 500, 502, 503, 504)
-KEPT = 16  # shards of a server without ranges that lie here at once
+KEPT = 16  # shards of a server without ranges kept at a time
 BUFFER = 8  # of them, those whose videos are mixed
 
 
@@ -52,12 +52,12 @@ class HttpStore(Store):
     """The shards of one address.
 
     Args:
-        address: of the folder that `index.json` lies in; http or https.
+        address: of the folder that holds `index.json`; http or https.
         patience: see `Patience`.
 
     Raises:
         SetupError: the server does not answer.
-        DataError: there is no such thing.
+        DataError: there is no such file.
     """
 
     def __init__(self, address: str, patience: Patience | None = None) -> None:

@@ -58,7 +58,7 @@ def action_units(
 ) -> Indices:
     """Returns one clip from each of `units` equal sections of the video, [U, T] (V4D, section 3.1).
 
-    With `rng` (training) a clip's centre is uniform in its section, without (testing) it lies at `place`, a
+    With `rng` (training) a clip's centre is uniform in its section, without (testing) it is at `place`, a
     share of the section. A clip may reach over its section, never over the video.
     """
     places = np.full(units, place) if rng is None else rng.random(units)
@@ -83,9 +83,9 @@ def temporal_windows(frames: int, fps: float, *, seconds: Sequence[float] = WIND
     for window_s in seconds:
         taken = min(max(round(window_s * fps), 1), frames)
         step = max(round(0.8 * taken), 1)
-        found = [(start, taken) for start in range(0, frames - taken + 1, step)]
-        scales.append([window for window in found if window not in seen])
-        seen.update(found)
+        windows = [(start, taken) for start in range(0, frames - taken + 1, step)]
+        scales.append([window for window in windows if window not in seen])
+        seen.update(windows)
     return [windows for windows in scales if windows]
 
 

@@ -1,4 +1,4 @@
-"""Writes webdataset shards and what stands beside them: our index, open_clip's sizes, timm's info."""
+"""Writes webdataset shards and the files beside them: our index, open_clip's sizes, timm's info."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from transfer3d.data.videoset import Dropped
 from transfer3d.errors import DataError
 from transfer3d.files import atomic_path, write_text
 
-END = 2 * tarfile.BLOCKSIZE  # of zeros, behind the last member
+END = 2 * tarfile.BLOCKSIZE  # of zeros, after the last member
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Sample:
         label: class, or None.
         source: the original video.
         frames: number of frames.
-        facts: further facts for KEY.json.
+        info: further entries of KEY.json.
         labels: all classes, where it may have several.
     """
 
@@ -41,7 +41,7 @@ class Sample:
     label: int | None
     source: str
     frames: int
-    facts: dict[str, Any] = field(default_factory=dict)
+    info: dict[str, Any] = field(default_factory=dict)
     labels: tuple[int, ...] = ()
 
 
@@ -118,16 +118,16 @@ def write_shard(path: Path, split: str, samples: Iterable[Sample]) -> Shard:
                 files = _files(sample)
                 tar.write({"__key__": sample.key, **files})
                 digests = {suffix: hashlib.sha256(content).hexdigest() for suffix, content in files.items()}
-                facts = {"key": sample.key, "label": sample.label, "labels": sample.labels}
-                written.append(({**facts, "source": sample.source, "frames": sample.frames}, digests))
+                entry = {"key": sample.key, "label": sample.label, "labels": sample.labels}
+                written.append(({**entry, "source": sample.source, "frames": sample.frames}, digests))
         places = list_members(partial)
         size = partial.stat().st_size
     indexed = []
-    for facts, digests in written:
+    for entry, digests in written:
         members = {
-            suffix: Member(*places[f"{facts['key']}.{suffix}"], digest) for suffix, digest in digests.items()
+            suffix: Member(*places[f"{entry['key']}.{suffix}"], digest) for suffix, digest in digests.items()
         }
-        indexed.append(IndexedSample(**facts, members=members))
+        indexed.append(IndexedSample(**entry, members=members))
     return Shard(file=path.name, split=split, size=size, samples=tuple(indexed))
 
 
@@ -137,10 +137,10 @@ def _files(sample: Sample) -> dict[str, bytes]:
         raise ValueError(
             f"sample {sample.key}.{sample.suffix}: no dot or slash in a key, suffix one of {SUFFIXES}"
         )
-    facts = {"label": sample.label, "source": sample.source, "frames": sample.frames, **sample.facts}
+    entry = {"label": sample.label, "source": sample.source, "frames": sample.frames, **sample.info}
     if sample.labels:
-        facts["labels"] = list(sample.labels)
-    files = {sample.suffix: sample.video, "json": _json(facts).encode()}
+        entry["labels"] = list(sample.labels)
+    files = {sample.suffix: sample.video, "json": _json(entry).encode()}
     return files if sample.label is None else files | {"cls": str(sample.label).encode()}
 
 
@@ -152,30 +152,30 @@ def list_members(path: Path, where: str = "") -> dict[str, tuple[int, int]]:
         where: what messages call it; the path by default.
 
     Raises:
-        DataError: a member that is no plain file, has an unsafe name, or is there twice; or a damaged file.
+        DataError: a member that is not a plain file, has an unsafe name, or appears twice; or a damaged file.
     """
     where = where or str(path)
-    found: dict[str, tuple[int, int]] = {}
+    members: dict[str, tuple[int, int]] = {}
     try:
         with tarfile.open(path, "r:") as tar:
             for member in tar:
                 name = PurePosixPath(member.name)
-                if not member.isreg() or name.is_absolute() or ".." in name.parts or member.name in found:
+                if not member.isreg() or name.is_absolute() or ".." in name.parts or member.name in members:
                     raise DataError(
                         f"{where}: member '{member.name}' is refused: not a plain, single, safe file."
                     )
-                found[member.name] = member.offset_data, member.size
+                members[member.name] = member.offset_data, member.size
     except tarfile.TarError as error:
-        raise DataError(f"{where} is no whole tar file ({error}). Copy it again.") from None
+        raise DataError(f"{where} is not a complete tar file ({error}). Copy it again.") from None
     # A header that is damaged looks like the end to tarfile.
-    end = max((offset + size for offset, size in found.values()), default=0)
+    end = max((offset + size for offset, size in members.values()), default=0)
     with path.open("rb") as file:
         file.seek(-(-end // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE)
         if file.read(END) != bytes(END):
             raise DataError(
-                f"{where}: the tar file is cut or damaged after {len(found)} members. Copy it again."
+                f"{where}: the tar file is cut or damaged after {len(members)} members. Copy it again."
             )
-    return found
+    return members
 
 
 def _json(value: object) -> str:

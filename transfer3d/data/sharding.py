@@ -1,6 +1,6 @@
 """A listed dataset -> shards: which video goes into which shard is planned first, by the listing alone.
 
-So processes share the work shard by shard and never change what is in them, and a run that was ended goes on
+So processes share the work shard by shard and never change what is in them, and an interrupted run continues
 where it was: each finished shard has a note in `parts/`. `index.json` is written last, from the notes.
 """
 
@@ -44,7 +44,7 @@ class ShardConfig(BaseModel):
         gop: frames from one key frame to the next; asks for transcoding.
         per_shard: videos; by default so many that a split has 64 shards, from 16 to 500.
         min_frames: videos with fewer are left out.
-        max_bad_fraction: of the videos found; with more that do not decode nothing is published.
+        max_bad_fraction: of the videos found; with more that do not decode, nothing is published.
         allow_empty_classes: whether a class may have no training videos.
     """
 
@@ -123,7 +123,7 @@ def lock_folder(folder: Path) -> Lock:
     """
     used = folder.exists() and (not folder.is_dir() or any(p.name != LOCK for p in folder.iterdir()))
     if used and not (folder / PLAN).is_file():
-        raise UsageError(f"{folder} is no empty folder. Give a new one.")
+        raise UsageError(f"{folder} is not empty. Name a new folder.")
     return Lock(folder / LOCK, f"{folder}")
 
 
@@ -150,8 +150,8 @@ def claim_folder(folder: Path, plan: Plan) -> bool:
         if finished:
             shutil.rmtree(folder / PARTS, ignore_errors=True)
         return finished
-    facts = {"digest": plan.digest, "shards": len(plan.shards), **plan.config.model_dump()}
-    write_text(note, json.dumps(facts, indent=2) + "\n")
+    plan_entry = {"digest": plan.digest, "shards": len(plan.shards), **plan.config.model_dump()}
+    write_text(note, json.dumps(plan_entry, indent=2) + "\n")
     return False
 
 
@@ -189,7 +189,7 @@ def wait_for_parts(folder: Path, plan: Plan, *, world: int = 1) -> None:
             if rank and _is_gone(folder, rank) and _read_part(folder, name) is None:
                 raise SetupError(
                     f"process {rank} ended before it wrote all its shards, first {name}. Look at "
-                    "what it says; the same command again goes on."
+                    "what it says; the same command continues."
                 )  # fmt: skip
             time.sleep(POLL_S)
 
@@ -210,10 +210,10 @@ def publish(folder: Path, plan: Plan, *, source: str) -> list[Dropped]:
     """
     parts = [part for name, _, _ in plan.shards if (part := _read_part(folder, name)) is not None]
     bad = [Dropped(*dropped) for part in parts for dropped in part.dropped]
-    found = len(plan.listing.found)
-    if len(bad) > plan.config.max_bad_fraction * found:
+    listed = len(plan.listing.found)
+    if len(bad) > plan.config.max_bad_fraction * listed:
         raise DataError(
-            f"{len(bad)} of {found} videos are bad, first {bad[0].path}: {bad[0].reason}. "
+            f"{len(bad)} of {listed} videos are bad, first {bad[0].path}: {bad[0].reason}. "
             "Mend or remove them (`transfer3d check` lists all), or raise --max-bad-fraction."
         )  # fmt: skip
     missing = [Dropped(entry.name, "listed, but not there") for entry in plan.listing.missing]
@@ -287,8 +287,8 @@ def _sample(key: str, entry: Entry, prepared: Prepared) -> Sample:
     assert entry.path is not None
     video = entry.path.read_bytes() if prepared.video is None else prepared.video
     suffix = entry.path.suffix[1:].lower() if prepared.video is None else "mp4"
-    facts = {"name": entry.name, **prepared.facts}
-    return Sample(key, video, suffix, entry.label, entry.source, prepared.frames, facts, entry.labels)
+    info = {"name": entry.name, **prepared.info}
+    return Sample(key, video, suffix, entry.label, entry.source, prepared.frames, info, entry.labels)
 
 
 def _size(entry: Entry) -> int:

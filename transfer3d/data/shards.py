@@ -23,7 +23,7 @@ FORMAT = "transfer3d-shards-1"
 
 
 class Member(NamedTuple):
-    """Where one file of a sample lies in its shard, in bytes."""
+    """The place of one file of a sample in its shard, in bytes."""
 
     offset: int
     size: int
@@ -78,13 +78,13 @@ class Index(_Strict):
 
 
 class Store(Protocol):
-    """Where shards lie."""
+    """Where shards are read from."""
 
     shuffle_buffer: int
     """Shards that are read at a time, where none can be read in any order; 0 = any video at any time."""
 
     def use(self, files: list[str]) -> None:
-        """Is told the shards that will be read."""
+        """Prepares for reading these shards."""
         ...
 
     def whole(self, file: str) -> bytes:
@@ -108,7 +108,7 @@ class FolderStore(Store):
     """Shards in a folder.
 
     Args:
-        folder: that `index.json` lies in.
+        folder: that holds `index.json`.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -149,7 +149,7 @@ class ShardVideos(VideoSet):
     """One split of a set of shards, as a `VideoSet`.
 
     Args:
-        store: where the shards lie.
+        store: where the shards are.
         index: its index.
         split: one of the index's.
         labelled: whether each video must have a label; else labels are not looked at.
@@ -199,7 +199,7 @@ def read_index(store: Store) -> Index:
     """Reads and checks `index.json`.
 
     Raises:
-        DataError: it is no index, or one that contradicts itself.
+        DataError: it is not an index, or it contradicts itself.
     """
     path = f"{store}{INDEX}"
     try:
@@ -222,12 +222,12 @@ def check_index(index: Index, path: str) -> None:
         path: what messages call it.
 
     Raises:
-        DataError: a name that is no shard's, a label that is no class, or a sample without a video.
+        DataError: a name that is not a shard's, a label that is not a class, or a sample without a video.
     """
     for shard in index.shards:
         plain = PurePosixPath(shard.file).name == shard.file and not shard.file.startswith("pipe:")
         if not plain or not shard.file.endswith(".tar"):
-            raise DataError(f"{path}: '{shard.file}' is no name of a shard beside it.")
+            raise DataError(f"{path}: '{shard.file}' is not the name of a shard beside it.")
         for sample in shard.samples:
             if wrong := [label for label in sample.label_set if not 0 <= label < len(index.classes)]:
                 count = len(index.classes)

@@ -1,4 +1,4 @@
-"""One door to videos, whatever they lie in."""
+"""Opens videos, however they are stored."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def open_videos(path: str | Path, *, split: str | None = "train", labelled: bool
     Understood are, in this order: the http address of a folder of shards; a folder of shards (it has
     `index.json`); one with such a folder `shards` in it (what `transfer3d synth` writes); tar files that
     others wrote, as a folder of them or as `PLACE/name-{000..012}.tar`, here or at an http address, which are
-    read through once, for want of an index; `PATH/<split>/<class>/*`; `PATH/<class>/*` and a flat folder,
+    read through once, since they have no index; `PATH/<split>/<class>/*`; `PATH/<class>/*` and a flat folder,
     which have no splits and are taken whole.
 
     Args:
@@ -81,7 +81,7 @@ def open_files(paths: Sequence[str | Path]) -> VideoSet:
 
 
 def open_shards(path: str | Path) -> tuple[Store, Index] | None:
-    """Returns the shards that an address or a folder stands for, None where it is no place of shards."""
+    """Returns the shards at an address or in a folder; None where there are none."""
     place, slash, names = str(path).rpartition("/")
     named = names.endswith(".tar")
     if str(path).startswith(("http://", "https://")):

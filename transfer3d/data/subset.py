@@ -81,9 +81,9 @@ def split_off(videos: VideoSet, share: float, *, seed: int) -> tuple[VideoSet, V
         groups.setdefault(-1 if label is None else label, {}).setdefault(source, []).append(index)
     held: set[int] = set()
     for _, sources in sorted(groups.items()):
-        wanted, taken = share * sum(map(len, sources.values())), 0
+        target, taken = share * sum(map(len, sources.values())), 0
         for source in rng.permutation(list(sources))[:-1]:
-            if taken >= wanted:
+            if taken >= target:
                 break
             held.update(sources[source])
             taken += len(sources[source])

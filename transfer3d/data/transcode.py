@@ -24,7 +24,7 @@ def encode_frames(pictures: Iterable[Frames], times_s: Iterable[float], *, gop: 
 
     Args:
         pictures: all of one size.
-        times_s: when each is shown, seconds, rising.
+        times_s: when each is displayed, seconds, increasing.
         gop: frames from one key frame to the next; no B-frames, so clips are cut from anywhere, and cheaply.
 
     Returns:

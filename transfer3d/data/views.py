@@ -83,19 +83,19 @@ class ViewPlan:
         scale_V = [scale for windows in scales for scale, row in enumerate(windows) for _ in row]
         if scales:
             spans = [span for row in scales[0] for span in row]
-            found = np.stack([start + _even(taken, clip, 1)[0] for start, taken in spans])
+            views = np.stack([start + _even(taken, clip, 1)[0] for start, taken in spans])
         elif self.places == "random":
             rng = np.random.default_rng((self.seed, number))
-            found = np.stack([training_clip(frames, clip, rng) for _ in range(self.count)])
+            views = np.stack([training_clip(frames, clip, rng) for _ in range(self.count)])
         elif self.places == "units":
-            found = action_units(frames, length=clip.frames, stride=clip.stride, units=self.count)
-            found = found[None] if clip.units > 1 else found
+            views = action_units(frames, length=clip.frames, stride=clip.stride, units=self.count)
+            views = views[None] if clip.units > 1 else views
         elif self.places == "cover" and clip.units == 1:
-            found = cover_clips(frames, length=clip.frames, stride=clip.stride)
+            views = cover_clips(frames, length=clip.frames, stride=clip.stride)
         else:
-            found = _even(frames, clip, 1 if self.places == "cover" else self.count)
-        scale_V = scale_V or [0] * len(found)
-        rows = [_in_order(found, order, seed=(self.seed, number, SHUFFLES)) for order in self.orders]
+            views = _even(frames, clip, 1 if self.places == "cover" else self.count)
+        scale_V = scale_V or [0] * len(views)
+        rows = [_in_order(views, order, seed=(self.seed, number, SHUFFLES)) for order in self.orders]
         return np.concatenate(rows), np.array(scale_V * len(self.orders))
 
 
@@ -136,7 +136,7 @@ class Views:
     Attributes:
         frames_u8: RGB [N, C, H, W] uint8, the distinct frames, cropped.
         indices: [V, T] or [V, U, T] int64, the frames that each view is made of.
-        scale_V: int64; which length of window a view stands for, 0 where there is one.
+        scale_V: int64; the window length that a view belongs to, 0 where there is only one.
     """
 
     frames_u8: Tensor

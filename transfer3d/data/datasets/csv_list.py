@@ -1,6 +1,6 @@
 """Lists of paths: `path,label[,split]` with or without that header, or SlowFast's `path label`.
 
-A list stands alone (its videos are `train`, unless a third column says otherwise) or is one of `train.csv`,
+A list is by itself (its videos are `train`, unless a third column says otherwise) or is one of `train.csv`,
 `val.csv`, `test.csv` in a folder. Paths are relative to the list. Labels are class names, or numbers from 0.
 """
 
@@ -73,7 +73,7 @@ def _rows(path: Path) -> list[_Row]:
     if all(match is not None and _is_number(match[2]) for match in matches):
         # From the right: paths hold spaces.
         return [_Row(path, n, m[1], m[2], default) for (n, _), m in zip(numbered, matches, strict=True) if m]
-    found = []
+    rows = []
     for number, text in numbered:
         try:
             cells = [cell.strip() for cell in next(csv.reader([text]))]
@@ -86,8 +86,8 @@ def _rows(path: Path) -> list[_Row]:
         split = SPLIT_NAMES.get(cells[2].lower()) if len(cells) == 3 else default
         if split is None:
             raise bad_line(path, number, f"'{cells[2]}' is none of train, val, test")
-        found.append(_Row(path, number, cells[0], cells[1], split))
-    return found
+        rows.append(_Row(path, number, cells[0], cells[1], split))
+    return rows
 
 
 def _classes(rows: list[_Row]) -> list[str]:

@@ -63,7 +63,7 @@ def _name(path: Path, number: int, row: Row) -> str:
     try:
         start, end = (round(float(row[key])) for key in ("time_start", "time_end"))
     except (TypeError, ValueError, OverflowError):
-        raise bad_line(path, number, "time_start and time_end are no numbers") from None
+        raise bad_line(path, number, "time_start and time_end are not numbers") from None
     return f"{row['youtube_id']}_{start:06d}_{end:06d}"
 
 

@@ -1,4 +1,4 @@
-"""What a layout says of a dataset: which videos there are, where they lie, which are missing.
+"""What a layout knows of a dataset: which videos it lists, where they are, which are missing.
 
 The reading of the lists themselves is the layouts' own.
 """
@@ -64,7 +64,7 @@ class Listing:
     Attributes:
         classes: names, by label.
         entries: what is listed, missing ones included.
-        extra: files that lie there and are not listed.
+        extra: files in the folder that are not listed.
     """
 
     classes: tuple[str, ...]
@@ -114,14 +114,14 @@ class Request:
         Raises:
             DataError: there is none.
         """
-        if not (found := self.notes(pattern)):
+        if not (notes := self.notes(pattern)):
             where = self.annotations or self.root
             raise DataError(f"{where}: no {pattern}. Name its folder with --annotations.")
-        return found[0]
+        return notes[0]
 
 
 class Finder:
-    """Finds listed videos below a folder by their names without suffix, in whatever folders they lie.
+    """Finds listed videos below a folder by their names without suffix, in any of its folders.
 
     Args:
         root: of the videos.
@@ -188,7 +188,7 @@ def keep_classes(listing: Listing, names: Sequence[str]) -> Listing:
     """Returns the part of a dataset that has these classes, in this order; the rest is as if it never was.
 
     Raises:
-        UsageError: a name that is no class, or is there twice.
+        UsageError: a name that is not a class, or appears twice.
     """
     for name in names:
         if name not in listing.classes:

@@ -29,7 +29,7 @@ def read(request: Request) -> Listing:
             for number, line in lines(path):
                 name, _, text = line.partition(";")
                 if text and text not in number_of:
-                    raise bad_line(path, number, f"'{text}' is no class of {PREFIX}-labels.csv")
+                    raise bad_line(path, number, f"'{text}' is not a class of {PREFIX}-labels.csv")
                 label = number_of[text] if text else None
                 entries.append(Entry(name, folders.get(name), SPLIT_NAMES[part], label, name))
     named = {entry.name for entry in entries}

@@ -48,8 +48,8 @@ def read(request: Request) -> Listing:
 
 
 def _note(request: Request, part: str) -> Path | None:
-    found = request.notes(f"something-something-v2-{part}.json") or request.notes(f"{part}.json")
-    return found[0] if found else None
+    notes = request.notes(f"something-something-v2-{part}.json") or request.notes(f"{part}.json")
+    return notes[0] if notes else None
 
 
 def _json(path: Path) -> Any:
@@ -74,7 +74,7 @@ def _answers(request: Request, number_of: dict[str, int]) -> dict[str, int]:
         for number, line in lines(path):
             name, _, text = line.partition(";")
             if text not in number_of:
-                raise bad_line(path, number, f"'{text}' is no class of labels.json")
+                raise bad_line(path, number, f"'{text}' is not a class of labels.json")
             answers[name] = number_of[text]
     return answers
 

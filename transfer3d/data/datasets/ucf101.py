@@ -52,7 +52,7 @@ def _entries(path: Path, split: str, classes: list[str], finder: Finder) -> Iter
         video = PurePosixPath(name)
         label = labels.get(video.parent.name.casefold())
         if label is None:
-            raise bad_line(path, number, f"'{video.parent.name}' is no class of classInd.txt")
+            raise bad_line(path, number, f"'{video.parent.name}' is not a class of classInd.txt")
         if name != line and int(line.rpartition(" ")[2]) != label + 1:
             raise bad_line(path, number, f"{video.parent.name} is class {label + 1} in classInd.txt")
         source = video.stem.rpartition("_c")[0] or video.stem
