@@ -20,7 +20,7 @@ class UsageError(Transfer3dError, ValueError):
     exit_code = 2
 
 
-class NoSuchSplit(UsageError):  # noqa: N818 - an optional split that is missing is no error
+class NoSuchSplit(UsageError):  # noqa: N818 - a missing optional split is not an error
     """The data has no split of this name."""
 
 

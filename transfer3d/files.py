@@ -1,4 +1,4 @@
-"""Files that are either whole or not there: written beside, flushed, renamed."""
+"""Files that are either complete or absent: written to a temporary name, flushed, renamed."""
 
 import hashlib
 import os
@@ -17,7 +17,7 @@ from transfer3d.errors import SetupError
 
 
 def refuse_unwritable(final: Path) -> None:
-    """Raises SetupError where a file could not be written in the end: better said before the work.
+    """Raises SetupError where a file could not be written in the end: this is better known before the work.
 
     The place is tried, with a file that has no name: permissions alone do not say it.
     """

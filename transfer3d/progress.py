@@ -16,7 +16,7 @@ PLAIN_EVERY_S = 10.0
 
 
 class Meter:
-    """One running task; `update` advances it and sets the text behind the bar."""
+    """One running task; `update` advances it and sets the text after the bar."""
 
     def __init__(
         self, console: Console, title: str, total: int, bar: Progress | None, start: int = 0

@@ -324,7 +324,7 @@ def test_the_command(dataset, tmp_path):
     assert "1 missing: gone.mp4" in again.output
     for arguments, code, said in (
         (("shard", tmp_path / "no", "-o", tmp_path / "x"), 2, "does not exist"),
-        (("shard", dataset, "-o", tmp_path / "x", "--classes", "no.txt"), 2, "is no file"),
+        (("shard", dataset, "-o", tmp_path / "x", "--classes", "no.txt"), 2, "is not a file"),
         (("shard", dataset, "-o", tmp_path / "x", "--name", "a/b"), 2, "--name a/b"),
         (("shard", dataset, "-o", out), 2, "other videos or options"),
     ):

@@ -148,11 +148,11 @@ CORPUS = {
     "an empty state dict": (lambda path: torch.save({}, path), "no state dict"),
     "numbers": (
         lambda path: torch.save({"net": {"a": 1}, "epoch": 2}, path),
-        "net, epoch are no tensors",
+        "net, epoch are not tensors",
     ),
     "a sparse tensor": (
         lambda path: torch.save({"a": torch.eye(3).to_sparse()}, path),
-        "a are no tensors",
+        "a are not tensors",
     ),
 }
 

@@ -11,14 +11,14 @@ def env(json: options.Json = False) -> None:
     """
     from transfer3d.run.environment import describe
 
-    facts = describe()
+    environment = describe()
     if json:
-        print_json(facts)
+        print_json(environment)
         return
-    for section, values in facts.items():
+    for section, values in environment.items():
         if isinstance(values, dict):
             out().print(section, style="bold")
             for name, value in values.items():
                 out().print(f"  {name:<18} {value}")
-    for warning in facts["warnings"]:
+    for warning in environment["warnings"]:
         out().print(f"warning: {warning}", style="red")

@@ -17,7 +17,7 @@ def info(
     ],
     json: options.Json = False,
 ) -> None:
-    """Say what a checkpoint is, whence it came, and whether its digests hold.
+    """Show what a checkpoint is, where it came from, and whether its digests match.
 
     Example: `transfer3d info p3d_resnet50.safetensors`
     """
@@ -25,25 +25,25 @@ def info(
     from transfer3d.run.checkpoints.info import inspect_checkpoint
 
     report = inspect_checkpoint(file)
-    facts = report.to_dict()
+    metadata = report.to_dict()
     if json:
-        print_json(facts)
+        print_json(metadata)
     else:
-        stdout().print("\n".join(_lines(facts)))
+        stdout().print("\n".join(_lines(metadata)))
     if not report.intact:
         raise WeightsError(
             f"{file}: its tensors are not those that were written: their digest differs. Copy it again.",
         )
 
 
-def _lines(facts: dict[str, Any]) -> list[str]:
-    rows = [(key, facts[key]) for key in ("file", "bytes", "sha256", "version", "model", "paper")]
-    rows += [(key, facts[key]) for key in ("model_args", "parameters", "tensors", "num_classes")]
-    if facts["class_names"]:
-        rows.append(("classes", ", ".join(facts["class_names"])))
-    rows.append(("clip", ", ".join(f"{key} {value}" for key, value in facts["clip"].items())))
-    rows += facts["provenance"].items()
-    rows += [(f"digest of {check['what']}", check["verdict"]) for check in facts["digests"]]
+def _lines(metadata: dict[str, Any]) -> list[str]:
+    rows = [(key, metadata[key]) for key in ("file", "bytes", "sha256", "version", "model", "paper")]
+    rows += [(key, metadata[key]) for key in ("model_args", "parameters", "tensors", "num_classes")]
+    if metadata["class_names"]:
+        rows.append(("classes", ", ".join(metadata["class_names"])))
+    rows.append(("clip", ", ".join(f"{key} {value}" for key, value in metadata["clip"].items())))
+    rows += metadata["provenance"].items()
+    rows += [(f"digest of {check['what']}", check["verdict"]) for check in metadata["digests"]]
     return [f"{key:<16} {_text(value)}" for key, value in rows]
 
 

@@ -93,8 +93,8 @@ def _say(line: str, *, debug: bool) -> None:
     typer.echo(f"transfer3d: {line}", err=True)
 
 
-def _version(wanted: bool) -> None:
-    if wanted:
+def _version(requested: bool) -> None:
+    if requested:
         typer.echo(__version__)
         raise typer.Exit
 

@@ -28,18 +28,18 @@ def models(
         raise UsageError(f"no student is called '{pattern}'{hint}. `transfer3d models` lists them all.")
     rows = []
     for name in names:
-        found, cost = entry(name), measure(name)
-        clip = found.clip
+        student, cost = entry(name), measure(name)
+        clip = student.clip
         frames = f"{clip.units}x{clip.frames}" if clip.units > 1 else str(clip.frames)
         rows.append(
             {
                 "name": name,
-                "aliases": list(found.aliases),
+                "aliases": list(student.aliases),
                 "parameters": cost.parameters,
                 "gmac": round(cost.gmac, 3),
                 "clip": f"{frames}x{clip.size}x{clip.size}@{clip.stride}",
-                "source": found.source,
-                "paper": found.paper,
+                "source": student.source,
+                "paper": student.paper,
             }
         )
     if json:

@@ -33,7 +33,7 @@ def order(
 ) -> None:
     """Say what the order of frames is worth: clips as filmed, reversed, shuffled, and standing still.
 
-    A video-level student is also shown its units in reverse and shuffled order (V4D, section 4.4).
+    A video-level student also gets its units in reverse and shuffled order (V4D, section 4.4).
 
     Example: `transfer3d order runs/tuned/model.safetensors --data digits/shards -o order.png`
     """

@@ -1,4 +1,4 @@
-"""How commands print: facts to stdout, progress and errors to stderr; names of files are no markup."""
+"""How commands print: results to stdout, progress and errors to stderr; file names are not markup."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from rich.console import Console
 PIPE_WIDTH = 1000
 
 
-class _Facts(Console):
-    """Leaves a closed pipe to the command line, which takes it for the reader's good right."""
+class _Results(Console):
+    """Re-raises BrokenPipeError so that the command exits quietly."""
 
     def on_broken_pipe(self) -> None:
         """Called by rich while it handles the error."""
@@ -24,10 +24,10 @@ class _Facts(Console):
 
 
 def out() -> Console:
-    """Returns the console of facts."""
+    """Returns the console for results."""
     # A table that goes to a file or a pipe is never cut.
     width = None if sys.stdout.isatty() else PIPE_WIDTH
-    return _Facts(highlight=False, markup=False, soft_wrap=True, width=width)
+    return _Results(highlight=False, markup=False, soft_wrap=True, width=width)
 
 
 def progress_console() -> Console:
@@ -35,14 +35,14 @@ def progress_console() -> Console:
     return Console(stderr=True, highlight=False, markup=False)
 
 
-def print_json(facts: Any) -> None:
-    """Prints facts as indented JSON."""
-    typer.echo(json.dumps(facts, indent=2))
+def print_json(result: Any) -> None:
+    """Prints a result as indented JSON."""
+    typer.echo(json.dumps(result, indent=2))
 
 
 @contextmanager
 def plain_warnings() -> Iterator[None]:
-    """Says each warning in one line, and leaves out what libraries tell programmers about later versions.
+    """Prints each warning in one line, and leaves out the deprecation warnings of libraries.
 
     Whoever asks Python for warnings, by -W or PYTHONWARNINGS, gets them as they are.
     """

@@ -43,14 +43,14 @@ def report(
     """
     from transfer3d.run.pages.report import ReportOptions, compare_runs, report_run
 
-    wanted = ReportOptions(
+    options = ReportOptions(
         data=data, features=features, videos=videos, precision=precision or "auto", workers=workers or 0
     )
     console = progress_console()
     if len(runs) == 1:
-        written = report_run(runs[0], out, wanted, console=console)
+        written = report_run(runs[0], out, options, console=console)
     else:
-        written = compare_runs(runs, out, wanted, console=console)
+        written = compare_runs(runs, out, options, console=console)
     if json:
         print_json(written.to_dict())
     else:

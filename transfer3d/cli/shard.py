@@ -42,7 +42,7 @@ def shard(
 ) -> None:
     """Pack a dataset into webdataset shards, every video decoded once on the way.
 
-    The same command again goes on where it was ended. `accelerate launch -m transfer3d shard ...` shares the
+    The same command continues an interrupted run. `accelerate launch -m transfer3d shard ...` shares the
     work among processes; the shards are the same.
 
     Example: `transfer3d shard UCF-101/ -o ucf101-shards/ --fold 1 --short-side 256`
@@ -59,7 +59,7 @@ def shard(
     from transfer3d.run.datasets.shard import REPORT, shard_dataset
 
     if classes is not None and not classes.is_file():
-        raise UsageError(f"--classes {classes} is no file. Give one with a class name per line.")
+        raise UsageError(f"--classes {classes} is not a file. Name a file with one class name per line.")
     given = {
         "name": name or re.sub(r"[^\w-]+", "-", source.resolve().stem).strip("-") or "videos",
         "short_side": short_side,

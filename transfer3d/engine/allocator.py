@@ -6,7 +6,7 @@ import ctypes
 
 TRIM_THRESHOLD, MMAP_MAX = -1, -4
 """Of glibc's malloc.h: how much free memory at the heap's end is given back, and how many large blocks lie
-outside the heap, from where they are given back at once."""
+outside the heap, from where they are returned at once."""
 MOST = 2**31 - 1
 
 

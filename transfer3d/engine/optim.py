@@ -28,7 +28,7 @@ class OptimizerConfig(BaseModel):
     """What the learning rate is multiplied by from each layer to the one before it; the head's is whole."""
     lr_scale: dict[str, NonNegativeFloat] = {}
     """What the learning rate of a part of the network is multiplied by; 0 = it does not learn. By module
-    name, e.g. "trunk.res5"; * stands for any characters. Where several names fit, the longest one counts."""
+    name, e.g. "trunk.res5"; * matches any characters. Of several names that match, the longest counts."""
     average: float | None = Field(default=None, gt=0, lt=1)
     """Decay of a moving average of the weights, which then is what is validated and published."""
 

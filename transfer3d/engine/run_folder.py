@@ -151,8 +151,8 @@ class RunFolder:
 
     def _checkpoint_folders(self) -> list[Path]:
         """Returns the checkpoint folders, intact or not, oldest first."""
-        found = [p for p in self.checkpoints.glob("step-*") if p.name.removeprefix("step-").isdigit()]
-        return sorted(found, key=lambda folder: int(folder.name.removeprefix("step-")))
+        folders = [p for p in self.checkpoints.glob("step-*") if p.name.removeprefix("step-").isdigit()]
+        return sorted(folders, key=lambda folder: int(folder.name.removeprefix("step-")))
 
     def load_checkpoint(self) -> tuple[dict[str, Tensor], dict[str, Any], list[str]] | None:
         """Returns tensors, state and the names of the damaged checkpoints that were skipped.

@@ -23,7 +23,7 @@ def pooled(views_VK: Tensor, scale_V: Tensor, pooling: Pooling) -> Tensor:
 
     Args:
         views_VK: probabilities of the views.
-        scale_V: which length of window a view stands for.
+        scale_V: the window length that a view belongs to.
         pooling: see above.
     """
     if pooling == "consensus":

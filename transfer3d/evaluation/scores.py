@@ -28,7 +28,7 @@ class Scores:
         keys: one for each video.
         label_sets: all classes of each; none where it has none.
         views_VK: for each video, float32 probabilities of its views.
-        scale_V: for each video, the length of window that its views stand for.
+        scale_V: for each video, the window length that each of its views belongs to.
         pooling: what makes a video's score of them.
     """
 

@@ -18,7 +18,7 @@ from transfer3d.errors import UsageError
 from transfer3d.layout import ClipSpec
 
 Timed = tuple[float, float, Frames]
-"""When a frame is first shown, until when it is known to be shown (both seconds), and RGB [H, W, 3] uint8."""
+"""When a frame is first displayed, until when it is known to be (both seconds), and RGB [H, W, 3] uint8."""
 
 ROUNDING_S = 1e-6  # of times that are sums and quotients
 
@@ -76,7 +76,7 @@ class SlidingWindow:
     def finish(self) -> Iterator[Window]:
         """Yields what is left at the stream's end, where the last window ends, whatever its start.
 
-        The last of frames that bring their times is taken to be shown as long as the one before it.
+        The last of several timed frames counts as long as the one before it.
         """
         if self._first_s is None:
             return
@@ -106,7 +106,7 @@ class SlidingWindow:
             self.held.popleft()
 
     def _shown(self, start_s: float, end_s: float) -> list[Tensor]:
-        """Returns the frames that are first shown in [start, end)."""
+        """Returns the frames that are first displayed in [start, end)."""
         return [frame for time_s, frame in self.held if start_s - ROUNDING_S <= time_s < end_s - ROUNDING_S]
 
     def _window(self, start_s: float, end_s: float, frames: Sequence[Tensor]) -> Window:

@@ -49,7 +49,7 @@ def stream(
     these frames. Windows begin at every `stride` seconds from the first frame on; the last one ends with the
     stream. Memory is that of one window's frames, cropped to the student's size. With `fps` a window's
     prediction comes with its last frame, before another one is asked for; without, a window is known to be
-    complete only when a frame comes that lies behind it.
+    complete only when the first frame after it comes.
 
     Args:
         student: with a classifier; put in eval mode. Clips go to its device, in its dtype; it may be fused,

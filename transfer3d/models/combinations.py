@@ -90,7 +90,7 @@ def _split(student: VideoStudent) -> tuple[list[Step], list[Step]]:
     """The layers in front of the first 4D block, and the rest."""
     trunk = student.trunk
     if not isinstance(trunk, ResNet3d) or student.clip.units == 1:
-        raise UsageError(f"{student.model_name} is no V4D: algorithm 1 is for those.")
+        raise UsageError(f"{student.model_name} is not a V4D: algorithm 1 is for V4D alone.")
     steps = trunk.steps()
     blocks = [index for index, (_, module) in enumerate(steps) if isinstance(module, Residual4d)]
     first = blocks[0] if blocks else len(steps)

@@ -112,7 +112,7 @@ def weights_digest(model: nn.Module) -> str:
 
 
 def _per_channel(values: Sequence[float], channels: int) -> tuple[float, ...]:
-    """RGB facts as they are; for other inputs (flow, depth) their average for every channel."""
+    """RGB values unchanged; for other inputs (flow, depth) their average for every channel."""
     if len(values) == channels:
         return tuple(values)
     return (sum(values) / len(values),) * channels
@@ -139,8 +139,8 @@ def _hub_file(name: str) -> Path:
 def _filled(name: str, path: Path, in_chans: int) -> nn.Module:
     """Builds a model with the head that its file has, and fills it strictly."""
     state = read_state(path)
-    if odd := [key for key, tensor in state.items() if not is_finite(tensor)]:
-        warnings.warn(f"{path}: NaN or infinite values in {some(odd)}", stacklevel=3)
+    if others := [key for key, tensor in state.items() if not is_finite(tensor)]:
+        warnings.warn(f"{path}: NaN or infinite values in {some(others)}", stacklevel=3)
     cfg = get_pretrained_cfg(name)
     classifier = (cfg.classifier if cfg else None) or "fc"
     head = state.get(f"{classifier if isinstance(classifier, str) else classifier[0]}.weight")
@@ -153,8 +153,10 @@ def _filled(name: str, path: Path, in_chans: int) -> nn.Module:
     except (RuntimeError, KeyError, ValueError) as error:
         with torch.device("meta"):
             empty = timm.create_model(name, num_classes=classes, in_chans=in_chans)
-        wanted = {key: tuple(tensor.shape) for key, tensor in empty.state_dict().items()}
-        found = differences(wanted, {key: tuple(tensor.shape) for key, tensor in state.items()}) or str(error)
-        raise WeightsError(f"{path}: no weights of {name}: tensors {found}.") from error
+        expected = {key: tuple(tensor.shape) for key, tensor in empty.state_dict().items()}
+        mismatch = differences(expected, {key: tuple(tensor.shape) for key, tensor in state.items()}) or str(
+            error
+        )
+        raise WeightsError(f"{path}: no weights of {name}: tensors {mismatch}.") from error
     cast(Any, model).pretrained_cfg.pop("state_dict", None)
     return model

@@ -1,4 +1,4 @@
-"""Recipes from TOML files: found by name, extended, overridden, checked. No code runs in one."""
+"""Recipes from TOML files: found by name, extended, overridden, checked. A recipe holds no code."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def stages_of(recipe: Recipe, where: str = "that is resolved") -> dict[str, Reci
         where: it is from, for messages.
 
     Raises:
-        UsageError: a stage has an unknown key, a wrong value, or a name that is no folder's.
+        UsageError: a stage has an unknown key, a wrong value, or a name that cannot be a folder.
     """
     common = recipe.model_dump(exclude={"stages"})
     for name, changes in recipe.stages.items():

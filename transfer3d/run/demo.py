@@ -39,7 +39,7 @@ STRIPS = 6
 
 @dataclass(frozen=True)
 class DemoResult:
-    """What the demo leaves behind."""
+    """What the demo writes."""
 
     report: Path
     summary: DemoSummary

@@ -18,7 +18,7 @@ PACKAGES = (
 
 
 def describe() -> dict[str, Any]:
-    """Returns versions, devices, decoder facts and warnings, all JSON-able."""
+    """Returns versions, devices, decoder and warnings, all JSON-able."""
     versions = {package: _version(package) for package in PACKAGES}
     libraries = {name: ".".join(map(str, numbers)) for name, numbers in av.library_versions.items()}
     hardware = {

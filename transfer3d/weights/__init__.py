@@ -1,1 +1,1 @@
-"""Weights on disk: headers, digests, files of others, and where they are found."""
+"""Weights on disk: headers, digests, files of others, and how they are located."""

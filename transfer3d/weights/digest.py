@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 def tensors_digest(tensors: Mapping[str, Tensor]) -> str:
-    """Returns the sha256 over names, types, shapes and bytes of tensors, in hex; their order is no matter."""
+    """Returns the sha256 over names, types, shapes and bytes of tensors, in hex, whatever their order."""
     digest = hashlib.sha256()
     for name, tensor in sorted(tensors.items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())

@@ -52,12 +52,12 @@ def read_header(path: Path) -> tuple[dict[str, str], dict[str, tuple[int, ...]]]
         ) from error
 
 
-def differences(wanted: dict[str, tuple[int, ...]], found: dict[str, tuple[int, ...]]) -> str:
+def differences(expected: dict[str, tuple[int, ...]], actual: dict[str, tuple[int, ...]]) -> str:
     """Describes how the tensors of a file differ from those of a network; empty when they do not."""
     kinds = {
-        "missing": [name for name in wanted if name not in found],
-        "unexpected": [name for name in found if name not in wanted],
-        "of another shape": [n for n, shape in wanted.items() if found.get(n, shape) != shape],
+        "missing": [name for name in expected if name not in actual],
+        "unexpected": [name for name in actual if name not in expected],
+        "of another shape": [n for n, shape in expected.items() if actual.get(n, shape) != shape],
     }
     return "; ".join(f"{len(names)} {kind} ({some(names)})" for kind, names in kinds.items() if names)
 
@@ -71,5 +71,5 @@ def some(names: Sequence[str]) -> str:
 def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     table = dict(pairs)
     if len(table) < len(pairs):
-        raise ValueError("a name stands twice in its header")
+        raise ValueError("a name appears twice in its header")
     return table

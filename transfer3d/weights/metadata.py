@@ -97,7 +97,7 @@ def read_metadata(path: str | Path) -> CheckpointMetadata:
 
 
 def metadata_strings(path: str | Path) -> dict[str, str]:
-    """Returns what a checkpoint says about itself as it stands in the file, `transfer3d.*` entries alone.
+    """Returns what a checkpoint says about itself in the file's own strings, only the `transfer3d.*` entries.
 
     Raises:
         WeightsError: see `read_metadata`.

@@ -23,7 +23,7 @@ from transfer3d.weights.header import LENGTH_BYTES, read_header, refuse_no_file,
 ZIP_MAGIC = b"PK\x03\x04"
 PICKLE_MAGIC = b"\x80"
 HEADER_MAGIC = b"{"
-"""Of a safetensors header, behind its length, which may start as a pickle does."""
+"""The first byte of a safetensors header, after its length, which may look like a pickle's."""
 WRAPPERS = ("state_dict_ema", "model_ema", "state_dict", "model_state", "model")
 """Keys under which training programs put the state dict, an averaged one first."""
 PREFIXES = ("module.", "_orig_mod.")
@@ -80,9 +80,9 @@ def _load_pickle(path: Path) -> Any:
             return torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged pickle raises whatever its bytes happen to say
         text = str(error)
-        wanted = re.search(r"GLOBAL ([\w.]+)", text)
-        if wanted or "Unsupported" in text:
-            what = f"`{wanted[1]}`" if wanted else "an instruction beyond tensors"
+        refused = re.search(r"GLOBAL ([\w.]+)", text)
+        if refused or "Unsupported" in text:
+            what = f"`{refused[1]}`" if refused else "an instruction beyond tensors"
             raise WeightsError(
                 f"{path}: asks to run {what}, which weights do not need: it is not opened. "
                 "Save the state dict alone, best as safetensors.",
@@ -100,9 +100,11 @@ def _state_in(path: Path, loaded: Any) -> dict[str, Tensor]:
             break
     if not isinstance(state, Mapping) or not state:
         raise WeightsError(f"{path}: holds a {type(state).__name__}, no state dict: give another.")
-    odd = [str(name) for name, value in state.items() if not _is_plain_tensor(name, value)]
-    if odd:
-        raise WeightsError(f"{path}: no state dict: {some(odd)} are no tensors. Save the state dict alone.")
+    others = [str(name) for name, value in state.items() if not _is_plain_tensor(name, value)]
+    if others:
+        raise WeightsError(
+            f"{path}: not a state dict: {some(others)} are not tensors. Save the state dict alone."
+        )
     tensors: dict[str, Tensor] = dict(state)
     for prefix in PREFIXES * 2:
         if all(name.startswith(prefix) for name in tensors):

@@ -1,4 +1,4 @@
-"""I3D-S, SlowFast's slow path: the plan in time on which I3D-S, V4D and F4D stand.
+"""I3D-S, SlowFast's slow path: the temporal plan of I3D-S, V4D and F4D.
 
 Papers: Feichtenhofer et al., "SlowFast Networks for Video Recognition", arXiv:1812.03982, table 1;
 Zhang et al., "V4D", ICLR 2020, table 1.

@@ -72,7 +72,7 @@ def shard_dataset(
     """Writes the shards; returns what came of it on the main process, None on the others.
 
     Args:
-        request: where the dataset lies.
+        request: where the dataset is.
         out: folder of the shards; new, or of the same command that did not finish.
         config: how it is packed.
         layout: one of `LAYOUTS`, or "auto".

@@ -32,7 +32,7 @@ def draw_class(file: Path, target: str, config: DrawConfig, *, out: Path, consol
         The class's logit and probability for the noise and for the drawing, and the paths of the pictures.
 
     Raises:
-        UsageError: no such class, or no other; `out` is no moving picture; or there are several processes.
+        UsageError: no such class, or only one; `out` is not an animation; or there are several processes.
         WeightsError: the checkpoint is refused, or has no classifier.
         NonFiniteError: the logit or its gradient is not finite.
         SetupError: `out` cannot be written.

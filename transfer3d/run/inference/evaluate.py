@@ -108,19 +108,19 @@ def fuse_reports(
         DataError: the reports are not of the same videos.
     """
     _refuse_folder(out)
-    scores, facts = fuse_scores(reports, weights)
-    metrics = video_metrics(scores, facts.classes, labels=labels)
-    if len(reports) > 1:  # there are no views any more
+    scores, metadata = fuse_scores(reports, weights)
+    metrics = video_metrics(scores, metadata.classes, labels=labels)
+    if len(reports) > 1:  # the views of several models do not correspond
         metrics = {name: value for name, value in metrics.items() if not name.startswith(("clip_", "views"))}
     report = {
         "fused": [str(path) for path in reports],
         "weights": list(weights or [1.0] * len(reports)),
-        "split": facts.split,
-        "expected": len(facts.keys),
+        "split": metadata.split,
+        "expected": len(metadata.keys),
         **metrics,
     }
     if out is not None:
-        save_scores(scores, out, classes=facts.classes, split=facts.split, protocol=facts.protocol)
+        save_scores(scores, out, classes=metadata.classes, split=metadata.split, protocol=metadata.protocol)
         write_text(out, json.dumps(report, indent=2) + "\n")
     return report
 

@@ -1,4 +1,4 @@
-"""From a checkpoint and videos to a file of features; goes on where it was ended."""
+"""From a checkpoint and videos to a file of features; an interrupted extraction continues."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from transfer3d.run.inference.session import inference_session
 from transfer3d.run.output_file import refuse_existing
 
 NAMES_ALONE = ("checkpoint", "data")
-"""What may be spelled otherwise when an extraction goes on; the digests beside it may not change."""
+"""Metadata that may change when an extraction is resumed; the digests beside them may not."""
 
 
 def extract_file(
@@ -42,7 +42,7 @@ def extract_file(
 ) -> dict[str, Any] | None:
     """Writes the features of all videos; returns what was written on the main process, None on the others.
 
-    Until all are there, what is done lies in `OUT.parts`.
+    Finished parts are kept in `OUT.parts` until all are there.
 
     Args:
         file: checkpoint.
@@ -52,7 +52,7 @@ def extract_file(
         out: the file.
         clips: of each video, averaged.
         format: "safetensors", "parquet" or "npz"; None = by the name of `out`.
-        resume: go on with what is in `OUT.parts`; where `out` is of this very extraction, nothing is done.
+        resume: continue from `OUT.parts`; a finished `out` of the same extraction is left as it is.
         force: overwrite `out`.
         precision: "auto", "bf16" or "fp32".
         workers: decoding processes for each process.

@@ -43,7 +43,7 @@ def measure_orders(
         console: for progress.
 
     Raises:
-        UsageError: `out` is no picture, or the student cannot be tested so.
+        UsageError: `out` is not a figure file, or the student cannot be tested this way.
         WeightsError: the checkpoint's classes are not those of the data.
         DataError: a file is bad; a test leaves nothing out.
     """

@@ -24,7 +24,7 @@ def measure_kernels(file: Path, *, out: Path | None) -> dict[str, Any]:
         out: where the figure is written, PNG or SVG; None = nowhere.
 
     Raises:
-        UsageError: `out` is no picture, or there is nothing to draw.
+        UsageError: `out` is not a figure file, or there is nothing to draw.
         WeightsError: the checkpoint is refused, or a weight is not finite.
     """
     if out is not None:

@@ -48,7 +48,7 @@ def probe_files(
 
     Raises:
         UsageError: files and protocol do not fit together, there is no such layer, `out` is a folder, or
-            `plot` is no picture.
+            `plot` is not a figure file.
         DataError: a file is damaged, or a video has not one class.
         SetupError: `out` or `plot` cannot be written.
     """
@@ -57,15 +57,15 @@ def probe_files(
     trained, tested = [load_features(path) for path in files], [load_features(path) for path in tests]
     splits = list(zip(trained, tested, strict=False))
     first = trained[0]
-    wanted = layers or (list(first.layers) if protocol == "pairs" else ["pool5"])
+    chosen_layers = layers or (list(first.layers) if protocol == "pairs" else ["pool5"])
     if pairs is not None:
-        results = [probe_pairs(first, wanted, read_pairs(pairs, first.keys), config)]
+        results = [probe_pairs(first, chosen_layers, read_pairs(pairs, first.keys), config)]
     elif protocol == "leave-one-out":
-        results = [probe_leave_one_out(first, layer, config, console) for layer in wanted]
+        results = [probe_leave_one_out(first, layer, config, console) for layer in chosen_layers]
     elif protocol == "pca":
-        results = [probe_curve(splits, layer, config) for layer in wanted]
+        results = [probe_curve(splits, layer, config) for layer in chosen_layers]
     else:
-        results = [probe_splits(splits, layer, config) for layer in wanted]
+        results = [probe_splits(splits, layer, config) for layer in chosen_layers]
     chance = 0.5 if pairs is not None else 1 / len(first.classes)
     report = {
         "protocol": protocol,

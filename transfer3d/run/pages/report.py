@@ -182,7 +182,7 @@ def _evaluated(record: RunRecord, predictions: CentrePredictions | None) -> RunR
     """Returns the record with an evaluation: its own, or else what the look gave."""
     if record.evaluation or predictions is None or predictions.scores is None:
         return record
-    found = Evaluation(
+    evaluation = Evaluation(
         metrics=video_metrics(predictions.scores, predictions.videos.classes),
         classes=predictions.videos.classes,
         split=predictions.features.metadata.split,
@@ -191,7 +191,7 @@ def _evaluated(record: RunRecord, predictions: CentrePredictions | None) -> RunR
         protocol=CENTRE.to_dict(),
         right=correct_videos(predictions.scores),
     )
-    return replace(record, evaluation=found)
+    return replace(record, evaluation=evaluation)
 
 
 def _predict(record: RunRecord, model: Path, options: ReportOptions, console: Console) -> CentrePredictions:

@@ -79,7 +79,7 @@ def read_log(path: Path) -> list[dict[str, Any]]:
             if number == len(lines) and not line.endswith("}"):
                 break
             raise DataError(
-                f"{path}: line {number} is damaged. Remove that line; the others can be shown."
+                f"{path}: line {number} is damaged. Remove that line; the report uses the others."
             ) from None
         rows.append(row)
     return rows
@@ -94,12 +94,12 @@ def _read_json(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
     except ValueError:
-        found = None
-    if not isinstance(found, dict):
+        content = None
+    if not isinstance(content, dict):
         raise DataError(f"{path} is damaged: not a JSON object. Remove it; the report does not need it.")
-    return found
+    return content
 
 
 def find_evaluation(path: Path) -> Evaluation | None:
@@ -112,10 +112,10 @@ def find_evaluation(path: Path) -> Evaluation | None:
         return None
     digest = sha256_file(model)
     files = sorted(path.glob("*.json"), key=lambda file: file.stat().st_mtime, reverse=True)
-    found = [(file, report) for file in files if (report := _evaluation_in(file, digest))]
-    if not found:
+    evaluations = [(file, report) for file in files if (report := _evaluation_in(file, digest))]
+    if not evaluations:
         return None
-    file, evaluation = min(found, key=lambda item: item[1].split != "test")
+    file, evaluation = min(evaluations, key=lambda item: item[1].split != "test")
     return replace(evaluation, right=_correct_videos(file))
 
 
@@ -141,7 +141,7 @@ def _evaluation_in(file: Path, checkpoint: str) -> Evaluation | None:
 
 
 def _correct_videos(report: Path) -> dict[str, bool]:
-    """Returns whether each video of a report was told right; nothing where its scores are not beside it."""
+    """Returns whether each video of a report was classified correctly; empty where its scores are missing."""
     try:
         return correct_videos(load_scores(report)[0])
     except Transfer3dError:

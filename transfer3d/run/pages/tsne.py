@@ -25,7 +25,7 @@ def draw_tsne(
         out: where the figure is written, PNG or SVG.
 
     Raises:
-        UsageError: `out` is no picture, no such layer or part, or too high a perplexity.
+        UsageError: `out` is not a figure file, no such layer or part, or too high a perplexity.
         DataError: the file is refused, has too few videos, or they do not differ.
     """
     check_figure_path(out)

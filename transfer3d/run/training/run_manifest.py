@@ -43,13 +43,13 @@ def _environment(session: Session) -> dict[str, Any]:
     versions, hardware = machine["versions"], machine["hardware"]
     cuda = hardware["cuda devices"]
     device = f"CPU, {hardware['cpu capability']}" if cuda == "none" else ", ".join(cuda)
-    shown = ("python", "torch", "torchvision", "timm", "accelerate", "av", "numpy")
+    packages = ("python", "torch", "torchvision", "timm", "accelerate", "av", "numpy")
     return {
         "started": time.strftime("%F %T %z"),
         "device": device,
         "processes": session.accelerator.num_processes,
         "machine": hardware["machine"],
         "transfer3d": versions["transfer3d"],
-        **{name: versions[name] for name in shown},
+        **{name: versions[name] for name in packages},
         "cuda, cudnn": "not used" if cuda == "none" else f"{hardware['cuda']}, {hardware['cudnn']}",
     }
