@@ -179,7 +179,7 @@ def test_a_headline_names_true_predicted_and_shown_class():
     assert replace(found, target=0).headline(names, "walk") == "true walk, predicted run (62.5%)"
     one_cell = replace(found, target=0, evidence=torch.zeros(4, 1, 1, 1))
     assert one_cell.headline(names).endswith(
-        "(62.5%), the layer sees one cell: no places or times are told apart"
+        "(62.5%), the layer sees one cell: it cannot distinguish places or times"
     )
 
 

@@ -285,6 +285,6 @@ def test_features_that_are_no_numbers_are_refused(tmp_path):
     save_features(features_of(vectors, labels, ["left", "right"]), tmp_path / "nan.safetensors")
     done = run(tmp_path / "nan.safetensors", "-o", tmp_path / "x.png")
     assert done.exit_code == 3
-    assert "layer 'pool5' is no matrix of finite" in done.output
+    assert "layer 'pool5' is not a matrix of finite" in done.output
     assert done.output.count("\n") == 1
     assert not (tmp_path / "x.png").exists()

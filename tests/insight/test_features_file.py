@@ -84,8 +84,11 @@ def test_a_layer_that_there_is_not_is_named_with_the_nearest():
         ({"keys": ("a", "b")}, "not of the same videos"),
         ({"keys": ("a", "a", "b")}, "a key comes twice"),
         ({"classes": ("waving",)}, "a label has no class"),
-        ({"layers": {"pool5": torch.full((3, 2), torch.nan)}}, "layer 'pool5' is no matrix of finite"),
-        ({"layers": {"pool5": torch.zeros(3, 2, dtype=torch.int64)}}, "layer 'pool5' is no matrix of finite"),
+        ({"layers": {"pool5": torch.full((3, 2), torch.nan)}}, "layer 'pool5' is not a matrix of finite"),
+        (
+            {"layers": {"pool5": torch.zeros(3, 2, dtype=torch.int64)}},
+            "layer 'pool5' is not a matrix of finite",
+        ),
         ({"layers": {"pool5": torch.zeros(4, 2)}}, "not of the same videos"),
     ],
 )

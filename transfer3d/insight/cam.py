@@ -66,13 +66,13 @@ class ClassMap:
 
     def headline(self, classes: Sequence[str], true: str | None = None) -> str:
         """Returns what the clip shows, what the student takes it for, and what the heat shows."""
-        said = [] if true is None else [f"true {true}"]
-        said += [f"predicted {classes[self.predicted]} ({self.scores_K[self.predicted]:.1%})"]
+        parts = [] if true is None else [f"true {true}"]
+        parts += [f"predicted {classes[self.predicted]} ({self.scores_K[self.predicted]:.1%})"]
         if self.target != self.predicted:
-            said += [f"heat for {classes[self.target]} ({self.scores_K[self.target]:.1%})"]
+            parts += [f"heat for {classes[self.target]} ({self.scores_K[self.target]:.1%})"]
         if self.cells == 1:
-            said += ["the layer sees one cell: no places or times are told apart"]
-        return ", ".join(said)
+            parts += ["the layer sees one cell: it cannot distinguish places or times"]
+        return ", ".join(parts)
 
 
 def class_map(
@@ -225,10 +225,10 @@ def _by_gradients(student: VideoStudent, clips: Tensor, target: int, layer: str)
     known = {name: module for name, (_, module) in student.trunk.layers().items()} | {LAST: student.trunk}
     if layer not in known:
         raise UsageError(f"{student.model_name} has no layer '{layer}'{did_you_mean(layer, known)}.")
-    found = LayerGradCam(student, known[layer]).attribute(clips, target)
-    if not isinstance(found, Tensor) or found.ndim not in (FRAMES_NDIM, CLIP_NDIM):
+    attribution = LayerGradCam(student, known[layer]).attribute(clips, target)
+    if not isinstance(attribution, Tensor) or attribution.ndim not in (FRAMES_NDIM, CLIP_NDIM):
         raise UsageError(f"layer '{layer}' gives no feature maps. Choose another.")
-    return found[:, 0] if found.ndim == CLIP_NDIM else found[None, :, 0]
+    return attribution[:, 0] if attribution.ndim == CLIP_NDIM else attribution[None, :, 0]
 
 
 def _heat(evidence: Tensor, clip_u8: Tensor) -> Tensor:

@@ -89,7 +89,7 @@ def draw(
         each_step: receives the log-odds of the clip as it was before the step.
 
     Raises:
-        UsageError: no such class, or it is the only one: there are no odds against others.
+        UsageError: no such class, or it is the only one: its odds need another class.
         NonFiniteError: the log-odds or their gradient are NaN or infinite.
     """
     if not 0 <= target < student.num_classes:

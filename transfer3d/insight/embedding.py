@@ -85,7 +85,7 @@ def embed(
     labels_N = features.labels_N.numpy()
     k = min(NEIGHBOURS, len(labels_N) - 1)
     # With one video of each class no neighbour could be of the point's own.
-    told = (labels_N >= 0).all() and len(np.unique(labels_N)) < len(labels_N)
+    labelled = (labels_N >= 0).all() and len(np.unique(labels_N)) < len(labels_N)
     return Embedding(
         keys=features.keys,
         labels_N=labels_N,
@@ -94,23 +94,23 @@ def embed(
         layer=layer,
         perplexity=chosen,
         neighbours=k,
-        purity=neighbour_purity(points_N2, labels_N, k) if told else None,
-        feature_purity=neighbour_purity(vectors_ND, labels_N, k) if told else None,
+        purity=neighbour_purity(points_N2, labels_N, k) if labelled else None,
+        feature_purity=neighbour_purity(vectors_ND, labels_N, k) if labelled else None,
     )
 
 
-def _perplexity(points: int, wanted: float | None) -> float:
+def _perplexity(points: int, requested: float | None) -> float:
     """Returns the perplexity, or says which are possible: a point needs three times as many others."""
     if points < FEWEST:
         raise DataError(f"{points} videos: a t-SNE needs at least {FEWEST}. Extract more features.")
     most = (points - 1) / 3
-    if wanted is None:
+    if requested is None:
         return min(PERPLEXITY, most)
-    if not 1 <= wanted <= most:
+    if not 1 <= requested <= most:
         raise UsageError(
-            f"--perplexity {wanted:g}: of {points} videos it can be 1 to {most:.4g}, a third of the others.",
+            f"--perplexity {requested:g}: of {points} videos it can be 1 to {most:.4g}, a third of the rest."
         )
-    return wanted
+    return requested
 
 
 def plane(vectors_ND: Floats, *, perplexity: float, seed: int) -> Floats:

@@ -2,7 +2,7 @@
 
 Paper: Zhang et al., "V4D: 4D Convolutional Neural Networks for Video-level Representation Learning",
 ICLR 2020, section 4.4 (temporal order): top-1 falls from 50.4 % to 17.2 % when the frames of each action unit
-are reversed, and to 20.1 % when the units are. A clip that stands still says what single frames are enough
+are reversed, and to 20.1 % when the units are. A still clip shows what single frames are enough
 for.
 """
 

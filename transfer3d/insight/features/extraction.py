@@ -18,7 +18,7 @@ from transfer3d.insight.features.parts import FeatureParts
 from transfer3d.layout import ClipSpec
 
 CLIPS = 20
-"""Of each video: P3D, section 5. The paper does not say where they lie: here they are spread evenly."""
+"""Of each video: P3D, section 5. The paper does not say which; here they are spread evenly."""
 PART_VIDEOS, PART_S = 32, 60.0
 """A part is written after so many videos of a process, or after so many seconds."""
 

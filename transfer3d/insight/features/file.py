@@ -39,7 +39,7 @@ class FeatureMetadata(BaseModel):
         data: the videos, as they were named.
         data_digest: sha256 of what the set holds.
         split: of the data.
-        views: how many views of a video were averaged (`count`), and where they lie (`places`).
+        views: how many views of a video were averaged (`count`), and where they are (`places`).
         precision: "bf16" or "fp32".
     """
 
@@ -56,7 +56,7 @@ class FeatureMetadata(BaseModel):
 
 
 class _Header(BaseModel):
-    """What stands in the metadata; one entry, so that the same features are the same bytes."""
+    """The content of the metadata: one entry, so that the same features are the same bytes."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -134,7 +134,7 @@ def save_features(features: FeatureSet, path: Path) -> None:
 
 
 def header_of(path: Path) -> tuple[list[str], FeatureMetadata]:
-    """Returns the layers of a file that `save_features` wrote, and whence they came, from its header alone.
+    """Returns the layers of a file that `save_features` wrote, and their metadata, from its header alone.
 
     Raises:
         SafetensorError, ValueError, KeyError, TypeError: it wrote no such file.
@@ -199,5 +199,5 @@ def _problem(features: FeatureSet) -> str | None:
         return "a label has no class"
     for name, tensor in features.layers.items():
         if tensor.ndim != 2 or tensor.dtype != torch.float32 or not tensor.isfinite().all():
-            return f"layer '{name}' is no matrix of finite float32 numbers"
+            return f"layer '{name}' is not a matrix of finite float32 numbers"
     return None

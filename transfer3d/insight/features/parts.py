@@ -1,6 +1,6 @@
-"""Features on their way: files of a few videos each, which a run that is killed leaves behind for the next.
+"""Partial features: files of a few videos each, from which a killed extraction continues.
 
-In the folder lie `facts.json`, what the features are of, and `<process>-<number>.safetensors`: tensors by
+The folder holds `facts.json`, what the features are of, and `<process>-<number>.safetensors`: tensors by
 layer, keys in the metadata. A part is whole or not there.
 """
 
@@ -36,12 +36,12 @@ class FeatureParts:
         self.folder, self.process = folder, process
         self._lock: Lock | None = None
 
-    def claim(self, facts: Mapping[str, Any], *, resume: bool) -> None:
+    def claim(self, metadata: Mapping[str, Any], *, resume: bool) -> None:
         """Takes the folder for this run; called by one process.
 
         Args:
-            facts: JSON-able; what the features are of. Parts of others are refused.
-            resume: go on with what is there.
+            metadata: JSON-able; what the features are of. Parts of other features are refused.
+            resume: continue with the parts that are there.
 
         Raises:
             UsageError: there are parts already, and `resume` is not asked for or they are of something else.
@@ -55,12 +55,12 @@ class FeatureParts:
                     f"{self.folder} holds an unfinished extraction. Go on with --resume, or remove it.",
                 )
             before = json.loads(noted.read_text(encoding="utf-8"))
-            if changed := sorted(name for name in facts if facts[name] != before.get(name)):
+            if changed := sorted(name for name in metadata if metadata[name] != before.get(name)):
                 raise UsageError(
                     f"{self.folder} is of another extraction: {', '.join(changed)} changed. "
                     "Repeat the first command, or remove the folder.",
                 )
-        write_text(noted, json.dumps(facts, indent=2) + "\n")
+        write_text(noted, json.dumps(metadata, indent=2) + "\n")
 
     def keys(self) -> set[str]:
         """Returns the keys of all videos that are done."""

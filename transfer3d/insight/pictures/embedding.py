@@ -44,7 +44,7 @@ class Grouping:
 
 
 def class_parts(classes: Sequence[str]) -> list[list[str]]:
-    """Returns the values of each part of class names such as `3_left`; none where they are no such grid.
+    """Returns the values of each part of class names such as `3_left`; none where they do not form a grid.
 
     They are one where "_" cuts every name into as many parts, and every combination of parts is a class.
     """

@@ -68,14 +68,14 @@ def short(name: str) -> str:
 def draw_bars(axes: Axes, values: Mapping[str, float], *, chance: float, label: str) -> None:
     """Draws one horizontal bar for each name, values and chance on a 0..1 scale."""
     names = list(values)
-    shown = [100 * values[name] for name in names]
-    axes.barh(names[::-1], shown[::-1], color=[COLOURS[i % len(COLOURS)] for i in range(len(names))][::-1])
-    for row, value in enumerate(shown[::-1]):
+    percents = [100 * values[name] for name in names]
+    axes.barh(names[::-1], percents[::-1], color=[COLOURS[i % len(COLOURS)] for i in range(len(names))][::-1])
+    for row, value in enumerate(percents[::-1]):
         axes.text(value + 1, row, f"{value:.1f} %", va="center")
     axes.axvline(100 * chance, color="#555555", linestyle=":")
     axes.set_ylim(-1, len(names) - 0.5)
     axes.text(100 * chance, -0.75, f" chance {100 * chance:.3g} %", color="#555555", va="center", fontsize=8)
-    axes.set_xlim(0, max(100 * chance, *shown) * 1.2 + 5)
+    axes.set_xlim(0, max(100 * chance, *percents) * 1.2 + 5)
     axes.set_xlabel(label)
     axes.spines[["top", "right"]].set_visible(False)
 
@@ -123,7 +123,7 @@ def film_strip(clip_CTHW: np.ndarray, *, frames: int = 8, height: int = 96) -> b
 
     Args:
         clip_CTHW: uint8, 3 channels.
-        frames: how many are shown at most.
+        frames: how many are drawn at most.
         height: pixels of the strip, nearly: small frames are enlarged by a whole number without smoothing,
             large ones are made smaller.
     """

@@ -45,7 +45,7 @@ def strip(rows: Mapping[str, Pictures], *, title: str, bar: Bar | None = None, f
         rows: clips uint8 [T, H, W, 3] of one length and size, by the name written beside them.
         title: above them.
         bar: the legend of their colours.
-        frames: how many are frame_grid at most.
+        frames: how many are drawn at most.
     """
     total = len(next(iter(rows.values())))
     chosen = np.unique(np.linspace(0, total - 1, min(frames, total)).round().astype(int)).tolist()

@@ -40,7 +40,7 @@ def heat_strip(
         heat: T H W or U T H W, 0..1.
         title: above it.
         label: what the heat means.
-        frames: how many are shown at most.
+        frames: how many are drawn at most.
     """
     rows: dict[str, Pictures] = {}
     for name, (clip, warmth) in _units(clip_u8, heat).items():

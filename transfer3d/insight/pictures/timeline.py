@@ -36,8 +36,8 @@ def draw_timeline(
     edges = [predictions[0].start, *((a + b) / 2 for a, b in pairwise(middles)), predictions[-1].end]
     appearing = list(dict.fromkeys(leaders))
     longest = sorted(appearing, key=leaders.count, reverse=True)[: len(COLOURS)]
-    shown = [k for k in appearing if k in longest]
-    for k, colour, dash in zip(shown, COLOURS, DASHES, strict=False):
+    drawn = [k for k in appearing if k in longest]
+    for k, colour, dash in zip(drawn, COLOURS, DASHES, strict=False):
         heights = (100 * scores_NK[:, k]).tolist()
         axes.stairs(
             heights,
@@ -48,14 +48,14 @@ def draw_timeline(
             color=colour,
             linestyle=dash,
         )
-    _draw_band(axes, leaders, edges, classes, dict(zip(shown, COLOURS, strict=False)))
+    _draw_band(axes, leaders, edges, classes, dict(zip(drawn, COLOURS, strict=False)))
     axes.set_title(title, loc="left", fontsize=10)
     axes.set_xlabel("time in the video, seconds")
     axes.set_ylabel("probability, %")
     axes.set_xlim(edges[0], edges[-1])
     axes.set_ylim(-1, sum(BAND) + 1)
     axes.set_yticks(range(0, 101, 20))
-    others = len(appearing) - len(shown)
+    others = len(appearing) - len(drawn)
     axes.legend(
         title=f"most likely class\n(grey: {others} others)" if others else "most likely class",
         frameon=False, fontsize=9, loc="upper left", bbox_to_anchor=(1.0, 1.0), alignment="left",

@@ -75,7 +75,7 @@ def probe_pairs(
     """Returns accuracy and area under the ROC curve, means over the folds, JSON-able.
 
     A pair is 12 similarities of each layer (see `similarities`), standardised by the training folds (as C3D
-    does), divided by the vector's length (as P3D does), and told apart by a linear SVM. C is chosen on the
+    does), divided by the vector's length (as P3D does), and classified by a linear SVM. C is chosen on the
     training folds, which stay whole there. P3D takes prob, pool5, res5c and res4b35: 48 numbers. In a ResNet
     the mean of res5c over T, H and W is pool5; `res5c@7` keeps its places.
 
@@ -133,4 +133,4 @@ def _shared(pairs: Sequence[Pair]) -> int:
     for pair in pairs:
         for video in (pair.first, pair.second):
             folds.setdefault(video, set()).add(pair.fold)
-    return sum(len(found) > 1 for found in folds.values())
+    return sum(len(labels) > 1 for labels in folds.values())

@@ -77,7 +77,7 @@ class ProbeConfig:
         workers: processes that try values.
 
     Raises:
-        UsageError: there is no such method, or the value is none that it can have.
+        UsageError: no such method, or its value is out of range.
     """
 
     method: str = "svm"
@@ -126,7 +126,7 @@ def samples_of(features: FeatureSet, layer: str) -> Samples:
         DataError: a video has no class, or several.
     """
     vectors_ND = features.layer(layer).double().numpy()
-    wrong = [key for key, found in zip(features.keys, features.label_sets, strict=True) if len(found) != 1]
+    wrong = [key for key, labels in zip(features.keys, features.label_sets, strict=True) if len(labels) != 1]
     if wrong:
         raise DataError(
             f"{len(wrong)} of {len(features)} videos have no class or several, first {wrong[0]}. "
@@ -177,7 +177,7 @@ def train_probe(samples: Samples, config: ProbeConfig, *, standardise: bool = Tr
         raise UsageError(f"{config.value:g} neighbours of {len(samples)} training videos. Ask for fewer.")
     folds = min(SEARCH_FOLDS, _groups_of_rarest(samples))
     if searched := config.value is None and folds > 1:
-        # k neighbours must be found in each part of the cross-validation.
+        # Each part of the cross-validation must hold k neighbours.
         values = [v for v in kind.values if config.method != "knn" or v <= len(samples) // 2]
         search = GridSearchCV(
             kind.build(kind.default, config.seed, many),

@@ -50,7 +50,7 @@ def comparison_page(records: Sequence[RunRecord], differences: Sequence[tuple[st
 
 def numbers_section(records: Sequence[RunRecord]) -> Section:
     """Returns a row for each final number, with a column for each run."""
-    found = [{number.what: number for number in final_numbers(record)} for record in records]
+    by_name = [{number.what: number for number in final_numbers(record)} for record in records]
     rows: list[tuple[str, ...]] = [
         ("task", *(record.task for record in records)),
         ("student", *(_student(record) for record in records)),
@@ -60,8 +60,8 @@ def numbers_section(records: Sequence[RunRecord]) -> Section:
         ),
         ("training videos, digest", *(_digest(record) for record in records)),
     ]
-    for what in dict.fromkeys(what for numbers in found for what in numbers):
-        cells = [numbers.get(what) for numbers in found]
+    for what in dict.fromkeys(what for numbers in by_name for what in numbers):
+        cells = [numbers.get(what) for numbers in by_name]
         rows.append((what, *(cell.text if cell else "" for cell in cells)))
         if any(cell and cell.between for cell in cells):
             rows.append((INTERVAL, *(cell.between if cell else "" for cell in cells)))

@@ -25,7 +25,7 @@ class Plot:
         axis: what the ordinate shows, with its unit.
         caption: what a reader should know of it.
         metrics: the first one is that by which runs are compared.
-        percent: values are shares, 0..1, and shown in percent.
+        percent: values are shares, 0..1, and drawn in percent.
         line: a level to compare with, and its name.
     """
 
@@ -37,8 +37,8 @@ class Plot:
 
     def series(self, log: Log) -> dict[str, list[tuple[float, float]]]:
         """Returns the curves that a log has, by their names in the legend."""
-        found = {shown: curve(log, split, name) for shown, split, name in self.metrics}
-        return {shown: points for shown, points in found.items() if points}
+        curves = {label: curve(log, split, name) for label, split, name in self.metrics}
+        return {label: points for label, points in curves.items() if points}
 
     def draw_on(self, axes: Axes, series: figures.Series) -> None:
         """Draws curves, which may be of one run or of several."""
@@ -116,8 +116,8 @@ PLOTS = (
 
 def curves(log: Log) -> str:
     """Returns every figure that the log has a curve for."""
-    found = [(plot, plot.series(log)) for plot in PLOTS]
-    return page.grid([plot.draw(series, plot.caption) for plot, series in found if _is_curve(series)])
+    drawn = [(plot, plot.series(log)) for plot in PLOTS]
+    return page.grid([plot.draw(series, plot.caption) for plot, series in drawn if _is_curve(series)])
 
 
 def overlaid(logs: Mapping[str, Log]) -> str:
@@ -128,10 +128,10 @@ def overlaid(logs: Mapping[str, Log]) -> str:
     """
     drawn = []
     for plot in PLOTS:
-        shown, split, name = plot.metrics[0]
+        label, split, name = plot.metrics[0]
         series = {run: points for run, log in logs.items() if (points := curve(log, split, name))}
         if len(series) > 1 and _is_curve(series):
-            drawn.append(plot.draw(series, f"{shown[0].upper()}{shown[1:]}, by run."))
+            drawn.append(plot.draw(series, f"{label[0].upper()}{label[1:]}, by run."))
     return page.grid(drawn)
 
 

@@ -23,7 +23,7 @@ class StudentResult:
     """One way to start a student, and what became of it.
 
     Attributes:
-        name: shown in tables and legends.
+        name: in tables and legends.
         start: one line that says where its weights came from.
         report: of the evaluation on the test split (see `evaluate.metrics.video_metrics`).
         log: rows of its metrics.jsonl.
@@ -146,8 +146,8 @@ def _summary(summary: DemoSummary, accuracies: Mapping[str, float], chance: floa
     left.set_title("few labels: where the student starts from", fontsize=10)
     MATCHING.draw_on(right, MATCHING.series(summary.correspondence_log))
     right.set_title("correspondence: learning without labels", fontsize=10)
-    shown = summary.strips[:4]
-    for axes, (name, clip) in zip(bottom.subplots(2, 2).flat, shown, strict=False):
+    strips = summary.strips[:4]
+    for axes, (name, clip) in zip(bottom.subplots(2, 2).flat, strips, strict=False):
         axes.imshow(np.asarray(Image.open(BytesIO(figures.film_strip(clip)))))
         axes.set_title(name, fontsize=9)
         axes.axis("off")

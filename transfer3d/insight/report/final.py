@@ -38,7 +38,7 @@ class Number:
         what: it is.
         value: shares are 0..1.
         videos: that it is a share of; None where it has no interval.
-        is_share: whether it is shown in percent.
+        is_share: whether it is printed in percent.
         leads: whether it is among those that matter most.
     """
 
@@ -50,12 +50,12 @@ class Number:
 
     @property
     def text(self) -> str:
-        """The value as it is shown."""
+        """The value as text."""
         return percent(self.value) if self.is_share else f"{self.value:.4g}"
 
     @property
     def between(self) -> str:
-        """The 95 % interval as it is shown."""
+        """The 95 % interval as text."""
         return interval(self.value, self.videos)
 
     def to_dict(self) -> dict[str, Any]:

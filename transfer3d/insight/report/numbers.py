@@ -54,12 +54,12 @@ def class_results(confusion: Sequence[Sequence[int]], classes: Sequence[str]) ->
         confusion: videos, a row for each true class.
         classes: names, by label.
     """
-    found = [
+    results = [
         ClassResult(name, row[label], sum(row))
         for label, (name, row) in enumerate(zip(classes, confusion, strict=True))
         if sum(row)
     ]
-    return sorted(found, key=lambda result: (-result.share, -result.count, result.name))
+    return sorted(results, key=lambda result: (-result.share, -result.count, result.name))
 
 
 def most_confused(

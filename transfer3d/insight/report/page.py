@@ -93,7 +93,7 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], *, numbers: Coll
     Args:
         header: names of the columns.
         rows: their cells.
-        numbers: which columns, from 0, stand at the right.
+        numbers: which columns, from 0, are right-aligned.
     """
     kinds = [' class="number"' if column in numbers else "" for column in range(len(header))]
     head = "".join(f"<th{kind}>{escape(cell)}</th>" for cell, kind in zip(header, kinds, strict=True))
@@ -129,7 +129,7 @@ def grid(parts: Sequence[str]) -> str:
 
 
 def folded(title: str, part: str) -> str:
-    """Returns a part that is shown when its title is clicked."""
+    """Returns a part that opens when its title is clicked."""
     return f"<details><summary>{escape(title)}</summary>{part}</details>"
 
 

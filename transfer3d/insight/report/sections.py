@@ -26,12 +26,12 @@ WILSON = (
 
 def headline(record: RunRecord) -> str:
     """Returns the numbers that matter most, as tiles."""
-    shown = [number for number in final_numbers(record) if number.leads][:4]
+    leading = [number for number in final_numbers(record) if number.leads][:4]
     run = record.last
     planned = run.recipe.get("max_steps")
     state = "finished" if record.finished else "not finished"
     steps = (f"{run.steps:,}", "steps", f"of {planned:,}, {state}" if planned else state)
-    return page.tiles([*((number.text, number.what, number.between) for number in shown), steps])
+    return page.tiles([*((number.text, number.what, number.between) for number in leading), steps])
 
 
 def numbers_section(record: RunRecord) -> Section:

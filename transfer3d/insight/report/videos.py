@@ -19,7 +19,7 @@ from transfer3d.insight.report.record import Evaluation
 from transfer3d.insight.report.sections import classes_section, confusion_section, extremes
 
 MAPS = 3
-"""Class activation maps of so many correct and as many wrong predictions are shown."""
+"""Class activation maps of so many correct and as many wrong predictions are drawn."""
 
 
 def seen_sections(
@@ -30,13 +30,13 @@ def seen_sections(
     Args:
         predictions: of the videos; None where there are none.
         evaluation: metrics of these or of other videos; None where the student has no classes.
-        features: to be shown instead of those of `predictions`.
+        features: drawn instead of those of `predictions`.
     """
     sections = (
         _class_sections(predictions, evaluation) if predictions and predictions.scores and evaluation else []
     )
-    shown = features or (predictions.features if predictions else None)
-    return [*sections, embedding_section(shown)] if shown else sections
+    drawn = features or (predictions.features if predictions else None)
+    return [*sections, embedding_section(drawn)] if drawn else sections
 
 
 def _class_sections(predictions: CentrePredictions, evaluation: Evaluation) -> list[Section]:
@@ -109,12 +109,13 @@ def maps_section(predictions: CentrePredictions, evaluation: Evaluation) -> Sect
             parts += [page.heading(title)] if chosen else []
             for index in chosen:
                 true = evaluation.classes[predictions.videos.labels[index] or 0]
-                shown, png = explain(
+                class_map, png = explain(
                     predictions.student, predictions.clip(index), evaluation.classes, true=true
                 )
                 parts.append(
                     page.png_figure(
-                        png, f"{shown.headline(evaluation.classes, true)}: {predictions.videos.keys[index]}"
+                        png,
+                        f"{class_map.headline(evaluation.classes, true)}: {predictions.videos.keys[index]}",
                     )
                 )
     except SetupError as missing:
