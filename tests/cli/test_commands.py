@@ -2,6 +2,7 @@
 
 import errno
 import json
+import logging
 import subprocess
 import sys
 import warnings
@@ -11,6 +12,7 @@ from typer.testing import CliRunner
 
 from transfer3d.cli.main import app
 from transfer3d.cli.output import plain_warnings
+from transfer3d.errors import UsageError
 from transfer3d.run.environment import known_bad
 
 
@@ -50,10 +52,10 @@ def test_every_command_has_a_help_with_an_example(run):
         (
             ["finetune", "p3d_tiny", "--resume"],
             2,
-            "--resume needs the folder of the run. Name it with -o RUN",
+            "--resume needs the run's folder. Name it with -o RUN",
         ),
-        (["finetune", "--resume"], 2, "--resume needs the folder of the run. Name it with -o RUN"),
-        (["correspond", "--resume"], 2, "--resume needs the folder of the run. Name it with -o RUN"),
+        (["finetune", "--resume"], 2, "--resume needs the run's folder. Name it with -o RUN"),
+        (["correspond", "--resume"], 2, "--resume needs the run's folder. Name it with -o RUN"),
         (["bench", "data", "--data", "nowhere"], 2, "'nowhere' does not exist"),
         (["bench", "train", "--data", "nowhere"], 2, "'nowhere' does not exist"),
         (["correspond", "--recipe", "demo/finetune", "--teacher", "test_resnet"], 2, "`transfer3d finetune`"),
@@ -156,3 +158,19 @@ def test_a_warning_is_one_line_and_what_is_for_programmers_is_left_out(capsys, m
     monkeypatch.setattr(sys, "warnoptions", ["default"])
     with plain_warnings(), pytest.warns(FutureWarning, match="will change"):
         warn()
+
+
+def test_what_the_library_logs_is_printed_once_in_a_plain_line(monkeypatch):
+    def inspect(path):
+        logging.getLogger("transfer3d.engine.trainer").warning(
+            "checkpoint %s is damaged and skipped", "step-2"
+        )
+        logging.getLogger("transfer3d.evaluation").info("for your information")
+        raise UsageError("enough")
+
+    monkeypatch.setattr("transfer3d.run.checkpoints.info.inspect_checkpoint", inspect)
+    for _ in range(2):  # the handler is added once, however many commands a process runs
+        done = CliRunner().invoke(app, ["info", "a.safetensors"])
+        lines = done.output.splitlines()
+        assert lines.count("transfer3d: warning: checkpoint step-2 is damaged and skipped") == 1
+        assert lines.count("transfer3d: for your information") == 1

@@ -42,7 +42,7 @@ from transfer3d.cli import (
     synth,
     tsne,
 )
-from transfer3d.cli.output import plain_warnings
+from transfer3d.cli.output import plain_warnings, print_log
 from transfer3d.errors import SetupError, Transfer3dError
 
 PLACES = (
@@ -120,6 +120,7 @@ def transfer3d(
 
     Start with `transfer3d demo`: everything end to end, in minutes, on a built-in dataset.
     """
+    print_log()
 
 
 app.command()(models.models)

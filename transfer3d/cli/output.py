@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import sys
 import warnings
 from collections.abc import Iterator
@@ -38,6 +39,23 @@ def progress_console() -> Console:
 def print_json(result: Any) -> None:
     """Prints a result as indented JSON."""
     typer.echo(json.dumps(result, indent=2))
+
+
+class _PlainLines(logging.Handler):
+    """Prints what the library logs, one plain line for each record."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Called by logging."""
+        level = f"{record.levelname.lower()}: " if record.levelno >= logging.WARNING else ""
+        typer.echo(f"transfer3d: {level}{record.getMessage()}", err=True)
+
+
+def print_log() -> None:
+    """Prints the library's log to stderr, from level INFO."""
+    log = logging.getLogger("transfer3d")
+    if not any(isinstance(handler, _PlainLines) for handler in log.handlers):
+        log.addHandler(_PlainLines())
+    log.setLevel(logging.INFO)
 
 
 @contextmanager

@@ -166,7 +166,7 @@ class Trainer:
         loaded = on_main(self.accelerator, lambda: self.folder.load_checkpoint() if self.folder else None)
         if loaded is not None:
             tensors, state, damaged = loaded
-            for name in damaged:
+            for name in damaged if self.accelerator.is_main_process else ():
                 log.warning("checkpoint %s is damaged and skipped", name)
             changed = [name for name, digest in self.identity.items() if state["identity"][name] != digest]
             if changed:
