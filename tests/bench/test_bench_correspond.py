@@ -57,5 +57,5 @@ def test_the_command(monkeypatch):
         assert clips == pytest.approx([2000 / row["ours_ms"], 2000 / row["baseline_ms"]])
         assert pairs == pytest.approx([2 * clips[0], 2 * clips[1]])
         assert row["ratio"] > 0
-    said = CliRunner().invoke(app, ["bench", "correspond", "--pairs", "1"]).stdout
-    assert re.search(r"all pairs, lessons cached, a second: clips [\d.e+]+ / [\d.e+]+, pairs ", said)
+    message = CliRunner().invoke(app, ["bench", "correspond", "--pairs", "1"]).stdout
+    assert re.search(r"all pairs, lessons cached, a second: clips [\d.e+]+ / [\d.e+]+, pairs ", message)

@@ -1,4 +1,4 @@
-"""`transfer3d bench data`: the baselines decode the same frames; what is not installed is said to be so."""
+"""`transfer3d bench data`: the baselines decode the same frames; missing decoders are reported."""
 
 import importlib.util
 import json

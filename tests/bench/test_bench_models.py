@@ -28,8 +28,8 @@ MIB = 2**20
 @pytest.mark.parametrize("kernel", [(3, 3, 1, 1), (3, 3, 3, 3), (3, 1, 1, 1)])
 def test_the_loop_is_a_4d_convolution(kernel):
     video, weight = torch.randn(2, 3, 4, 3, 5, 5).double(), torch.randn(4, 3, *kernel).double()
-    found = load_baseline("conv4d_loop").conv4d_loop(video, weight)
-    torch.testing.assert_close(found, conv4d(video, weight), rtol=0, atol=1e-12)
+    actual = load_baseline("conv4d_loop").conv4d_loop(video, weight)
+    torch.testing.assert_close(actual, conv4d(video, weight), rtol=0, atol=1e-12)
 
 
 def test_the_plain_network_is_p3d63():
@@ -43,8 +43,8 @@ def test_the_plain_network_is_p3d63():
     plain.load_state_dict(dict(zip(plain.state_dict(), values, strict=True)), strict=True)
     clips = torch.randn(1, 3, 16, 32, 32)
     with torch.no_grad():
-        wanted = student(clips)
-        assert (plain(clips) - wanted).norm() <= 1e-5 * wanted.norm()
+        expected = student(clips)
+        assert (plain(clips) - expected).norm() <= 1e-5 * expected.norm()
 
 
 def test_the_loop_over_combinations_is_algorithm_1():
@@ -105,8 +105,8 @@ def test_what_the_machine_cannot_do_is_skipped_with_its_reason():
     def possible(device):
         return Comparison(ours=lambda: None, baseline=lambda: None, difference=lambda: 0.25)
 
-    facts = {"name": "n", "phase": "forward", "ours": "o", "baseline": "b", "at_least": 2.0}
-    cases = [Case(**facts, build=build) for build in (impossible, possible)]
+    fields = {"name": "n", "phase": "forward", "ours": "o", "baseline": "b", "at_least": 2.0}
+    cases = [Case(**fields, build=build) for build in (impossible, possible)]
     skipped, done = run_cases(cases, CPU, pairs=1)
     assert skipped.skipped == "no compiler"
     assert skipped.ratio is None
@@ -120,19 +120,19 @@ def test_command_prints_what_it_measured():
     done = CliRunner().invoke(app, [*arguments, "--json", "--threads", "1"])
     torch.set_num_threads(threads)
     assert done.exit_code == 0, done.output
-    facts = json.loads(done.stdout)
-    assert facts["machine"]["threads"] == 1
-    assert len(facts["results"]) == 4
-    for result in facts["results"]:
+    report = json.loads(done.stdout)
+    assert report["machine"]["threads"] == 1
+    assert len(report["results"]) == 4
+    for result in report["results"]:
         assert result["ratio"] > 0
         assert result["difference"] < 1e-5
         assert result["ours_ms"] > 0
 
 
 @pytest.mark.parametrize(
-    "arguments, said", [(["--only", "resnext"], "no case"), (["--device", "tpu"], "cpu, cuda or auto")]
+    "arguments, message", [(["--only", "resnext"], "no case"), (["--device", "tpu"], "cpu, cuda or auto")]
 )
-def test_wrong_options_are_answered(arguments, said):
+def test_wrong_options_are_answered(arguments, message):
     done = CliRunner().invoke(app, ["bench", "models", *arguments])
     assert done.exit_code == 2
-    assert said in done.output
+    assert message in done.output

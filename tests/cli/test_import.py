@@ -25,11 +25,11 @@ def test_a_released_file_becomes_one_of_ours(run, tmp_path):
     net = r3d_18(num_classes=5).eval()
     state = {f"module.{name}": tensor for name, tensor in net.state_dict().items()}
     torch.save({"state_dict": state, "epoch": 30}, tmp_path / "released.pth")
-    facts = json.loads(
+    report = json.loads(
         run("import", "torchvision-video", "released.pth", "-o", "r3d.safetensors", "--json").stdout
     )
-    assert facts["model"] == "r3d_resnet18"
-    assert {(row["how"]) for row in facts["tensors"]} == {"copied"}
+    assert report["model"] == "r3d_resnet18"
+    assert {(row["how"]) for row in report["tensors"]} == {"copied"}
     student = transfer3d.load(tmp_path / "r3d.safetensors")
     clips = torch.randn(2, 3, 8, 32, 32)
     with torch.no_grad():
@@ -62,7 +62,7 @@ def save_text(path):
 
 
 @pytest.mark.parametrize(
-    "arguments, make, code, said",
+    "arguments, make, code, message",
     [
         (["p3d-pytorch"], save_text, 4, "error: f.pth"),
         (["p3d-pytorch"], lambda path: None, 4, "error: f.pth: does not exist"),
@@ -80,12 +80,12 @@ def save_text(path):
         (["p3d-pytorch", "--set", "blocks"], save_text, 2, "key=value"),
     ],
 )
-def test_what_is_refused_writes_nothing(run, tmp_path, arguments, make, code, said):
+def test_what_is_refused_writes_nothing(run, tmp_path, arguments, make, code, message):
     make(tmp_path / "f.pth")
     before = sorted(tmp_path.iterdir())
     kind, *rest = arguments
     done = run("import", kind, "f.pth", "-o", "out.safetensors", *rest)
     assert done.exit_code == code, done.output
-    assert said in " ".join(done.output.split())
+    assert message in " ".join(done.output.split())
     assert "Traceback" not in done.output
     assert sorted(tmp_path.iterdir()) == before

@@ -20,13 +20,13 @@ def run(tmp_path, monkeypatch):
     return lambda *arguments: CliRunner().invoke(app, ["inflate", *map(str, arguments)])
 
 
-def facts(done):
+def result_of(done):
     assert done.exit_code == 0, done.output
     return json.loads(done.stdout)
 
 
 def test_account_and_proof_are_printed_and_kept(run, tmp_path):
-    done = facts(run("test_densenet", "--to", "t3d", *RANDOM, "--json"))
+    done = result_of(run("test_densenet", "--to", "t3d", *RANDOM, "--json"))
     assert done["proof"]["verdict"] == "proved"
     assert done["proof"]["difference"] <= 1e-5
     student = transfer3d.load(tmp_path / "t3d_tiny.safetensors")
@@ -44,14 +44,14 @@ def test_account_and_proof_are_printed_and_kept(run, tmp_path):
     [("center", "proved", "zeros"), ("mean", "proved", "replicate"), ("random", "nothing proved", "zeros")],
 )
 def test_temporal_init(run, temporal_init, verdict, padding):
-    done = facts(run("test_resnet", "--to", "r3d", *RANDOM, "--temporal-init", temporal_init, "--json"))
+    done = result_of(run("test_resnet", "--to", "r3d", *RANDOM, "--temporal-init", temporal_init, "--json"))
     assert (done["proof"]["verdict"], done["proof"]["temporal_padding"]) == (verdict, padding)
     assert done["temporal_init"] == temporal_init
 
 
 @pytest.mark.parametrize("model, family", [("test_resnet", "p3d"), ("test_convnext2", "i3d")])
 def test_flow_and_a_new_head(run, tmp_path, model, family):
-    done = facts(
+    done = result_of(
         run(model, "--to", family, *RANDOM, "--in-chans", 2, "--num-classes", 7, "-o", "s", "--json")
     )
     assert done["proof"]["verdict"] == "proved"
@@ -63,14 +63,14 @@ def test_flow_and_a_new_head(run, tmp_path, model, family):
 def test_weights_from_a_file_keep_their_head(run, tmp_path):
     net = create_image_model("test_resnet", "none", num_classes=11, seed=3)
     save_file(net.state_dict(), tmp_path / "net.safetensors")
-    done = facts(run("test_resnet", "--to", "p3d", "--weights", "net.safetensors", "--json"))
+    done = result_of(run("test_resnet", "--to", "p3d", "--weights", "net.safetensors", "--json"))
     assert done["num_classes"] == 11
     assert done["source_digest"] == weights_digest(net)
     assert done["proof"]["logits_difference"] is not None
 
 
 @pytest.mark.parametrize(
-    "arguments, code, said",
+    "arguments, code, message",
     [
         (["test_densenet", "--to", "p3d", *RANDOM], 2, "test_densenet can go to densenet3d, i3d, t3d"),
         (["test_nfnet", "--to", "i3d", *RANDOM], 2, "test_nfnet has a ScaledStdConv2d"),
@@ -82,10 +82,10 @@ def test_weights_from_a_file_keep_their_head(run, tmp_path):
         (["test_densenet", "--to", "t3d"], 4, "timm has no pretrained weights for 'test_densenet'"),
     ],
 )
-def test_what_cannot_work_writes_nothing(run, tmp_path, arguments, code, said):
+def test_what_cannot_work_writes_nothing(run, tmp_path, arguments, code, message):
     done = run(*arguments)
     assert done.exit_code == code, done.output
-    assert said in " ".join(done.output.split())
+    assert message in " ".join(done.output.split())
     assert "Traceback" not in done.output
     assert not list(tmp_path.iterdir())
 
@@ -109,8 +109,8 @@ def test_without_a_network_one_sentence_names_both_remedies(run, tmp_path, monke
     monkeypatch.setattr("transfer3d.weights.hub.try_to_load_from_cache", lambda *args, **kwargs: None)
     done = run(model, "--to", family)
     assert done.exit_code == 5, done.output
-    said = " ".join(done.output.split())
-    assert f"error: the weights of '{model}'" in said
-    assert "--weights FILE" in said
-    assert "--weights none" in said
+    message = " ".join(done.output.split())
+    assert f"error: the weights of '{model}'" in message
+    assert "--weights FILE" in message
+    assert "--weights none" in message
     assert not list(tmp_path.glob("*.safetensors"))

@@ -57,9 +57,9 @@ def test_onnx_of_every_family(name, student, tmp_path):
     assert {entry.key: entry.value for entry in graph.metadata_props} == FACTS
     session = onnxruntime.InferenceSession(path)
     clips = random_clips(made, batch=5, more_frames=7 if "frames" in agreement.open_axes else 0, seed=9)
-    (found,) = session.run(["logits"], {"clips": clips.numpy()})
+    (actual,) = session.run(["logits"], {"clips": clips.numpy()})
     with torch.no_grad():
-        torch.testing.assert_close(torch.from_numpy(found), made(clips), rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(torch.from_numpy(actual), made(clips), rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.proc
@@ -68,9 +68,9 @@ def test_torch_export_of_every_family(name, student, tmp_path):
     made, path = student(name), tmp_path / "m.pt2"
     agreement = write_program(made, path, FACTS)
     assert agreement.difference < 1e-4
-    facts = {METADATA_NAME: ""}
-    program = torch.export.load(path, extra_files=facts).module()
-    assert json.loads(facts[METADATA_NAME]) == FACTS
+    extra_files = {METADATA_NAME: ""}
+    program = torch.export.load(path, extra_files=extra_files).module()
+    assert json.loads(extra_files[METADATA_NAME]) == FACTS
     clips = random_clips(made, batch=5, seed=9)
     with torch.no_grad():
         torch.testing.assert_close(program(clips), made(clips), rtol=1e-4, atol=1e-4)

@@ -102,7 +102,7 @@ def values(shapes, seed=0):
     return state
 
 
-def reference_facts(name):
+def reference_record(name):
     """What a reference vector's file says; see the README of its folder."""
     path = REFERENCE / f"{name}.json"
     if not path.is_file():
@@ -111,11 +111,11 @@ def reference_facts(name):
 
 
 def reference(name):
-    """A reference vector: its facts, its state dict and its input, made by the rule."""
-    facts = reference_facts(name)
+    """A reference vector: its record, its state dict and its input, made by the rule."""
+    record = reference_record(name)
     state = {}
-    for key, shape, kind, std in facts["state_dict"]:
-        r = np.random.RandomState((zlib.crc32(key.encode()) + facts["seed"]) % 2**32)
+    for key, shape, kind, std in record["state_dict"]:
+        r = np.random.RandomState((zlib.crc32(key.encode()) + record["seed"]) % 2**32)
         if kind == "count":
             state[key] = torch.zeros(shape, dtype=torch.int64)
             continue
@@ -125,5 +125,5 @@ def reference(name):
             "normal": lambda r=r, shape=shape, std=std: r.standard_normal(shape) * std,
         }[kind]()
         state[key] = torch.from_numpy(np.asarray(drawn, dtype=np.float32))
-    clip = np.random.RandomState(facts["seed"]).standard_normal(facts["input_shape"]).astype(np.float32)
-    return facts, state, torch.from_numpy(clip)
+    clip = np.random.RandomState(record["seed"]).standard_normal(record["input_shape"]).astype(np.float32)
+    return record, state, torch.from_numpy(clip)

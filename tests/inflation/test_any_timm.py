@@ -179,7 +179,7 @@ def test_a_temporal_convolution_is_the_3d_one(options, depth):
     x = torch.randn(10, 4, 7, 9)
     clips = torch.stack([x[:5], x[5:]]).transpose(1, 2)
     pad = {"same": 1, "valid": 0}.get(options.get("padding", 1), options.get("padding", 1))
-    wanted = nn.functional.conv3d(
+    expected = nn.functional.conv3d(
         nn.functional.pad(clips, (pad, pad, pad, pad, (depth - 1) // 2, depth // 2)),
         conv.conv.weight,
         conv.conv.bias,
@@ -188,7 +188,7 @@ def test_a_temporal_convolution_is_the_3d_one(options, depth):
         (1, options.get("dilation", 1), options.get("dilation", 1)),
         options.get("groups", 1),
     )
-    torch.testing.assert_close(conv(x), wanted.transpose(1, 2).flatten(0, 1), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(conv(x), expected.transpose(1, 2).flatten(0, 1), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("size", [7, 8])
@@ -203,14 +203,14 @@ def test_padding_as_tensorflow_does(size, stride):
 
 
 @pytest.mark.parametrize(
-    "size, options, said",
+    "size, options, message",
     [
         (3, {"padding": 1, "padding_mode": "reflect"}, "pads by 'reflect'"),
         (4, {"padding": "same"}, "pads 'same'"),
     ],
 )
-def test_padding_that_has_no_3d_form(size, options, said):
-    with pytest.raises(ValueError, match=said):
+def test_padding_that_has_no_3d_form(size, options, message):
+    with pytest.raises(ValueError, match=message):
         TemporalConv(nn.Conv2d(2, 2, size, **options), 3, FrameCount())
 
 
@@ -228,7 +228,7 @@ def on_meta(name):
 
 
 @pytest.mark.parametrize(
-    "make, to, said",
+    "make, to, message",
     [
         (
             lambda: timm.create_model("convnext_atto"),
@@ -250,19 +250,19 @@ def on_meta(name):
         (lambda: on_meta("test_coatnet"), "i3d", r"test_coatnet has no spatial convolution in the stages"),
     ],
 )
-def test_what_cannot_work_says_which_can(make, to, said):
-    with pytest.raises(UsageError, match=said):
+def test_what_cannot_work_says_which_can(make, to, message):
+    with pytest.raises(UsageError, match=message):
         inflate(make(), to)
 
 
 def test_a_size_that_the_network_does_not_take_is_told_with_the_operator(image_model):
-    said = r"halonet26t fails on 64x64 images: its HaloAttn 'stages\.2\.1\.self_attn' raised Assertion"
-    with pytest.raises(UsageError, match=said):
+    message = r"halonet26t fails on 64x64 images: its HaloAttn 'stages\.2\.1\.self_attn' raised Assertion"
+    with pytest.raises(UsageError, match=message):
         inflate(image_model("halonet26t"), "i3d", proof_size=64)
 
 
 @pytest.mark.parametrize(
-    "spec, options, said",
+    "spec, options, message",
     [
         ({"architecture": "resnet5o"}, {}, "timm has no model 'resnet5o'"),
         ({"architecture": "test_resnet"}, {"depths": (1, 3)}, "6 numbers"),
@@ -271,6 +271,6 @@ def test_a_size_that_the_network_does_not_take_is_told_with_the_operator(image_m
         ({"layers": 3}, {}, "spec"),
     ],
 )
-def test_arguments_that_are_wrong(spec, options, said):
-    with pytest.raises(UsageError, match=said):
+def test_arguments_that_are_wrong(spec, options, message):
+    with pytest.raises(UsageError, match=message):
         create_model("i3d", spec=spec, **options)

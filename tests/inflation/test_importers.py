@@ -7,7 +7,7 @@ from inflation.released import (
     SHAPES,
     p3d_shapes,
     reference,
-    reference_facts,
+    reference_record,
     slow_shapes,
     v4d_shapes,
     values,
@@ -24,8 +24,8 @@ TOLERANCE = 1e-5
 ZEROS = {kind: zeros(make()) for kind, make in SHAPES.items()}
 
 
-def difference(found, wanted):
-    return ((found - wanted).norm() / wanted.norm()).item()
+def difference(actual, expected):
+    return ((actual - expected).norm() / expected.norm()).item()
 
 
 @pytest.mark.parametrize(
@@ -38,11 +38,11 @@ def difference(found, wanted):
     ],
 )
 def test_the_import_answers_what_the_released_network_answers(name):
-    facts, state, clips = reference(name)
-    student = import_state(facts["import_kind"], state, facts.get("options", {})).student
+    record, state, clips = reference(name)
+    student = import_state(record["import_kind"], state, record.get("options", {})).student
     with torch.no_grad():
         logits = student(clips if student.clip.units == 1 else clips[None])
-    assert difference(logits, torch.tensor(facts["output"])) < TOLERANCE
+    assert difference(logits, torch.tensor(record["output"])) < TOLERANCE
 
 
 @pytest.mark.parametrize(
@@ -50,8 +50,8 @@ def test_the_import_answers_what_the_released_network_answers(name):
     [("p3d-pytorch", p3d_shapes()), ("pytorchvideo-slow", slow_shapes()), ("v4d-release-fast", v4d_shapes())],
 )
 def test_the_names_of_these_tests_are_the_released_ones(name, shapes):
-    facts = reference_facts(name)
-    assert {key: tuple(shape) for key, shape, _, _ in facts["state_dict"]} == shapes
+    record = reference_record(name)
+    assert {key: tuple(shape) for key, shape, _, _ in record["state_dict"]} == shapes
 
 
 @pytest.fixture(scope="module")
@@ -66,8 +66,8 @@ def test_another_kind_of_blocks_is_another_function(p3d_port):
     a = import_state("p3d-pytorch", state, {"blocks": "A"}).student
     x = torch.randn(1, 256, 4, 6, 6)
     with torch.no_grad():
-        found, wanted = (net.trunk.get_submodule("res2.1")(x) for net in (a, mixed))
-    assert difference(found, wanted) > 0.01
+        actual, expected = (net.trunk.get_submodule("res2.1")(x) for net in (a, mixed))
+    assert difference(actual, expected) > 0.01
 
 
 @pytest.fixture(scope="module")
@@ -104,9 +104,9 @@ def test_one_block_of_the_p3d_port(block, kind, norm_of, p3d_port):
     shortcut = x
     if block == 0:
         shortcut = norm_of(state, f"{name}.downsample.1", F.conv3d(x, state[f"{name}.downsample.0.weight"]))
-    wanted = (unit(4, y) + shortcut).relu()
+    expected = (unit(4, y) + shortcut).relu()
     with torch.no_grad():
-        assert difference(student.trunk.get_submodule(f"res2.{block}")(x), wanted) < TOLERANCE
+        assert difference(student.trunk.get_submodule(f"res2.{block}")(x), expected) < TOLERANCE
 
 
 def test_one_2d_block_of_the_p3d_port(norm_of, p3d_port):
@@ -119,9 +119,9 @@ def test_one_2d_block_of_the_p3d_port(norm_of, p3d_port):
     ).relu()
     y = norm_of(state, f"{name}.bn4", F.conv2d(y, state[f"{name}.conv4.weight"]))
     shortcut = F.conv2d(image, state[f"{name}.downsample.0.weight"], stride=2)
-    wanted = (y + norm_of(state, f"{name}.downsample.1", shortcut)).relu()
+    expected = (y + norm_of(state, f"{name}.downsample.1", shortcut)).relu()
     with torch.no_grad():
-        assert difference(student.trunk.get_submodule("res5.0")(x)[:, :, 0], wanted) < TOLERANCE
+        assert difference(student.trunk.get_submodule("res5.0")(x)[:, :, 0], expected) < TOLERANCE
 
 
 def test_one_block_of_pytorchvideos_slow(norm_of):
@@ -136,9 +136,9 @@ def test_one_block_of_pytorchvideos_slow(norm_of):
     y = unit("a", x, padding=(1, 0, 0)).relu()
     y = unit("b", y, stride=(1, 2, 2), padding=(0, 1, 1)).relu()
     shortcut = F.conv3d(x, state[f"{name}.branch1_conv.weight"], stride=(1, 2, 2))
-    wanted = (unit("c", y) + norm_of(state, f"{name}.branch1_norm", shortcut)).relu()
+    expected = (unit("c", y) + norm_of(state, f"{name}.branch1_norm", shortcut)).relu()
     with torch.no_grad():
-        assert difference(student.trunk.get_submodule("res4.0")(x), wanted) < TOLERANCE
+        assert difference(student.trunk.get_submodule("res4.0")(x), expected) < TOLERANCE
 
 
 def test_one_4d_convolution_of_v4d_stored_either_way():
@@ -148,14 +148,14 @@ def test_one_4d_convolution_of_v4d_stored_either_way():
     state[name] = weight
     units, frames = 4, 3
     x = torch.randn(units, 512, frames, 2, 2)
-    wanted = x.clone()
+    expected = x.clone()
     for u in range(units):
         for t in range(frames):
             for du in range(3):
                 for dt in range(3):
                     if 0 <= u + du - 1 < units and 0 <= t + dt - 1 < frames:
                         tap = weight[:, :, du, dt, 0]
-                        wanted[u, :, t] += torch.einsum("oi,ihw->ohw", tap, x[u + du - 1, :, t + dt - 1])
+                        expected[u, :, t] += torch.einsum("oi,ihw->ohw", tap, x[u + du - 1, :, t + dt - 1])
     one = import_state("v4d-release", state, {}).student
     first = {
         key: value[..., None].movedim(2, 0) if key.endswith("tsa.weight") else value
@@ -164,7 +164,7 @@ def test_one_4d_convolution_of_v4d_stored_either_way():
     assert {key: tuple(value.shape) for key, value in first.items()} == v4d_shapes(tap_first=True)
     other = import_state("v4d-release", first, {}).student
     with torch.no_grad():
-        assert difference(one.trunk.res3.after1(x, units), wanted) < TOLERANCE
+        assert difference(one.trunk.res3.after1(x, units), expected) < TOLERANCE
     assert all(torch.equal(p, q) for p, q in zip(one.parameters(), other.parameters(), strict=True))
 
 
@@ -250,9 +250,9 @@ def test_pure_nets_of_the_p3d_port(blocks, p3d_port):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["p3d-pytorch", "pytorchvideo-slow", "v4d-release-fast"])
 def test_the_networks_written_by_hand_answer_as_the_released_ones(name):
-    facts, state, clips = reference(name)
-    logits = answer(facts["import_kind"], state, clips, 50)
-    assert difference(logits, torch.tensor(facts["output"])) < TOLERANCE
+    record, state, clips = reference(name)
+    logits = answer(record["import_kind"], state, clips, 50)
+    assert difference(logits, torch.tensor(record["output"])) < TOLERANCE
 
 
 def test_two_channels_of_flow():
@@ -332,13 +332,13 @@ REFUSED = {
 
 @pytest.mark.parametrize("case", REFUSED)
 def test_what_is_refused_is_named(case):
-    kind, state, said = REFUSED[case]
-    with pytest.raises(WeightsError, match=said):
+    kind, state, message = REFUSED[case]
+    with pytest.raises(WeightsError, match=message):
         import_state(kind, state, {})
 
 
 @pytest.mark.parametrize(
-    "kind, options, said",
+    "kind, options, message",
     [
         ("p3d-pytorhc", {}, "did you mean 'p3d-pytorch'"),
         ("p3d-pytorch", {"blocks": "D"}, "blocks=D: must be one of ABC, A, B, C"),
@@ -346,6 +346,6 @@ def test_what_is_refused_is_named(case):
         ("pytorchvideo-slow", {"blocks": "A"}, "no option 'blocks'"),
     ],
 )
-def test_options_that_are_wrong(kind, options, said):
-    with pytest.raises(UsageError, match=said):
+def test_options_that_are_wrong(kind, options, message):
+    with pytest.raises(UsageError, match=message):
         import_state(kind, ZEROS.get(kind, {}), options)

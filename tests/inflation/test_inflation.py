@@ -35,8 +35,8 @@ def still_difference(model, student, size=48, frames=8):
     if student.clip.units > 1:
         clips = clips[:, None].expand(-1, 3, -1, -1, -1, -1)
     with torch.no_grad():
-        wanted, found = model(images), student(clips)
-    return ((found - wanted).norm() / wanted.norm()).item()
+        expected, actual = model(images), student(clips)
+    return ((actual - expected).norm() / expected.norm()).item()
 
 
 @pytest.mark.parametrize("source, family", PAIRS)
@@ -223,11 +223,11 @@ def test_the_account_is_what_happened(image_model):
     done = inflate(model, "t3d")
     source, target = model.state_dict(), done.student.state_dict()
     for row in done.account.rows:
-        found = target[row.target]
+        actual = target[row.target]
         if row.how == "copied":
-            assert torch.equal(found, source[row.source]), row
+            assert torch.equal(actual, source[row.source]), row
         elif "branches" not in row.target:
-            assert torch.equal(found.sum(2), source[row.source]), row
+            assert torch.equal(actual.sum(2), source[row.source]), row
     for index, depth in enumerate((6, 4, 4)):
         rows_2d = source[f"features.transition{index + 1}.conv.weight"][:, :, 0, 0]
         parts = [target[f"trunk.transitions.{index}.branches.{branch}.weight"] for branch in range(3)]
@@ -285,7 +285,7 @@ def test_the_image_model_is_not_changed(image_model):
 
 
 @pytest.mark.parametrize(
-    "source, kwargs, to, said",
+    "source, kwargs, to, message",
     [
         ("convnext_atto", {}, "p3d", r"ResNets.*convnext_atto can go to i3d"),
         ("test_resnet", {}, "t3d", r"DenseNets.*test_resnet can go to .*p3d"),
@@ -300,9 +300,9 @@ def test_the_image_model_is_not_changed(image_model):
         ("test_densenet", {"stem_type": "deep"}, "t3d", r"deep stem"),
     ],
 )
-def test_a_combination_that_cannot_work_says_which_can(source, kwargs, to, said):
+def test_a_combination_that_cannot_work_says_which_can(source, kwargs, to, message):
     model = timm.create_model(source, **kwargs)
-    with pytest.raises(UsageError, match=said):
+    with pytest.raises(UsageError, match=message):
         inflate(model, to)
 
 
@@ -321,12 +321,12 @@ def test_a_spread_kernel_sums_to_the_2d_kernel(depth, temporal_init):
         still = torch.randn(2, 3, 5, 5)
         conv = conv3d(3, 4, (depth, 3, 3))
         conv.weight.data = wide
-        found = conv(still[:, :, None].expand(-1, -1, 7, -1, -1))
-        torch.testing.assert_close(found, F.conv2d(still, kernel, padding=1)[:, :, None].expand_as(found))
+        actual = conv(still[:, :, None].expand(-1, -1, 7, -1, -1))
+        torch.testing.assert_close(actual, F.conv2d(still, kernel, padding=1)[:, :, None].expand_as(actual))
 
 
 @pytest.mark.parametrize(
-    "rows, said",
+    "rows, message",
     [
         ([], "not filled"),
         (
@@ -345,6 +345,6 @@ def test_a_spread_kernel_sums_to_the_2d_kernel(depth, temporal_init):
         ),
     ],
 )
-def test_an_incomplete_weight_report_is_an_error(rows, said):
-    with pytest.raises(WeightsError, match=said):
+def test_an_incomplete_weight_report_is_an_error(rows, message):
+    with pytest.raises(WeightsError, match=message):
         check_complete(rows, targets=["a"], sources=["x"], fresh="new", dropped="head")

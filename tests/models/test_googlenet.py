@@ -12,7 +12,7 @@ from torchvision.models import googlenet as torchvision_googlenet
 
 from transfer3d.errors import SetupError, WeightsError
 from transfer3d.files import sha256_file
-from transfer3d.models.image import create_image_model, image_facts
+from transfer3d.models.image import create_image_model, image_model_info
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def test_takes_torchvision_s_file_and_answers_alike(theirs, tmp_path):
     assert ours.num_classes == 7
     pixels = torch.rand(2, 3, 75, 90)
     imagenet = torch.tensor([[0.485, 0.456, 0.406], [0.229, 0.224, 0.225]])[..., None, None]
-    facts = image_facts(ours)
+    facts = image_model_info(ours)
     mean, std = (torch.tensor(values)[:, None, None] for values in (facts.mean, facts.std))
     with torch.no_grad():
         wanted = theirs((pixels - imagenet[0]) / imagenet[1])

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 
 from transfer3d.errors import UsageError, WeightsError
-from transfer3d.models.image import create_image_model, image_facts, weights_digest
+from transfer3d.models.image import create_image_model, image_model_info, weights_digest
 from transfer3d.nn.pixels import normalise
 
 
@@ -50,7 +50,7 @@ def test_other_channels_are_adapted(trained, file):
     model = create_image_model("test_resnet", str(file), in_chans=1)
     weight = trained.state_dict()["conv1.0.weight"].sum(1, keepdim=True)
     torch.testing.assert_close(model.state_dict()["conv1.0.weight"], weight)
-    assert len(image_facts(model).mean) == 1
+    assert len(image_model_info(model).mean) == 1
 
 
 def test_a_file_of_another_network_is_refused(file):
@@ -149,10 +149,10 @@ def test_an_absent_hub_is_answered_in_seconds(tmp_path):
 
 
 def test_facts():
-    facts = image_facts(create_image_model("test_resnet", "none"))
+    facts = image_model_info(create_image_model("test_resnet", "none"))
     assert (facts.name, facts.mean, facts.size, facts.num_features) == ("test_resnet", (0.5,) * 3, 160, 96)
     with pytest.raises(UsageError, match="lacks"):
-        image_facts(torch.nn.Linear(2, 2))
+        image_model_info(torch.nn.Linear(2, 2))
 
 
 @pytest.mark.parametrize("shape", [(4, 3, 5, 6), (2, 3, 4, 5, 6), (2, 2, 3, 4, 5, 6)])

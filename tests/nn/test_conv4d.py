@@ -53,8 +53,8 @@ def test_equals_equation_1_forward_and_backward(kernel, size, channels_last, bat
     assert torch.allclose(ours, reference, rtol=0, atol=1e-12)
     upstream = torch.randn(ours.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     got = torch.autograd.grad(ours, (x, weight, bias), upstream)
-    wanted = torch.autograd.grad(reference, (x, weight, bias), upstream)
-    for mine, true in zip(got, wanted, strict=True):
+    expected = torch.autograd.grad(reference, (x, weight, bias), upstream)
+    for mine, true in zip(got, expected, strict=True):
         assert (mine - true).norm() <= 1e-12 * max(float(true.norm()), 1.0)
 
 
@@ -80,7 +80,7 @@ def test_bf16_gradients_are_those_of_double_precision(kernel, units, frames):
     random = torch.Generator().manual_seed(0)
     x = torch.randn(2, 8, units, frames, 4, 4, generator=random)
     layer = Conv4d(8, 8, kernel)
-    wanted = torch.autograd.grad(
+    expected = torch.autograd.grad(
         direct_sum(x.double(), weight := layer.weight.double(), torch.zeros(8).double()).square().sum(),
         weight,
     )[0]
@@ -90,7 +90,7 @@ def test_bf16_gradients_are_those_of_double_precision(kernel, units, frames):
         with torch.autocast("cpu", torch.bfloat16):
             y = layer(x)
         (got,) = torch.autograd.grad(y.float().square().sum(), layer.weight)
-        assert (got - wanted).norm() < 0.02 * wanted.norm()
+        assert (got - expected).norm() < 0.02 * expected.norm()
 
 
 def test_weight_has_the_paper_s_axes_and_count():

@@ -42,6 +42,6 @@ def test_the_result_is_that_of_a_valid_convolution_of_the_padded_clip(kernel, fr
     pad = (width // 2,) * 2 + (height // 2,) * 2 + ((depth - 1) // 2, depth // 2)
     expected = functional.conv3d(functional.pad(clips, pad), conv.weight, stride=(1, 2, 2))
     with torch.set_grad_enabled(grad):
-        found = conv(clips)
-    torch.testing.assert_close(found, expected)
-    assert found.shape[2] == frames
+        actual = conv(clips)
+    torch.testing.assert_close(actual, expected)
+    assert actual.shape[2] == frames

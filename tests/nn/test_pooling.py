@@ -17,14 +17,14 @@ def clips(size, memory_format, **kwargs):
 
 def assert_same(pool, reference, x):
     """Values, gradients and, where they can differ, the layout in memory."""
-    found, wanted = pool(x), reference(x)
-    assert torch.equal(found, wanted)
-    upstream = torch.randn(found.shape, generator=torch.Generator().manual_seed(1))
-    gradients = [torch.autograd.grad(y, x, upstream)[0] for y in (found, wanted)]
+    actual, expected = pool(x), reference(x)
+    assert torch.equal(actual, expected)
+    upstream = torch.randn(actual.shape, generator=torch.Generator().manual_seed(1))
+    gradients = [torch.autograd.grad(y, x, upstream)[0] for y in (actual, expected)]
     torch.testing.assert_close(gradients[0], gradients[1])
-    if min(found.shape) > 1:
+    if min(actual.shape) > 1:
         last = x.is_contiguous(memory_format=torch.channels_last_3d)
-        assert found.is_contiguous(memory_format=torch.channels_last_3d) == last
+        assert actual.is_contiguous(memory_format=torch.channels_last_3d) == last
 
 
 @pytest.mark.parametrize("memory_format", FORMATS)

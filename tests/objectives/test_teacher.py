@@ -11,7 +11,7 @@ from torchvision.transforms.v2.functional import resize
 from transfer3d.batch import ClipBatch
 from transfer3d.layout import ClipSpec
 from transfer3d.models.factory import create_model
-from transfer3d.models.image import create_image_model, image_facts
+from transfer3d.models.image import create_image_model, image_model_info
 from transfer3d.models.registry import list_models
 from transfer3d.objectives.correspondence import Correspondence
 from transfer3d.objectives.teacher import FrozenTeacher, paired_student
@@ -50,7 +50,7 @@ def test_a_vit_of_one_size_sees_frames_of_that_size():
     batch = batch_of(2, frames=3)
     teacher.check(ClipSpec(frames=3, stride=1, size=32, crop=32))
     output = teacher(batch.clips)
-    facts = image_facts(network)
+    facts = image_model_info(network)
     for clip, features_D, logits_K in zip(batch.clips, output.features, output.logits, strict=True):
         frames = clip.movedim(1, 0).float() / 255
         large = resize(frames, [160, 160], antialias=True)

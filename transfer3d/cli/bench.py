@@ -14,7 +14,9 @@ from transfer3d.cli.output import out, print_json, progress_console
 if TYPE_CHECKING:
     from transfer3d.bench.case import Result
 
-app = typer.Typer(help="Measure speed and memory here, against named baselines.", no_args_is_help=True)
+app = typer.Typer(
+    help="Measure speed and memory on this machine, against named baselines.", no_args_is_help=True
+)
 
 Folder = Annotated[
     Path | None,
@@ -53,9 +55,9 @@ def data(
     pairs: Pairs = 7,
     json: options.Json = False,
 ) -> None:
-    """Compare decoding with other decoders and other ways, and two workers with one.
+    """Compare decoding with other decoders and methods, and two workers with one.
 
-    torchcodec and decord are compared with where they are installed.
+    torchcodec and decord are compared if they are installed.
 
     Example: `transfer3d bench data --data videos/`
     """
@@ -85,7 +87,7 @@ def train(
     pairs: Pairs = 7,
     json: options.Json = False,
 ) -> None:
-    """Compare training and testing with loops written by hand, and measure how long training waits for data.
+    """Compare training and evaluation with hand-written loops, and measure how long training waits for data.
 
     Example: `transfer3d bench train --only waiting`
     """

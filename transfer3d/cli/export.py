@@ -26,10 +26,10 @@ def export(
         Path | None,
         typer.Option("-o", "--out", help="File (hub: folder) to write. Default: named after the student."),
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Overwrite what is there.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite existing files.")] = False,
     json: options.Json = False,
 ) -> None:
-    """Write a checkpoint for other programs, checked against the original's own answers.
+    """Write a checkpoint for other programs, checked against the original's outputs.
 
     ONNX needs the extra `export`: `pip install 'transfer3d[export]'`.
 

@@ -29,13 +29,13 @@ def import_(
         typer.Option(
             "--set",
             metavar="KEY=VALUE",
-            help="What a state dict cannot say; p3d-pytorch: `blocks=A|B|C|ABC` (default ABC). Repeatable.",
+            help="What state dicts lack; p3d-pytorch: `blocks=A|B|C|ABC` (default ABC). Repeatable.",
         ),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
     json: options.Json = False,
 ) -> None:
-    """Turn a released checkpoint into one of ours that computes the same, with an account of every tensor.
+    """Turn a released checkpoint into a student that computes the same, with an account of every tensor.
 
     Example: `transfer3d import p3d-pytorch p3d63.pth -o p3d63.safetensors --set blocks=ABC`
     """

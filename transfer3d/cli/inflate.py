@@ -22,16 +22,18 @@ def inflate(
         str, typer.Option(metavar="center|mean|random", help="How a 2D kernel fills its temporal taps.")
     ] = "center",
     num_classes: Annotated[
-        int | None, typer.Option(min=0, help="New head with so many classes; default: the 2D head is kept.")
+        int | None, typer.Option(min=0, help="New head with this many classes; default: keep the 2D head.")
     ] = None,
     in_chans: Annotated[int, typer.Option(min=1, help="Input channels (flow: 2, depth: 1).")] = 3,
-    seed: Annotated[int, typer.Option(min=0, max=options.LARGEST_SEED, help="Seed of what is random.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, max=options.LARGEST_SEED, help="Seed of all random values.")
+    ] = 0,
     force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
     json: options.Json = False,
 ) -> None:
     """Turn a timm image model into a video student, with an account of every tensor and a proof.
 
-    The proof: on a still clip the student must answer what the image model answers.
+    The proof: on a still clip the student must give the image model's output.
 
     Example: `transfer3d inflate resnet50 --to p3d -o p3d.safetensors`
     """

@@ -32,7 +32,7 @@ def info(
         stdout().print("\n".join(_lines(metadata)))
     if not report.intact:
         raise WeightsError(
-            f"{file}: its tensors are not those that were written: their digest differs. Copy it again.",
+            f"{file}: its tensors have changed since it was written: their digest differs. Copy it again.",
         )
 
 

@@ -13,7 +13,7 @@ from transfer3d.inflation.rules import FRESH, TemporalInit, WeightInflator
 from transfer3d.inflation.source import KNOWN_SOURCES, Source, read_source, spec_types
 from transfer3d.inflation.weight_report import WeightReport, check_complete
 from transfer3d.models.factory import create_model
-from transfer3d.models.image import image_facts, weights_digest
+from transfer3d.models.image import image_model_info, weights_digest
 from transfer3d.models.registry import Family, StudentEntry, entry, families, list_models, name_for
 from transfer3d.models.student import VideoStudent
 from transfer3d.models.trunks.spec import TrunkSpec
@@ -137,7 +137,7 @@ def _spec_type(image_model: nn.Module, family: Family) -> type[TrunkSpec]:
         if spec_type in family.clips:
             return spec_type
     takes = " and ".join(KNOWN_SOURCES[spec_type] for spec_type in family.clips)
-    name = image_facts(image_model).name
+    name = image_model_info(image_model).name
     raise UsageError(f"{family.name} takes {takes}; {name} can go to {', '.join(targets_of(image_model))}.")
 
 
@@ -160,7 +160,7 @@ def _empty_student(
     """Builds the student; its `model_args` record what differs from the registered student."""
     registered = name_for(family.name, source.spec)
     clip = entry(registered).clip if registered else family.clips[type(source.spec)]
-    image = image_facts(image_model)
+    image = image_model_info(image_model)
     if isinstance(source.spec, TimmSpec):
         clip = replace(clip, size=image.size, crop=round(image.size * CROP_MARGIN))
     args = dict(model_args)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from transfer3d.errors import UsageError, WeightsError
 from transfer3d.inflation.rules import TemporalInit
-from transfer3d.models.image import image_facts
+from transfer3d.models.image import image_model_info
 from transfer3d.models.student import VideoStudent
 from transfer3d.nn.convolution import Conv3d
 from transfer3d.nn.failing_module import failing_module
@@ -146,7 +146,7 @@ def _compare(reference: nn.Module, student: VideoStudent, images: Tensor, same_h
     clips = images[:, :, None].expand(-1, -1, clip.frames, -1, -1)
     if clip.units > 1:
         clips = clips[:, None].expand(-1, clip.units, -1, -1, -1, -1)
-    name, size = image_facts(reference).name, images.shape[-1]
+    name, size = image_model_info(reference).name, images.shape[-1]
     flat = _run(name, reference, size, lambda: net.forward_features(images))
     expected = net.forward_head(flat, pre_logits=True)
     maps = _run(f"the student of {name}", student, size, lambda: student.forward_features(clips))

@@ -15,7 +15,7 @@ from torchvision.models.googlenet import BasicConv2d, Inception
 from transfer3d.errors import UsageError
 from transfer3d.inflation.timm_source import read_timm
 from transfer3d.models.googlenet import GoogLeNet
-from transfer3d.models.image import image_facts
+from transfer3d.models.image import image_model_info
 from transfer3d.models.trunks.densenet3d import DenseNetSpec
 from transfer3d.models.trunks.googlenet3d import EPS as GOOGLENET_EPS
 from transfer3d.models.trunks.googlenet3d import GoogLeNetSpec
@@ -89,7 +89,7 @@ def read_source(model: nn.Module, spec_type: type[TrunkSpec]) -> Source:
     Raises:
         UsageError: one of its layers has no 3D form here.
     """
-    name = image_facts(model).name
+    name = image_model_info(model).name
     if spec_type is TimmSpec:
         spec, modules, head = read_timm(name, model)
     elif isinstance(model, ResNet):

@@ -22,7 +22,7 @@ from transfer3d.models.builder import build_student
 from transfer3d.models.registry import entry, families, family_of
 from transfer3d.models.student import VideoStudent
 from transfer3d.weights.digest import tensors_digest
-from transfer3d.weights.header import differences, some
+from transfer3d.weights.header import abbreviate, differences
 from transfer3d.weights.hub import locate
 from transfer3d.weights.metadata import CheckpointMetadata, metadata_to_strings, read_metadata
 from transfer3d.weights.state_file import is_finite
@@ -138,7 +138,7 @@ def _load(
         raise WeightsError(f"{path}: damaged ({error}): copy or write it again.") from error
     bad = [name for name, tensor in tensors.items() if not is_finite(tensor)]
     if bad:
-        warnings.warn(f"{path}: NaN or infinite values in {some(bad)}", stacklevel=3)
+        warnings.warn(f"{path}: NaN or infinite values in {abbreviate(bad)}", stacklevel=3)
     if metadata.digest not in (None, tensors_digest(tensors)):
         warnings.warn(f"{path}: its tensors are not those that were written: another digest", stacklevel=3)
     if device == "meta":

@@ -16,7 +16,7 @@ from torch import nn
 from transfer3d.errors import UsageError, WeightsError, did_you_mean
 from transfer3d.models import googlenet, tiny_densenet  # noqa: F401 - registers them
 from transfer3d.weights.digest import tensors_digest
-from transfer3d.weights.header import differences, some
+from transfer3d.weights.header import abbreviate, differences
 from transfer3d.weights.hub import hub_file, url_file
 from transfer3d.weights.state_file import is_finite, read_state
 
@@ -25,7 +25,7 @@ REMEDIES = "give `--weights FILE` (a file of its weights) or `--weights none` (r
 
 
 @dataclass(frozen=True, kw_only=True)
-class ImageFacts:
+class ImageModelInfo:
     """What an image model expects and gives.
 
     Attributes:
@@ -85,7 +85,7 @@ def create_image_model(
         return model.eval()
 
 
-def image_facts(model: nn.Module) -> ImageFacts:
+def image_model_info(model: nn.Module) -> ImageModelInfo:
     """Returns what a timm model expects and gives.
 
     Raises:
@@ -96,7 +96,7 @@ def image_facts(model: nn.Module) -> ImageFacts:
     if missing:
         raise UsageError(f"{type(model).__name__} lacks {missing}: build it with timm.create_model.")
     channels = getattr(model, "in_chans", 3)
-    return ImageFacts(
+    return ImageModelInfo(
         name=cfg["architecture"],
         mean=_per_channel(cfg["mean"], channels),
         std=_per_channel(cfg["std"], channels),
@@ -140,7 +140,7 @@ def _filled(name: str, path: Path, in_chans: int) -> nn.Module:
     """Builds a model with the head that its file has, and fills it strictly."""
     state = read_state(path)
     if others := [key for key, tensor in state.items() if not is_finite(tensor)]:
-        warnings.warn(f"{path}: NaN or infinite values in {some(others)}", stacklevel=3)
+        warnings.warn(f"{path}: NaN or infinite values in {abbreviate(others)}", stacklevel=3)
     cfg = get_pretrained_cfg(name)
     classifier = (cfg.classifier if cfg else None) or "fc"
     head = state.get(f"{classifier if isinstance(classifier, str) else classifier[0]}.weight")

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from transfer3d.errors import UsageError
 from transfer3d.layout import ClipSpec
-from transfer3d.models.image import image_facts, weights_digest
+from transfer3d.models.image import image_model_info, weights_digest
 from transfer3d.models.student import VideoStudent
 from transfer3d.nn.pixels import normalise
 
@@ -61,7 +61,7 @@ class FrozenTeacher(nn.Module):
             self.mean, self.std, self.num_classes = network.clip.mean, network.clip.std, network.num_classes
             self.size = None
         else:
-            image = image_facts(network)
+            image = image_model_info(network)
             self.name, self.num_features = image.name, image.num_features
             self.mean, self.std = image.mean, image.std
             self.size = image.size if image.takes_one_size else None

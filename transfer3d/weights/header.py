@@ -59,10 +59,10 @@ def differences(expected: dict[str, tuple[int, ...]], actual: dict[str, tuple[in
         "unexpected": [name for name in actual if name not in expected],
         "of another shape": [n for n, shape in expected.items() if actual.get(n, shape) != shape],
     }
-    return "; ".join(f"{len(names)} {kind} ({some(names)})" for kind, names in kinds.items() if names)
+    return "; ".join(f"{len(names)} {kind} ({abbreviate(names)})" for kind, names in kinds.items() if names)
 
 
-def some(names: Sequence[str]) -> str:
+def abbreviate(names: Sequence[str]) -> str:
     """Returns the first few names, and how many follow."""
     more = f" and {len(names) - NAMED_AT_MOST} more" if len(names) > NAMED_AT_MOST else ""
     return ", ".join(names[:NAMED_AT_MOST]) + more

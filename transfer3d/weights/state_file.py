@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from transfer3d.errors import WeightsError
-from transfer3d.weights.header import LENGTH_BYTES, read_header, refuse_no_file, some
+from transfer3d.weights.header import LENGTH_BYTES, abbreviate, read_header, refuse_no_file
 
 ZIP_MAGIC = b"PK\x03\x04"
 PICKLE_MAGIC = b"\x80"
@@ -69,7 +69,7 @@ def _refuse_inflating_zip(path: Path) -> None:
     compressed = [member.filename for member in members if member.compress_type != zipfile.ZIP_STORED]
     if compressed or sum(member.file_size for member in members) > path.stat().st_size:
         raise WeightsError(
-            f"{path}: its members unpack to more than the file ({some(compressed) or 'overlapping'}): "
+            f"{path}: its members unpack to more than the file ({abbreviate(compressed) or 'overlapping'}): "
             "no PyTorch weights are stored so; get it from another source.",
         )
 
@@ -103,7 +103,7 @@ def _state_in(path: Path, loaded: Any) -> dict[str, Tensor]:
     others = [str(name) for name, value in state.items() if not _is_plain_tensor(name, value)]
     if others:
         raise WeightsError(
-            f"{path}: not a state dict: {some(others)} are not tensors. Save the state dict alone."
+            f"{path}: not a state dict: {abbreviate(others)} are not tensors. Save the state dict alone."
         )
     tensors: dict[str, Tensor] = dict(state)
     for prefix in PREFIXES * 2:

@@ -23,7 +23,7 @@ from transfer3d.inflation.weight_report import Row, WeightReport, check_complete
 from transfer3d.models.builder import build_student
 from transfer3d.models.registry import name_for
 from transfer3d.models.student import VideoStudent
-from transfer3d.weights.header import differences, some
+from transfer3d.weights.header import abbreviate, differences
 from transfer3d.weights.state_file import is_finite
 
 KINDS: dict[str, Kind] = {
@@ -86,7 +86,7 @@ def import_state(kind: str, state: Mapping[str, Tensor], options: Mapping[str, s
     )
     not_finite = [name for name, tensor in state.items() if not is_finite(tensor)]
     if not_finite:
-        warnings.warn(f"NaN or infinite values in {some(not_finite)}", stacklevel=2)
+        warnings.warn(f"NaN or infinite values in {abbreviate(not_finite)}", stacklevel=2)
     return Imported(student=student.eval(), account=account)
 
 
@@ -107,7 +107,7 @@ def _wrong_kind(kind: Kind, state: Mapping[str, Tensor]) -> str:
     for other in KINDS.values():
         if other.signature in state:
             return f"not a {kind.name} file: it looks like {other.name} ({other.what})."
-    return f"not a {kind.name} file: it has no '{kind.signature}', but {some(list(state))}."
+    return f"not a {kind.name} file: it has no '{kind.signature}', but {abbreviate(list(state))}."
 
 
 def _empty_student(released: Released) -> VideoStudent:

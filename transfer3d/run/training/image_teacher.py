@@ -21,7 +21,7 @@ from transfer3d.engine.optim import OptimizerConfig
 from transfer3d.engine.schedule import ScheduleConfig
 from transfer3d.engine.trainer import Trainer
 from transfer3d.files import atomic_path
-from transfer3d.models.image import create_image_model, image_facts
+from transfer3d.models.image import create_image_model, image_model_info
 from transfer3d.nn.pixels import normalise
 from transfer3d.objectives.objective import LossReport
 
@@ -31,7 +31,7 @@ class ImageClassification(nn.Module):
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
-        self.network, self.image = network, image_facts(network)
+        self.network, self.image = network, image_model_info(network)
 
     def forward(self, batch: ClipBatch) -> LossReport:
         """Returns the mean cross-entropy and the accuracy."""
@@ -107,7 +107,7 @@ def _stills(
 @torch.no_grad()
 def image_accuracy(network: nn.Module, images_u8: Tensor, labels_N: Tensor) -> float:
     """Returns the network's accuracy on images, 0..1."""
-    image = image_facts(network.eval())
+    image = image_model_info(network.eval())
     device = next(network.parameters()).device
     predictions = [
         network(normalise(chunk.to(device), image.mean, image.std)).argmax(1).cpu()
