@@ -14,7 +14,8 @@ import psutil, torch  # these choose their imports by sys.platform
 for name in ("fcntl", "resource"):
     sys.modules[name] = None  # importing it raises ImportError
 for name in ("fork", "register_at_fork", "pread", "sched_getaffinity"):
-    delattr(os, name) if hasattr(os, name) else None
+    if hasattr(os, name):
+        delattr(os, name)
 load = ctypes.CDLL
 
 
@@ -28,7 +29,7 @@ ctypes.CDLL = load_library
 
 import transfer3d
 
-names = [module.name for module in pkgutil.walk_packages(transfer3d.__path__, "transfer3d.", onerror=print)]
+names = [module.name for module in pkgutil.walk_packages(transfer3d.__path__, "transfer3d.")]
 for name in names:
     if name != "transfer3d.__main__":  # it runs the commands
         importlib.import_module(name)

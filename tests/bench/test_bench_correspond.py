@@ -25,7 +25,7 @@ def test_the_plain_step_judges_the_same_pairs_with_the_same_features():
     plain = load_baseline("correspond_plain").PlainCorrespondence(network, student, (96, 4))
     clips_u8 = torch.randint(0, 256, (3, 3, 4, 32, 32), dtype=torch.uint8)
     teacher = FrozenTeacher(network)
-    frames_BD, clips_BD = teacher(clips_u8), student((clips_u8.float() / 255 - 0.5) / 0.25)
+    frames_BD, clips_BD = teacher(clips_u8).features, student((clips_u8.float() / 255 - 0.5) / 0.25)
     expected = torch.tensor(0.0)
     for clip in range(3):
         for frames, target in ((clip, 1), ((clip - 1) % 3, 0)):
@@ -58,4 +58,4 @@ def test_the_command(monkeypatch):
         assert pairs == pytest.approx([2 * clips[0], 2 * clips[1]])
         assert row["ratio"] > 0
     message = CliRunner().invoke(app, ["bench", "correspond", "--pairs", "1"]).stdout
-    assert re.search(r"all pairs, lessons cached, a second: clips [\d.e+]+ / [\d.e+]+, pairs ", message)
+    assert re.search(r"all pairs, features cached, a second: clips [\d.e+]+ / [\d.e+]+, pairs ", message)

@@ -35,7 +35,7 @@ def correspondence_cases(scratch: Path) -> Iterator[Case]:
         scratch: folder for the cache of teacher outputs.
     """
     name = f"correspond, {TEACHER} -> {STUDENT}, {CLIPS} clips of 16x{CLIP.size}x{CLIP.size}"
-    for ours, at_least, cached in (("all pairs", 4.0, False), ("all pairs, lessons cached", 6.0, True)):
+    for ours, at_least, cached in (("all pairs", 4.0, False), ("all pairs, features cached", 6.0, True)):
         yield Case(
             name=name,
             phase="step",

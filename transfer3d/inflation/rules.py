@@ -1,7 +1,7 @@
 """The rules that make a student's tensors from a 2D network's.
 
-`spread` gives a kernel its temporal taps. Layers that the 2D network lacks start, by their type, so that the
-student gives the 2D network's output on a still clip:
+`spread` gives a kernel its temporal taps. Layers that the 2D network lacks are initialised by type, so that
+the student gives the 2D network's output on a still clip:
 
 - T of P3D-A is the identity; T of P3D-B and P3D-C is zero.
 - The branches of T3D's temporal transition are rows of the 2D transition's 1x1 convolution.

@@ -78,13 +78,13 @@ def check_complete(
         "of the student are not filled": [name for name in targets if name not in written],
         "of the student are filled twice": [name for name, times in written.items() if times > 1],
         "are not the student's": [name for name in written if name not in targets],
-        "of the image model are not used": sorted(set(sources) - {row.source for row in report.rows}),
+        "of the source network are not used": sorted(set(sources) - {row.source for row in report.rows}),
         "of the student were left fresh unexpectedly": [
             row.target
             for row in report.rows
             if row.how == "fresh" and not re.fullmatch(fresh, row.target or "")
         ],
-        "of the image model were dropped unexpectedly": [
+        "of the source network were dropped unexpectedly": [
             row.source
             for row in report.rows
             if row.how == "dropped" and not re.fullmatch(dropped, row.source or "")
