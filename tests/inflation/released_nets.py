@@ -21,7 +21,7 @@ def stem(state, conv, norm, clips):
 
 
 def p3d(state, clips, layers, kinds="ABC"):
-    """The P3D port: kinds of blocks in turn, T halved behind each of the first three stages, res5 in 2D."""
+    """The P3D port: kinds of blocks in turn, T halved after each of the first three stages, res5 in 2D."""
     x = F.max_pool3d(stem(state, "conv1_custom", "bn1", clips), (2, 3, 3), 2, (0, 1, 1))
     place = 0
     for stage, block, _, _, projects in blocks(layers):
@@ -73,7 +73,7 @@ def slow(state, clips, layers):
 
 
 def v4d(state, units, layers):
-    """V4D: the slow path over a video's units; behind every other block of res3 a residual 4D convolution.
+    """V4D: the slow path over a video's units; after every other block of res3 a residual 4D convolution.
 
     Args:
         state: 4D kernels `O I ku kt 1`.

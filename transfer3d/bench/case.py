@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from transfer3d.bench.memory import peak_bytes
 from transfer3d.bench.paired import PAIRS, Run, paired_ratio
@@ -30,6 +31,11 @@ class Comparison:
     ours: Run
     baseline: Run
     difference: Callable[[], float] | None = None
+
+
+def relative_difference(output: Tensor, expected: Tensor) -> float:
+    """Returns norm(output - expected) / norm(expected)."""
+    return float((output - expected).norm() / expected.norm())
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from transfer3d.bench.baselines import load_baseline
-from transfer3d.bench.case import Case, Comparison
+from transfer3d.bench.case import Case, Comparison, relative_difference
 from transfer3d.nn.conv4d import Quadruple, conv4d
 from transfer3d.nn.units import fold_units, unfold_units
 
@@ -54,8 +54,7 @@ def _case(
             return lambda clips, weight: fold_units(function(unfold_units(clips, units), weight))
 
         def difference() -> float:
-            output, expected = folded(conv4d)(clips, weight), folded(loop)(clips, weight)
-            return float((output - expected).norm() / expected.norm())
+            return relative_difference(folded(conv4d)(clips, weight), folded(loop)(clips, weight))
 
         ours = _runner(folded(conv4d), clips, weight, phase)
         if baseline == LOOP:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from transfer3d.bench.baselines import load_baseline
-from transfer3d.bench.case import Case, Comparison
+from transfer3d.bench.case import Case, Comparison, relative_difference
 from transfer3d.bench.videos import bench_videos
 from transfer3d.data.decode import Video
 from transfer3d.data.sampling import even_clips
@@ -88,7 +88,6 @@ def _comparison(folder: Path | None, scratch: Path, again: bool, device: torch.d
         return torch.stack(rows)
 
     def difference() -> float:
-        theirs = baseline()
-        return float((ours() - theirs).norm() / theirs.norm())
+        return relative_difference(ours(), baseline())
 
     return Comparison(ours=ours, baseline=baseline, difference=difference)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from transfer3d.bench.baselines import load_baseline
-from transfer3d.bench.case import Case, Comparison
+from transfer3d.bench.case import Case, Comparison, relative_difference
 from transfer3d.bench.paired import Run
 from transfer3d.bench.subprocess_runner import in_subprocess_on_cpu
 from transfer3d.engine.allocator import keep_freed_memory
@@ -94,8 +94,7 @@ def _inference(how: str) -> Callable[[torch.device], Comparison]:
             return plain(contiguous)
 
         def difference() -> float:
-            output, expected = ours().float(), baseline()
-            return float((output - expected).norm() / expected.norm())
+            return relative_difference(ours().float(), baseline())
 
         return Comparison(ours=ours, baseline=baseline, difference=difference)
 
@@ -163,7 +162,6 @@ def _combinations(device: torch.device) -> Comparison:
         return loop(front, rest, units, SECTIONS)
 
     def difference() -> float:
-        expected = baseline()
-        return float((ours() - expected).norm() / expected.norm())
+        return relative_difference(ours(), baseline())
 
     return Comparison(ours=ours, baseline=baseline, difference=difference)

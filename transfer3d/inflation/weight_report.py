@@ -72,22 +72,18 @@ def check_complete(
     Raises:
         WeightsError: a tensor is missing, appears twice, or is fresh or dropped against its pattern.
     """
-    report = WeightReport(tuple(rows))
-    written = Counter(row.target for row in report.rows if row.target is not None)
+    rows = tuple(rows)
+    written = Counter(row.target for row in rows if row.target is not None)
     faults = {
         "of the student are not filled": [name for name in targets if name not in written],
         "of the student are filled twice": [name for name, times in written.items() if times > 1],
         "are not the student's": [name for name in written if name not in targets],
-        "of the source network are not used": sorted(set(sources) - {row.source for row in report.rows}),
+        "of the source network are not used": sorted(set(sources) - {row.source for row in rows}),
         "of the student were left fresh unexpectedly": [
-            row.target
-            for row in report.rows
-            if row.how == "fresh" and not re.fullmatch(fresh, row.target or "")
+            row.target for row in rows if row.how == "fresh" and not re.fullmatch(fresh, row.target or "")
         ],
         "of the source network were dropped unexpectedly": [
-            row.source
-            for row in report.rows
-            if row.how == "dropped" and not re.fullmatch(dropped, row.source or "")
+            row.source for row in rows if row.how == "dropped" and not re.fullmatch(dropped, row.source or "")
         ],
     }
     messages = [
@@ -95,4 +91,4 @@ def check_complete(
     ]
     if messages:
         raise WeightsError(f"the account of tensors is incomplete: {'; '.join(messages)}.")
-    return report
+    return WeightReport(rows)
