@@ -1,30 +1,11 @@
-"""Work that goes wrong in all ways, for children that import it by name."""
+"""Processes that die before a step on the disk."""
 
 import os
 import signal
-import time
 from pathlib import Path
 
 from transfer3d import files
 from transfer3d.engine import run_folder
-from transfer3d.errors import DataError
-
-
-def misbehave(job):
-    """Does what the job says, and returns the job where that leaves it alive."""
-    if job == "crash":
-        os.kill(os.getpid(), signal.SIGSEGV)
-    if job == "hang":
-        time.sleep(60)
-    if job == "exit":
-        os._exit(3)
-    if job == "memory":
-        bytearray(1 << 34)
-    if job == "refuse":
-        raise DataError("damaged")
-    if job == "bug":
-        raise ZeroDivisionError("by zero")
-    return job, os.getpid()
 
 
 def die():

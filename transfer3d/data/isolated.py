@@ -1,10 +1,13 @@
 """Work on files that may crash the process, hang it or fill its memory: done in children, each within limits.
 
-A child works on many files. One that dies or takes too long costs only its file; another child takes over.
+A child works on some files and is then replaced, so that what its libraries keep does not add up. One that
+dies or takes too long costs only its file. A file that fails in a child that has worked before is tried once
+more in a fresh one, so that no file is refused for what others have left.
 """
 
 from __future__ import annotations
 
+import errno
 import multiprocessing
 import signal
 import sys
@@ -14,6 +17,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
+from pathlib import Path
 from typing import Generic, TypeVar
 
 from transfer3d.errors import Transfer3dError
@@ -23,6 +27,7 @@ Result = TypeVar("Result")
 
 GIB = 2**30
 AHEAD = 4  # answers kept for each child until their turn comes
+JOBS_OF_A_CHILD = 32
 
 
 @dataclass(frozen=True)
@@ -31,7 +36,7 @@ class Limits:
 
     Attributes:
         seconds: by the clock.
-        memory_gib: address space of a child, GiB.
+        memory_gib: address space of a child beyond what it maps at its start, GiB.
     """
 
     seconds: float = 30.0
@@ -47,12 +52,13 @@ class Fault:
 
 @dataclass
 class _Child:
-    """One process, and the number of the job that it is at."""
+    """One process, the number of the job that it is at, and how many it has done."""
 
     process: BaseProcess
     pipe: Connection
     job: int | None = None
     deadline: float = 0.0
+    done: int = 0
 
     def stop(self) -> None:
         self.process.kill()
@@ -72,6 +78,7 @@ class _Children(Generic[Job, Result]):
             self._context = multiprocessing.get_context("spawn")
         self._work, self._limits, self._workers = work, limits, workers
         self._running: list[_Child] = []
+        self._jobs: dict[int, Job] = {}
 
     def idle(self) -> list[_Child]:
         """Returns the children without a job, as many as there are to be."""
@@ -81,6 +88,7 @@ class _Children(Generic[Job, Result]):
     def give(self, child: _Child, number: int, job: Job) -> None:
         """Hands out a job."""
         child.job, child.deadline = number, time.monotonic() + self._limits.seconds
+        self._jobs[number] = job
         with suppress(BrokenPipeError, ConnectionResetError):  # `take` sees that it died
             child.pipe.send(job)
 
@@ -100,10 +108,19 @@ class _Children(Generic[Job, Result]):
                     answer = Fault(f"the decoder crashed ({_death(child.process.exitcode)})")
             elif time.monotonic() >= child.deadline:
                 answer = Fault(f"not decoded within {self._limits.seconds:g} s")
-            if answer is not None:
-                if child.job is not None:
-                    child.stop()
-                    self._running.remove(child)
+            if answer is None:
+                continue
+            in_time = time.monotonic() < child.deadline
+            again = isinstance(answer, Fault) and child.done > 0 and in_time
+            child.done += 1
+            if again or child.job is not None or child.done >= JOBS_OF_A_CHILD:
+                child.stop()
+                self._running.remove(child)
+            if again:
+                self._running.append(fresh := self._start())
+                self.give(fresh, number, self._jobs[number])
+            else:
+                del self._jobs[number]
                 yield number, answer
 
     def stop(self) -> None:
@@ -116,6 +133,8 @@ class _Children(Generic[Job, Result]):
         process = self._context.Process(target=_serve, args=(theirs, self._work, self._limits), daemon=True)
         process.start()
         theirs.close()
+        with suppress(EOFError, ConnectionResetError):  # `take` sees that it died
+            ours.recv()  # a file's time does not include the start of its child
         return _Child(process, ours)
 
 
@@ -150,6 +169,7 @@ def _serve(pipe: Connection, work: Callable[[Job], Result], limits: Limits) -> N
     """Is the child: answers jobs until the parent is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends its children itself
     _limit_memory(limits)
+    pipe.send("ready")
     while True:
         try:
             job = pipe.recv()
@@ -157,13 +177,22 @@ def _serve(pipe: Connection, work: Callable[[Job], Result], limits: Limits) -> N
             return
         try:
             answer = work(job)
-        except Transfer3dError as error:
-            answer = Fault(str(error))
-        except MemoryError:
-            answer = Fault(f"needs more than {limits.memory_gib:g} GiB")
         except Exception as error:
-            answer = Fault(f"{type(error).__name__}: {error}")
+            if _is_out_of_memory(error):
+                answer = Fault(f"needs more than {limits.memory_gib:g} GiB of memory")
+            else:
+                kind = "" if isinstance(error, Transfer3dError) else f"{type(error).__name__}: "
+                answer = Fault(f"{kind}{error}")
         pipe.send(answer)
+
+
+def _is_out_of_memory(error: BaseException | None) -> bool:
+    """Whether an error, or one that it was raised from, is a failed allocation."""
+    while error is not None:
+        if isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM:
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def _limit_memory(limits: Limits) -> None:
@@ -171,7 +200,8 @@ def _limit_memory(limits: Limits) -> None:
         return  # elsewhere the system does not keep such a limit
     import resource
 
-    size = round(limits.memory_gib * GIB)
+    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
+    size = pages * resource.getpagesize() + round(limits.memory_gib * GIB)
     resource.setrlimit(resource.RLIMIT_AS, (size, size))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
