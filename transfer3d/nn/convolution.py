@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import operator
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -23,19 +25,25 @@ def convolve(
     `padding` in H and W is half the kernel by default. An even temporal depth gets one more frame of zeros
     after the clip than before it.
 
-    In training, a clip shorter than the kernel is padded before the convolution, not by it: in bf16 on a CPU
-    torch 2.15 computes the weights' gradient from uninitialised memory, which gives an infinite value once in
-    some thousand steps.
+    In training, a clip shorter than the kernel is padded before the convolution, not by it, and in bf16 on a
+    CPU so is any map smaller than the kernel: there torch 2.15 computes the weights' gradient from
+    uninitialised memory, which makes it wrong or infinite (see `tests/nn/test_small_maps.py`).
     """
     depth, before = weight.shape[2], (weight.shape[2] - 1) // 2
     after = before + 1 - depth % 2
+    height, width = padding or (weight.shape[3] // 2, weight.shape[4] // 2)
     trains = torch.is_grad_enabled() and not torch.jit.is_tracing()  # traces must not depend on the mode
-    if trains and before and x.shape[2] < depth:
+    if trains and _is_bf16_on_cpu(x) and any(map(operator.lt, x.shape[2:], weight.shape[2:])):
+        x, before, height, width = F.pad(x, (width, width, height, height, before, after)), 0, 0, 0
+    elif trains and before and x.shape[2] < depth:
         x, before = F.pad(x, (0, 0, 0, 0, before, after)), 0
     elif after > before:
         x = F.pad(x, (0, 0, 0, 0, 0, 1))
-    height, width = padding or (weight.shape[3] // 2, weight.shape[4] // 2)
     return F.conv3d(x, weight, bias, stride, (before, height, width), dilation, groups)
+
+
+def _is_bf16_on_cpu(x: Tensor) -> bool:
+    return x.device.type == "cpu" and (x.dtype == torch.bfloat16 or torch.is_autocast_enabled("cpu"))
 
 
 class Conv3d(nn.Conv3d):
