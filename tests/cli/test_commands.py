@@ -130,6 +130,10 @@ def test_the_known_bad_combination_is_named(torch_version, cudnn, bad):
     assert not bad or "9.10.2" in found[0]
 
 
+def test_the_gradients_of_small_maps_are_named_where_torch_gets_them_wrong():
+    assert "smaller than its kernel" in known_bad("2.15.0+cpu", None)[0]
+
+
 def test_recipe_commands(run):
     assert "demo/correspond" in run("recipe", "ls").output.split()
     shown = run("recipe", "show", "demo/correspond", "--set", "max_steps=3")

@@ -59,6 +59,13 @@ def known_bad(torch_version: str, cudnn: int | None) -> list[str]:
             "times the memory and can be wrong (pytorch issues 166122, 166643, 163539). Use torch 2.11 or "
             "newer, or cuDNN 9.15 or newer."
         ]
+    if torch_version.startswith("2.15."):
+        return [
+            f"torch {torch_version}, bf16 on a CPU: the weight gradient of a convolution over a map smaller "
+            "than its kernel is uninitialised memory. Our 3D layers avoid it; the 2D layers of timm networks "
+            "in i3d students do not, for inputs so small that a strided 3x3 sees one pixel. Use larger "
+            "clips there, or --precision fp32."
+        ]
     return []
 
 
