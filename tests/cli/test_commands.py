@@ -3,6 +3,7 @@
 import errno
 import json
 import logging
+import re
 import subprocess
 import sys
 import warnings
@@ -178,3 +179,15 @@ def test_what_the_library_logs_is_printed_once_in_a_plain_line(monkeypatch):
         lines = done.output.splitlines()
         assert lines.count("transfer3d: warning: checkpoint step-2 is damaged and skipped") == 1
         assert lines.count("transfer3d: for your information") == 1
+
+
+@pytest.mark.parametrize("width", ["60", "80", "120"])
+def test_no_help_page_loses_a_placeholder(run, monkeypatch, width):
+    """Markdown takes <student> for a tag and drops it, which leaves "./.safetensors" or "runs/--"."""
+    monkeypatch.setenv("COLUMNS", width)
+    commands = [command.name or command.callback.__name__ for command in app.registered_commands]
+    for command in commands:
+        page = run(command.replace("_", ""), "--help").output
+        assert "Usage" in page, command
+        text = "".join(page.split())
+        assert not re.search(r"runs/--|\./\.safetensors|Default:\.(?!/)", text), command

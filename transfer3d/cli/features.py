@@ -47,7 +47,7 @@ def features(
     ] = None,
     resume: Annotated[
         bool,
-        typer.Option("--resume", help="Go on with an extraction that was ended: the same command again."),
+        typer.Option("--resume", help="Continue an interrupted extraction, with the same command."),
     ] = False,
     force: Annotated[bool, typer.Option("--force", help="Overwrite the file.")] = False,
     precision: options.Precision = None,

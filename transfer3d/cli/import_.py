@@ -22,7 +22,7 @@ def import_(
     ],
     out: Annotated[
         Path | None,
-        typer.Option("-o", "--out", help="Checkpoint to write. Default: ./<student>.safetensors."),
+        typer.Option("-o", "--out", help="Checkpoint to write. Default: `./STUDENT.safetensors`."),
     ] = None,
     settings: Annotated[
         list[str] | None,

@@ -15,7 +15,7 @@ def inflate(
     to: Annotated[str, typer.Option(help="Family, e.g. p3d, densenet3d, t3d.")],
     out: Annotated[
         Path | None,
-        typer.Option("-o", "--out", help="Checkpoint to write. Default: ./<student>.safetensors."),
+        typer.Option("-o", "--out", help="Checkpoint to write. Default: `./STUDENT.safetensors`."),
     ] = None,
     weights: options.Weights = "timm",
     temporal_init: Annotated[

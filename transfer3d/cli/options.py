@@ -20,7 +20,7 @@ Weights = Annotated[
     ),
 ]
 Out = Annotated[
-    Path | None, typer.Option("-o", "--out", help="Run folder. Default: runs/<command>-<student>-<n>.")
+    Path | None, typer.Option("-o", "--out", help="Run folder. Default: `runs/COMMAND-STUDENT-N`.")
 ]
 RecipeName = Annotated[
     str | None,
@@ -32,7 +32,7 @@ Set = Annotated[
         "--set", metavar="KEY=VALUE", help="Change a key of the recipe, e.g. `max_steps=100`. Repeatable."
     ),
 ]
-Resume = Annotated[bool, typer.Option("--resume", help="Go on with an unfinished run (name it with -o).")]
+Resume = Annotated[bool, typer.Option("--resume", help="Continue an unfinished run (name it with -o).")]
 LARGEST_SEED = 2**63 - 1
 LARGEST_NUMPY_SEED = 2**32 - 1  # also scikit-learn's
 Seed = Annotated[int | None, typer.Option(min=0, max=LARGEST_SEED, help="Seed of everything random.")]

@@ -35,7 +35,7 @@ def shard(
     name: Annotated[str | None, typer.Option(help="Of the shards; default: the folder's.")] = None,
     min_frames: Annotated[int, typer.Option(min=1, help="Leave out videos with fewer.")] = 2,
     max_bad_fraction: Annotated[float, typer.Option(help="Share of bad videos that is tolerated.")] = 0.01,
-    allow_empty_classes: Annotated[bool, typer.Option(help="Go on with classes without videos.")] = False,
+    allow_empty_classes: Annotated[bool, typer.Option(help="Keep classes without videos.")] = False,
     seconds: Annotated[float, typer.Option(min=0.1, help="Time limit for one video.")] = 600.0,
     memory_gib: Annotated[float, typer.Option(min=0.5, help="Memory limit for one video.")] = 4.0,
     json: options.Json = False,
