@@ -23,6 +23,10 @@ class Net(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(4 * 2 * 6 * 6, 3)
 
+    def group_matcher(self, coarse=False):
+        """As timm's networks have it: the layers' names, from the input on."""
+        return {"stem": r"^trunk\.stem\.", "norm": r"^trunk\.norm\."}
+
     def forward(self, clips):
         maps = torch.relu(self.trunk["norm"](self.trunk["stem"](clips.float() / 255)))
         return self.head(self.dropout(maps.flatten(1)))

@@ -106,7 +106,7 @@ def test_ucf101_packed(tmp_path):
     ("file", "line", "said"),
     [
         ("trainlist01.txt", "Basketball/v_Basketball_g01_c01.avi 2", "Basketball is class 1"),
-        ("testlist01.txt", "Tennis/v_Tennis_g01_c01.avi", "'Tennis' is no class"),
+        ("testlist01.txt", "Tennis/v_Tennis_g01_c01.avi", "'Tennis' is not a class"),
         ("classInd.txt", "3 Tennis", "is not '1 <class>'"),
     ],
 )

@@ -97,7 +97,7 @@ def test_every_video_is_decoded_once_and_no_clip_is_looked_at_twice(videos, tmp_
 
     monkeypatch.setattr(clips_module, "Video", Counted)
     student = wakeful_student("p3d")
-    student.trunk.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+    student.trunk.steps()[0][1].register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
     extract(student, videos, tmp_path / "parts")
     assert sorted(opened) == sorted(videos.keys)
     clips = torch.cat(seen).flatten(1)
@@ -117,7 +117,7 @@ def test_what_is_done_is_not_done_again(videos, tmp_path, monkeypatch):
     for file in files[2:]:
         file.unlink()
     seen = []
-    student.trunk.register_forward_pre_hook(lambda module, inputs: seen.append(len(inputs[0])))
+    student.trunk.steps()[0][1].register_forward_pre_hook(lambda module, inputs: seen.append(len(inputs[0])))
     again = extract(student, videos, folder, clips_per_step=20)
     assert len(seen) == 3
     assert all(torch.equal(again[name], whole[name]) for name in whole)
@@ -188,7 +188,7 @@ def test_micro_batches_halve_until_they_fit(videos, tmp_path):
         if len(inputs[0]) > 3:
             raise torch.OutOfMemoryError
 
-    student.trunk.register_forward_pre_hook(limited)
+    student.trunk.steps()[0][1].register_forward_pre_hook(limited)
     found = extract(student, videos, tmp_path / "limited", clips_per_step=16)
     assert seen[:3] == [16, 8, 4]
     assert max(seen[3:]) == 2

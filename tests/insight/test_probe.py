@@ -154,7 +154,7 @@ def test_official_splits_are_averaged():
     [
         ({"checkpoint_sha256": "11"}, "split 1: .* are different checkpoints"),
         ({"data_digest": "train 0"}, "both are of the same videos"),
-        ({"views": {"places": "even", "count": 1}}, "looked at in other views"),
+        ({"views": {"places": "even", "count": 1}}, "come from different views"),
     ],
 )
 def test_parts_that_do_not_fit_are_refused(changes, message):

@@ -26,7 +26,7 @@ def test_memory_is_halved_until_it_suffices_and_nothing_changes(digits_folder, f
         if len(inputs[0]) > largest:
             raise torch.OutOfMemoryError
 
-    handle = student.trunk.register_forward_pre_hook(limited)
+    handle = student.trunk.steps()[0][1].register_forward_pre_hook(limited)
     look = predict_centre_clips(student, videos, FACTS, make_accelerator("fp32"), console=Console(quiet=True))
     handle.remove()
     assert max(seen) > largest  # so that it was halved at all

@@ -103,5 +103,5 @@ def test_fewer_units_than_sections_are_refused():
 def test_other_families_are_refused():
     with pytest.raises(UsageError, match="one pass"):
         combination_scores(create_model("f4d_tiny").eval(), videos(4).float())
-    with pytest.raises(UsageError, match="no V4D"):
+    with pytest.raises(UsageError, match="not a V4D"):
         combination_scores(create_model("p3d_tiny").eval(), videos(4).float())

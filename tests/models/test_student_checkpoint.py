@@ -198,7 +198,7 @@ def test_nan_is_loaded_with_a_warning(student, tmp_path):
 def test_public_functions_are_found_on_the_package(file):
     assert transfer3d.load(file).num_classes == 3
     assert "t3d_tiny" in transfer3d.list_models()
-    assert callable(transfer3d.inflation)
+    assert callable(transfer3d.inflate)
     assert callable(transfer3d.save)
     assert transfer3d.create_model("p3d_tiny").num_classes == 400
     with pytest.raises(AttributeError, match="nothing_like_it"):

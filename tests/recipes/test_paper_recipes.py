@@ -21,7 +21,7 @@ from transfer3d.objectives.correspondence import Correspondence
 from transfer3d.objectives.teacher import FrozenTeacher
 from transfer3d.recipes.load import list_recipes, load_recipe, recipe_folder, stages_of
 from transfer3d.recipes.schema import ClipConfig, Recipe
-from transfer3d.run.training.fit import trainer_config
+from transfer3d.run.training.plan import trainer_config
 from transfer3d.run.training.students import build_student, check_recipe
 
 PAPERS = ("p3d", "t3d", "v4d", "f4d")

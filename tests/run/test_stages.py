@@ -172,5 +172,5 @@ def test_a_start_takes_over_everything_it_finds_a_place_for(tmp_path):
 def test_a_start_from_another_family_is_refused(tmp_path):
     transfer3d.save(transfer3d.create_model("p3d_tiny", num_classes=3), tmp_path / "p3d.safetensors")
     student = transfer3d.create_model("v4d_tiny", num_classes=3)
-    with pytest.raises(WeightsError, match="v4d_tiny has no place for"):
+    with pytest.raises(WeightsError, match="v4d_tiny does not fit"):
         start_from(student, str(tmp_path / "p3d.safetensors"), ["a", "b", "c"])

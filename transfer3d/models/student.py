@@ -38,7 +38,8 @@ class VideoStudent(nn.Module):
         global_pool: "avg", or "" where `forward_head` returns feature maps.
 
     Args:
-        trunk: see `Trunk`.
+        trunk: a `Trunk`, or any module from clips `B C T H W` to feature maps `B D T' H' W'` with D as its
+            `num_features`.
         num_classes: see above.
         clip: see above; `units` > 1 makes the input `B U C T H W`.
         model_name: see above.
@@ -52,7 +53,7 @@ class VideoStudent(nn.Module):
 
     def __init__(
         self,
-        trunk: Trunk,
+        trunk: nn.Module,
         *,
         num_classes: int,
         clip: ClipSpec,
@@ -63,14 +64,14 @@ class VideoStudent(nn.Module):
     ) -> None:
         super().__init__()
         _check_pool(global_pool, num_classes)
-        self.num_features = trunk.num_features
+        self.trunk = trunk if isinstance(trunk, Trunk) else ModuleTrunk(trunk)
+        self.num_features = self.trunk.num_features
         self.num_classes = num_classes
         self.clip = clip
         self.model_name = model_name
         self.model_args = dict(model_args)
         self.class_names: Sequence[str] | None = None
         self.global_pool = global_pool
-        self.trunk = trunk
         self.dropout = nn.Dropout(drop_rate)
         self.head = _classifier(self.num_features, num_classes)
 
@@ -277,8 +278,7 @@ class VideoStudent(nn.Module):
             torch.manual_seed(seed)
             head = _classifier(self.num_features, num_classes)
         self.head = head.to(device=like.device, dtype=like.dtype).train(self.training)
-        if num_classes != self.num_classes:
-            self.class_names = None
+        self.class_names = None
         self.num_classes = num_classes
         if global_pool != self.global_pool:
             self.global_pool = self.model_args["global_pool"] = global_pool
