@@ -49,7 +49,7 @@ def one_step(config, *, rank=0, world=1, parts=1):
     wrapped = objective if world == 1 else nn.parallel.DistributedDataParallel(objective)
     split = split_batch(rows(make_batch(), rank, world), parts)
     contexts = {"autocast": nullcontext, "no_sync": getattr(wrapped, "no_sync", nullcontext)}
-    torch.manual_seed(11)
+    torch.manual_seed(11 + rank)
     step = partial(backward_pairwise, objective) if parts > 1 else backward_mean
     report = step(wrapped, split, **contexts)
     gradients = {name: parameter.grad for name, parameter in objective.named_parameters()}

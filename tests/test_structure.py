@@ -31,24 +31,28 @@ RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 NO_DATA = {"objectives", "models", "inflation", "export", "nn", "weights"}
 
 
-def imported_rooms(path: Path) -> set[str]:
-    """The first-level parts of transfer3d that a file imports, at any depth of its syntax tree."""
+def imported_names(path: Path) -> set[str]:
+    """The modules that a file imports, and the names from them, at any depth of its syntax tree."""
     names = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: relative import"
-            names |= {f"{node.module}.{alias.name}" for alias in node.names}
-    rooms = {name.split(".")[1] for name in names if name.startswith("transfer3d.")}
-    return {room for room in rooms if room in RANK}
+            names |= {str(node.module), *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return {name for name in names if name.startswith("transfer3d.")}
 
 
-def violations(room: str, imports: set[str]) -> set[str]:
-    wrong = {other for other in imports if other != room and RANK[other] >= RANK[room]}
-    if room in NO_DATA:
+def imported_parts(path: Path) -> set[str]:
+    """The first-level parts of transfer3d that a file imports."""
+    return {name.split(".")[1] for name in imported_names(path)} & RANK.keys()
+
+
+def violations(part: str, imports: set[str]) -> set[str]:
+    wrong = {other for other in imports if other != part and RANK[other] >= RANK[part]}
+    if part in NO_DATA:
         wrong |= imports & {"data"}
-    if room == "data":
+    if part == "data":
         wrong |= imports & {"nn", "models", "weights"}
     return wrong
 
@@ -60,22 +64,17 @@ def python_files() -> list[Path]:
 def test_imports_go_down_only():
     wrong = {}
     for path in python_files():
-        room = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
-        if room in RANK and (bad := violations(room, imported_rooms(path))):
+        part = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+        if part in RANK and (bad := violations(part, imported_parts(path))):
             wrong[str(path.relative_to(ROOT))] = bad
     assert not wrong
 
 
 def imported_files(path: Path) -> set[Path]:
-    """The files of transfer3d that a file imports, at any depth of its syntax tree, type checking aside."""
-    names = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            names |= {str(node.module), *(f"{node.module}.{alias.name}" for alias in node.names)}
-    places = [ROOT / name.replace(".", "/") for name in names if name.startswith("transfer3d.")]
-    return {file for place in places if (file := place.with_suffix(".py")).is_file()}
+    """The files of transfer3d that a file imports; a folder's is its `__init__.py`."""
+    places = [ROOT / name.replace(".", "/") for name in imported_names(path)]
+    files = (file for place in places for file in (place.with_suffix(".py"), place / "__init__.py"))
+    return {file for file in files if file.is_file()}
 
 
 def circle_in(graph: dict[Path, set[Path]]) -> list[Path]:
@@ -113,7 +112,7 @@ def test_every_folder_has_a_layer():
 def test_the_layer_test_sees_an_upward_import(tmp_path):
     file = tmp_path / "bad.py"
     file.write_text("def f():\n    from transfer3d.engine.trainer import Trainer\n")
-    assert imported_rooms(file) == {"engine"}
+    assert imported_parts(file) == {"engine"}
     assert violations("models", {"engine"}) == {"engine"}
     assert violations("data", {"nn"}) == {"nn"}
     assert violations("objectives", {"data"}) == {"data"}

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import struct
 import warnings
 
@@ -59,13 +60,13 @@ def another_architecture(path):
 
 
 BAD = {
-    "truncated": truncated,
-    "a header that lies": lying_header,
-    "a pickle with a payload": lambda path: torch.save({"a": Payload()}, path),
-    "another architecture": another_architecture,
-    "0 bytes": lambda path: path.write_bytes(b""),
-    "a folder": lambda path: path.mkdir(),
-    "not there": lambda path: None,
+    "truncated": (truncated, "damaged"),
+    "a header that lies": (lying_header, "damaged"),
+    "a pickle with a payload": (lambda path: torch.save({"a": Payload()}, path), "damaged|asks to run"),
+    "another architecture": (another_architecture, "not a transfer3d checkpoint|tensors"),
+    "0 bytes": (lambda path: path.write_bytes(b""), "damaged"),
+    "a folder": (lambda path: path.mkdir(), "is a folder"),
+    "not there": (lambda path: None, "does not exist"),
 }
 
 
@@ -78,20 +79,22 @@ def run(tmp_path, monkeypatch):
 @pytest.mark.parametrize("command", COMMANDS)
 @pytest.mark.parametrize("case", BAD)
 def test_a_bad_file_is_refused_in_a_sentence_and_leaves_no_trace(command, case, run, tmp_path):
-    BAD[case](tmp_path / FILE)
+    make, reason = BAD[case]
+    make(tmp_path / FILE)
     before = sorted(tmp_path.rglob("*"))
     done = run(*COMMANDS[command])
     said = " ".join(done.output.split())
     assert done.exit_code == 4, said
-    assert f"error: {FILE}" in said
+    assert re.search(rf"error: {FILE}: .*({reason})", said), said
     assert "Traceback" not in said
     assert sorted(tmp_path.rglob("*")) == before
 
 
 @pytest.mark.parametrize("case", BAD)
 def test_load_refuses_it_too(case, tmp_path):
-    BAD[case](tmp_path / FILE)
-    with pytest.raises(WeightsError, match=FILE):
+    make, reason = BAD[case]
+    make(tmp_path / FILE)
+    with pytest.raises(WeightsError, match=f"{FILE}: .*({reason})"):
         transfer3d.load(tmp_path / FILE)
 
 
@@ -111,6 +114,6 @@ def test_weights_that_are_not_finite_are_warned_of(command, run, tmp_path):
     assert any("NaN or infinite values" in str(warning.message) for warning in caught)
     if command == "inflate":  # a proof over nothing
         assert done.exit_code == 4
-        assert "error:" in done.output
+        assert "nothing to compare with" in done.output
     else:
         assert done.exit_code == 0, done.output

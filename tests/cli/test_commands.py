@@ -112,13 +112,14 @@ def test_models_finds_a_student_by_its_papers_name(run):
     assert [row["name"] for row in json.loads(run("models", "p3d63", "--json").output)] == ["p3d_resnet50"]
 
 
-def test_env_names_the_decoder_and_this_torch(run):
+def test_env_names_the_decoder_this_torch_and_what_is_bad_about_it(run, monkeypatch):
     import torch
 
+    monkeypatch.setattr("transfer3d.run.environment.known_bad", lambda version, cudnn: [f"{version} {cudnn}"])
     facts = json.loads(run("env", "--json").output)
     assert facts["versions"]["torch"].split("+")[0] == torch.__version__.split("+")[0]
     assert facts["decoder"]["decoder"] == "PyAV"
-    assert facts["warnings"] == known_bad(facts["versions"]["torch"], torch.backends.cudnn.version())
+    assert facts["warnings"] == [f"{facts['versions']['torch']} {torch.backends.cudnn.version()}"]
 
 
 @pytest.mark.parametrize(
@@ -181,13 +182,22 @@ def test_what_the_library_logs_is_printed_once_in_a_plain_line(monkeypatch):
         assert lines.count("transfer3d: for your information") == 1
 
 
+def names(commands):
+    registered = commands.registered_commands
+    return [command.name or command.callback.__name__.replace("_", "") for command in registered]
+
+
 @pytest.mark.parametrize("width", ["60", "80", "120"])
 def test_no_help_page_loses_a_placeholder(run, monkeypatch, width):
     """Markdown takes <student> for a tag and drops it, which leaves "./.safetensors" or "runs/--"."""
     monkeypatch.setenv("COLUMNS", width)
-    commands = [command.name or command.callback.__name__ for command in app.registered_commands]
+    commands = [[name] for name in names(app)]
+    commands += [
+        [group.name, name] for group in app.registered_groups for name in names(group.typer_instance)
+    ]
+    assert ["recipe", "show"] in commands
     for command in commands:
-        page = run(command.replace("_", ""), "--help").output
+        page = run(*command, "--help").output
         assert "Usage" in page, command
         text = "".join(page.split())
         assert not re.search(r"runs/--|\./\.safetensors|Default:\.(?!/)", text), command

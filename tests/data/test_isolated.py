@@ -49,7 +49,7 @@ def test_a_job_that_fails_in_a_used_child_is_tried_once_more_in_a_fresh_one():
 
 def test_a_failed_allocation_is_called_memory_whatever_it_was_turned_into():
     (found,) = answers(["allocation"], 1, memory_gib=2)
-    assert found == Fault("needs more than 2 GiB of memory")
+    assert found == Fault("Invalid data; the memory limit is 2 GiB")
 
 
 def test_the_limit_counts_from_what_the_child_maps_at_its_start():

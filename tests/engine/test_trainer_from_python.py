@@ -4,15 +4,17 @@ import json
 import os
 import subprocess
 import sys
+from itertools import islice
 
 import pytest
+import timm
 import torch
 from pydantic import ValidationError
 from safetensors.torch import load_file, save_file
 
 import transfer3d
 from transfer3d.data.source import open_videos
-from transfer3d.engine.run_folder import sha256_file
+from transfer3d.engine.run_folder import FINISHED, sha256_file
 from transfer3d.engine.trainer import step_seed
 from transfer3d.weights.metadata import read_metadata
 
@@ -34,7 +36,7 @@ def trainer(videos, folder=None, *, steps=4, resume=False, **settings):
     )
 
 
-def stopped_after_two_steps(run):
+def interrupted_after_its_checkpoint(run):
     step = run._train_step
 
     def train_step(batch):
@@ -66,11 +68,12 @@ def test_a_run_leaves_log_checkpoints_and_a_student_that_says_what_it_is(videos,
 
 def test_a_resumed_run_ends_with_the_same_bits(videos, tmp_path):
     trainer(videos, tmp_path / "whole").run()
-    stopped_after_two_steps(trainer(videos, tmp_path / "run"))
+    interrupted_after_its_checkpoint(trainer(videos, tmp_path / "run"))
     with pytest.raises(transfer3d.UsageError, match="unfinished run"):
         trainer(videos, tmp_path / "run")
-    with pytest.raises(transfer3d.UsageError, match="lr=0.05"):
+    with pytest.raises(transfer3d.UsageError, match="lr=0.05") as refused:
         trainer(videos, tmp_path / "run", resume=True, lr=0.01)
+    assert refused.tb  # as a notebook keeps it, with the refused trainer and its folder
     again = trainer(videos, tmp_path / "run", resume=True, log_every=2)
     assert again.step == 2
     again.run()
@@ -81,7 +84,7 @@ def test_a_resumed_run_ends_with_the_same_bits(videos, tmp_path):
 def test_a_state_of_version_0_1_is_resumed(videos, tmp_path):
     """Its classification objective was the student itself, so that names lack `student.`."""
     trainer(videos, tmp_path / "whole").run()
-    stopped_after_two_steps(trainer(videos, tmp_path / "run"))
+    interrupted_after_its_checkpoint(trainer(videos, tmp_path / "run"))
     checkpoint = tmp_path / "run" / "checkpoints" / "step-2"
     tensors = load_file(checkpoint / "state.safetensors")
     old = {name.replace("model.student.", "model."): tensor for name, tensor in tensors.items()}
@@ -94,6 +97,33 @@ def test_a_state_of_version_0_1_is_resumed(videos, tmp_path):
     trainer(videos, tmp_path / "run", resume=True).run()
     whole, resumed = weights(tmp_path / "whole"), weights(tmp_path / "run")
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+
+
+def test_data_that_end_early_do_not_make_a_finished_run(videos, tmp_path):
+    run = trainer(videos, tmp_path / "run")
+    batches = run.batches
+    run.batches = lambda first: islice(batches(first), 3)
+    with pytest.raises(transfer3d.UsageError, match="the data ended after step 3 of 4"):
+        run.run()
+    assert not (tmp_path / "run" / FINISHED).exists()
+    again = trainer(videos, tmp_path / "run", resume=True)
+    assert again.step == 2
+    assert again.run()["loss"] > 0
+
+
+def test_a_student_that_learns_a_teachers_classes_does_not_get_the_names_of_the_videos(videos):
+    from transfer3d.objectives.correspondence import Correspondence, CorrespondenceConfig
+    from transfer3d.objectives.teacher import FrozenTeacher
+
+    count = len(videos.classes)
+    teacher = FrozenTeacher(timm.create_model("test_resnet", num_classes=count))
+    student = transfer3d.create_model("p3d_tiny", num_classes=count)
+    before = student.class_names
+    config = transfer3d.TrainerConfig(steps=1, lr=0.1, batch_size=2)
+    transfer3d.Trainer(Correspondence(teacher, student, CorrespondenceConfig(kd=1.0)), videos, config)
+    assert student.class_names == before != list(videos.classes)
+    transfer3d.Trainer(transfer3d.Classification(student), videos, config)
+    assert student.class_names == list(videos.classes)
 
 
 def test_nothing_is_written_without_a_folder(videos, tmp_path, monkeypatch):

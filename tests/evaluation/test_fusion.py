@@ -66,7 +66,7 @@ def test_the_command_fuses_and_counts_again(tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"keys": ["a", "b", "d"]}, "other videos: 2 are in one alone, first c"),
+        ({"keys": ["a", "b", "d"]}, "other videos: 2 are in only one, first c"),
         ({"classes": ["x", "y", "w"]}, r"other classes \(3 and 3\)"),
         ({"split": "val"}, "of the splits 'test' and 'val'"),
         ({"sets": [(0,), (2,), (2,)]}, "other labels, first at b"),

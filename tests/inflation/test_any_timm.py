@@ -81,7 +81,7 @@ def test_on_a_still_clip_the_student_is_the_2d_net(name, image_model):
     assert done.proof.verdict == "proved"
     assert done.proof.difference <= 1e-5
     assert done.proof.logits_difference is not None
-    inflated = [row.target for row in done.account.rows if row.how == "inflated"]
+    inflated = [row.target for row in done.weight_report.rows if row.how == "inflated"]
     assert inflated
     assert all(done.student.state_dict()[target].shape[2] == 3 for target in inflated)
 

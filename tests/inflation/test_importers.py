@@ -196,7 +196,7 @@ def test_torchvisions_own_networks_are_the_oracle(layers):
         net = shake(torchvision_net(resnet.Bottleneck, BOTTLENECK_DEPTHS[layers]))
     done = import_state("torchvision-video", net.state_dict(), {})
     assert done.student.model_name == ("r3d" if layers > 50 else f"r3d_resnet{layers}")
-    assert done.account.counts()["copied"] == len(net.state_dict()) == len(done.student.state_dict())
+    assert done.weight_report.counts()["copied"] == len(net.state_dict()) == len(done.student.state_dict())
     clips = torch.randn(1, 3, 8, 40, 40)
     with torch.no_grad():
         assert difference(done.student(clips), net(clips)) < TOLERANCE
@@ -216,7 +216,7 @@ def test_the_account_of_every_depth(kind, layers):
     shapes = SHAPES[kind](layers, classes=5)
     done = import_state(kind, zeros(shapes), {})
     assert done.student.num_classes == 5
-    counts = done.account.counts()
+    counts = done.weight_report.counts()
     assert counts["copied"] + counts["reshaped"] == len(shapes)
     assert sum(counts.values()) == len(shapes) == len(done.student.state_dict())
 
@@ -265,7 +265,7 @@ def test_two_channels_of_flow():
 def test_files_of_old_pytorch_did_not_count_batches():
     state = {name: value for name, value in ZEROS["p3d-pytorch"].items() if "num_batches" not in name}
     done = import_state("p3d-pytorch", state, {})
-    fresh = [row.target for row in done.account.rows if row.how == "fresh"]
+    fresh = [row.target for row in done.weight_report.rows if row.how == "fresh"]
     assert len(fresh) == 66
     assert all(name.endswith("num_batches_tracked") for name in fresh)
 

@@ -209,7 +209,7 @@ def test_weights_that_are_not_finite_are_an_error(image_model):
 def test_the_account_names_every_tensor_once(source, family, image_model):
     model = image_model(source)
     done = inflate(model, family)
-    rows = done.account.rows
+    rows = done.weight_report.rows
     assert sorted(row.target for row in rows) == sorted(done.student.state_dict())
     assert {row.source for row in rows} - {None} == set(model.state_dict())
     fresh = {row.target for row in rows if row.how == "fresh"}
@@ -222,7 +222,7 @@ def test_the_account_is_what_happened(image_model):
     model = image_model("test_densenet")
     done = inflate(model, "t3d")
     source, target = model.state_dict(), done.student.state_dict()
-    for row in done.account.rows:
+    for row in done.weight_report.rows:
         actual = target[row.target]
         if row.how == "copied":
             assert torch.equal(actual, source[row.source]), row
@@ -238,9 +238,9 @@ def test_the_account_is_what_happened(image_model):
 def test_another_number_of_classes_drops_the_head_and_nothing_else(image_model):
     model = image_model("test_resnet")
     done = inflate(model, "p3d", num_classes=6)
-    dropped = [row.source for row in done.account.rows if row.how == "dropped"]
+    dropped = [row.source for row in done.weight_report.rows if row.how == "dropped"]
     assert dropped == ["fc.weight", "fc.bias"]
-    assert {row.target for row in done.account.rows if row.how == "fresh" and "head" in row.target} == {
+    assert {row.target for row in done.weight_report.rows if row.how == "fresh" and "head" in row.target} == {
         "head.weight",
         "head.bias",
     }
@@ -255,7 +255,7 @@ def test_no_classifier_on_either_side(image_model):
     assert done.student.num_classes == 0
     assert done.proof.verdict == "proved"
     assert inflate(headless, "p3d", num_classes=5).student.head.out_features == 5
-    assert inflate(image_model("test_resnet"), "p3d", num_classes=0).account.counts()["dropped"] == 2
+    assert inflate(image_model("test_resnet"), "p3d", num_classes=0).weight_report.counts()["dropped"] == 2
 
 
 @pytest.mark.parametrize("source, family", PAIRS)

@@ -54,7 +54,7 @@ def test_other_channels_are_adapted(trained, file):
 
 
 def test_a_file_of_another_network_is_refused(file):
-    with pytest.raises(WeightsError, match="no weights of resnet18: tensors 64 missing"):
+    with pytest.raises(WeightsError, match="not the weights of resnet18: tensors 64 missing"):
         create_image_model("resnet18", str(file))
 
 

@@ -13,7 +13,7 @@ SETTINGS = {
 }
 CELLS = {
     "1 process, 4 parts": lambda config, folder: [one_step(config, parts=4)],
-    "2 processes": lambda config, folder: two_processes(config, folder),
+    "2 processes": two_processes,
     "2 processes, 2 parts": lambda config, folder: two_processes(config, folder, parts=2),
 }
 
@@ -56,7 +56,7 @@ def test_drawn_pairs_and_terms_without_pairs_agree_over_processes_too(config, tm
         torch.testing.assert_close(first["loss"], one_step(config)["loss"], rtol=1e-5, atol=1e-5)
 
 
-def test_an_untrained_contrast_has_the_log_of_all_clips_for_its_loss(tmp_path):
+def test_an_untrained_contrast_has_the_log_of_all_clips_for_its_loss():
     """With 16 clips in 4 parts 2.77, the log of 16, not 1.39, the log of the 4 clips of a part."""
     config = {"match": 0.0, "infonce": 1.0, "temperature": 1e6}
     found = one_step(config, parts=4)["loss"]

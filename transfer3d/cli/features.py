@@ -28,7 +28,7 @@ def features(
         ),
     ],
     split: Annotated[
-        str, typer.Option(help="Which part of the data; `unlabelled` does not look at classes.")
+        str, typer.Option(help="Which part of the data; `unlabelled` ignores classes.")
     ] = "train",
     layers: Annotated[
         str,

@@ -35,7 +35,7 @@ def import_(
     force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
     json: options.Json = False,
 ) -> None:
-    """Turn a released checkpoint into a student that computes the same, with an account of every tensor.
+    """Turn a released checkpoint into a student that computes the same, with a report of every tensor.
 
     Example: `transfer3d import p3d-pytorch p3d63.pth -o p3d63.safetensors --set blocks=ABC`
     """

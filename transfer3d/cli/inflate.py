@@ -31,7 +31,7 @@ def inflate(
     force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
     json: options.Json = False,
 ) -> None:
-    """Turn a timm image model into a video student, with an account of every tensor and a proof.
+    """Turn a timm image model into a video student, with a report of every tensor and a proof.
 
     The proof: on a still clip the student must give the image model's output.
 

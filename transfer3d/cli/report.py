@@ -13,7 +13,7 @@ from transfer3d.cli.output import print_json, progress_console
 def report(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders, finished or not.")],
     data: Annotated[
-        str | None, typer.Option(help="Videos to look at. Default: those that the run was trained on.")
+        str | None, typer.Option(help="Videos to evaluate. Default: those that the run was trained on.")
     ] = None,
     features: Annotated[
         Path | None,
@@ -29,7 +29,7 @@ def report(
         int,
         typer.Option(
             min=0,
-            help="About how many videos of a run are looked at, and at least one of each class; 0 = none. "
+            help="About how many videos of a run are evaluated, and at least one of each class; 0 = none. "
             "Of several runs, those that were evaluated need no look.",
         ),
     ] = 500,

@@ -283,7 +283,7 @@ def _open(source: Source) -> InputContainer:
 
 
 def _video_stream(container: InputContainer, name: str) -> VideoStream:
-    """Returns the first moving video stream (a cover picture is none), set to one thread."""
+    """Returns the first moving video stream (not a cover picture), set to one thread."""
     moving = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
     if not moving:
         kinds = ", ".join(sorted({s.type for s in container.streams})) or "none"

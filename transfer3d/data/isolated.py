@@ -178,11 +178,10 @@ def _serve(pipe: Connection, work: Callable[[Job], Result], limits: Limits) -> N
         try:
             answer = work(job)
         except Exception as error:
-            if _is_out_of_memory(error):
-                answer = Fault(f"needs more than {limits.memory_gib:g} GiB of memory")
-            else:
-                kind = "" if isinstance(error, Transfer3dError) else f"{type(error).__name__}: "
-                answer = Fault(f"{kind}{error}")
+            reason = str(error) if isinstance(error, Transfer3dError) else repr(error)
+            if _is_out_of_memory(error):  # FFmpeg also says so of a damaged size, whatever the limit
+                reason += f"; the memory limit is {limits.memory_gib:g} GiB"
+            answer = Fault(reason)
         pipe.send(answer)
 
 

@@ -152,7 +152,7 @@ class ShardVideos(VideoSet):
         store: where the shards are.
         index: its index.
         split: one of the index's.
-        labelled: whether each video must have a label; else labels are not looked at.
+        labelled: whether each video must have a label; else labels are ignored.
 
     Raises:
         DataError: a video without a label, or a shard whose size is not the index's.

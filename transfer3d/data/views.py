@@ -33,7 +33,7 @@ SHUFFLES = 1
 
 @dataclass(frozen=True, kw_only=True)
 class ViewPlan:
-    """Which views of a video are looked at.
+    """Which views of a video are evaluated.
 
     A view is one clip, or for the video-level families one clip from each section of the video.
 
@@ -44,7 +44,7 @@ class ViewPlan:
             video-level family covers the video in one view.
         count: see above; an even single view is the video's centre.
         crops: of each clip; see `evaluation_transform`.
-        orders: in which each view is looked at, one after the other: all views in the first order, then all
+        orders: in which each view is evaluated, one after the other: all views in the first order, then all
             in the second. "frames_reversed" plays each clip backwards, "units_reversed" takes the sections of
             a video in reverse order (V4D, section 4.4); "..._shuffled" draws an order for each clip, or for
             each view's sections; "still" repeats the middle frame of each clip.

@@ -33,7 +33,7 @@ class Maker(ABC, Generic[Item]):
         """Makes one batch."""
 
     def now_at(self, index: int) -> None:
-        """Leaves a note, in shared memory, of the video at hand: it names the culprit if the worker dies."""
+        """Notes the current video in shared memory, so that an error can name it if the worker dies."""
         worker = get_worker_info()
         if worker is not None and self._places is not None:
             self._places[worker.id] = index

@@ -11,13 +11,19 @@ from transfer3d.data.videoset import VideoSet
 from transfer3d.engine.run_folder import RunFolder
 from transfer3d.models.checkpoint import save
 from transfer3d.models.student import VideoStudent
+from transfer3d.objectives.objective import PairwiseObjective
 
 Publish = Callable[[str, Mapping[str, Any]], None]
 
 
 def name_classes(objective: nn.Module, videos: VideoSet) -> None:
-    """Gives the objective's student the class names of the videos, if there are as many."""
+    """Gives the objective's student the class names of the videos, if there are as many.
+
+    Not to one that is paired with a teacher: its classes, if any, are the teacher's.
+    """
     student = getattr(objective, "student", None)
+    if isinstance(objective, PairwiseObjective):
+        return
     if isinstance(student, VideoStudent) and len(videos.classes) == student.num_classes > 0:
         student.class_names = list(videos.classes)
 

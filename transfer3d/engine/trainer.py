@@ -131,7 +131,8 @@ class Trainer:
         self.folder = self._open_folder(output_dir, resume)
         self.publish = publish or partial(publish_student, objective, self.folder, videos)
         if resume:
-            self.resume()
+            with self._closed_on_error(self.folder):
+                self.resume()
 
     @property
     def best(self) -> float:
@@ -149,12 +150,26 @@ class Trainer:
         self._owns_folder = isinstance(output_dir, str | Path)
         if not isinstance(output_dir, str | Path):
             return output_dir
+        path = Path(output_dir)
         claimed: list[RunFolder] = []
-        on_main(self.accelerator, lambda: claimed.append(RunFolder(Path(output_dir), resume=resume)))
-        if not claimed:
-            return None
-        claimed[0].check_config(self.config)
-        return claimed[0]
+
+        def claim() -> None:
+            claimed.append(RunFolder(path, resume=resume))
+            with self._closed_on_error(claimed[0]):
+                claimed[0].check_config(self.config)
+
+        on_main(self.accelerator, claim)
+        return claimed[0] if claimed else None
+
+    @contextmanager
+    def _closed_on_error(self, folder: RunFolder | None) -> Iterator[None]:
+        """Gives a claimed folder back where the trainer cannot be made."""
+        try:
+            yield
+        except BaseException:
+            if folder and self._owns_folder:
+                folder.close()
+            raise
 
     def resume(self) -> None:
         """Restores the newest intact checkpoint of the folder; without one, training starts at step 0.
@@ -190,6 +205,7 @@ class Trainer:
             NonFiniteError: loss or gradient is NaN or infinite; the step is not made and nothing is saved.
             Preempted: SIGTERM came; the step was finished and saved.
             Interrupted: Ctrl-C came; the step was finished and saved.
+            UsageError: the data ended before the last step.
             SetupError: another process of the run died, or a step does not fit into memory.
         """
         try:
@@ -218,13 +234,15 @@ class Trainer:
                 if self._is_due(config.log_every):
                     self._log("train", {"lr": self.lr, **mean_rows(self.accelerator, window.flush())})
                 bar.update(1, note=window.note)
-                if self._is_due(config.validate_every):
-                    self._validate()
-                if stop or self.ended or self._is_due(config.save_every):
-                    self._save()
+                self._validate_and_save(stop)
                 if stop or self.ended:
                     break
         self.objective.eval()
+        if not stop and not self.ended:
+            raise UsageError(
+                f"the data ended after step {self.step} of {config.steps}. "
+                "Let it return batches up to the last step, or set fewer steps."
+            )
         if stop and not self.ended:
             raise self._signals.error(f"step {self.step} of {config.steps}")
 
@@ -311,16 +329,29 @@ class Trainer:
             if count <= 0:
                 break
 
-    def _validate(self) -> None:
-        if self.validate is None:
+    def _validate_and_save(self, stop: bool) -> None:
+        """Does what is due after this step. A checkpoint's weights have been published before it."""
+        validating = self.validate is not None and self._is_due(self.config.validate_every)
+        saving = stop or self._is_due(self.config.save_every)
+        if not validating and not saving:
             return
         with self._published_weights():
-            metrics = self.validate()
-            is_best = metrics["score"] > self.best
-            self.scores.append(metrics["score"])
-            self._log("val", metrics)
-            if is_best and self.accelerator.is_main_process:
-                self.publish("best", self.metrics)
+            if validating:
+                self._validate()
+            saving = saving or self.ended
+            if saving and self.accelerator.is_main_process:
+                self.publish("model", self.metrics)
+        if saving:
+            self._save()
+
+    def _validate(self) -> None:
+        assert self.validate is not None
+        metrics = self.validate()
+        is_best = metrics["score"] > self.best
+        self.scores.append(metrics["score"])
+        self._log("val", metrics)
+        if is_best and self.accelerator.is_main_process:
+            self.publish("best", self.metrics)
 
     def _log(self, split: str, row: Mapping[str, float]) -> None:
         self.metrics |= row
@@ -330,10 +361,6 @@ class Trainer:
             self.tracker.log({f"{split}/{name}": value for name, value in row.items()}, step=self.step)
 
     def _save(self) -> None:
-        """Publishes the weights, then writes the checkpoint: a checkpoint's weights have been published."""
-        with self._published_weights():
-            if self.accelerator.is_main_process:
-                self.publish("model", self.metrics)
         self.accelerator.wait_for_everyone()
         if self.folder:
             tensors, state = pack_state(self.objective, self.optimizer, self.average)

@@ -56,8 +56,8 @@ def _check(first: Path, metadata: ScoreMetadata, report: Path, other: ScoreMetad
     elif metadata.classes != other.classes:
         reason = f"of other classes ({len(metadata.classes)} and {len(other.classes)})"
     elif labels.keys() != theirs.keys():
-        lonely = sorted(labels.keys() ^ theirs.keys())
-        reason = f"of other videos: {len(lonely)} are in one alone, first {lonely[0]}"
+        unshared = sorted(labels.keys() ^ theirs.keys())
+        reason = f"of other videos: {len(unshared)} are in only one, first {unshared[0]}"
     elif changed := [key for key in labels if labels[key] != theirs[key]]:
         reason = f"of other labels, first at {changed[0]}"
     else:

@@ -24,7 +24,7 @@ HITS = (1, 5)
 def video_metrics(scores: Scores, classes: Sequence[str], *, labels: Labels = "auto") -> dict[str, Any]:
     """Returns the metrics of an evaluation, JSON-able.
 
-    `clip_*` judges every view by itself, `video_*` what its video's views make together. With one label for
+    `clip_*` scores every view by itself, `video_*` what its video's views make together. With one label for
     each video, `top<k>` is the share whose label is among the k highest scores, and `confusion` has a row for
     each true class. With several, `hit<k>` is the share with any of its labels among the k highest
     (Sports-1M; P3D, table 2). `mean_ap` is the mean over classes of the average precision. A class without

@@ -38,11 +38,15 @@ class Scores:
     scale_V: Sequence[Tensor] = field(default=())
     pooling: Pooling = "mean"
 
+    @property
+    def scales(self) -> Sequence[Tensor]:
+        """`scale_V`, or one window length for all views."""
+        return self.scale_V or [torch.zeros(len(views), dtype=torch.int64) for views in self.views_VK]
+
     @cached_property
     def videos_NK(self) -> Tensor:
-        """What a video is judged by."""
-        scales = self.scale_V or [torch.zeros(len(views), dtype=torch.int64) for views in self.views_VK]
-        rows = zip(self.views_VK, scales, strict=True)
+        """The scores of each video, N K."""
+        rows = zip(self.views_VK, self.scales, strict=True)
         return torch.stack([pooled(views_VK, scale_V, self.pooling) for views_VK, scale_V in rows])
 
 
@@ -75,11 +79,10 @@ def save_scores(scores: Scores, report: Path, *, classes: Sequence[str], split: 
     """
     tensors_file, metadata_file = _places(report)
     counts = torch.tensor([len(views) for views in scores.views_VK])
-    scales = scores.scale_V or [torch.zeros(len(views), dtype=torch.int64) for views in scores.views_VK]
     with atomic_path(tensors_file) as partial:
         tensors = {
             "views": torch.cat(list(scores.views_VK)),
-            "scale": torch.cat(list(scales)),
+            "scale": torch.cat(list(scores.scales)),
             "views_of": counts,
         }
         save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, partial)

@@ -41,7 +41,7 @@ class Window:
 class SlidingWindow:
     """Takes frames one by one, cropped at once, and gives the windows that they complete.
 
-    A window is looked at as if it were a video of its own: by clips from its first frame to its last. Windows
+    A window is evaluated as if it were a video of its own: by clips from its first frame to its last. Windows
     begin at the first frame and then at every `stride_s`; one that no frame falls into is left out.
 
     Args:

@@ -45,7 +45,7 @@ def stream(
 ) -> Iterator[Prediction]:
     """Yields predictions by a sliding window, while the frames come; they may come for ever.
 
-    Each window is looked at as `transfer3d predict` looks at a video, and gets the scores of a video of just
+    Each window is evaluated as `transfer3d predict` evaluates a video, and gets the scores of a video of just
     these frames. Windows begin at every `stride` seconds from the first frame on; the last one ends with the
     stream. Memory is that of one window's frames, cropped to the student's size. With `fps` a window's
     prediction comes with its last frame, before another one is asked for; without, a window is known to be
@@ -65,7 +65,7 @@ def stream(
 
     Raises:
         UsageError: a length of time or `clips` is not positive, the student has no classifier, or a frame is
-            none.
+            not uint8 H W 3.
         SetupError: one clip does not fit into memory.
         NonFiniteError: a score is NaN.
     """

@@ -32,13 +32,13 @@ class Inflated:
 
     Attributes:
         student: in eval mode, on the CPU, in fp32.
-        account: what was done with every tensor.
+        weight_report: what was done with every tensor.
         proof: the comparison with the 2D network on still clips.
         provenance: metadata for the checkpoint, JSON-able: source, its digest, rule, account, proof.
     """
 
     student: VideoStudent
-    account: WeightReport
+    weight_report: WeightReport
     proof: ParityCheck
     provenance: dict[str, Any]
 
@@ -84,7 +84,7 @@ def inflate(
     )
     rows = list(inflator.fill(student))
     fresh = f"{FRESH}|{HEAD}" + (f"|{RANDOM_KERNELS}" if temporal_init == "random" else "")
-    account = check_complete(
+    report = check_complete(
         rows,
         targets=list(student.state_dict()),
         sources=list(tensors),
@@ -105,10 +105,10 @@ def inflate(
         "source_digest": weights_digest(image_model),
         "temporal_init": temporal_init,
         "frozen_bn": frozen_bn,
-        "account": account.counts(),
+        "account": report.counts(),
         "proof": proof.to_dict(),
     }
-    return Inflated(student=student, account=account, proof=proof, provenance=provenance)
+    return Inflated(student=student, weight_report=report, proof=proof, provenance=provenance)
 
 
 def targets_of(image_model: nn.Module) -> list[str]:

@@ -1,4 +1,4 @@
-"""The account of an inflation or an import: where every tensor came from and where it went."""
+"""The weight report of an inflation or an import: where every tensor came from and where it went."""
 
 from __future__ import annotations
 
@@ -90,5 +90,5 @@ def check_complete(
         f"{len(names)} {what} ({', '.join(map(str, names[:5]))})" for what, names in faults.items() if names
     ]
     if messages:
-        raise WeightsError(f"the account of tensors is incomplete: {'; '.join(messages)}.")
+        raise WeightsError(f"the weight report is incomplete: {'; '.join(messages)}.")
     return WeightReport(rows)

@@ -157,6 +157,6 @@ def _filled(name: str, path: Path, in_chans: int) -> nn.Module:
         mismatch = differences(expected, {key: tuple(tensor.shape) for key, tensor in state.items()}) or str(
             error
         )
-        raise WeightsError(f"{path}: no weights of {name}: tensors {mismatch}.") from error
+        raise WeightsError(f"{path}: not the weights of {name}: tensors {mismatch}.") from error
     cast(Any, model).pretrained_cfg.pop("state_dict", None)
     return model

@@ -9,7 +9,8 @@ gradient-accumulation parts compute it.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
@@ -87,7 +88,11 @@ class PairwiseObjective(nn.Module, ABC):
         Args:
             embeddings: of this process's clips, as many as in every other process.
         """
-        return self.compare(embeddings.map(all_gather))
+        gathered = embeddings.map(all_gather)
+        if world_size() == 1:
+            return self.compare(gathered)
+        with first_rank_draws(embeddings.features.device):
+            return self.compare(gathered)
 
     def forward(self, batch: ClipBatch, earlier: Embeddings | None = None) -> LossReport:
         """Returns the loss over the clips of all processes.
@@ -119,11 +124,14 @@ def all_gather(rows: Tensor) -> Tensor:
     return rows if world_size() == 1 else _AllGather.apply(rows)  # pyright: ignore[reportReturnType]
 
 
-def from_first_rank(tensor: Tensor) -> Tensor:
-    """Returns the first process's tensor: what is drawn at random must be the same everywhere."""
-    if world_size() > 1:
-        dist.broadcast(tensor, 0)
-    return tensor
+@contextmanager
+def first_rank_draws(device: torch.device) -> Iterator[None]:
+    """Every process draws the same random values inside, by a seed from the first one's generator."""
+    seed = torch.randint(2**62, (1,)).to(device)
+    dist.broadcast(seed, 0)
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(int(seed))
+        yield
 
 
 class _AllGather(torch.autograd.Function):

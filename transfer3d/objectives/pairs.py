@@ -9,8 +9,6 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from transfer3d.objectives.objective import from_first_rank
-
 Pairs = Literal["in-batch", "one-to-one", "hard"]
 HARDEST = 4
 
@@ -45,7 +43,7 @@ def choose_negatives(different_BB: Tensor, match_logits_BB: Tensor, pairs: Pairs
     if len(columns_M) == 0:
         return chosen_BB
     if pairs == "one-to-one":
-        rows_MN = from_first_rank(torch.multinomial(different_BB.T[columns_M].float(), 1))
+        rows_MN = torch.multinomial(different_BB.T[columns_M].float(), 1)
     else:
         logits_MB = match_logits_BB.detach().float().T[columns_M]
         rows_MN = logits_MB.masked_fill(~different_BB.T[columns_M], -torch.inf).topk(

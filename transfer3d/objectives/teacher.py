@@ -35,7 +35,7 @@ class TeacherOutput:
 class FrozenTeacher(nn.Module):
     """A network that teaches and never learns: an image model sees the frames one by one (T3D, section 3.2).
 
-    Its parameters are none of `parameters()` and none of `state_dict()`, so that no optimiser, no DDP and no
+    Its parameters are not in `parameters()` or `state_dict()`, so that no optimiser, no DDP and no
     checkpoint of an objective that holds it sees them; `to(device)` moves it. It stays in eval mode, and uses
     its own mean and std. A network that takes one size of frames, as most ViTs, has frames scaled to it.
 

@@ -7,7 +7,6 @@ import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from accelerate import PartialState
@@ -27,6 +26,7 @@ from transfer3d.layout import ClipSpec
 from transfer3d.recipes.load import load_recipe
 from transfer3d.run.checkpoints.inflate import inflate_to_file
 from transfer3d.run.inference.evaluate import evaluate_file
+from transfer3d.run.pages.run_record import read_log
 from transfer3d.run.training.image_teacher import train_teacher
 from transfer3d.run.training.train import run_task
 from transfer3d.weights.metadata import read_metadata
@@ -97,7 +97,7 @@ def run_demo(out: Path, *, seed: int, console: Console) -> DemoResult:
     summary = DemoSummary(
         classes=list(students[0].report["per_class"]),
         students=students,
-        correspondence_log=_read_log(matched),
+        correspondence_log=read_log(matched / LOG),
         teacher_accuracy=accuracy,
         setting=f"{synth.count('train')} labelled training videos ({LABELS_PER_CLASS} of each class) and "
         f"{synth.unlabelled} unlabelled ones, clips of {clip.frames}x{clip.size}x{clip.size}, seed {seed}.",
@@ -142,11 +142,7 @@ def _finetune_and_test(
         console=console,
     )
     assert report is not None
-    return StudentResult(name, start, report, _read_log(run))
-
-
-def _read_log(run: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (run / LOG).read_text(encoding="utf-8").splitlines()]
+    return StudentResult(name, start, report, read_log(run / LOG))
 
 
 def _sample_clips(shards: str, clip: ClipSpec, seed: int) -> list[tuple[str, np.ndarray]]:

@@ -1,11 +1,15 @@
-"""Files that a command is about to write."""
+"""Checkpoints that a command is about to write, or has written."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from transfer3d.errors import UsageError
 from transfer3d.files import refuse_unwritable
+from transfer3d.inflation.weight_report import WeightReport
+from transfer3d.models.student import VideoStudent
 
 
 def refuse_existing(path: Path, force: bool) -> None:
@@ -17,3 +21,17 @@ def refuse_existing(path: Path, force: bool) -> None:
     refuse_unwritable(path)
     if path.exists() and not force:
         raise UsageError(f"{path} exists. Give another name with -o, or --force to overwrite it.")
+
+
+def written_student(
+    path: Path, student: VideoStudent, provenance: Mapping[str, Any], weight_report: WeightReport
+) -> dict[str, Any]:
+    """Returns the JSON form of a student on disk, with its provenance and its weight report."""
+    return {
+        "file": str(path),
+        "model": student.model_name,
+        "model_args": student.model_args,
+        "num_classes": student.num_classes,
+        **provenance,
+        "tensors": weight_report.to_list(),
+    }

@@ -44,11 +44,11 @@ def read_header(path: Path) -> tuple[dict[str, str], dict[str, tuple[int, ...]]]
         strings = header.pop(METADATA, {})
         end = max((int(row["data_offsets"][1]) for row in header.values()), default=0)
         if LENGTH_BYTES + length + end != size:
-            raise ValueError(f"its header speaks of {LENGTH_BYTES + length + end} bytes, it has {size}")
+            raise ValueError(f"its header describes {LENGTH_BYTES + length + end} bytes, it has {size}")
         return dict(strings), {name: tuple(row["shape"]) for name, row in header.items()}
     except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError) as error:
         raise WeightsError(
-            f"{path}: no safetensors file, or damaged ({error}): copy or write it again."
+            f"{path}: not a safetensors file, or damaged ({error}): copy or write it again."
         ) from error
 
 

@@ -76,7 +76,7 @@ def read_metadata(path: str | Path) -> CheckpointMetadata:
     strings, shapes = read_header(path)
     if f"{PREFIX}model" not in strings:
         raise WeightsError(
-            f"{path}: safetensors, but no transfer3d checkpoint: `transfer3d import` reads others.",
+            f"{path}: a safetensors file, but not a transfer3d checkpoint: `transfer3d import` reads others.",
         )
     try:
         return CheckpointMetadata(

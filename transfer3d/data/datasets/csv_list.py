@@ -85,7 +85,7 @@ def _rows(path: Path) -> list[_Row]:
             raise bad_line(path, number, f"'{text}' is not 'path,label'")
         split = SPLIT_NAMES.get(cells[2].lower()) if len(cells) == 3 else default
         if split is None:
-            raise bad_line(path, number, f"'{cells[2]}' is none of train, val, test")
+            raise bad_line(path, number, f"'{cells[2]}' is not one of train, val, test")
         rows.append(_Row(path, number, cells[0], cells[1], split))
     return rows
 

@@ -33,7 +33,7 @@ def read(request: Request) -> Listing:
     for path, number, row in rows:
         split = SPLIT_NAMES.get((row.get("split") or "").strip().lower()) or _split_of(path)
         if split is None:
-            raise bad_line(path, number, f"'{row.get('split')}' is none of train, validate, test")
+            raise bad_line(path, number, f"'{row.get('split')}' is not one of train, validate, test")
         name, video = row["youtube_id"], _name(path, number, row)
         label = number_of.get(row.get("label") or "")
         place = finder.find(video, name, folder=row.get("label"))

@@ -39,11 +39,11 @@ class Imported:
 
     Attributes:
         student: in eval mode, on the CPU, in fp32.
-        account: what was done with every tensor.
+        weight_report: what was done with every tensor.
     """
 
     student: VideoStudent
-    account: WeightReport
+    weight_report: WeightReport
 
 
 def import_state(kind: str, state: Mapping[str, Tensor], options: Mapping[str, str]) -> Imported:
@@ -77,7 +77,7 @@ def import_state(kind: str, state: Mapping[str, Tensor], options: Mapping[str, s
     }
     _check_shapes(file_kind, student, places, fitted, state)
     student.to_empty(device="cpu")
-    account = check_complete(
+    report = check_complete(
         _fill(student, places, fitted, state),
         targets=list(student.state_dict()),
         sources=list(state),
@@ -87,7 +87,7 @@ def import_state(kind: str, state: Mapping[str, Tensor], options: Mapping[str, s
     not_finite = [name for name, tensor in state.items() if not is_finite(tensor)]
     if not_finite:
         warnings.warn(f"NaN or infinite values in {abbreviate(not_finite)}", stacklevel=2)
-    return Imported(student=student.eval(), account=account)
+    return Imported(student=student.eval(), weight_report=report)
 
 
 def find_kind(name: str) -> Kind:

@@ -164,7 +164,7 @@ def convolution_stages(architecture: str, in_chans: int) -> dict[str, int]:
     """Returns the stage of every spatial convolution of a timm network, by name.
 
     Raises:
-        ValueError: the network is none that maps an image to feature maps.
+        ValueError: the network does not map an image to feature maps.
     """
     with torch.device("meta"):
         net = timm.create_model(architecture, num_classes=0, in_chans=in_chans).eval()

@@ -11,7 +11,7 @@ from transfer3d.errors import UsageError, WeightsError
 from transfer3d.files import sha256_file
 from transfer3d.inflation.importers.import_state import Imported, find_kind, import_state
 from transfer3d.models.checkpoint import save
-from transfer3d.run.output_file import refuse_existing
+from transfer3d.run.output_file import refuse_existing, written_student
 from transfer3d.weights.state_file import read_state
 
 
@@ -26,20 +26,13 @@ class ImportedFile:
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the JSON form: the student, its provenance and its weight report."""
-        student = self.imported.student
-        return {
-            "file": str(self.path),
-            "model": student.model_name,
-            "model_args": student.model_args,
-            "num_classes": student.num_classes,
-            **self.provenance,
-            "tensors": self.imported.account.to_list(),
-        }
+        imported = self.imported
+        return written_student(self.path, imported.student, self.provenance, imported.weight_report)
 
     def text(self) -> str:
         """Returns the weight report and the file, as lines."""
         first = f"{self.file} ({self.provenance['kind']}) -> {self.imported.student.model_name}"
-        return "\n".join([first, *self.imported.account.lines(), f"wrote {self.path}"])
+        return "\n".join([first, *self.imported.weight_report.lines(), f"wrote {self.path}"])
 
 
 def import_to_file(
@@ -74,7 +67,7 @@ def import_to_file(
         "kind": kind,
         "options": options,
         "source": {"file": str(file), "sha256": sha256_file(file)},
-        "account": imported.account.counts(),
+        "account": imported.weight_report.counts(),
     }
     save(imported.student, path, provenance=provenance)
     return ImportedFile(file, path, imported, provenance)

@@ -11,7 +11,7 @@ from transfer3d.inflation.inflation import inflate as inflate_network
 from transfer3d.inflation.rules import TemporalInit
 from transfer3d.models.checkpoint import save
 from transfer3d.models.image import create_image_model
-from transfer3d.run.output_file import refuse_existing
+from transfer3d.run.output_file import refuse_existing, written_student
 
 
 @dataclass(frozen=True)
@@ -25,15 +25,8 @@ class InflatedFile:
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the JSON form: the student, its provenance and its weight report."""
-        student = self.inflated.student
-        return {
-            "file": str(self.path),
-            "model": student.model_name,
-            "model_args": student.model_args,
-            "num_classes": student.num_classes,
-            **self.inflated.provenance,
-            "tensors": self.inflated.account.to_list(),
-        }
+        inflated = self.inflated
+        return written_student(self.path, inflated.student, inflated.provenance, inflated.weight_report)
 
     def verdict(self) -> str:
         """Returns the proof as one sentence."""
@@ -42,7 +35,7 @@ class InflatedFile:
     def text(self) -> str:
         """Returns the weight report, the proof and the file, as lines."""
         lines = [f"{self.source} (weights {self.weights}) -> {self.inflated.student.model_name}"]
-        lines += [*self.inflated.account.lines(), str(self.inflated.proof), f"wrote {self.path}"]
+        lines += [*self.inflated.weight_report.lines(), str(self.inflated.proof), f"wrote {self.path}"]
         return "\n".join(lines)
 
 

@@ -14,7 +14,6 @@ from transfer3d.data.isolated import Limits
 from transfer3d.data.pipeline import clip_batches
 from transfer3d.data.source import open_videos
 from transfer3d.data.videoset import Dropped
-from transfer3d.errors import DataError, UsageError
 from transfer3d.files import atomic_path, refuse_unwritable, write_text
 from transfer3d.insight.pictures.figures import film_strip
 from transfer3d.models.registry import entry
@@ -63,10 +62,7 @@ def browse(
     """
     settings = load_recipe(recipe, overrides, student=student, data=source)
     clip = settings.clip.apply(entry(student).clip)
-    try:
-        videos = open_videos(source, split=split, labelled=True)
-    except (DataError, UsageError):
-        videos = open_videos(source, split=None, labelled=False)
+    videos = open_videos(source, split=split)
     batches = clip_batches(
         videos, clip, batch_size=1, steps=count, seed=settings.seed, augment=settings.augment
     )  # fmt: skip

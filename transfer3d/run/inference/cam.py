@@ -55,7 +55,7 @@ def explain_videos(
         console: for progress, and for the names of files that were left out.
 
     Returns:
-        One row for each video, with the paths of its pictures; None but on the main process.
+        One row for each video, with the paths of its pictures; None on other processes.
 
     Raises:
         UsageError: no such class, layer or video; or `out` is a file.

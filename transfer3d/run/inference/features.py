@@ -47,7 +47,7 @@ def extract_file(
     Args:
         file: checkpoint.
         data: the videos.
-        split: which part of them; "unlabelled" does not look at classes.
+        split: which part of them; "unlabelled" ignores classes.
         layers: see `LayerReader`.
         out: the file.
         clips: of each video, averaged.

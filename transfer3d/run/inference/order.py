@@ -28,7 +28,7 @@ def measure_orders(
     out: Path | None,
     console: Console,
 ) -> dict[str, Any] | None:
-    """Returns top-1, its drop and the changed answers for each order of frames; None but on the main process.
+    """Returns top-1, its drop and the changed answers for each order of frames; None on other processes.
 
     Each video is decoded once.
 

@@ -34,7 +34,7 @@ LEAST_WINDOW_S = 1.0
 
 @dataclass(frozen=True, kw_only=True)
 class TimelineOptions:
-    """How videos are gone through.
+    """How the window slides over a video.
 
     Attributes:
         window_s: length of the window, seconds; None = what one clip spans, at least a second.

@@ -14,9 +14,9 @@ from rich.console import Console
 from transfer3d.data.source import open_videos
 from transfer3d.data.subset import share_of, split_off
 from transfer3d.data.videoset import VideoSet
-from transfer3d.engine.distributed import make_accelerator, resolve_precision
+from transfer3d.engine.distributed import resolve_precision
 from transfer3d.engine.run_folder import MODEL
-from transfer3d.errors import DataError, Transfer3dError, UsageError
+from transfer3d.errors import DataError, NoSuchSplit, Transfer3dError, UsageError
 from transfer3d.evaluation.metrics import video_metrics
 from transfer3d.evaluation.protocols import CENTRE
 from transfer3d.files import refuse_unwritable, sha256_file, write_text
@@ -27,8 +27,7 @@ from transfer3d.insight.report.predictions import CentrePredictions, predict_cen
 from transfer3d.insight.report.record import Evaluation, RunRecord, correct_videos
 from transfer3d.insight.report.run_page import run_page
 from transfer3d.insight.report.videos import seen_sections
-from transfer3d.models.checkpoint import load
-from transfer3d.run.inference.session import refuse_other_channels
+from transfer3d.run.inference.session import InferenceSession, inference_session
 from transfer3d.run.pages.run_record import differing_keys, read_run
 from transfer3d.run.training.builtin_data import CACHE
 
@@ -42,8 +41,8 @@ class ReportOptions:
 
     Attributes:
         data: the videos; None = those that the run was trained on.
-        features: file of the run's features to be drawn; None = those of the videos that are looked at.
-        videos: about how many are looked at, and at least one of each class; 0 = none.
+        features: file of the run's features to be drawn; None = those of the evaluated videos.
+        videos: about how many are evaluated, and at least one of each class; 0 = none.
         precision: "auto", "bf16" or "fp32".
         workers: decoding processes.
     """
@@ -118,7 +117,7 @@ def compare_runs(
     Args:
         paths: run folders.
         out: the page; None = `comparison.html` in the current folder.
-        options: see there. Only the videos of a classifier that has no evaluation yet are looked at, for its
+        options: see there. Only the videos of a classifier that has no evaluation yet are evaluated, for its
             numbers.
         console: for progress.
 
@@ -161,7 +160,7 @@ def _features_of(model: Path, file: Path) -> FeatureSet:
 def _predict_if_possible(
     record: RunRecord, model: Path, options: ReportOptions, console: Console
 ) -> tuple[CentrePredictions | None, str]:
-    """Looks at videos; says why, where that is not possible."""
+    """Evaluates videos; says why, where that is not possible."""
     if options.videos == 0:
         return None, "No videos were evaluated for this page."
     if record.checkpoint is None:
@@ -195,8 +194,18 @@ def _evaluated(record: RunRecord, predictions: CentrePredictions | None) -> RunR
 
 
 def _predict(record: RunRecord, model: Path, options: ReportOptions, console: Console) -> CentrePredictions:
-    student = load(model)
-    refuse_other_channels(student, model)
+    precision = resolve_precision(options.precision)
+    with inference_session(model, precision=precision, classifier=False, console=console) as session:
+        videos, metadata = _videos_of(record, session, options, precision)
+        return predict_centre_clips(
+            session.student, videos, metadata, session.accelerator, workers=options.workers, console=console
+        )
+
+
+def _videos_of(
+    record: RunRecord, session: InferenceSession, options: ReportOptions, precision: str
+) -> tuple[VideoSet, FeatureMetadata]:
+    """Returns a share of the videos that the run was not trained on, and what their features are of."""
     place = options.data or record.last.recipe["data"] or str(Path.home() / CACHE)
     videos, split = unseen_videos(place, record)
     assert record.checkpoint is not None
@@ -211,23 +220,17 @@ def _predict(record: RunRecord, model: Path, options: ReportOptions, console: Co
             f"Use --videos {len(videos)}, or --videos 0.",
         )  # fmt: skip
     subset = share_of(videos, min(options.videos / len(videos), 1.0), seed=record.last.recipe["seed"])
-    precision = resolve_precision(options.precision)
-    accelerator = make_accelerator(precision)
     metadata = FeatureMetadata(
-        checkpoint=str(model),
-        checkpoint_sha256=sha256_file(model),
-        student=student.model_name,
+        checkpoint=str(session.file),
+        checkpoint_sha256=session.digest,
+        student=session.student.model_name,
         data=place,
         data_digest=videos.digest,
         split=split,
         views={"places": "even", "count": 1},
         precision=precision,
     )
-    predictions = predict_centre_clips(
-        student, subset, metadata, accelerator, workers=options.workers, console=console
-    )
-    accelerator.end_training()
-    return predictions
+    return subset, metadata
 
 
 def unseen_videos(place: str, record: RunRecord) -> tuple[VideoSet, str]:
@@ -238,7 +241,7 @@ def unseen_videos(place: str, record: RunRecord) -> tuple[VideoSet, str]:
     for split in ("test", "val"):
         try:
             return open_videos(place, split=split, labelled=True), split
-        except UsageError:
+        except NoSuchSplit:
             continue
     recipe = record.last.recipe
     if record.task == "correspond":

@@ -28,7 +28,7 @@ def read_run(path: Path) -> RunRecord:
     """Reads a run folder, of a finished run or of one that is not.
 
     Raises:
-        UsageError: the folder holds no run, or its recipe is none.
+        UsageError: the folder holds no run, or its recipe is invalid.
         DataError: its log or its notes are damaged.
         WeightsError: its checkpoint is damaged.
     """

@@ -46,7 +46,7 @@ def complete_recipe(recipe: Recipe) -> Recipe:
 def build_task(session: Session) -> Task:
     """Builds teacher and student and opens the videos."""
     recipe = session.recipe
-    name = recipe.require("teacher")
+    name, class_names = recipe.require("teacher"), teacher_classes(recipe)
     teacher = build_teacher(recipe)
     digest = teacher.digest()
     student = build_student(recipe, num_classes=teacher.num_classes if recipe.correspondence.kd else 0)
@@ -93,7 +93,7 @@ def build_task(session: Session) -> Task:
             "parent": parent_entry(recipe.start or recipe.require("student")),
             "teacher": {"name": name, "weights": weights, "digest": digest},
         },
-        class_names=taught_classes(recipe),
+        class_names=class_names,
         identity={"teacher": digest},
         training=training(),
     )
@@ -112,7 +112,7 @@ def open_cache(
     return cache
 
 
-def taught_classes(recipe: Recipe) -> list[str] | None:
+def teacher_classes(recipe: Recipe) -> list[str] | None:
     """Returns the names of the classes that kd teaches the student; None where they are not known.
 
     Raises:

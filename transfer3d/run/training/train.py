@@ -97,27 +97,36 @@ def _train(session: Session, task: Task) -> None:
     config = plan_training(session, task.objective, task.student.clip, task.videos)
     recipe, folder = recorded_recipe(session.recipe, config), session.folder
     provenance = {**task.provenance, "recipe": dump(recipe)}
-    publish = partial(publish_student, task.objective, folder, task.videos)
-    tracker = open_tracker(recipe.tracker, session.path, recipe.model_dump()) if folder else None
-    trainer = Trainer(
+    publish = partial(
+        publish_student,
         task.objective,
-        task.videos,
-        config,
         folder,
-        resume=session.resume,
-        accelerator=session.accelerator,
-        validate=task.validate,
-        publish=partial(publish, provenance=provenance, class_names=task.class_names),
-        identity=task.identity,
-        tracker=tracker,
-        console=session.console,
+        task.videos,
+        provenance=provenance,
+        class_names=task.class_names,
     )
-    if session.resume:
-        session.say(f"resuming at step {trainer.step}" if trainer.step else "no checkpoint yet: from step 0")
-    elif folder:  # only now: the recipe marks the folder as that of an unfinished run
-        write_text(session.path / RECIPE, dump(recipe))
-    write_manifest(session, task.videos, task.held_out)
+    tracker = open_tracker(recipe.tracker, session.path, recipe.model_dump()) if folder else None
     try:
+        trainer = Trainer(
+            task.objective,
+            task.videos,
+            config,
+            folder,
+            resume=session.resume,
+            accelerator=session.accelerator,
+            validate=task.validate,
+            publish=publish,
+            identity=task.identity,
+            tracker=tracker,
+            console=session.console,
+        )
+        if session.resume:
+            session.say(
+                f"resuming at step {trainer.step}" if trainer.step else "no checkpoint yet: from step 0"
+            )
+        elif folder:  # only now: the recipe marks the folder as that of an unfinished run
+            write_text(session.path / RECIPE, dump(recipe))
+        write_manifest(session, task.videos, task.held_out)
         with task.training:
             metrics = trainer.run()
     finally:
