@@ -16,7 +16,8 @@ from typer.testing import CliRunner
 
 from transfer3d.cli.main import app
 from transfer3d.data.check import check_videos
-from transfer3d.data.decode import BadVideo, Video
+from transfer3d.data.container import BadVideo
+from transfer3d.data.decode import Video
 from transfer3d.data.isolated import Fault, Limits, isolated_map
 from transfer3d.data.prepare import inspect
 

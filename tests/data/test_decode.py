@@ -12,8 +12,9 @@ from media import audio_only, encode, numbered_frames, numbers
 from torch import from_numpy
 from torchvision.transforms.v2 import functional
 
-from transfer3d.data import decode
-from transfer3d.data.decode import BadVideo, Video, VideoInfo
+from transfer3d.data import container, decode
+from transfer3d.data.container import BadVideo
+from transfer3d.data.decode import Video, VideoInfo
 
 KINDS = {
     "h264 with B-frames": {"bf": 3, "g": 12},
@@ -28,6 +29,12 @@ KINDS = {
     "mpeg4 with B-frames in AVI": {"container": "avi", "codec": "mpeg4", "bf": 2, "g": 7},
     "vp9 in WebM": {"container": "webm", "codec": "libvpx-vp9", "g": 8, "deadline": "realtime"},
     "vp9 with alpha": {"container": "webm", "codec": "libvpx-vp9", "pix_fmt": "yuva420p", "g": 8},
+    "h264 in MPEG-TS": {"container": "mpegts", "bf": 2, "g": 12},
+    "mpeg1 in MPEG-PS": {"container": "mpeg", "codec": "mpeg1video", "g": 12},
+    "mpeg2 in MPEG-PS": {"container": "vob", "codec": "mpeg2video", "bf": 2, "g": 12},
+    "flv": {"container": "flv", "codec": "flv1", "g": 12},
+    "wmv": {"container": "asf", "codec": "wmv2", "g": 12},
+    "gif": {"container": "gif", "codec": "gif", "pix_fmt": "rgb8"},
     "ProRes 4444": {"container": "mov", "codec": "prores_ks", "pix_fmt": "yuva444p10le"},
 }
 
@@ -60,7 +67,7 @@ def test_no_more_is_decoded_than_from_the_last_key_frame(kind, monkeypatch):
 
     monkeypatch.setattr(Video, "_pictures", counted)
     with Video(encode(numbered_frames(60), **KINDS[kind])) as video:
-        keys = [number for number, *_ in video._keys]
+        keys = [number for number, *_ in video._table.keys]
         assert len(keys) > 4
         for first in range(0, 44, 3):
             decoded.clear()
@@ -239,10 +246,10 @@ def test_a_missing_file_is_bad(tmp_path):
 
 def test_a_picture_that_is_too_large_is_refused(monkeypatch):
     data = encode(np.zeros((1, 48, 64, 3), np.uint8))
-    monkeypatch.setattr(decode, "MAX_PIXELS", 48 * 64 - 1)
+    monkeypatch.setattr(container, "MAX_PIXELS", 48 * 64 - 1)
     with pytest.raises(BadVideo), Video(data) as video:
         video.info()
-    monkeypatch.setattr(decode, "MAX_PIXELS", 48 * 64)
+    monkeypatch.setattr(container, "MAX_PIXELS", 48 * 64)
     with Video(data) as video:
         assert video.info().frames == 1
 

@@ -10,7 +10,8 @@ SIDE = 8192
 CHILD = """
 import resource, sys
 from pathlib import Path
-from transfer3d.data.decode import BadVideo, Video
+from transfer3d.data.container import BadVideo
+from transfer3d.data.decode import Video
 
 def peak_mib():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

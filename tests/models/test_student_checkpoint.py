@@ -183,7 +183,7 @@ def test_a_bad_file_is_refused_by_name(case, file):
 def test_safetensors_of_another_program_are_refused(tmp_path):
     path = tmp_path / "other.safetensors"
     save_file({"weight": torch.zeros(2)}, path)
-    with pytest.raises(WeightsError, match="no transfer3d checkpoint"):
+    with pytest.raises(WeightsError, match="not a transfer3d checkpoint"):
         load(path)
 
 

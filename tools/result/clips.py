@@ -12,8 +12,9 @@ import numpy as np
 
 from transfer3d import ClipBatch, ClipSpec
 from transfer3d.data import AugmentConfig, ClipSample, VideoDataset, VideoSet, collate_clips
-from transfer3d.data.decode import Frames, Video
+from transfer3d.data.decode import Video
 from transfer3d.data.epoch_sampler import make_epoch_sampler
+from transfer3d.data.pixels import Frames
 from transfer3d.data.training_clips import ClipSampler, TeacherView
 
 Cache = dict[tuple[str, int], Frames]

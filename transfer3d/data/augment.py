@@ -13,7 +13,7 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 
 from transfer3d.data.crops import CornerCrop, Crops, FlipPairs, ThreeCrop
-from transfer3d.data.decode import Frames
+from transfer3d.data.pixels import Frames
 from transfer3d.layout import ClipSpec
 
 

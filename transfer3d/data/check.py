@@ -10,7 +10,7 @@ from pathlib import Path
 from transfer3d.data.decode import VideoInfo
 from transfer3d.data.folder import missing, videos_under
 from transfer3d.data.isolated import Fault, Limits, isolated_map
-from transfer3d.data.prepare import inspect, inspect_file
+from transfer3d.data.prepare import inspect_file, inspect_member
 from transfer3d.data.shards import ShardVideos
 from transfer3d.data.source import open_shards
 from transfer3d.errors import DataError
@@ -62,7 +62,7 @@ def _jobs(source: str | Path) -> list[tuple[list[str], partial[Iterator[VideoInf
         store, index = shards
         parts = [ShardVideos(store, index, split=split, labelled=False) for split in index.counts]
         return [
-            (list(v.keys), partial(isolated_map, partial(_inspect_member, v), range(len(v)))) for v in parts
+            (list(v.keys), partial(isolated_map, partial(inspect_member, v), range(len(v)))) for v in parts
         ]
     path = Path(source)
     if not path.exists():
@@ -72,7 +72,3 @@ def _jobs(source: str | Path) -> list[tuple[list[str], partial[Iterator[VideoInf
         raise DataError(f"{path}: no videos.")
     root = path.parent if path.is_file() else path
     return [([f.relative_to(root).as_posix() for f in files], partial(isolated_map, inspect_file, files))]
-
-
-def _inspect_member(videos: ShardVideos, index: int) -> VideoInfo:
-    return inspect(videos.open(index), name=videos.keys[index])

@@ -10,7 +10,8 @@ from torch import Tensor
 from torchvision.transforms import v2
 
 from transfer3d.data.augment import crop_frames, decode_side, evaluation_transform
-from transfer3d.data.decode import Source, Video
+from transfer3d.data.container import Source
+from transfer3d.data.decode import Video
 from transfer3d.data.sampling import Indices
 from transfer3d.data.views import ViewPlan, Views
 from transfer3d.layout import ClipSpec

@@ -16,7 +16,7 @@ from transfer3d.batch import ClipBatch
 from transfer3d.data.augment import AugmentConfig, evaluation_transform
 from transfer3d.data.batch import ClipId, ViewBatch
 from transfer3d.data.clips import views_of_video
-from transfer3d.data.decode import BadVideo
+from transfer3d.data.container import BadVideo
 from transfer3d.data.epoch_sampler import make_epoch_sampler
 from transfer3d.data.mix import mix_batch
 from transfer3d.data.training_clips import ClipSample, ClipSampler, TeacherView, collate_clips

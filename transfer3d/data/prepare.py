@@ -12,8 +12,11 @@ from typing import Any
 
 import numpy as np
 
+from transfer3d.data.container import BadVideo, Source
 from transfer3d.data.datasets.listing import Cut
-from transfer3d.data.decode import BadVideo, Frames, Source, Video, VideoInfo
+from transfer3d.data.decode import Video, VideoInfo
+from transfer3d.data.pixels import Frames
+from transfer3d.data.shards import ShardVideos
 from transfer3d.data.transcode import CRF, encode_folder, encode_frames
 
 GOP = 12
@@ -71,6 +74,11 @@ def inspect(source: Source, *, name: str, min_frames: int = 1) -> VideoInfo:
 def inspect_file(path: Path) -> VideoInfo:
     """Decodes all of a video file; see `inspect`."""
     return inspect(path, name=path.name)
+
+
+def inspect_member(videos: ShardVideos, index: int) -> VideoInfo:
+    """Decodes all of a shard's video and compares its digest; see `inspect`."""
+    return inspect(videos.open(index), name=videos.keys[index])
 
 
 def prepare(order: TranscodeJob) -> Prepared:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from transfer3d.data.decode import Source
+from transfer3d.data.container import Source
 from transfer3d.data.videoset import VideoSet
 from transfer3d.errors import UsageError
 

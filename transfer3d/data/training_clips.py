@@ -20,7 +20,8 @@ from transfer3d.data.augment import (
     transform_labelled,
 )
 from transfer3d.data.clips import clips_of_frames
-from transfer3d.data.decode import Frames, Video
+from transfer3d.data.decode import Video
+from transfer3d.data.pixels import Frames
 from transfer3d.data.sampling import Indices, training_clip
 from transfer3d.data.videoset import VideoSet
 from transfer3d.layout import ClipSpec

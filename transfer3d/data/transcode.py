@@ -11,7 +11,8 @@ import av
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from transfer3d.data.decode import MAX_PIXELS, BadVideo, Frames
+from transfer3d.data.container import MAX_PIXELS, BadVideo
+from transfer3d.data.pixels import Frames
 
 TIME_BASE = Fraction(1, 90_000)
 CRF = 18  # without visible loss

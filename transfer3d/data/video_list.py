@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from transfer3d.data.decode import BadVideo, Video
+from transfer3d.data.container import BadVideo
+from transfer3d.data.decode import Video
 from transfer3d.data.folder import missing
 from transfer3d.data.shards import SUFFIXES
 from transfer3d.data.videoset import Dropped, VideoSet

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from transfer3d.data.decode import Source
+from transfer3d.data.container import Source
 
 
 @dataclass(frozen=True)

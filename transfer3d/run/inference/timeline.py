@@ -11,7 +11,8 @@ from typing import Any
 from rich.console import Console
 
 from transfer3d.data.augment import decode_side
-from transfer3d.data.decode import Source, Video
+from transfer3d.data.container import Source
+from transfer3d.data.decode import Video
 from transfer3d.data.pixels import Frames
 from transfer3d.data.views import UNKNOWN_FPS
 from transfer3d.engine.distributed import gather_list

@@ -1,0 +1,114 @@
+"""Opens video containers for reading: which are allowed, and what is wrong with a file."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+import av
+import av.error
+from av.container import InputContainer
+from av.stream import Disposition
+from av.video.stream import VideoStream
+
+from transfer3d.data import mp4
+from transfer3d.errors import DataError
+
+Source = Path | bytes
+"""A video: its path, or the bytes of its file."""
+
+# What a file may be, by its content, whatever its name: playlists and the like, which open further files or
+# addresses, are not on the list. Pictures larger than 8K are refused before memory is taken for them.
+FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,avi,matroska,webm,mpeg,mpegts,asf,flv,ogg,gif"
+MAX_PIXELS = 7680 * 4320
+EBML, SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"
+"""IDs of Matroska's outermost elements (RFC 9559)."""
+FAULTS = (av.error.FFmpegError, OSError, UnicodeDecodeError, MemoryError, ValueError)
+
+
+class BadVideo(DataError):  # noqa: N818 - the name of the thing that is refused
+    """A video that cannot be decoded."""
+
+
+def open_container(source: Source) -> InputContainer:
+    """Opens a file of the allowed formats; raises what the libraries raise."""
+    if not (len(source) if isinstance(source, bytes) else source.stat().st_size):
+        raise ValueError("empty file")
+    # An absolute path is never taken for a protocol ("concat:..."), whatever the file is called.
+    file = io.BytesIO(source) if isinstance(source, bytes) else os.path.abspath(source)
+    options = {"format_whitelist": FORMATS, "max_pixels": str(MAX_PIXELS)}
+    return av.open(file, "r", metadata_errors="replace", container_options=options)
+
+
+def raw_file(source: Source) -> BinaryIO:
+    """Opens the file itself."""
+    return io.BytesIO(source) if isinstance(source, bytes) else source.open("rb")
+
+
+def video_stream(container: InputContainer, name: str) -> VideoStream:
+    """Returns the first moving video stream (not a cover picture), set to one thread.
+
+    Raises:
+        BadVideo: there is none, or its pictures are too large.
+    """
+    moving = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
+    if not moving:
+        kinds = ", ".join(sorted({s.type for s in container.streams})) or "none"
+        raise BadVideo(f"{name}: no video stream (streams: {kinds})")
+    codec = moving[0].codec_context
+    if codec is None:
+        raise BadVideo(f"{name}: no decoder for its video stream")
+    if codec.width * codec.height > MAX_PIXELS:
+        most = f"{MAX_PIXELS / 1e6:.0f} million pixels"
+        raise BadVideo(f"{name}: {codec.width}x{codec.height} is more than {most}")
+    codec.thread_type, codec.thread_count = "NONE", 1
+    codec.options = {"max_pixels": str(MAX_PIXELS)}
+    return moving[0]
+
+
+def is_cut(file: BinaryIO) -> bool:
+    """Whether the file ends within an element of MP4 or Matroska; False where its format keeps no sizes."""
+    size = file.seek(0, os.SEEK_END)
+    file.seek(0)
+    if file.read(4) == EBML:
+        return _segment_end(file) > size
+    return mp4.media_end(file) > size
+
+
+@contextmanager
+def faults(name: str) -> Iterator[None]:
+    """Turns what the libraries raise for a bad file into `BadVideo`."""
+    try:
+        yield
+    except BadVideo:  # a ValueError too, and already says what is wrong
+        raise
+    except FAULTS as error:
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        raise BadVideo(f"{name}: does not decode ({reason})") from error
+
+
+def _segment_end(file: BinaryIO) -> int:
+    """Returns where Matroska's segment ends, 0 where it does not say (a live recording)."""
+    header = _length(file)
+    if header is None:
+        return 0
+    file.seek(header, os.SEEK_CUR)
+    if file.read(4) != SEGMENT:
+        return 0
+    length = _length(file)
+    return 0 if length is None else file.tell() + length
+
+
+def _length(file: BinaryIO) -> int | None:
+    """Reads an element's length: leading zero bits say how many bytes follow; all ones = unknown."""
+    first = file.read(1)
+    if not first or not first[0]:
+        return None
+    more = 8 - first[0].bit_length()
+    mask = (1 << (7 * (more + 1))) - 1
+    value = int.from_bytes(first + file.read(more), "big") & mask
+    return None if value == mask else value

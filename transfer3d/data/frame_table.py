@@ -1,0 +1,187 @@
+"""Which frames a video has and when each is shown, found without decoding it.
+
+MP4 and MOV keep a table of their packets, which is read instead of the file. Of other formats all packets
+are read (1 to 3 ms for a ten-second clip). Packets that give no picture of their own are left out: leading
+ones that refer to what was cut off, MPEG-4 frames that are not coded, and VP8's hidden reference frames.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from contextlib import nullcontext
+from fractions import Fraction
+from itertools import islice
+from typing import NamedTuple
+
+import av
+from av.container import InputContainer
+from av.packet import Packet
+from av.video.codeccontext import VideoCodecContext
+from av.video.stream import VideoStream
+
+from transfer3d.data import mp4, mpeg4
+from transfer3d.data.container import BadVideo, Source, is_cut, open_container, raw_file, video_stream
+
+EARLY_S = 0.5
+COMPARED = 24
+"""First packets, whose times the table must have."""
+
+
+class _Timing(NamedTuple):
+    """A packet, not yet decoded.
+
+    Attributes:
+        pts: when its frame is shown, in units of the stream's time base.
+        dts: when it is decoded.
+        is_key: whether decoding can begin here.
+        has_place: whether it is a packet of the container too.
+    """
+
+    pts: int | None
+    dts: int | None
+    is_key: bool
+    has_place: bool = True
+
+
+class FrameTable:
+    """The frames of a video stream, numbered as they are shown.
+
+    Args:
+        container: freshly opened; some or all of its packets are read.
+        stream: one of it.
+        source: what was opened.
+        name: what messages call it.
+
+    Attributes:
+        frames: number of frames.
+        times: when each is shown, in units of `time_base`, if known for all.
+        is_timed: whether each frame has a time of its own.
+        is_seekable: whether frames can be decoded from a key frame on, and be told by their times.
+        number: of the frame that is shown at a time.
+        keys: number, presentation time and earliest time of each key frame, in order.
+        time_base: seconds.
+
+    Raises:
+        BadVideo: no frames, or fewer than the file says.
+    """
+
+    def __init__(self, container: InputContainer, stream: VideoStream, source: Source, name: str) -> None:
+        packets = _by_sample_table(container, stream, source) or _by_reading(container, stream, source, name)
+        if not packets:
+            raise BadVideo(f"{name}: no frames in it")
+        packets = _without_leading(packets, source, name)
+        self.frames = len(packets)
+        self.time_base = stream.time_base or Fraction(1)
+        self.times = sorted(packet.pts for packet in packets if packet.pts is not None)
+        self.is_timed = len(set(self.times)) == self.frames
+        self.is_seekable = self.is_timed and not _needs_all_before(container, stream, packets)
+        self.number = {time: i for i, time in enumerate(self.times)}
+        self.keys = sorted(
+            (self.number[p.pts], p.pts, p.pts if p.dts is None else min(p.pts, p.dts))
+            for p in packets
+            if p.is_key and p.pts is not None
+        )
+
+
+def _by_sample_table(container: InputContainer, stream: VideoStream, source: Source) -> list[_Timing] | None:
+    """Returns the packets by the sample table of MP4 and MOV; None where it cannot be relied on."""
+    # Which MPEG-4 frames are not coded is said in the packets alone.
+    if not _is_mov(container) or stream.codec_context.name == "mpeg4":
+        return None
+    entries = stream.index_entries
+    with raw_file(source) as file:
+        if is_cut(file) or any(entry.is_discard for entry in entries):  # hidden by an edit list
+            return None
+        offsets = mp4.composition_offsets(file, stream.id, len(entries))
+    if offsets is None:
+        return None
+    offsets = offsets - offsets.min(initial=0)
+    timings = [
+        _Timing(entry.timestamp + offset, entry.timestamp, entry.is_keyframe)
+        for entry, offset in zip(entries, offsets.tolist(), strict=True)
+        if entry.size
+    ]
+    first = [_timing(packet) for packet in islice(container.demux(stream), COMPARED) if packet.size]
+    return timings if timings[: len(first)] == first else None
+
+
+def _by_reading(container: InputContainer, stream: VideoStream, source: Source, name: str) -> list[_Timing]:
+    """Returns the packets by reading all of them.
+
+    Raises:
+        BadVideo: they end before the file's end.
+    """
+    packets, end_s = [], 0.0
+    # Of MOV, the first packets are read already.
+    with open_container(source) if _is_mov(container) else nullcontext(container) as unread:
+        for packet in unread.demux():
+            if packet.size and packet.pts is not None and packet.time_base is not None:
+                end_s = max(end_s, float((packet.pts + (packet.duration or 0)) * packet.time_base))
+            if packet.size and packet.stream_index == stream.index and not packet.is_discard:
+                packets.append(packet)
+    if packets and (packets[-1].is_corrupt or _ends_early(container, stream, source, end_s)):
+        raise BadVideo(f"{name}: truncated after {len(packets)} frames")
+    hidden = _without_picture(stream.codec_context, packets)
+    return [_timing(packet) for number, packet in enumerate(packets) if number not in hidden]
+
+
+def _needs_all_before(container: InputContainer, stream: VideoStream, packets: list[_Timing]) -> bool:
+    """Whether a frame can only be had by decoding from the start."""
+    # Pictures of a GIF are changes of the one before; a palette is sent once.
+    if container.format.name == "gif" or stream.codec_context.pix_fmt == "pal8":
+        return True
+    # In MPEG streams, times of frames that begin within a packet are guessed, and otherwise after a seek.
+    return container.format.name in ("mpeg", "mpegts") and not all(packet.has_place for packet in packets)
+
+
+def _is_mov(container: InputContainer) -> bool:
+    return container.format.name.startswith("mov,")
+
+
+def _timing(packet: Packet) -> _Timing:
+    return _Timing(packet.pts, packet.dts, packet.is_keyframe, packet.pos is not None)
+
+
+def _ends_early(container: InputContainer, stream: VideoStream, source: Source, end_s: float) -> bool:
+    """Whether the file is shorter than it says; `end_s` is where its last packet ends."""
+    with raw_file(source) as file:
+        size = file.seek(0, os.SEEK_END)
+        if is_cut(file):
+            return True
+    if max((entry.pos + entry.size for entry in stream.index_entries), default=0) > size:
+        return True
+    # A live recording in Matroska has no sizes; but if it was finished it has a length.
+    length_s = (container.duration or 0) / av.time_base
+    return "matroska" in container.format.name and end_s < length_s - EARLY_S
+
+
+def _without_picture(codec: VideoCodecContext, packets: Sequence[Packet]) -> set[int]:
+    """Returns the numbers of the packets that say themselves that they show no picture."""
+    if codec.name == "vp8":  # show_frame, RFC 6386, 9.1
+        return {i for i, packet in enumerate(packets) if not memoryview(packet)[0] & 0x10}
+    if codec.name == "mpeg4":
+        return mpeg4.not_coded(packets, codec.extradata or b"")
+    return set()
+
+
+def _without_leading(packets: list[_Timing], source: Source, name: str) -> list[_Timing]:
+    """Leaves out the packets that stand, or are shown, before the first key frame and do not decode.
+
+    The recording began in the middle of a group of pictures, or with an open group.
+    """
+    first = next((i for i, packet in enumerate(packets) if packet.is_key), 0)
+    start = packets[first].pts
+    if start is None:
+        return packets
+    leading = {p.pts for i, p in enumerate(packets) if i < first or (p.pts is not None and p.pts < start)}
+    if not leading:
+        return packets
+    with open_container(source) as container:
+        if container.format.name == "avi" and not first:
+            return packets  # presentation times are guesses there
+        for frame in container.decode(video_stream(container, name)):
+            leading.discard(frame.pts)
+            if frame.pts is None or frame.pts >= start:
+                break
+    return [packet for packet in packets if packet.pts not in leading]

@@ -1,0 +1,74 @@
+"""MPEG-4 Visual frames that are not coded: a header that says "as the frame before" (ISO/IEC 14496-2)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from av.packet import Packet
+
+LONGEST_BYTES = 20
+"""More than a frame's header with stuffing."""
+VOP = b"\x00\x00\x01\xb6"
+"""Start code of a frame (6.2.5)."""
+LAYERS = tuple(b"\x00\x00\x01" + bytes([number]) for number in range(0x20, 0x30))
+"""Start codes of a layer's header (6.2.3)."""
+
+
+class _Bits:
+    def __init__(self, content: bytes) -> None:
+        self._bits = "".join(f"{byte:08b}" for byte in content)
+        self._at = 0
+
+    def read(self, count: int) -> int:
+        """Reads an unsigned number of so many bits; zeros behind the end."""
+        self._at += count
+        return int(self._bits[self._at - count : self._at].ljust(count, "0") or "0", 2)
+
+
+def not_coded(packets: Sequence[Packet], headers: bytes) -> set[int]:
+    """Returns the numbers of the packets that show no picture.
+
+    Args:
+        packets: of the stream, in decoding order.
+        headers: of the stream; they may stand in the first packet too.
+    """
+    short = [number for number, packet in enumerate(packets) if packet.size <= LONGEST_BYTES]
+    # In packed streams such a packet stands for the second frame of the one before it.
+    if not short or any(bytes(packet).count(VOP) > 1 for packet in packets):
+        return set()
+    time_bits = _time_bits(headers + bytes(packets[0]))
+    return {number for number in short if not _is_coded(bytes(packets[number]), time_bits)}
+
+
+def _is_coded(packet: bytes, time_bits: int) -> bool:
+    """Reads `vop_coded` (6.2.5)."""
+    start = packet.find(VOP)
+    if start < 0:
+        return False
+    bits = _Bits(packet[start + 4 :])
+    bits.read(2)  # vop_coding_type
+    while bits.read(1):  # modulo_time_base
+        pass
+    bits.read(1 + time_bits + 1)  # vop_time_increment between markers
+    return bool(bits.read(1))
+
+
+def _time_bits(layer: bytes) -> int:
+    """Returns how many bits a frame's time has, by the layer's header (6.2.3)."""
+    start = max(layer.find(code) for code in LAYERS)
+    bits = _Bits(layer[start + 4 : start + 64])
+    bits.read(1 + 8)  # random_accessible_vol, video_object_type_indication
+    version = 1
+    if bits.read(1):  # is_object_layer_identifier
+        version = bits.read(4)
+        bits.read(3)
+    if bits.read(4) == 0b1111:  # aspect_ratio_info
+        bits.read(16)
+    if bits.read(1):  # vol_control_parameters
+        bits.read(2 + 1)
+        if bits.read(1):  # vbv_parameters
+            bits.read(79)
+    if bits.read(2) == 0b11 and version != 1:  # a grey-scale shape
+        bits.read(4)
+    bits.read(1)
+    return max((bits.read(16) - 1).bit_length(), 1)  # vop_time_increment_resolution
