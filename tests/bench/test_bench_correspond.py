@@ -43,6 +43,7 @@ def test_the_plain_step_judges_the_same_pairs_with_the_same_features():
     assert losses == [pytest.approx(float(expected), rel=1e-4)]
 
 
+@pytest.mark.slow
 def test_the_command(monkeypatch):
     for name, value in (("TEACHER", "test_resnet"), ("CLIPS", 2), ("STEPS", 1)):
         monkeypatch.setattr(correspondence, name, value)

@@ -42,6 +42,7 @@ def test_the_loop_by_hand_makes_the_trainers_steps():
         torch.testing.assert_close(first.state_dict()[name], value, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_command(monkeypatch, tmp_path):
     for number in range(4):
         write_numbered(tmp_path / f"{number}.mp4", 60 + number)

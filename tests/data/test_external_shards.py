@@ -174,7 +174,9 @@ def test_pickles_are_refused_and_never_loaded(tmp_path):
         ([("a.mp4", b"x"), ("a.cls", b"-1")], "a has label '-1'"),
         ([("a.mp4", b"x"), ("a.cls", b"-100")], "a has label '-100'"),
         ([("a.mp4", b"x"), ("a.cls", b"1000000")], "a has label '1000000'"),
-        ([("a.mp4", b"x"), ("a.cls", b"dog")], "a has label 'dog'"),
+        ([("a.mp4", b"x"), ("a.cls", b"dog"), ("b.mp4", b"x"), ("b.cls", b"1")], "a has label 'dog'"),
+        ([("a.mp4", b"x"), ("a.cls", b" ")], "a has an empty label"),
+        ([("a.v1.mp4", b"x"), ("a.v2.MP4", b"x")], "a has two videos, v1.mp4 and v2.MP4"),
         ([("a.mp4", b"x"), ("a.json", b'{"label": 1.0}')], "a has label '1.0'"),
         ([("a.mp4", b"x"), ("a.json", b'{"label": true}')], "a has label 'True'"),
         ([("a.mp4", b"x"), ("b.cls", b"1")], "b has not exactly one video"),
@@ -200,6 +202,23 @@ def test_labels_and_sources_from_json_and_keys_with_folders(tmp_path):
     tar_of(tmp_path / "a-val-1.tar", ("x/1.mp4", b"v"))
     with pytest.raises(DataError, match=r"a-val-1\.tar: x/1 is in a-val-0\.tar too"):
         open_videos(tmp_path, split="val", labelled=False)
+
+
+def test_folder_entries_capitals_dotted_suffixes_and_class_names(tmp_path):
+    with tarfile.open(tmp_path / "x.tar", "w") as tar:
+        for name, content in (
+            ("./", None), ("./db", None), ("./db/1.MP4", b"v"), ("./db/1.cls", "caf\u00e9\n".encode()),
+            ("./db/2.rgb.mp4", b"w"), ("./db/2.meta.json", b'{"label": "bar"}'), ("./db/3.mov", b"u"),
+            ("./db/3.json", b'{"label": "cafe\\u0301"}'), ("./db/3.x.json", b"{}"), ("./end", None),
+        ):  # fmt: skip
+            member = tarfile.TarInfo(name)
+            member.type = tarfile.DIRTYPE if content is None else tarfile.REGTYPE
+            member.size = len(content or b"")
+            tar.addfile(member, io.BytesIO(content or b""))
+    videos = open_videos(tmp_path, labelled=True)
+    assert list(videos.classes) == ["bar", "caf\u00e9"]
+    assert (videos.keys, videos.labels) == (["db/1", "db/2", "db/3"], [1, 0, 1])
+    assert [videos.open(index) for index in range(3)] == [b"v", b"w", b"u"]
 
 
 def test_a_cut_or_damaged_shard_is_found(tmp_path):

@@ -234,7 +234,7 @@ def test_smaller_copies_show_the_same_frames(tmp_path, short_side, gop):
             pictures = copy.read(np.arange(copy.frames))
             assert numbers(pictures) == list(range(copy.frames))
             assert pictures.shape[1:3] == ((24, 32) if short_side == 24 else (48, 64))
-            keys = [number for number, *_ in copy._keys]
+            keys = [number for number, *_ in copy._table.keys]
             assert keys[0] == 0
             assert max(np.diff([*keys, copy.frames])) <= (gop or 12)
             if copy.frames == 20:

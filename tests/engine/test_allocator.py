@@ -11,15 +11,15 @@ from transfer3d.engine.allocator import keep_freed_memory
 from transfer3d.engine.distributed import make_accelerator
 
 def steps():
-    for _ in range(5):
+    for _ in range(3):
         x = y = torch.ones(2**22, requires_grad=True)
-        for _ in range(12):
+        for _ in range(8):
             y = torch.relu(1.5 * y)
         y.sum().backward()
 
 def faults():
     counts = []
-    for _ in range(6):  # the least: a heap grows until it has its size
+    for _ in range(5):  # the least: a heap grows until it has its size
         before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
         steps()
         counts.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)

@@ -13,10 +13,13 @@ from transfer3d.evaluation.protocols import PROTOCOLS
 from transfer3d.evaluation.scores import load_scores
 
 STUDENTS = {"v4d": "v4d_tiny", "f4d": "f4d_tiny"}
+FAST = ("p3d", "windows")
 
 
 @pytest.mark.proc
-@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize(
+    "protocol", [pytest.param(name, marks=[pytest.mark.slow] * (name not in FAST)) for name in PROTOCOLS]
+)
 def test_one_and_two_processes_give_the_same_numbers(protocol, digits_folder, tmp_path):
     names = [f"{digit}_{way}" for digit in range(10) for way in ("down", "left", "right", "up")]
     student = transfer3d.create_model(STUDENTS.get(protocol, "p3d_tiny"), num_classes=40, seed=1)

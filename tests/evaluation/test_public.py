@@ -66,18 +66,34 @@ def test_a_protocol_is_given_by_name_or_as_an_object(videos):
 
 
 def test_a_student_of_other_classes_and_bad_files_are_refused(videos, folder, tmp_path):
-    with pytest.raises(WeightsError, match="trained for 3 classes, the videos have 2"):
+    with pytest.raises(WeightsError, match="3 classes without names, the videos have 2"):
         transfer3d.evaluate(wakeful_student("p3d", num_classes=3), videos)
     student = wakeful_student("p3d", num_classes=2)
-    student.class_names = ["b", "a"]
-    with pytest.raises(WeightsError, match="trained for 2 classes"):
+    student.class_names = ["bb", "a"]
+    with pytest.raises(DataError, match=r"1 of the videos' 2 classes .* student's 2: b \(did you mean 'bb'"):
         transfer3d.evaluate(student, videos)
+    student.class_names = None
     for name in ("good", "bad"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "0.mp4").write_bytes((folder / "a" / "0.mp4").read_bytes())
     (tmp_path / "bad" / "1.mp4").write_text("no video")
     with pytest.raises(DataError, match="bad/1.mp4"):
         transfer3d.evaluate(student, open_videos(tmp_path, split=None, labelled=True))
+
+
+def test_classes_are_found_by_name_in_any_order_and_among_more(videos, folder):
+    student = wakeful_student("p3d", num_classes=4)
+    student.class_names = ["c", "b", "d", "a"]
+    result = transfer3d.evaluate(student, videos, precision="fp32")
+    best = [student.class_names[k] for k in result.scores.argmax(1).tolist()]
+    right = [name == key[0] for name, key in zip(best, result.keys, strict=True)]
+    assert result.metrics["video_top1"] == pytest.approx(sum(right) / 3)
+    assert result.metrics["per_class"]["c"] is None
+    for key in LENGTHS:
+        torch.testing.assert_close(
+            result.scores[list(result.keys).index(f"{key}.mp4")], by_hand(student, folder / f"{key}.mp4", 1),
+            atol=1e-5, rtol=0,
+        )  # fmt: skip
 
 
 def test_predictions_name_the_most_probable_classes(folder, caplog):

@@ -6,7 +6,7 @@ import torch
 import transfer3d
 
 
-@pytest.mark.parametrize("grad", [True, False])
+@pytest.mark.parametrize("grad", [pytest.param(True, marks=pytest.mark.slow), False])
 @pytest.mark.parametrize("name", transfer3d.list_models("*_tiny"))
 def test_a_trace_of_a_student_answers_alike(name, grad, tmp_path):
     student = transfer3d.create_model(name, num_classes=5).eval()

@@ -69,6 +69,7 @@ def log(out):
     return [{key: row[key] for key in row if key not in ("clips_per_second", "data_wait")} for row in rows]
 
 
+@pytest.mark.slow
 def test_kills_in_a_step_and_in_a_checkpoint_leave_the_same_bits(straight, digits_folder, tmp_path):
     out, output = tmp_path / "run", tmp_path / "said"
     killed = pair.end(
@@ -85,6 +86,7 @@ def test_kills_in_a_step_and_in_a_checkpoint_leave_the_same_bits(straight, digit
     assert_same_end(out, straight)
 
 
+@pytest.mark.slow
 def test_a_signal_to_one_process_saves_and_ends_both(straight, digits_folder, tmp_path):
     out, output = tmp_path / "run", tmp_path / "said"
     told = (pair.signal_in_step, 5, SIGTERM, [1])

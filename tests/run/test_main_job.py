@@ -159,18 +159,23 @@ def test_a_folder_in_use_is_refused(work, tmp_path):
     assert "in use by pid" in result.output
 
 
-def test_other_classes_are_refused(work, tmp_path, digits_folder):
+def test_fewer_classes_are_found_by_name_and_other_ones_refused(work, tmp_path, digits_folder):
     root, _, _ = work
     import shutil
 
     few = tmp_path / "few"
-    for name in ("3_left", "7_up"):
+    for name in ("7_up", "3_left"):
         shutil.copytree(digits_folder / "videos" / "test" / name, few / name)
-    result = CliRunner().invoke(
-        app, ["evaluate", str(root / "tuned" / "model.safetensors"), "--data", str(few), "--split", "train"]
-    )
-    assert result.exit_code == 4, result.output
-    assert "40 classes" in result.output
+    command = ["evaluate", str(root / "tuned" / "model.safetensors"), "--data", str(few), "--split", "train"]
+    result = CliRunner().invoke(app, [*command, "--json"])
+    assert result.exit_code == 0, result.output
+    per_class = json.loads(result.stdout)["per_class"]
+    assert len(per_class) == 40
+    assert {name for name, value in per_class.items() if value is not None} == {"7_up", "3_left"}
+    (few / "3_left").rename(few / "3_links")
+    result = CliRunner().invoke(app, command)
+    assert result.exit_code == 3, result.output
+    assert "1 of the videos' 2 classes are not among the student's 40: 3_links" in result.output
 
 
 def test_downstream_scripts(work, digits_folder, capsys):

@@ -95,7 +95,8 @@ def shard(
         f"{count} of {report.official[split]} {split}" for split, count in report.packed.items()
     )
     again = " (finished before)" if report.finished_before else ""
-    console.print(f"{out}: {packed} videos, {report.classes} classes, from {report.layout}{again}")
+    count = "only one class" if report.classes == 1 else f"{report.classes} classes"
+    console.print(f"{out}: {packed} videos, {count}, from {report.layout}{again}")
     _name_some("missing", report.missing)
     _name_some("bad", [f"{path}: {reason}" for path, reason in report.bad])
     _name_some("not listed", report.extra)

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from transfer3d.data.decode import VideoInfo
-from transfer3d.data.folder import missing, videos_under
+from transfer3d.data.folder import existing, missing, videos_under
 from transfer3d.data.isolated import Fault, Limits, isolated_map
 from transfer3d.data.prepare import inspect_file, inspect_member
 from transfer3d.data.shards import ShardVideos
@@ -64,9 +64,9 @@ def _jobs(source: str | Path) -> list[tuple[list[str], partial[Iterator[VideoInf
         return [
             (list(v.keys), partial(isolated_map, partial(inspect_member, v), range(len(v)))) for v in parts
         ]
-    path = Path(source)
-    if not path.exists():
-        raise missing(path, "Give a folder of videos or of shards, or a video.")
+    path = existing(Path(source))
+    if path is None:
+        raise missing(Path(source), "Give a folder of videos or of shards, or a video.")
     files = [path] if path.is_file() else videos_under(path)
     if not files:
         raise DataError(f"{path}: no videos.")

@@ -1,7 +1,7 @@
 """Webdatasets that others wrote: their index is made by reading the shards through once.
 
 Afterwards they are read like our own: in any order, each sample once, checked by sha256. A sample's video is
-used, and its class from `.cls` or from "label" in `.json`; other members are ignored.
+used, and its class, a number or a name, from `.cls` or from "label" in `.json`; other members are ignored.
 """
 
 from __future__ import annotations
@@ -10,18 +10,20 @@ import hashlib
 import json
 import re
 from collections.abc import Sequence
-from pathlib import PurePosixPath
-from typing import Any
+from pathlib import Path, PurePosixPath
+from typing import Any, NamedTuple
 
 from webdataset.tariterators import base_plus_ext
 
+from transfer3d.data.folder import SUFFIXES, composed
 from transfer3d.data.shard_writer import list_members
-from transfer3d.data.shards import FORMAT, SUFFIXES, Index, IndexedSample, Member, Shard, Store, check_index
+from transfer3d.data.shards import FORMAT, Index, IndexedSample, Member, Shard, Store, check_index
 from transfer3d.errors import DataError, UsageError
 
 READ = (*SUFFIXES, "cls", "json")
 PICKLES = ("pyd", "pkl", "pickle", "pth", "pt")
 RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
+NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?")
 SPLIT = re.compile(r"-(train|val|test|unlabelled)-\d+\.tar$")
 
 
@@ -41,34 +43,51 @@ def expand(names: str) -> list[str]:
     return [names[: match.start()] + number + names[match.end() :] for number in numbers]
 
 
+class _Read(NamedTuple):
+    """A sample of a shard, with its class as it is written there."""
+
+    sample: IndexedSample
+    label: str | None
+
+
 def index_external(store: Store, files: Sequence[str]) -> Index:
     """Reads shards through and returns their index; names `NAME-SPLIT-000000.tar` have a split, others train.
 
     Raises:
-        DataError: a member that is not safe, a pickle, a sample without a video, or a label that is none.
+        DataError: a member that is not safe, a pickle, a sample without exactly one video, or a label that is
+            not a class.
     """
-    shards: list[Shard] = []
+    read: dict[str, list[_Read]] = {}
+    sizes: dict[str, int] = {}
     seen: dict[str, str] = {}
     for file in files:
-        shard = _read_through(store, file)
-        for sample in shard.samples:
+        with store.local(file) as path:
+            read[file], sizes[file] = _read_through(path, f"{store}{file}"), path.stat().st_size
+        for sample, _ in read[file]:
             if other := seen.get(sample.key):
                 raise DataError(
                     f"{store}{file}: {sample.key} is in {other} too. Make keys unique over all shards.",
                 )
             seen[sample.key] = file
-        shards.append(shard)
     if not seen:
         raise DataError(f"{store}{files[0]} and {len(files) - 1} others: no videos in them.")
-    labels = [sample.label for shard in shards for sample in shard.samples if sample.label is not None]
+    classes, labels = _number_labels(
+        [(f"{store}{file}: {s.key}", label) for file in files for s, label in read[file]]
+    )
+    numbers = iter(labels)
     counts: dict[str, int] = {}
-    for shard in shards:
-        counts[shard.split] = counts.get(shard.split, 0) + len(shard.samples)
+    shards: list[Shard] = []
+    for file in files:
+        named = SPLIT.search(file)
+        split = named[1] if named else "train"
+        counts[split] = counts.get(split, 0) + len(read[file])
+        samples = tuple(s.model_copy(update={"label": next(numbers)}) for s, _ in read[file])
+        shards.append(Shard(file=file, split=split, size=sizes[file], samples=samples))
     index = Index(
         format=FORMAT,
         name=files[0],
         source="webdataset",
-        classes=tuple(str(label) for label in range(max(labels, default=-1) + 1)),
+        classes=classes,
         counts=counts,
         dropped=(),
         shards=tuple(shards),
@@ -77,51 +96,73 @@ def index_external(store: Store, files: Sequence[str]) -> Index:
     return index
 
 
-def _read_through(store: Store, file: str) -> Shard:
-    where = f"{store}{file}"
-    with store.local(file) as path:
-        samples: dict[str, dict[str, Member]] = {}
-        small: dict[str, dict[str, bytes]] = {}
-        with path.open("rb") as tar:
-            for name, (offset, size) in list_members(path, where).items():
-                base, suffix = base_plus_ext(name)
-                if (suffix or "").rpartition(".")[2].lower() in PICKLES:
-                    raise DataError(f"{where}: member '{name}' is a pickle. Such shards are refused.")
-                if base is None or suffix not in READ:
-                    continue
-                tar.seek(offset)
-                content = tar.read(size)
-                key = str(PurePosixPath(base))
-                samples.setdefault(key, {})[suffix] = Member(
-                    offset, size, hashlib.sha256(content).hexdigest()
-                )
-                if suffix not in SUFFIXES:
-                    small.setdefault(key, {})[suffix] = content
-        named = SPLIT.search(file)
-        indexed = tuple(_sample(key, samples[key], small.get(key, {}), where) for key in samples)
-        return Shard(
-            file=file,
-            split=named[1] if named else "train",
-            size=path.stat().st_size,
-            samples=indexed,
-        )
+def _read_through(path: Path, where: str) -> list[_Read]:
+    samples: dict[str, dict[str, Member]] = {}
+    small: dict[str, dict[str, bytes]] = {}
+    plain: dict[str, dict[str, str]] = {}
+    with path.open("rb") as tar:
+        for name, (offset, size) in list_members(path, where).items():
+            base, fields = base_plus_ext(name)
+            suffix = (fields or "").rpartition(".")[2].lower()
+            if suffix in PICKLES:
+                raise DataError(f"{where}: member '{name}' is a pickle. Such shards are refused.")
+            if base is None or fields is None or suffix not in READ:
+                continue
+            key = str(PurePosixPath(base))
+            if other := plain.setdefault(key, {}).get(suffix):
+                if suffix in SUFFIXES:
+                    raise DataError(
+                        f"{where}: {key} has two videos, {other} and {fields}: a sample's name ends at its "
+                        "first dot. Rename the files."
+                    )
+                if fields.lower() != suffix:
+                    continue  # another .json or .cls beside the plain one
+            plain[key][suffix] = fields
+            tar.seek(offset)
+            content = tar.read(size)
+            samples.setdefault(key, {})[suffix] = Member(offset, size, hashlib.sha256(content).hexdigest())
+            if suffix not in SUFFIXES:
+                small.setdefault(key, {})[suffix] = content
+    return [_sample(key, members, small.get(key, {}), where) for key, members in samples.items()]
 
 
-def _sample(key: str, members: dict[str, Member], small: dict[str, bytes], where: str) -> IndexedSample:
+def _sample(key: str, members: dict[str, Member], small: dict[str, bytes], where: str) -> _Read:
     try:
         entries: Any = json.loads(small.get("json", b"{}"))
     except ValueError:
         entries = {}
     entries = entries if isinstance(entries, dict) else {}
-    label = small["cls"].decode(errors="replace").strip() if "cls" in small else entries.get("label")
-    label = None if label is None else str(label)
-    if label is not None and not re.fullmatch(r"[0-9]{1,6}", label):
-        raise DataError(f"{where}: {key} has label '{label}'. A class is a number from 0 to 999999.")
+    label = small["cls"].decode(errors="replace") if "cls" in small else entries.get("label")
+    if label is not None and (isinstance(label, bool) or not isinstance(label, int | str)):
+        raise DataError(f"{where}: {key} has label '{label}'. A class is a number or a name.")
     source, frames = entries.get("source"), entries.get("frames")
-    return IndexedSample(
+    sample = IndexedSample(
         key=key,
-        label=None if label is None else int(label),
+        label=None,
         source=source if isinstance(source, str) else key,
         frames=frames if isinstance(frames, int) else 0,
         members=members,
     )
+    return _Read(sample, None if label is None else composed(str(label).strip()))
+
+
+def _number_labels(labels: Sequence[tuple[str, str | None]]) -> tuple[tuple[str, ...], list[int | None]]:
+    """Returns the classes and each label as a number.
+
+    Args:
+        labels: where each is, and what is written there: numbers from 0, or names, which are sorted.
+    """
+    given = [(where, label) for where, label in labels if label is not None]
+    if all(NUMBER.fullmatch(label) is None for _, label in given):
+        if empty := [where for where, label in given if not label]:
+            raise DataError(f"{empty[0]} has an empty label. A class is a number or a name.")
+        classes = tuple(sorted({label for _, label in given}))
+        number_of = {name: number for number, name in enumerate(classes)}
+        return classes, [None if label is None else number_of[label] for _, label in labels]
+    for where, label in given:
+        if not re.fullmatch(r"[0-9]{1,6}", label):
+            raise DataError(
+                f"{where} has label '{label}'. Give numbers from 0 to 999999 to all, or names to all."
+            )
+    most = max(int(label) for _, label in given)
+    return tuple(map(str, range(most + 1))), [None if label is None else int(label) for _, label in labels]

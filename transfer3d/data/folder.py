@@ -1,27 +1,122 @@
-"""Which videos and classes a folder holds. Names that begin with a dot are ignored."""
+"""Which videos, classes and splits a folder holds. Names that begin with a dot are ignored.
+
+Names are compared in Unicode's composed form (NFC): a Mac writes an accented letter as two characters.
+"""
 
 from __future__ import annotations
 
+import logging
+from collections import Counter
 from pathlib import Path
+from unicodedata import normalize
 
-from transfer3d.data.shards import SUFFIXES
-from transfer3d.errors import UsageError, did_you_mean
+from transfer3d.errors import DataError, UsageError, did_you_mean
+
+SUFFIXES = (
+    "mp4", "avi", "mkv", "webm", "mov", "m4v", "3gp", "mpg", "mpeg", "vob", "ts", "mts", "m2ts", "wmv", "asf",
+    "flv", "ogv", "gif",
+)  # fmt: skip
+"""Of video files, in lower case."""
+SPLITS = ("train", "val", "test", "unlabelled")
+SPLIT_NAMES = {
+    "train": "train", "training": "train", "val": "val", "valid": "val", "validate": "val",
+    "validation": "val", "test": "test", "testing": "test",
+}  # fmt: skip
+"""The labelled split that a word names, in lower case."""
+FOLDER_NAMES = {**SPLIT_NAMES, "unlabelled": "unlabelled", "unlabeled": "unlabelled"}
+LISTED = 3
+
+log = logging.getLogger(__name__)
+
+
+def composed(name: str) -> str:
+    """Returns a name in Unicode's composed form."""
+    return normalize("NFC", name)
+
+
+def existing(path: Path) -> Path | None:
+    """Returns the path as it is on the disk, in whichever Unicode form; None where nothing is there."""
+    if path.exists():
+        return path
+    if str(path).isascii() or path.parent == path or (folder := existing(path.parent)) is None:
+        return None
+    if not folder.is_dir():
+        return None
+    return next((other for other in folder.iterdir() if composed(other.name) == composed(path.name)), None)
 
 
 def videos_under(folder: Path) -> list[Path]:
     """Returns all video files below a folder, sorted."""
-    return sorted(
-        path
-        for path in folder.rglob("*")
-        if path.suffix[1:].lower() in SUFFIXES
-        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-        and path.is_file()
-    )
+    return sorted(path for path in _files_under(folder) if path.suffix[1:].lower() in SUFFIXES)
 
 
-def class_folders(folder: Path) -> list[str]:
-    """Returns the names of the subfolders, sorted."""
-    return sorted(p.name for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
+def log_other_files(folder: Path) -> None:
+    """Logs how many files below a folder are not taken for videos, by suffix."""
+    suffixes = [path.suffix.lower() for path in _files_under(folder)]
+    others = Counter(suffix or "no suffix" for suffix in suffixes if suffix[1:] not in SUFFIXES)
+    if others:
+        kinds = ", ".join(f"{count} {suffix}" for suffix, count in sorted(others.items()))
+        log.warning("%s: %d other files are ignored: %s", folder, others.total(), kinds)
+
+
+def class_folders(folder: Path) -> dict[str, Path]:
+    """Returns the subfolders by name, sorted.
+
+    Raises:
+        DataError: two names are one in composed form.
+    """
+    folders: dict[str, Path] = {}
+    for path in sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith(".")):
+        if folders.setdefault(composed(path.name), path) is not path:
+            raise DataError(f"{folder}: two folders {path.name}, in two Unicode forms. Make them one.")
+    return dict(sorted(folders.items()))
+
+
+def labelled_folders(folder: Path) -> dict[str, Path]:
+    """Returns the class folders.
+
+    Raises:
+        DataError: there are none, or one that is a wrapper around the classes.
+    """
+    folders = class_folders(folder)
+    if not folders:
+        raise DataError(f"{folder} has no class folders. Put videos into {folder}/<class>/.")
+    name, only = next(iter(folders.items()))
+    if len(folders) == 1 and has_classes(only):
+        inner = list(class_folders(only))
+        first = ", ".join(inner[:LISTED]) + (", ..." if len(inner) > LISTED else "")
+        raise DataError(
+            f"{folder} has one class, {name}, whose folders look like classes: {first}. Give {only} instead."
+        )
+    return folders
+
+
+def split_folders(root: Path) -> dict[str, Path]:
+    """Returns the folders of splits: train, val, test, unlabelled and other words for them, in any case.
+
+    A folder of another word for a split is a class where it has videos itself and classes beside it.
+
+    Raises:
+        DataError: two folders name one split.
+    """
+    folders = class_folders(root)
+    named = {name: path for name, path in folders.items() if name.casefold() in FOLDER_NAMES}
+    if any(videos_under(path) for name, path in folders.items() if name not in named):
+        named = {name: path for name, path in named.items() if name in SPLITS or has_classes(path)}
+    splits: dict[str, Path] = {}
+    for name, path in named.items():
+        split = FOLDER_NAMES[name.casefold()]
+        if (other := splits.setdefault(split, path)) is not path:
+            raise DataError(f"{root}: both {other.name} and {name} are the split {split}. Make them one.")
+    ignored = [name for name in folders if splits and name not in named and videos_under(folders[name])]
+    if ignored:
+        log.warning("%s: folders beside the splits are ignored: %s", root, ", ".join(ignored))
+    return {split: splits[split] for split in SPLITS if split in splits}
+
+
+def has_classes(folder: Path) -> bool:
+    """Whether a folder has subfolders, and no videos beside them."""
+    return bool(class_folders(folder)) and not any(p.parent == folder for p in videos_under(folder))
 
 
 def missing(path: Path, remedy: str) -> UsageError:
@@ -30,6 +125,9 @@ def missing(path: Path, remedy: str) -> UsageError:
     return UsageError(f"{path} does not exist{did_you_mean(path.name, beside)}. {remedy}")
 
 
-def has_classes(folder: Path) -> bool:
-    """Whether a folder has subfolders, and no videos beside them."""
-    return bool(class_folders(folder)) and not any(p.parent == folder for p in videos_under(folder))
+def _files_under(folder: Path) -> list[Path]:
+    return [
+        path
+        for path in folder.rglob("*")
+        if path.is_file() and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+    ]

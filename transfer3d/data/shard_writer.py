@@ -12,7 +12,8 @@ from itertools import chain, islice
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from transfer3d.data.shards import FORMAT, INDEX, SUFFIXES, Index, IndexedSample, Member, Shard
+from transfer3d.data.folder import SUFFIXES
+from transfer3d.data.shards import FORMAT, INDEX, Index, IndexedSample, Member, Shard
 from transfer3d.data.videoset import Dropped
 from transfer3d.errors import DataError
 from transfer3d.files import atomic_path, write_text
@@ -145,20 +146,25 @@ def _files(sample: Sample) -> dict[str, bytes]:
 
 
 def list_members(path: Path, where: str = "") -> dict[str, tuple[int, int]]:
-    """Returns offset and size of every member's bytes, by name; nothing is extracted.
+    """Returns offset and size of every file's bytes, by name; nothing is extracted.
 
     Args:
         path: of the tar file.
         where: what messages call it; the path by default.
 
     Raises:
-        DataError: a member that is not a plain file, has an unsafe name, or appears twice; or a damaged file.
+        DataError: a member that is neither a plain file nor a folder, has an unsafe name, or appears twice;
+            or a damaged file.
     """
     where = where or str(path)
     members: dict[str, tuple[int, int]] = {}
+    end = 0
     try:
         with tarfile.open(path, "r:") as tar:
             for member in tar:
+                end = member.offset_data + (0 if member.isdir() else member.size)
+                if member.isdir():
+                    continue  # what `tar -cf x.tar folder` writes
                 name = PurePosixPath(member.name)
                 if not member.isreg() or name.is_absolute() or ".." in name.parts or member.name in members:
                     raise DataError(
@@ -168,7 +174,6 @@ def list_members(path: Path, where: str = "") -> dict[str, tuple[int, int]]:
     except tarfile.TarError as error:
         raise DataError(f"{where} is not a complete tar file ({error}). Copy it again.") from None
     # A header that is damaged looks like the end to tarfile.
-    end = max((offset + size for offset, size in members.values()), default=0)
     with path.open("rb") as file:
         file.seek(-(-end // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE)
         if file.read(END) != bytes(END):

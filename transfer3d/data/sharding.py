@@ -19,6 +19,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from transfer3d.data.datasets.listing import Entry, Listing
+from transfer3d.data.folder import SPLITS
 from transfer3d.data.isolated import Fault, Limits, isolated_map
 from transfer3d.data.prepare import Prepared, TranscodeJob, prepare
 from transfer3d.data.shard_writer import Sample, write_index, write_shard
@@ -29,7 +30,6 @@ from transfer3d.files import Lock, sha256_file, write_text
 from transfer3d.progress import Meter
 
 PLAN, PARTS, LOCK = "plan.json", "parts", ".lock"
-SPLITS = ("train", "val", "test", "unlabelled")
 SHARDS = 64  # of a split, where it is large enough: many small shards divide well
 SMALLEST, LARGEST = 16, 500
 POLL_S = 0.2

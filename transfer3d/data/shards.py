@@ -14,10 +14,10 @@ from typing import NamedTuple, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from transfer3d.data.folder import SUFFIXES
 from transfer3d.data.videoset import VideoSet
 from transfer3d.errors import DataError
 
-SUFFIXES = ("mp4", "avi", "mkv", "webm", "mov")
 INDEX = "index.json"
 FORMAT = "transfer3d-shards-1"
 

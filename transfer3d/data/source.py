@@ -6,14 +6,21 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from transfer3d.data.external_shards import expand, index_external
-from transfer3d.data.folder import class_folders, has_classes, missing, videos_under
+from transfer3d.data.folder import (
+    class_folders,
+    existing,
+    has_classes,
+    labelled_folders,
+    log_other_files,
+    missing,
+    split_folders,
+    videos_under,
+)
 from transfer3d.data.remote import HttpStore
 from transfer3d.data.shards import INDEX, FolderStore, Index, ShardVideos, Store, read_index
 from transfer3d.data.video_list import VideoList
 from transfer3d.data.videoset import VideoSet
 from transfer3d.errors import DataError, NoSuchSplit, UsageError
-
-SPLITS = ("train", "val", "test", "unlabelled")
 
 
 def open_videos(path: str | Path, *, split: str | None = "train", labelled: bool | None = None) -> VideoSet:
@@ -44,21 +51,21 @@ def open_videos(path: str | Path, *, split: str | None = "train", labelled: bool
         return ShardVideos(
             store, index, split=_pick(split, list(index.counts), labelled, store), labelled=labelled
         )
-    root = Path(path)
+    root = existing(Path(path)) or Path(path)
     if not root.is_dir():
         remedy = "Give a folder of videos or of shards."
         raise UsageError(f"{root} is a file. {remedy}") if root.exists() else missing(root, remedy)
-    parts = [name for name in SPLITS if (root / name).is_dir()]
+    parts = split_folders(root)
     if labelled is None:
-        labelled = split != "unlabelled" and has_classes(root / split if split in parts else root)
+        labelled = split != "unlabelled" and has_classes(parts.get(split or "", root))
     if not parts:
         if split not in (None, "train") and (labelled or split != "unlabelled"):
             raise NoSuchSplit(f"{root} has no split '{split}': no folder {root / split}.")
         return _classified(root, root) if labelled else _unlabelled(root)
-    folder = root / _pick(split, parts, labelled, root)
+    folder = parts[_pick(split, list(parts), labelled, root)]
     if not labelled:
         return _unlabelled(folder)
-    return _classified(folder, root / "train" if "train" in parts else folder)
+    return _classified(folder, parts.get("train", folder))
 
 
 def open_files(paths: Sequence[str | Path]) -> VideoSet:
@@ -69,10 +76,11 @@ def open_files(paths: Sequence[str | Path]) -> VideoSet:
         DataError: none of them decodes.
     """
     files: list[Path] = []
-    for path in map(Path, paths):
-        if not path.exists():
-            raise missing(path, "Give video files or folders of them.")
-        files += videos_under(path) if path.is_dir() else [path]
+    for given in map(Path, paths):
+        path = existing(given)
+        if path is None:
+            raise missing(given, "Give video files or folders of them.")
+        files += _videos_of(path) if path.is_dir() else [path]
     if not files:
         raise DataError(
             f"{', '.join(map(str, paths))}: no videos in it. Give video files or folders of them."
@@ -116,19 +124,23 @@ def _pick(split: str | None, known: Sequence[str], labelled: bool, root: Path | 
 
 
 def _unlabelled(folder: Path) -> VideoList:
-    return VideoList(videos_under(folder), root=folder)
+    return VideoList(_videos_of(folder), root=folder)
+
+
+def _videos_of(folder: Path) -> list[Path]:
+    log_other_files(folder)
+    return videos_under(folder)
 
 
 def _classified(folder: Path, train: Path) -> VideoList:
     """Opens class folders; labels count the classes of `train`, so that they agree over the splits."""
-    classes = class_folders(train)
-    if not classes:
-        raise DataError(f"{train} has no class folders. Put videos into {train}/<class>/.")
+    classes = list(labelled_folders(train))
+    log_other_files(folder)
     labels, files = [], []
-    for name in class_folders(folder):
+    for name, place in class_folders(folder).items():
         if name not in classes:
             raise DataError(f"{folder}: class {name} is not in {train}. Make the classes agree.")
-        here = videos_under(folder / name)
+        here = videos_under(place)
         files += here
         labels += [name] * len(here)
     videos = VideoList(files, labels, classes=classes, root=folder)

@@ -10,8 +10,7 @@ from pathlib import Path
 
 from transfer3d.data.container import BadVideo
 from transfer3d.data.decode import Video
-from transfer3d.data.folder import missing
-from transfer3d.data.shards import SUFFIXES
+from transfer3d.data.folder import SUFFIXES, missing
 from transfer3d.data.videoset import Dropped, VideoSet
 from transfer3d.errors import DataError, UsageError, did_you_mean
 

@@ -10,6 +10,7 @@ from accelerate import Accelerator
 from rich.console import Console
 from torch import Tensor
 
+from transfer3d.data.relabelled import Relabelled
 from transfer3d.data.videoset import VideoSet
 from transfer3d.engine.distributed import make_accelerator, resolve_precision
 from transfer3d.errors import UsageError, WeightsError
@@ -63,7 +64,7 @@ def evaluate(
 
     Args:
         student: with a classifier; moved to the accelerator's device, its mode is kept.
-        videos: labelled, with the classes that the student was trained for.
+        videos: labelled with classes of the student, which are found by name, in any order.
         clips: spread evenly over each video; their probabilities are averaged.
         crops: of each clip, 1, 3 or 10.
         protocol: a paper's views instead of `clips` and `crops`, by name ("p3d", "t3d", "tsn", "v4d", "f4d",
@@ -79,8 +80,8 @@ def evaluate(
 
     Raises:
         UsageError: the views do not fit the student, or there is no such protocol.
-        WeightsError: the student was trained for other classes.
-        DataError: a video cannot be decoded, was left out of the set, or has no label.
+        WeightsError: the student knows no class names, and their number is not that of the videos.
+        DataError: a video cannot be decoded, was left out of the set, has no label, or one of another class.
         SetupError: a single view does not fit into memory.
         NonFiniteError: a score is NaN.
     """
@@ -91,17 +92,25 @@ def evaluate(
     elif isinstance(protocol, str):
         protocol = named_protocol(protocol)
     refuse_dropped(videos)
-    check_classes(student, videos)
+    videos = with_student_classes(student, videos)
     accelerator = accelerator or make_accelerator(resolve_precision(precision))
     scores = score_videos(student, videos, accelerator, protocol, workers=workers, console=console)
     return EvaluationResult(video_metrics(scores, videos.classes, labels=labels), scores)
 
 
-def check_classes(student: VideoStudent, videos: VideoSet) -> None:
-    """Raises WeightsError unless the student's classes are those of the videos."""
-    names = list(student.class_names or videos.classes)
-    if student.num_classes != len(videos.classes) or names != list(videos.classes):
+def with_student_classes(student: VideoStudent, videos: VideoSet) -> VideoSet:
+    """Returns the videos with labels that count the student's classes, found by name.
+
+    Raises:
+        WeightsError: the student knows no class names, and their number is not that of the videos.
+        DataError: a video is of a class that the student does not have.
+    """
+    if student.class_names is not None:
+        same = list(student.class_names) == list(videos.classes)
+        return videos if same else Relabelled(videos, student.class_names)
+    if student.num_classes != len(videos.classes):
         raise WeightsError(
-            f"{student.model_name} was trained for {student.num_classes} classes, the videos have "
-            f"{len(videos.classes)}, or others. Evaluate on the classes that it was trained for."
+            f"{student.model_name} has {student.num_classes} classes without names, the videos have "
+            f"{len(videos.classes)}. Evaluate on the classes that it was trained for."
         )
+    return videos

@@ -9,7 +9,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from transfer3d.data.datasets.listing import SPLIT_NAMES, Cut, Entry, Finder, Listing, Request
+from transfer3d.data.datasets.listing import Cut, Entry, Finder, Listing, Request
+from transfer3d.data.folder import SPLIT_NAMES
 from transfer3d.errors import DataError
 
 

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from transfer3d.data.datasets.listing import Entry, Listing, Request
-from transfer3d.data.folder import class_folders, has_classes, videos_under
+from transfer3d.data.folder import (
+    class_folders,
+    has_classes,
+    labelled_folders,
+    log_other_files,
+    split_folders,
+    videos_under,
+)
 from transfer3d.errors import DataError
-
-PARTS = ("train", "val", "test")
 
 
 def applies(request: Request) -> bool:
@@ -17,20 +22,20 @@ def applies(request: Request) -> bool:
 def read(request: Request) -> Listing:
     """Reads the folders; classes are those of train, sorted."""
     root = request.root
-    parts = {name: root / name for name in PARTS if (root / name).is_dir()}
-    folders = parts or {"train": root}
-    classes = class_folders(folders.get("train") or next(iter(folders.values())))
+    splits = split_folders(root) or {"train": root}
+    pool = splits.pop("unlabelled", None)
+    classes = list(labelled_folders(next(iter(splits.values())))) if splits else []
     entries = []
-    for split, folder in folders.items():
-        for name in class_folders(folder):
+    for split, folder in splits.items():
+        for name, videos in class_folders(folder).items():
             if name not in classes:
                 raise DataError(f"{folder}: class {name} is not in train. Make the classes agree.")
-            for path in videos_under(folder / name):
+            for path in videos_under(videos):
                 called = path.relative_to(root).as_posix()
                 entries.append(Entry(called, path, split, classes.index(name), called))
-    if parts and (root / "unlabelled").is_dir():
-        for path in videos_under(root / "unlabelled"):
-            called = path.relative_to(root).as_posix()
-            entries.append(Entry(called, path, "unlabelled", None, called))
+    for path in [] if pool is None else videos_under(pool):
+        called = path.relative_to(root).as_posix()
+        entries.append(Entry(called, path, "unlabelled", None, called))
+    log_other_files(root)
     named = {entry.path for entry in entries}
     return Listing(tuple(classes), tuple(entries), tuple(p for p in videos_under(root) if p not in named))

@@ -11,7 +11,8 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
-from transfer3d.data.datasets.listing import SPLIT_NAMES, Entry, Finder, Listing, Request, bad_line, lines
+from transfer3d.data.datasets.listing import Entry, Finder, Listing, Request, bad_line, lines
+from transfer3d.data.folder import SPLIT_NAMES, existing
 from transfer3d.errors import DataError
 
 SLOWFAST = re.compile(r"(.+\.\w+)\s+(\S+)")
@@ -52,7 +53,7 @@ def read(request: Request) -> Listing:
         label = number_of.get(row.label)
         if label is None:
             raise bad_line(row.list, row.line, f"class '{row.label}' has no videos in train")
-        place = next((p for p in (row.list.parent / row.path, folder / row.path) if p.exists()), None)
+        place = existing(row.list.parent / row.path) or existing(folder / row.path)
         entries.append(Entry(row.path, place, row.split, label, row.path))
     if request.root.is_file():
         return Listing(tuple(classes), tuple(entries))
@@ -63,11 +64,11 @@ def _lists(request: Request) -> list[Path]:
     if request.root.is_file():
         return [request.root]
     folder = request.annotations or request.root
-    return [path for name in ("train", "val", "test") if (path := folder / f"{name}.csv").is_file()]
+    return sorted(path for path in folder.glob("*.csv") if path.stem.casefold() in SPLIT_NAMES)
 
 
 def _rows(path: Path) -> list[_Row]:
-    default = SPLIT_NAMES.get(path.stem, "train")
+    default = SPLIT_NAMES.get(path.stem.casefold(), "train")
     numbered = list(lines(path))
     matches = [SLOWFAST.fullmatch(text) for _, text in numbered]
     if all(match is not None and _is_number(match[2]) for match in matches):

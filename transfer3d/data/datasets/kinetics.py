@@ -12,7 +12,8 @@ import io
 from collections.abc import Iterator
 from pathlib import Path
 
-from transfer3d.data.datasets.listing import SPLIT_NAMES, Entry, Finder, Listing, Request, bad_line, text_of
+from transfer3d.data.datasets.listing import Entry, Finder, Listing, Request, bad_line, text_of
+from transfer3d.data.folder import SPLIT_NAMES
 
 Row = dict[str, str]
 

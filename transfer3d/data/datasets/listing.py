@@ -10,13 +10,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from transfer3d.data.folder import videos_under
+from transfer3d.data.folder import composed, videos_under
 from transfer3d.errors import DataError, UsageError, did_you_mean
-
-SPLIT_NAMES = {
-    "train": "train", "training": "train", "val": "val", "validate": "val", "validation": "val",
-    "test": "test", "testing": "test",
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -136,7 +131,7 @@ class Finder:
             self._by_stem.setdefault(self._name(path.stem), []).append(path)
 
     def _name(self, stem: str) -> str:
-        return stem.casefold() if self._fold_case else stem
+        return composed(stem).casefold() if self._fold_case else composed(stem)
 
     def find(self, *stems: str, folder: str | None = None) -> Path | None:
         """Returns the first that is there; of several with one name, that in a folder called so."""
@@ -156,18 +151,18 @@ class Finder:
 
 
 def _plain(folder: str) -> str:
-    return folder.replace(" ", "_").casefold()
+    return composed(folder).replace(" ", "_").casefold()
 
 
 def text_of(path: Path) -> str:
-    """Returns a list's text.
+    """Returns a list's text, in Unicode's composed form.
 
     Raises:
         DataError: it is not UTF-8.
     """
     content = path.read_bytes()
     try:
-        return content.decode("utf-8-sig")
+        return composed(content.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
         raise bad_line(path, content.count(b"\n", 0, error.start) + 1, "it is not UTF-8") from None
 

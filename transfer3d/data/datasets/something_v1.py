@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from transfer3d.data.datasets.listing import SPLIT_NAMES, Entry, Listing, Request, bad_line, lines
+from transfer3d.data.datasets.listing import Entry, Listing, Request, bad_line, lines
+from transfer3d.data.folder import SPLIT_NAMES
 
 PREFIX = "something-something-v1"
 PARTS = ("train", "validation", "test")

@@ -10,7 +10,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from transfer3d.data.datasets.listing import SPLIT_NAMES, Entry, Finder, Listing, Request, bad_line, lines
+from transfer3d.data.datasets.listing import Entry, Finder, Listing, Request, bad_line, lines
+from transfer3d.data.folder import SPLIT_NAMES
 from transfer3d.errors import DataError
 
 PARTS = ("train", "validation", "test")

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from transfer3d.data.videoset import VideoSet
 from transfer3d.errors import UsageError
-from transfer3d.evaluation.evaluate import evaluate
+from transfer3d.evaluation.evaluate import evaluate, with_student_classes
 from transfer3d.evaluation.fusion import fuse_scores
 from transfer3d.evaluation.metrics import Labels, video_metrics
 from transfer3d.evaluation.protocols import Protocol
@@ -54,7 +54,7 @@ def evaluate_file(
     if out is not None:
         refuse_unwritable(out)
     with inference_session(file, precision=precision, console=console) as session:
-        videos = session.open_videos(data, split)
+        videos = with_student_classes(session.student, session.open_videos(data, split))
         result = evaluate(
             session.student,
             videos,

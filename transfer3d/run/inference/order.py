@@ -8,7 +8,7 @@ from typing import Any
 
 from rich.console import Console
 
-from transfer3d.evaluation.evaluate import check_classes
+from transfer3d.evaluation.evaluate import with_student_classes
 from transfer3d.evaluation.protocols import Protocol
 from transfer3d.evaluation.scoring import score_videos
 from transfer3d.insight.order import order_figure, order_results, orders_for
@@ -50,8 +50,8 @@ def measure_orders(
     if out is not None:
         check_figure_path(out)
     with inference_session(file, precision=precision, console=console) as session:
-        student, videos = session.student, session.open_videos(data, split)
-        check_classes(student, videos)
+        student = session.student
+        videos = with_student_classes(student, session.open_videos(data, split))
         orders = orders_for(student.clip)
         protocol = replace(protocol, plan=replace(protocol.plan, orders=orders))
         scores = score_videos(

@@ -36,6 +36,8 @@ def build_task(session: Session) -> Task:
     session.say(f"finetune: {name}, {data_text(recipe)}")
     data = data_folder(session)
     whole = open_videos(data, split="train", labelled=True)
+    if len(whole.classes) == 1:
+        raise DataError(f"{data} has only one class, {whole.classes[0]}. A classifier needs two or more.")
     validation = open_validation(data, whole)
     if validation is None and recipe.val_share:
         whole, validation = split_off(whole, recipe.val_share, seed=recipe.seed)
