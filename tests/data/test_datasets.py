@@ -230,6 +230,10 @@ def test_sports1m_gives_five_cuts_of_five_seconds(tmp_path):
         (["a b.mp4,walk the dog", '"c,d.mp4",run'], ("run", "walk the dog")),
         (["a b.mp4,1", '"c,d.mp4",0'], ("0", "1")),
         (["a b.mp4 1", "c,d.mp4 0"], ("0", "1")),
+        (["video_path,label", "a b.mp4,walk the dog", '"c,d.mp4",run'], ("run", "walk the dog")),
+        (["Filename,Class", "a b.mp4,walk the dog", '"c,d.mp4",run'], ("run", "walk the dog")),
+        (["clips,verb", "a b.mp4,walk the dog", '"c,d.mp4",run'], ("run", "walk the dog")),
+        (["id,action,fps,file", "7,walk the dog,25,a b.mp4", '8,run,30,"c,d.mp4"'], ("run", "walk the dog")),
     ],
 )
 def test_lists_of_paths(tmp_path, lines, classes):
@@ -239,6 +243,13 @@ def test_lists_of_paths(tmp_path, lines, classes):
     assert (layout, listing.classes) == ("csv", classes)
     assert {e.name: e.label for e in listing.entries} == {"a b.mp4": 1, "c,d.mp4": 0}
     assert not listing.missing
+
+
+def test_a_first_line_without_a_suffix_may_be_a_folder_of_frames(tmp_path):
+    for name in ("v1", "v2"):
+        note(tmp_path / name / "1.jpg")
+    _, listing = read_listing(Request(note(tmp_path / "list.csv", "v1,action", "v2,run")))
+    assert [entry.name for entry in listing.entries] == ["v1", "v2"]
 
 
 def test_a_folder_of_lists_as_slowfast_has_it(tmp_path):
@@ -267,6 +278,8 @@ def test_labels_that_are_no_class(tmp_path, label):
         (["a.mp4,x,train", "b.mp4,y,val"], "line 2: class 'y' has no videos in train"),
         (["a.mp4,x,trian"], "line 1: 'trian' is not one of train, val, test"),
         (["a.mp4"], "line 1: 'a.mp4' is not 'path,label'"),
+        (["id,verb,noun", "a.mp4,x,y"], "line 1: the header 'id,verb,noun' has no columns called path and"),
+        (["file,label", "a.mp4"], "line 2: 'a.mp4' is not 'path,label'"),
     ],
 )
 def test_wrong_lists_of_paths(tmp_path, lines, said):

@@ -12,8 +12,9 @@ from typer.testing import CliRunner
 import transfer3d
 from transfer3d.cli.main import app
 from transfer3d.errors import UsageError
-from transfer3d.recipes.load import load_recipe
-from transfer3d.run.training.recipe_options import changed_keys, resumed_folder
+from transfer3d.files import sha256_file
+from transfer3d.recipes.load import dump, load_recipe
+from transfer3d.run.training.recipe_options import changed_keys, resolve, resumed_folder
 
 TINY = ["--set", "max_steps=4", "--set", "batch_size=8", "--set", "save_every=2", "--workers", "0"]
 
@@ -74,6 +75,37 @@ def test_a_changed_recipe_is_refused_and_nothing_is_touched(broken, digits_folde
     assert result.exit_code == 2, result.output
     assert named in result.output
     assert (broken / "recipe.toml").read_bytes() == before
+
+
+@pytest.mark.parametrize("way", ["--data", "--set"])
+def test_the_same_data_at_another_place_and_other_data_there(way, broken, digits_folder, tmp_path):
+    moved = tmp_path / "elsewhere"
+    shutil.copytree(digits_folder / "shards", moved)
+    given = ["--data", moved] if way == "--data" else ["--set", f"data={moved}"]
+    command = ("correspond", "-o", broken, "--resume", "--workers", "0")
+    result = run(*command, "--data", digits_folder / "videos" / "val")
+    assert result.exit_code == 2, result.output
+    assert "another data" in result.output
+    result = run(*command, *given)
+    assert result.exit_code == 0, result.output
+    assert str(moved) in (broken / "recipe.toml").read_text()
+    assert "resuming at step 4" in result.output
+
+
+def test_a_checkpoint_at_another_place_and_another_one_there(tmp_path):
+    for name, seed in (("a", 0), ("c", 1)):
+        student = transfer3d.create_model("p3d_tiny", num_classes=2, seed=seed)
+        transfer3d.save(student, tmp_path / f"{name}.safetensors")
+    shutil.copy(tmp_path / "a.safetensors", tmp_path / "b.safetensors")
+    (tmp_path / "run").mkdir()
+    stored = load_recipe("demo/tiny-finetune", student=str(tmp_path / "a.safetensors"))
+    (tmp_path / "run" / "recipe.toml").write_text(dump(stored))
+    digest = sha256_file(tmp_path / "a.safetensors")
+    (tmp_path / "run" / "started.json").write_text(json.dumps({"files": {"student": digest}}))
+    same = str(tmp_path / "b.safetensors")
+    assert resolve("finetune", None, (), resumed=tmp_path / "run", student=same).student == same
+    with pytest.raises(UsageError, match="student="):
+        resolve("finetune", None, (), resumed=tmp_path / "run", student=str(tmp_path / "c.safetensors"))
 
 
 def test_other_data_under_the_same_name_is_refused(broken, digits_folder, tmp_path):

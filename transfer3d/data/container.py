@@ -15,7 +15,7 @@ from av.container import InputContainer
 from av.stream import Disposition
 from av.video.stream import VideoStream
 
-from transfer3d.data import mp4
+from transfer3d.data.mp4 import media_end
 from transfer3d.errors import DataError
 
 Source = Path | bytes
@@ -76,7 +76,7 @@ def is_cut(file: BinaryIO) -> bool:
     file.seek(0)
     if file.read(4) == EBML:
         return _segment_end(file) > size
-    return mp4.media_end(file) > size
+    return media_end(file) > size
 
 
 @contextmanager

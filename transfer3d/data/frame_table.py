@@ -20,8 +20,9 @@ from av.packet import Packet
 from av.video.codeccontext import VideoCodecContext
 from av.video.stream import VideoStream
 
-from transfer3d.data import mp4, mpeg4
 from transfer3d.data.container import BadVideo, Source, is_cut, open_container, raw_file, video_stream
+from transfer3d.data.mp4 import composition_offsets
+from transfer3d.data.mpeg4 import not_coded
 
 EARLY_S = 0.5
 COMPARED = 24
@@ -93,7 +94,7 @@ def _by_sample_table(container: InputContainer, stream: VideoStream, source: Sou
     with raw_file(source) as file:
         if is_cut(file) or any(entry.is_discard for entry in entries):  # hidden by an edit list
             return None
-        offsets = mp4.composition_offsets(file, stream.id, len(entries))
+        offsets = composition_offsets(file, stream.id, len(entries))
     if offsets is None:
         return None
     offsets = offsets - offsets.min(initial=0)
@@ -161,7 +162,7 @@ def _without_picture(codec: VideoCodecContext, packets: Sequence[Packet]) -> set
     if codec.name == "vp8":  # show_frame, RFC 6386, 9.1
         return {i for i, packet in enumerate(packets) if not memoryview(packet)[0] & 0x10}
     if codec.name == "mpeg4":
-        return mpeg4.not_coded(packets, codec.extradata or b"")
+        return not_coded(packets, codec.extradata or b"")
     return set()
 
 

@@ -24,6 +24,8 @@ from transfer3d.errors import SetupError, UsageError, WeightsError
 from transfer3d.files import Lock, fsync_folder, sha256_file, write_text
 
 RECIPE, LOG, MODEL, FINISHED = "recipe.toml", "metrics.jsonl", "model.safetensors", "finished.json"
+STARTED = "started.json"
+"""What a command's run was started on and with, for its report."""
 CONFIG = "trainer.json"
 """The configuration of a run that was started from Python; one of a command has its recipe."""
 FREE = ("workers", "log_every", "save_every", "tracker")

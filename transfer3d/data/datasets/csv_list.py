@@ -1,6 +1,7 @@
-"""Lists of paths: `path,label[,split]` with or without that header, or SlowFast's `path label`.
+"""Lists of paths: `path,label[,split]` with or without a header, or SlowFast's `path label`.
 
-A list is by itself (its videos are `train`, unless a third column says otherwise) or is one of `train.csv`,
+A header may use other usual names (`video_path,class`), in any order, with other columns between them. A list
+is by itself (its videos are `train`, unless a third column says otherwise) or is one of `train.csv`,
 `val.csv`, `test.csv` in a folder. Paths are relative to the list. Labels are class names, or numbers from 0.
 """
 
@@ -8,15 +9,28 @@ from __future__ import annotations
 
 import csv
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from transfer3d.data.datasets.listing import Entry, Finder, Listing, Request, bad_line, lines
-from transfer3d.data.folder import SPLIT_NAMES, existing
+from transfer3d.data.folder import SPLIT_NAMES, SUFFIXES, existing
 from transfer3d.errors import DataError
 
 SLOWFAST = re.compile(r"(.+\.\w+)\s+(\S+)")
 HEADER = ("path", "label", "split")
+COLUMNS = {
+    "path": (
+        "path", "video", "videos", "video_path", "videopath", "file", "files", "filename", "file_name",
+        "filepath", "file_path", "clip", "clip_path", "video_name", "video_id", "name",
+    ),
+    "label": (
+        "label", "labels", "class", "classes", "class_name", "classname", "class_id", "category", "action",
+        "target", "label_id", "label_name",
+    ),
+    "split": ("split", "subset", "set", "partition", "usage"),
+}  # fmt: skip
+"""Names that a header gives the columns, in lower case, the usual ones first."""
 MOST_DIGITS = 6
 """Of a number that is a label; there are as many classes as the largest one says."""
 
@@ -27,6 +41,15 @@ class _Row(NamedTuple):
     path: str
     label: str
     split: str
+
+
+class _Columns(NamedTuple):
+    """Places in a line; `is_default` where there is no header."""
+
+    path: int
+    label: int
+    split: int | None
+    is_default: bool = True
 
 
 def applies(request: Request) -> bool:
@@ -74,21 +97,55 @@ def _rows(path: Path) -> list[_Row]:
     if all(match is not None and _is_number(match[2]) for match in matches):
         # From the right: paths hold spaces.
         return [_Row(path, n, m[1], m[2], default) for (n, _), m in zip(numbered, matches, strict=True) if m]
+    table = [(number, _cells(path, number, text)) for number, text in numbered]
+    columns = _Columns(0, 1, 2)
+    if table and _is_header(path, table[0][1], [cells for _, cells in table[1:]]):
+        columns = _columns(path, *table.pop(0))
     rows = []
-    for number, text in numbered:
-        try:
-            cells = [cell.strip() for cell in next(csv.reader([text]))]
-        except csv.Error as error:
-            raise bad_line(path, number, str(error)) from None
-        if number == numbered[0][0] and cells == list(HEADER[: len(cells)]):
-            continue
-        if len(cells) not in (2, 3) or not cells[0] or not cells[1]:
-            raise bad_line(path, number, f"'{text}' is not 'path,label'")
-        split = SPLIT_NAMES.get(cells[2].lower()) if len(cells) == 3 else default
-        if split is None:
-            raise bad_line(path, number, f"'{cells[2]}' is not one of train, val, test")
-        rows.append(_Row(path, number, cells[0], cells[1], split))
+    for number, cells in table:
+        video, label = (cells[place] if place < len(cells) else "" for place in columns[:2])
+        if not video or not label or (columns.is_default and len(cells) > len(HEADER)):
+            raise bad_line(path, number, f"'{','.join(cells)}' is not 'path,label'")
+        split = default
+        if columns.split is not None and columns.split < len(cells):
+            split = SPLIT_NAMES.get(cells[columns.split].lower())
+            if split is None:
+                raise bad_line(path, number, f"'{cells[columns.split]}' is not one of train, val, test")
+        rows.append(_Row(path, number, video, label, split))
     return rows
+
+
+def _cells(path: Path, number: int, text: str) -> list[str]:
+    try:
+        return [cell.strip() for cell in next(csv.reader([text]))]
+    except csv.Error as error:
+        raise bad_line(path, number, str(error)) from None
+
+
+def _is_header(path: Path, first: list[str], others: Sequence[list[str]]) -> bool:
+    """Whether the first line names the columns: not a video, by its name or by what is there."""
+    if _has_suffix(first) or existing(path.parent / first[0]):
+        return False
+    known = any(cell.casefold() in names for cell in first for names in COLUMNS.values())
+    return known or (bool(others) and all(map(_has_suffix, others)))
+
+
+def _has_suffix(cells: list[str]) -> bool:
+    return Path(cells[0]).suffix[1:].lower() in SUFFIXES
+
+
+def _columns(path: Path, number: int, header: list[str]) -> _Columns:
+    """Returns where path, label and split stand, by their names; two unknown columns are path and label."""
+    places = {
+        column: [place for place, name in enumerate(header) if name.casefold() in names]
+        for column, names in COLUMNS.items()
+    }
+    if len(header) == 2 and not (places["path"] and places["label"]):
+        return _Columns(0, 1, None, is_default=False)
+    if not places["path"] or not places["label"]:
+        raise bad_line(path, number, f"the header '{','.join(header)}' has no columns called path and label")
+    split = places["split"][0] if places["split"] else None
+    return _Columns(places["path"][0], places["label"][0], split, is_default=False)
 
 
 def _classes(rows: list[_Row]) -> list[str]:

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from transfer3d.engine.run_folder import FINISHED, LOG, MODEL, RECIPE
+from transfer3d.engine.run_folder import FINISHED, LOG, MODEL, RECIPE, STARTED
 from transfer3d.errors import DataError, Transfer3dError, UsageError
 from transfer3d.evaluation.scores import load_scores
 from transfer3d.files import sha256_file
@@ -17,7 +17,6 @@ from transfer3d.insight.report.chain import chain_of
 from transfer3d.insight.report.record import Change, Evaluation, RunRecord, correct_videos
 from transfer3d.recipes.load import dump, list_recipes, load_recipe
 from transfer3d.recipes.schema import Recipe
-from transfer3d.run.training.run_manifest import STARTED
 from transfer3d.weights.metadata import read_metadata
 
 FORWARD = ["forward"]

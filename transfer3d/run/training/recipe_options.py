@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from transfer3d.engine.run_folder import FREE, RECIPE
+from transfer3d.engine.run_folder import FREE, RECIPE, STARTED
 from transfer3d.errors import UsageError
+from transfer3d.files import sha256_file
 from transfer3d.recipes.load import load_recipe
 from transfer3d.recipes.schema import Recipe
+
+CHECKPOINTS = ("student", "start", "teacher", "weights")
+"""Keys of a recipe that may name a file."""
 
 
 def resumed_folder(out: Path | None, resume: bool) -> Path | None:
@@ -34,7 +39,8 @@ def resolve(
 ) -> Recipe:
     """Returns the recipe that a command runs.
 
-    A resumed run takes the recipe of its folder, and refuses to be given another. Without a recipe the
+    A resumed run takes the recipe of its folder, and refuses to be given another; its files may lie elsewhere
+    now. Without a recipe the
     defaults are `demo/<task>` on the built-in data and `default/<task>` on the user's own, where the student
     keeps its own clip.
 
@@ -54,18 +60,46 @@ def resolve(
     if resumed is not None and (resumed / RECIPE).is_file():
         stored = load_recipe(resumed / RECIPE)
         asked = load_recipe(name if recipe else resumed / RECIPE, overrides, **given)
-        if changed := changed_keys(stored, asked):
+        moved = _moved_keys(stored, asked, recorded_files(resumed))
+        if changed := changed_keys(stored, asked, moved):
             raise UsageError(
                 f"{resumed} was started with other values: {', '.join(changed)}. Resume with the same.",
             )
-        return stored.model_copy(update={key: getattr(asked, key) for key in FREE})
+        return stored.model_copy(update={key: getattr(asked, key) for key in (*FREE, *moved)})
     return load_recipe(name, overrides, **given)
 
 
-def changed_keys(stored: Recipe, asked: Recipe) -> list[str]:
+def recorded_files(folder: Path) -> dict[str, str]:
+    """Returns the sha256 of the files that a run was started with, by the recipe's key, as far as known."""
+    try:
+        files = json.loads((folder / STARTED).read_text(encoding="utf-8")).get("files", {})
+        return {key: str(files[key]) for key in CHECKPOINTS if key in files}
+    except (OSError, ValueError, AttributeError, TypeError):
+        return {}
+
+
+def _moved_keys(stored: Recipe, asked: Recipe, files: Mapping[str, str]) -> list[str]:
+    """Returns the keys whose path is another one, but not what is there.
+
+    The data's digest is compared when they are open; those of checkpoints are among the `files` of the run.
+    """
+    moved = ["data"] if asked.data is not None and asked.data != stored.data else []
+    for key, digest in files.items():
+        path = Path(getattr(asked, key) or "")
+        if getattr(asked, key) != getattr(stored, key) and path.is_file() and sha256_file(path) == digest:
+            moved.append(key)
+    return moved
+
+
+def changed_keys(stored: Recipe, asked: Recipe, moved: Collection[str] = ()) -> list[str]:
     """Returns the keys in which a command differs from the recipe that the run was started with.
 
     What the command leaves open, or "auto", was settled when the run started.
+
+    Args:
+        stored: that the run was started with.
+        asked: that the command would start.
+        moved: keys of paths that may differ.
     """
     old, new = stored.model_dump(), asked.model_dump()
     settled = [key for key, value in new.items() if value in (None, "auto")]
@@ -73,5 +107,7 @@ def changed_keys(stored: Recipe, asked: Recipe) -> list[str]:
     larger = (asked.max_steps or 0) >= (stored.max_steps or math.inf)
     steps = ["max_steps"] if asked.epochs is not None and larger else []
     return [
-        f"{key}={old[key]!r}" for key in old if old[key] != new[key] and key not in (*settled, *steps, *FREE)
+        f"{key}={old[key]!r}"
+        for key in old
+        if old[key] != new[key] and key not in (*settled, *steps, *moved, *FREE)
     ]

@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 from transfer3d.data.source import VideoSet
-from transfer3d.files import write_text
+from transfer3d.engine.run_folder import STARTED
+from transfer3d.files import sha256_file, write_text
 from transfer3d.run.environment import describe
+from transfer3d.run.training.recipe_options import CHECKPOINTS
 from transfer3d.run.training.session import Session
-
-STARTED = "started.json"
 
 
 def write_manifest(session: Session, videos: VideoSet, held_out: VideoSet | None) -> None:
@@ -33,7 +34,12 @@ def write_manifest(session: Session, videos: VideoSet, held_out: VideoSet | None
         "dropped": [[dropped.path, dropped.reason] for dropped in videos.dropped],
         "digest": videos.digest,
     }
-    manifest = {"environment": _environment(session), "data": data}
+    files = {
+        key: sha256_file(Path(path))
+        for key in CHECKPOINTS
+        if (path := getattr(session.recipe, key)) and Path(path).is_file()
+    }
+    manifest = {"environment": _environment(session), "data": data, "files": files}
     write_text(session.path / STARTED, json.dumps(manifest, indent=2) + "\n")
 
 

@@ -124,7 +124,7 @@ def _train(session: Session, task: Task) -> None:
             session.say(
                 f"resuming at step {trainer.step}" if trainer.step else "no checkpoint yet: from step 0"
             )
-        elif folder:  # only now: the recipe marks the folder as that of an unfinished run
+        if folder:  # only now: the recipe marks the folder as that of an unfinished run
             write_text(session.path / RECIPE, dump(recipe))
         write_manifest(session, task.videos, task.held_out)
         with task.training:
