@@ -13,7 +13,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 
-from transfer3d.errors import SetupError
+from transfer3d.errors import SetupError, did_you_mean
 
 
 def refuse_unwritable(final: Path) -> None:
@@ -133,3 +133,9 @@ def sha256_file(path: Path) -> str:
     """Returns the hex digest of a file's bytes."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def nearest_beside(path: Path) -> str:
+    """Returns ` (did you mean 'x'?)` for the most similar name in a path's folder, or an empty string."""
+    folder = path.parent
+    return did_you_mean(path.name, [other.name for other in folder.iterdir()] if folder.is_dir() else [])

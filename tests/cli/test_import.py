@@ -65,7 +65,7 @@ def save_text(path):
     "arguments, make, code, message",
     [
         (["p3d-pytorch"], save_text, 4, "error: f.pth"),
-        (["p3d-pytorch"], lambda path: None, 4, "error: f.pth: does not exist"),
+        (["p3d-pytorch"], lambda path: None, 4, "error: f.pth does not exist"),
         (["p3d-pytorch"], lambda path: path.mkdir(), 4, "is a folder"),
         (["p3d-pytorch"], lambda p: torch.save({"a": sys.exit}, p), 4, "error: f.pth: asks to run"),
         (["torchvision-video"], lambda p: torch.save(mc3_18().state_dict(), p), 4, "is an mc3_18"),

@@ -112,11 +112,11 @@ def test_export_to_onnx(run, tmp_path):
 @pytest.mark.parametrize(
     "arguments, code, said",
     [
-        (["info", "none.safetensors"], 4, "none.safetensors: does not exist"),
+        (["info", "none.safetensors"], 4, "none.safetensors does not exist"),
         (["info", "."], 4, "is a folder without model.safetensors"),
-        (["info", "http://127.0.0.1/x.safetensors"], 4, "is an address: give the path of a weights file"),
+        (["info", "http://127.0.0.1/x.safetensors"], 4, "is an address. Give the path of a weights file"),
         (["info", "hf_hub:nobody"], 2, "hf_hub:user/name@revision"),
-        (["export", "none.safetensors", "--format", "onnx"], 4, "none.safetensors: does not exist"),
+        (["export", "none.safetensors", "--format", "onnx"], 4, "none.safetensors does not exist"),
         (["export", "none.safetensors", "--format", "onxx"], 2, "did you mean 'onnx'"),
     ],
 )

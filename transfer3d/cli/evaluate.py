@@ -63,7 +63,11 @@ def evaluate(
     if fuse:
         weights = None if fuse_weights is None else _numbers(fuse_weights)
         _show(fuse_reports(files, weights=weights, labels=labels, out=out), json)
+        if out is not None and not json:
+            stdout().print(f"wrote {out}, and its scores beside it")
         return
+    if len(files) == 2 and data is None and files[1].suffix not in (".json", ".safetensors"):
+        raise UsageError(f"evaluate takes videos with --data: --data {files[1]}.")
     if len(files) > 1 or fuse_weights is not None:
         raise UsageError("one checkpoint at a time. To fuse reports, say --fuse.")
     if data is None:
@@ -82,6 +86,8 @@ def evaluate(
     )
     if report is not None:
         _show(report, json)
+        if out is not None and not json:
+            stdout().print(f"wrote {out}, and its scores beside it")
 
 
 def _numbers(text: str) -> list[float]:
@@ -100,5 +106,9 @@ def _show(report: dict[str, Any], as_json: bool) -> None:
     for name, value in report.items():
         if name.startswith(("clip_", "video_", "mean_")):
             stdout().print(f"{name:<20} {value:.1%}")
+    known = {name: value for name, value in report.get("per_class", {}).items() if value is not None}
+    if len(known) > 1:
+        worst = min(known, key=known.__getitem__)
+        stdout().print(f"{'worst class':<20} {known[worst]:.1%} ({worst})")
     listed = f" of {report['official']} that the dataset lists" if report.get("official") else ""
     stdout().print(f"{'scored/expected':<20} {report['scored']}/{report['expected']}{listed}")

@@ -17,6 +17,10 @@ def finetune(
     out: options.Out = None,
     recipe: options.RecipeName = None,
     set_: options.Set = None,
+    epochs: options.Epochs = None,
+    steps: options.Steps = None,
+    batch_size: options.BatchSize = None,
+    lr: options.LearningRate = None,
     resume: options.Resume = False,
     seed: options.Seed = None,
     precision: options.Precision = None,
@@ -24,7 +28,7 @@ def finetune(
 ) -> None:
     """Train a student on labelled videos: from scratch, an inflated file or a correspondence checkpoint.
 
-    Example: `transfer3d finetune p3d_resnet50.safetensors --data my_videos/ --set epochs=30`
+    Example: `transfer3d finetune p3d_resnet50.safetensors --data my_videos/ --epochs 30`
     """
     from transfer3d.run.training.recipe_options import resolve, resumed_folder
     from transfer3d.run.training.train import train
@@ -36,6 +40,10 @@ def finetune(
         resumed=resumed_folder(out, resume),
         student=student,
         data=data,
+        epochs=epochs,
+        max_steps=steps,
+        batch_size=batch_size,
+        lr=lr,
         seed=seed,
         precision=precision,
         workers=workers,

@@ -42,6 +42,7 @@ from transfer3d.cli import (
     synth,
     tsne,
 )
+from transfer3d.cli.mistakes import add_hint
 from transfer3d.cli.output import plain_warnings, print_log
 from transfer3d.errors import SetupError, Transfer3dError
 
@@ -70,6 +71,7 @@ class Commands(TyperGroup):
             raise
         except Exception as error:
             if _is_click_error(error):
+                add_hint(error)
                 raise
             if isinstance(error, OSError) and error.errno in PLACES:
                 where = f"{error.filename}: " if error.filename else ""

@@ -32,6 +32,14 @@ Set = Annotated[
         "--set", metavar="KEY=VALUE", help="Change a key of the recipe, e.g. `max_steps=100`. Repeatable."
     ),
 ]
+Epochs = Annotated[float | None, typer.Option(metavar="N", help="Passes over the videos.")]
+Steps = Annotated[
+    int | None, typer.Option("--steps", min=1, help="Optimiser steps; without --epochs, exactly so many.")
+]
+BatchSize = Annotated[
+    str | None, typer.Option(metavar="N|auto", help="Clips in a step, over all processes; auto: what fits.")
+]
+LearningRate = Annotated[float | None, typer.Option("--lr", help="Learning rate, at its highest.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Continue an unfinished run (name it with -o).")]
 LARGEST_SEED = 2**63 - 1
 LARGEST_NUMPY_SEED = 2**32 - 1  # also scikit-learn's

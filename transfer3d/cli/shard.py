@@ -97,6 +97,12 @@ def shard(
     again = " (finished before)" if report.finished_before else ""
     count = "only one class" if report.classes == 1 else f"{report.classes} classes"
     console.print(f"{out}: {packed} videos, {count}, from {report.layout}{again}")
+    if len(report.suffixes) > 1:
+        kinds = ", ".join(f"{number} .{suffix}" for suffix, number in report.suffixes.items())
+        console.print(
+            f"several suffixes ({kinds}): not every codec fits into MP4. Programs that read one of them miss "
+            "the others; --gop 12 transcodes all"
+        )
     _name_some("missing", report.missing)
     _name_some("bad", [f"{path}: {reason}" for path, reason in report.bad])
     _name_some("not listed", report.extra)

@@ -10,7 +10,8 @@ from collections import Counter
 from pathlib import Path
 from unicodedata import normalize
 
-from transfer3d.errors import DataError, UsageError, did_you_mean
+from transfer3d.errors import DataError, UsageError
+from transfer3d.files import nearest_beside
 
 SUFFIXES = (
     "mp4", "avi", "mkv", "webm", "mov", "m4v", "3gp", "mpg", "mpeg", "vob", "ts", "mts", "m2ts", "wmv", "asf",
@@ -121,8 +122,7 @@ def has_classes(folder: Path) -> bool:
 
 def missing(path: Path, remedy: str) -> UsageError:
     """Returns the error for a path that does not exist, with the nearest name beside it."""
-    beside = [other.name for other in path.parent.iterdir()] if path.parent.is_dir() else []
-    return UsageError(f"{path} does not exist{did_you_mean(path.name, beside)}. {remedy}")
+    return UsageError(f"{path} does not exist{nearest_beside(path)}. {remedy}")
 
 
 def _files_under(folder: Path) -> list[Path]:

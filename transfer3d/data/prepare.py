@@ -17,7 +17,7 @@ from transfer3d.data.datasets.listing import Cut
 from transfer3d.data.decode import Video, VideoInfo
 from transfer3d.data.pixels import Frames
 from transfer3d.data.shards import ShardVideos
-from transfer3d.data.transcode import CRF, encode_folder, encode_frames
+from transfer3d.data.transcode import CRF, encode_folder, encode_frames, remux
 
 GOP = 12
 
@@ -32,6 +32,7 @@ class TranscodeJob:
         cut: which part of it.
         short_side: larger frames are scaled down to it; None keeps their size.
         gop: frames from one key frame to the next; None keeps them, where nothing else asks for transcoding.
+        remux: whether a file that is not MP4 is copied into one where its codec allows that.
         min_frames: a video with fewer is refused.
     """
 
@@ -40,6 +41,7 @@ class TranscodeJob:
     cut: Cut | None = None
     short_side: int | None = None
     gop: int | None = None
+    remux: bool = False
     min_frames: int = 2
 
 
@@ -97,7 +99,11 @@ def prepare(order: TranscodeJob) -> Prepared:
     if order.cut is not None or order.short_side is not None or order.gop is not None:
         return _transcode(order.path, order, {})
     info = inspect(order.path, name=order.name, min_frames=order.min_frames)
-    return Prepared(None, info.frames, _entries(info))
+    copy = None
+    if order.remux and order.path.suffix.lower() != ".mp4":
+        copy = remux(order.path, name=order.name)
+    how = {} if copy is None else {"remuxed": "MP4, the same packets"}
+    return Prepared(copy, info.frames, _entries(info) | how)
 
 
 def _transcode(source: Source, order: TranscodeJob, info: dict[str, Any]) -> Prepared:

@@ -67,6 +67,7 @@ class Plan:
         config: how they are packed.
         listing: of the dataset.
         shards: the name without suffix of each shard, its split, and its videos with their keys.
+        remux: whether files are copied into MP4 where possible, since they have several suffixes.
         digest: of all that decides about the shards' bytes.
     """
 
@@ -74,6 +75,7 @@ class Plan:
     listing: Listing
     shards: list[tuple[str, str, list[tuple[str, Entry]]]]
     digest: str
+    remux: bool = False
 
 
 class _Part(BaseModel):
@@ -101,6 +103,7 @@ def plan_shards(listing: Listing, config: ShardConfig) -> Plan:
         for start in range(0, len(mixed), size):
             name = f"{config.name}-{split}-{start // size:06d}"
             shards.append((name, split, mixed[start : start + size]))
+    suffixes = {e.path.suffix.lower() for e in listing.found if e.path is not None and e.path.is_file()}
     content = [
         config.model_dump(exclude={"max_bad_fraction", "allow_empty_classes"}),
         listing.classes,
@@ -111,7 +114,7 @@ def plan_shards(listing: Listing, config: ShardConfig) -> Plan:
         [len(videos) for _, _, videos in shards],
     ]
     digest = hashlib.sha256(json.dumps(content).encode()).hexdigest()
-    return Plan(config, listing, shards, digest)
+    return Plan(config, listing, shards, digest, remux=len(suffixes) > 1)
 
 
 def lock_folder(folder: Path) -> Lock:
@@ -169,7 +172,7 @@ def write_planned(
     """Writes the shards of one process, those that are not there yet."""
     for name, split, videos in plan.shards[rank::world]:
         if _read_part(folder, name) is None:
-            _write_part(folder, name, split, videos, plan.config, workers, limits, meter)
+            _write_part(folder, name, split, videos, plan, workers, limits, meter)
         else:
             meter.update(len(videos))
 
@@ -237,7 +240,7 @@ def _write_part(
     name: str,
     split: str,
     videos: list[tuple[str, Entry]],
-    config: ShardConfig,
+    plan: Plan,
     workers: int,
     limits: Limits,
     meter: Meter,
@@ -245,7 +248,7 @@ def _write_part(
     dropped: list[tuple[str, str]] = []
 
     def samples() -> Iterator[Sample]:
-        orders = [_order(entry, config) for _, entry in videos]
+        orders = [_order(entry, plan) for _, entry in videos]
         answers = isolated_map(prepare, orders, workers=workers, limits=limits)
         for (key, entry), answer in zip(videos, answers, strict=True):
             if isinstance(answer, Fault):
@@ -276,10 +279,16 @@ def _read_part(folder: Path, name: str) -> _Part | None:
     return part if path.is_file() and path.stat().st_size == part.shard.size else None
 
 
-def _order(entry: Entry, config: ShardConfig) -> TranscodeJob:
+def _order(entry: Entry, plan: Plan) -> TranscodeJob:
     assert entry.path is not None
     return TranscodeJob(
-        entry.path, entry.name, entry.cut, config.short_side, config.gop, min_frames=config.min_frames
+        entry.path,
+        entry.name,
+        entry.cut,
+        plan.config.short_side,
+        plan.config.gop,
+        remux=plan.remux,
+        min_frames=plan.config.min_frames,
     )
 
 

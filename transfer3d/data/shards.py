@@ -169,11 +169,15 @@ class ShardVideos(VideoSet):
         self.shuffle_buffer = store.shuffle_buffer
         samples = [sample for _, sample in self._samples]
         if labelled and (bare := [s.key for s in samples if s.label is None]):
-            raise DataError(f"{store}: {len(bare)} videos of '{split}' have no label, first {bare[0]}.")
+            raise DataError(
+                f"{store}: {len(bare)} videos of '{split}' have no label, first {bare[0]}. Choose a split "
+                "with labels, as in --split val."
+            )
         self.keys = [sample.key for sample in samples]
         self.labels = [sample.label if labelled else None for sample in samples]
         self.label_sets = [sample.label_set if labelled else () for sample in samples]
         self.sources = [sample.source for sample in samples]
+        self.frame_counts = [sample.frames for sample in samples]
         self.classes = index.classes if labelled else ()
         self.official = index.official.get(split)
         content = [

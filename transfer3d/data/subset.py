@@ -27,6 +27,7 @@ class Subset(VideoSet):
         self.labels = [whole.labels[index] for index in indices]
         self.label_sets = [whole.label_sets[index] for index in indices]
         self.sources = [whole.sources[index] for index in indices]
+        self.frame_counts = [whole.frame_counts[index] for index in indices] if whole.frame_counts else ()
         self.classes, self.official, self.dropped = whole.classes, whole.official, whole.dropped
         self.digest = hashlib.sha256(f"{whole.digest} {self._indices}".encode()).hexdigest()
 

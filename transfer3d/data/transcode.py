@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 
 import av
+import numpy as np
+from av.container import OutputContainer
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from transfer3d.data.container import MAX_PIXELS, BadVideo
+from transfer3d.data.container import FAULTS, MAX_PIXELS, BadVideo, Source, open_container, video_stream
+from transfer3d.data.decode import Video
 from transfer3d.data.pixels import Frames
 
 TIME_BASE = Fraction(1, 90_000)
@@ -20,7 +25,7 @@ PICTURES = (".jpg", ".jpeg", ".png")
 FRAME_FOLDER_FPS = 12  # Something-Something v1's
 
 
-def encode_frames(pictures: Iterable[Frames], times_s: Iterable[float], *, gop: int) -> tuple[bytes, int]:
+def encode_frames(pictures: Iterable[Frames], times_s: Sequence[float], *, gop: int) -> tuple[bytes, int]:
     """Encodes frames [H, W, 3], at their times; an odd last row or column is cut off.
 
     Args:
@@ -38,7 +43,13 @@ def encode_frames(pictures: Iterable[Frames], times_s: Iterable[float], *, gop: 
     # A twentieth larger, and decoded in two thirds of the time.
     options = {"preset": "veryfast", "tune": "fastdecode", "crf": str(CRF)}
     options |= {"g": str(gop), "keyint_min": "1", "bf": "0"}
-    return _encode(zip(frames, times_s, strict=False), "yuv420p", "libx264", options)
+    return _encode(zip(frames, times_s, strict=False), _mean_rate(times_s), "yuv420p", "libx264", options)
+
+
+def _mean_rate(times_s: Sequence[float]) -> Fraction:
+    """Returns frames per second; the last frame is shown for the mean time of the others."""
+    length = times_s[-1] - times_s[0]
+    return Fraction((len(times_s) - 1) / length).limit_denominator(1001) if length > 0 else Fraction(25)
 
 
 def encode_folder(folder: Path) -> tuple[bytes, int]:
@@ -57,7 +68,8 @@ def encode_folder(folder: Path) -> tuple[bytes, int]:
         pix_fmt = "yuvj444p"
     times = ((_picture(path).reformat(format=pix_fmt), i / FRAME_FOLDER_FPS) for i, path in enumerate(files))
     codec = "libx264" if yuv else "libx264rgb"
-    return _encode(times, pix_fmt, codec, {"preset": "veryfast", "qp": "0", "g": "12", "bf": "0"})
+    options = {"preset": "veryfast", "qp": "0", "g": "12", "bf": "0"}
+    return _encode(times, Fraction(FRAME_FOLDER_FPS), pix_fmt, codec, options)
 
 
 def _picture(path: Path) -> VideoFrame:
@@ -70,11 +82,15 @@ def _picture(path: Path) -> VideoFrame:
 
 
 def _encode(
-    timed: Iterable[tuple[VideoFrame, float]], pix_fmt: str, codec: str, options: dict[str, str]
+    timed: Iterable[tuple[VideoFrame, float]],
+    fps: Fraction,
+    pix_fmt: str,
+    codec: str,
+    options: dict[str, str],
 ) -> tuple[bytes, int]:
-    file, count, last = io.BytesIO(), 0, -1
-    with av.open(file, "w", format="mp4", options={"fflags": "+bitexact"}) as container:
-        stream = container.add_stream(codec, options=options | {"threads": "1"})
+    count, last = 0, -1
+    with new_mp4() as (container, path):
+        stream = container.add_stream(codec, rate=fps, options=options | {"threads": "1"})
         assert isinstance(stream, VideoStream)
         for frame, time_s in timed:
             if not count:
@@ -89,4 +105,41 @@ def _encode(
             count += 1
         if count:
             container.mux(stream.encode())
-    return file.getvalue(), count
+        container.close()
+        return path.read_bytes(), count
+
+
+@contextmanager
+def new_mp4() -> Iterator[tuple[OutputContainer, Path]]:
+    """Opens an MP4 file that is removed at the end; its index comes first, to play while it loads."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "video.mp4"
+        muxer = {"fflags": "+bitexact", "movflags": "+faststart"}
+        with av.open(str(path), "w", format="mp4", options=muxer) as container:
+            yield container, path
+
+
+def remux(source: Source, *, name: str) -> bytes | None:
+    """Copies the video stream into MP4; None where its codec or its times do not fit, or pictures change.
+
+    Args:
+        source: a video that decodes.
+        name: what messages call it.
+    """
+    try:
+        with open_container(source) as read, new_mp4() as (container, path):
+            stream = video_stream(read, name)
+            copy = container.add_stream_from_template(stream)
+            for packet in read.demux(stream):
+                if packet.size:
+                    packet.stream = copy
+                    container.mux(packet)
+            container.close()
+            content = path.read_bytes()
+        with Video(source, name=name) as before, Video(content, name=name) as after:
+            same = before.frames == after.frames and all(
+                np.array_equal(one, other) for one, other in zip(before.stream(), after.stream(), strict=True)
+            )
+    except (*FAULTS, OverflowError, TypeError):
+        return None
+    return content if same else None

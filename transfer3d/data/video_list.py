@@ -52,7 +52,9 @@ class VideoList(VideoSet):
             [label if label is None or isinstance(label, str) else int(label) for label in given], classes
         )
         prefix = f"{root}: " if root else ""
-        good = self._check(paths, prefix)
+        counts = self._check(paths, prefix)
+        good = [i for i, count in enumerate(counts) if count is not None]
+        self.frame_counts = [counts[i] or 0 for i in good]
         self._files = [paths[i] for i in good]
         self.keys = [(file.relative_to(root) if root else file).as_posix() for file in self._files]
         if len(set(self.keys)) < len(self.keys):
@@ -70,21 +72,25 @@ class VideoList(VideoSet):
         """Returns the video's path."""
         return self._files[index]
 
-    def _check(self, paths: Sequence[Path], prefix: str) -> list[int]:
-        """Returns the numbers of the files that decode, and sets `dropped` to the others."""
+    def _check(self, paths: Sequence[Path], prefix: str) -> list[int | None]:
+        """Returns each file's number of frames, None for those that do not decode, which are `dropped`."""
         if not paths:
             raise DataError(f"{prefix}no videos. Their names end in {', '.join(SUFFIXES)}.")
         if absent := next((path for path in paths if not path.exists()), None):
             raise missing(absent, "Give paths of video files.")
         with ThreadPoolExecutor(THREADS) as pool:
-            reasons = list(pool.map(_reason_against, paths))
-        self.dropped = [Dropped(str(path), why) for path, why in zip(paths, reasons, strict=True) if why]
+            found = list(pool.map(_open_once, paths))
+        self.dropped = [
+            Dropped(str(path), answer)
+            for path, answer in zip(paths, found, strict=True)
+            if isinstance(answer, str)
+        ]
         if len(self.dropped) == len(paths):
             reason = self.dropped[0].reason
             if len(paths) == 1:
                 raise DataError(f"{reason}.")
             raise DataError(f"{prefix}none of {len(paths)} videos decodes, first: {reason}.")
-        return [i for i, reason in enumerate(reasons) if not reason]
+        return [None if isinstance(answer, str) else answer for answer in found]
 
 
 def _numbered(
@@ -104,11 +110,10 @@ def _numbered(
     return classes, [number_of[label] if isinstance(label, str) else label for label in labels]
 
 
-def _reason_against(path: Path) -> str:
-    """Returns why a file is left out; an empty string if it opens, is whole, and its first frame decodes."""
+def _open_once(path: Path) -> int | str:
+    """Returns the number of frames of a file that is whole and starts to decode, else why it is left out."""
     try:
         with Video(path, name=path.name) as video:
-            video.info()
+            return video.info().frames
     except BadVideo as bad:
         return str(bad)
-    return ""

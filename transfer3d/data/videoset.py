@@ -34,6 +34,7 @@ class VideoSet(ABC):
         shuffle_buffer: how many of these groups are shuffled together.
         official: how many videos the dataset lists for this split, found or not; None where it is unknown.
         dropped: files that were left out when the set was opened.
+        frame_counts: number of frames of each video, 0 where it is unknown; empty where all are.
 
     Example:
         >>> class Numbered(VideoSet):
@@ -49,6 +50,7 @@ class VideoSet(ABC):
     shuffle_buffer: int = 0
     official: int | None = None
     dropped: Sequence[Dropped] = ()
+    frame_counts: Sequence[int] = ()
 
     @abstractmethod
     def open(self, index: int) -> Source:

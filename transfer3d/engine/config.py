@@ -42,7 +42,8 @@ class Training(BaseModel):
     """Validations in a row without a better score after which the run ends; 0 = never."""
     compile: bool = False
     """Whether torch.compile compiles the student's trunk; the first steps then take minutes."""
-    log_every: int = Field(default=20, ge=1)
+    log_every: int | None = Field(default=None, ge=1)
+    """Steps from one row of the log to the next; none = 20, or fewer, for ten rows in a short run."""
     save_every: int = Field(default=500, ge=1)
     validate_every: int | None = Field(default=None, ge=1)
     """Steps between validations; none = only after the last step, or after each epoch where a plateau

@@ -12,11 +12,12 @@ from typing import Any, TypeVar
 import torch
 from accelerate import Accelerator, PartialState
 from accelerate.state import AcceleratorState
-from accelerate.utils import InitProcessGroupKwargs, broadcast_object_list, gather_object
+from accelerate.utils import broadcast_object_list, gather_object
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from transfer3d.engine.allocator import keep_freed_memory
+from transfer3d.engine.launcher import launcher_precision, refuse_other_settings, world_size
 from transfer3d.errors import SetupError, Transfer3dError, UsageError
 
 Result = TypeVar("Result")
@@ -40,14 +41,12 @@ def make_accelerator(precision: str) -> Accelerator:
     Args:
         precision: "bf16" or "fp32".
     """
+    processes()
     torch.backends.cudnn.benchmark = True
     keep_freed_memory()
     # accelerate keeps the first precision of a process; a second run in it may have another one.
     AcceleratorState._reset_state()
-    return Accelerator(
-        mixed_precision="bf16" if precision == "bf16" else "no",
-        kwargs_handlers=[InitProcessGroupKwargs(timeout=PATIENCE)],
-    )
+    return Accelerator(mixed_precision="bf16" if precision == "bf16" else "no")
 
 
 def leave_cores_to(workers: int) -> None:
@@ -59,9 +58,38 @@ def leave_cores_to(workers: int) -> None:
     torch.set_num_threads(max(1, min(torch.get_num_threads(), cores - workers)))
 
 
+def processes() -> PartialState:
+    """Returns this process's place among those that were launched; the first call joins them to a group.
+
+    Without a GPU the group is one of CPUs, whatever the launcher says of it.
+
+    Raises:
+        UsageError: the launcher asks for what is not supported.
+        SetupError: there is no group, or one of another number of processes than were launched.
+    """
+    launched = world_size()
+    refuse_other_settings()
+    device = torch.accelerator.current_accelerator(check_available=True)
+    on_cpu = launched > 1 and (device is None or device.type == "mps")
+    try:
+        state = PartialState(cpu=on_cpu, timeout=PATIENCE) if launched > 1 else PartialState()
+    except (ValueError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise SetupError(
+            f"{launched} processes were launched, but form no group ({reason}). Start them with "
+            "`accelerate launch` or `torchrun`, or unset WORLD_SIZE."
+        ) from error
+    if state.num_processes != launched:
+        raise SetupError(
+            f"{launched} processes were launched, but the group has {state.num_processes}. Start them with "
+            "`accelerate launch` or `torchrun`, or unset WORLD_SIZE."
+        )
+    return state
+
+
 def is_main_process() -> bool:
     """Whether this is the process that prints and writes, under any launcher."""
-    return PartialState().is_main_process
+    return processes().is_main_process
 
 
 def bf16_is_fast() -> bool:
@@ -73,16 +101,17 @@ def bf16_is_fast() -> bool:
 
 
 def resolve_precision(precision: str) -> str:
-    """Turns "auto" into bf16 where the machine computes it in hardware, into fp32 elsewhere.
+    """Turns "auto" into bf16 where the launcher asks for it or the hardware computes it, else into fp32.
 
     Raises:
-        UsageError: it is not one of auto, bf16, fp32.
+        UsageError: it is not one of auto, bf16, fp32, or the launcher asks for another one.
     """
     if precision not in ("auto", "bf16", "fp32"):
         raise UsageError(f"--precision {precision}: choose auto, bf16 or fp32.")
+    asked = launcher_precision()
     if precision != "auto":
         return precision
-    return "bf16" if bf16_is_fast() else "fp32"
+    return asked or ("bf16" if bf16_is_fast() else "fp32")
 
 
 def on_main(accelerator: Accelerator, work: Callable[[], Result]) -> Result:

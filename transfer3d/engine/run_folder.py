@@ -54,10 +54,15 @@ class RunFolder:
             self.close()
             raise UsageError(f"{path} holds no run. Leave --resume out.")
         if not resume and holds_run:
-            finished = "a finished" if self.finished else "an unfinished"
+            finished = self.finished
             self.close()
+            if finished:
+                raise UsageError(
+                    f"{path} holds a finished run. To train on, start from {path / MODEL} and choose another "
+                    "folder with -o."
+                )
             raise UsageError(
-                f"{path} holds {finished} run. Continue it with --resume, or choose another folder with -o.",
+                f"{path} holds an unfinished run. Continue it with --resume, or choose another -o."
             )
 
     def _sweep(self) -> None:

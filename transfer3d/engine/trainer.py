@@ -49,6 +49,9 @@ from transfer3d.errors import NonFiniteError, UsageError, WeightsError
 from transfer3d.objectives.objective import LossReport, PairwiseObjective
 from transfer3d.progress import progress
 
+LOG_EVERY, FEWEST_POINTS = 20, 10
+"""By default, steps from one row of the log to the next, and rows that a short run has at least."""
+
 log = logging.getLogger(__name__)
 
 
@@ -224,6 +227,7 @@ class Trainer:
         quiet = self.console is None or not self.accelerator.is_main_process
         console = self.console or Console(stderr=True)
         title = f"training {config.steps} steps"
+        log_every = config.log_every or min(LOG_EVERY, max(config.steps // FEWEST_POINTS, 1))
         bar_context = progress(title, config.steps, console=console, quiet=quiet, start=self.step)
         layout, peers = channels_last(self.objective), lost_processes(self.accelerator)
         with layout, peers, step_fits(), self._signals, bar_context as bar:
@@ -231,7 +235,7 @@ class Trainer:
             for batch in window.time_waiting(() if self.ended else self.batches(self.step)):
                 report, stop = self._train_step(batch)
                 window.add(report, len(batch) * self.accelerator.num_processes)
-                if self._is_due(config.log_every):
+                if self._is_due(log_every):
                     self._log("train", {"lr": self.lr, **mean_rows(self.accelerator, window.flush())})
                 bar.update(1, note=window.note)
                 self._validate_and_save(stop)

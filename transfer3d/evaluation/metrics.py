@@ -26,9 +26,9 @@ def video_metrics(scores: Scores, classes: Sequence[str], *, labels: Labels = "a
 
     `clip_*` scores every view by itself, `video_*` what its video's views make together. With one label for
     each video, `top<k>` is the share whose label is among the k highest scores, and `confusion` has a row for
-    each true class. With several, `hit<k>` is the share with any of its labels among the k highest
-    (Sports-1M; P3D, table 2). `mean_ap` is the mean over classes of the average precision. A class without
-    videos has None and is left out of means.
+    each true class; k is 1, 3 and 5 as far as there are more classes. With several labels, `hit<k>` is the
+    share with any of them among the k highest (Sports-1M; P3D, table 2). `mean_ap` is the mean over classes
+    of the average precision. A class without videos has None and is left out of means.
 
     Args:
         scores: of labelled videos.
@@ -69,8 +69,9 @@ def video_metrics(scores: Scores, classes: Sequence[str], *, labels: Labels = "a
     confusion = _confusion(videos_NK, labels_N, count)
     totals = confusion.sum(1).tolist()
     per_class = [float(confusion[k, k] / totals[k]) if totals[k] else None for k in range(count)]
-    report |= {f"clip_top{k}": _top(views_MK, labels_M, k, count) for k in BEST}
-    report |= {f"video_top{k}": _top(videos_NK, labels_N, k, count) for k in BEST}
+    best = [k for k in BEST if k == 1 or k < count]
+    report |= {f"clip_top{k}": _top(views_MK, labels_M, k, count) for k in best}
+    report |= {f"video_top{k}": _top(videos_NK, labels_N, k, count) for k in best}
     return report | {
         "mean_class_accuracy": _mean(per_class),
         "mean_ap": _mean(precision),

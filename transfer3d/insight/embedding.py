@@ -83,9 +83,12 @@ def embed(
         )
     points_N2 = plane(vectors_ND, perplexity=chosen, seed=seed)
     labels_N = features.labels_N.numpy()
-    k = min(NEIGHBOURS, len(labels_N) - 1)
+    sizes = np.unique(labels_N, return_counts=True)[1]
     # With one video of each class no neighbour could be of the point's own.
-    labelled = (labels_N >= 0).all() and len(np.unique(labels_N)) < len(labels_N)
+    labelled = (labels_N >= 0).all() and len(sizes) < len(labels_N)
+    # Of more neighbours than a class has, some must be of other classes.
+    others = int(np.median(sizes)) - 1 if labelled else len(labels_N) - 1
+    k = max(min(NEIGHBOURS, others), 1)
     return Embedding(
         keys=features.keys,
         labels_N=labels_N,

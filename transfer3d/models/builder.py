@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from transfer3d.errors import UsageError, did_you_mean
+from transfer3d.errors import Transfer3dError, UsageError, did_you_mean
 from transfer3d.layout import ClipSpec
 from transfer3d.models.registry import Family, entry, families, family_of, list_models
 from transfer3d.models.student import VideoStudent
@@ -63,6 +63,8 @@ def build_student(
                 drop_rate=float(model_args.get("drop_rate", 0.0)),
                 global_pool=model_args.get("global_pool", "avg"),
             )
+    except Transfer3dError:  # a ValueError too, and already says what is wrong
+        raise
     except (TypeError, ValueError) as error:
         raise UsageError(f"{name}: {error}.") from error
 

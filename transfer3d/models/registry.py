@@ -15,11 +15,13 @@ import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
+from pathlib import Path
 from typing import Any, TypeVar
 
 from torch import nn
 
 from transfer3d.errors import UsageError, did_you_mean
+from transfer3d.files import nearest_beside
 from transfer3d.layout import ClipSpec
 from transfer3d.models.trunks.spec import TrunkSpec
 from transfer3d.models.trunks.trunk import ModuleTrunk, Trunk
@@ -215,6 +217,9 @@ def entry(name: str) -> StudentEntry:
         UsageError: there is no such student.
     """
     if not is_model(name):
+        if "/" in name:
+            near = nearest_beside(Path(name))
+            raise UsageError(f"{name} does not exist{near}. Give a student's name, or a checkpoint.")
         near = did_you_mean(name, (*_ENTRIES, *_ALIASES))
         raise UsageError(
             f"no student '{name}'{near}: `transfer3d models` lists them. "

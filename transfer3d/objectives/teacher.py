@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from transfer3d.errors import UsageError
+from transfer3d.errors import Transfer3dError, UsageError
 from transfer3d.layout import ClipSpec
 from transfer3d.models.image import image_model_info, weights_digest
 from transfer3d.models.student import VideoStudent
@@ -121,6 +121,8 @@ class FrozenTeacher(nn.Module):
             shape = (1, len(clip.mean), 1, clip.size, clip.size)
         try:
             self(torch.zeros(shape, dtype=torch.uint8, device=next(self.network.parameters()).device))
+        except Transfer3dError:  # a ValueError too, and already says what is wrong
+            raise
         except (AssertionError, RuntimeError, ValueError) as error:
             raise UsageError(
                 f"teacher {self.name} cannot take frames of {clip.size}x{clip.size} pixels and "

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from accelerate import PartialState
 from rich.console import Console
 from rich.table import Table
 
@@ -17,6 +16,7 @@ from transfer3d.data.moving_digits import SynthConfig, synthesise
 from transfer3d.data.pipeline import view_batches
 from transfer3d.data.source import open_videos
 from transfer3d.engine.distributed import resolve_precision
+from transfer3d.engine.launcher import world_size
 from transfer3d.engine.run_folder import LOG, MODEL
 from transfer3d.errors import UsageError
 from transfer3d.evaluation.protocols import CENTRE
@@ -110,7 +110,7 @@ def run_demo(out: Path, *, seed: int, console: Console) -> DemoResult:
 
 
 def _claim(out: Path) -> None:
-    if PartialState().num_processes > 1:
+    if world_size() > 1:
         raise UsageError("the demo runs in one process. Start it without a launcher.")
     if out.is_file():
         raise UsageError(f"{out} is a file. Choose another with -o.")

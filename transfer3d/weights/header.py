@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from transfer3d.errors import WeightsError
+from transfer3d.files import nearest_beside
 
 MAX_HEADER_BYTES = 10_000_000
 LENGTH_BYTES = 8
@@ -21,8 +22,9 @@ def refuse_no_file(path: Path) -> None:
     if path.is_file():
         return
     address = re.match(r"\w+:/", str(path))  # a path has lost the second slash
-    what = "is a folder" if path.is_dir() else "is an address" if address else "does not exist"
-    raise WeightsError(f"{path}: {what}: give the path of a weights file.")
+    absent = f"does not exist{nearest_beside(path)}"
+    what = "is a folder" if path.is_dir() else "is an address" if address else absent
+    raise WeightsError(f"{path} {what}. Give the path of a weights file.")
 
 
 def read_header(path: Path) -> tuple[dict[str, str], dict[str, tuple[int, ...]]]:

@@ -49,7 +49,9 @@ def locate(path: str | Path) -> Path:
     if not folder.is_dir():
         return folder
     if not (folder / WEIGHTS_NAME).is_file():
-        raise WeightsError(f"{path}: is a folder without {WEIGHTS_NAME}: give the path of a checkpoint.")
+        raise WeightsError(
+            f"{path} is a folder without {WEIGHTS_NAME}. Give a checkpoint here, and videos with --data."
+        )
     return folder / WEIGHTS_NAME
 
 

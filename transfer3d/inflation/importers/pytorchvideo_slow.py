@@ -14,8 +14,11 @@ from transfer3d.inflation.importers.resnet_names import (
 )
 from transfer3d.layout import ClipSpec
 
-CLIP = ClipSpec(frames=8, stride=8, size=256, crop=256, mean=(0.45,) * 3, std=(0.225,) * 3)
-"""The zoo's "8x8", with its mean and standard deviation."""
+CLIP = ClipSpec(frames=8, stride=8, size=224, crop=256, mean=(0.45,) * 3, std=(0.225,) * 3)
+"""The zoo's "8x8", with its mean and standard deviation.
+
+Its head averages windows of 7x7 before the softmax: at 224 pixels that is the whole map, as here.
+"""
 
 STEM, CLASSIFIER = "blocks.0.conv", "blocks.5.proj"
 

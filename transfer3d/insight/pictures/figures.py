@@ -14,6 +14,7 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 DASHES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (1, 1)))
@@ -95,6 +96,7 @@ def draw_curves(
         axes.axhline(factor * line[0], color="#555555", linestyle=":", linewidth=1)
         end = axes.get_xlim()[1]
         axes.text(end, factor * line[0], line[1], color="#555555", fontsize=8, va="bottom", ha="right")
+    axes.xaxis.set_major_locator(MaxNLocator(nbins="auto", integer=True))
     axes.set_xlabel("optimiser step")
     axes.set_ylabel(label)
     if len(series) > 1:

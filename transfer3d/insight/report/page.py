@@ -125,7 +125,7 @@ def chain(links: Sequence[tuple[str, Sequence[tuple[str, str]], bool]]) -> str:
 
 def grid(parts: Sequence[str]) -> str:
     """Returns parts side by side where there is room for it."""
-    return f'<div class="grid">{"".join(parts)}</div>'
+    return f'<div class="grid">{"".join(parts)}</div>' if parts else ""
 
 
 def folded(title: str, part: str) -> str:
@@ -154,7 +154,8 @@ def preformatted(text: str) -> str:
 
 
 def page(title: str, note: str, sections: Sequence[Section]) -> str:
-    """Returns the whole page, with a list of its sections on top."""
+    """Returns the whole page, with a list of its sections on top; empty ones are left out."""
+    sections = [section for section in sections if section.note or any(section.parts)]
     contents = "".join(f'<a href="#s{i}">{escape(part.title)}</a>' for i, part in enumerate(sections, 1))
     body = "".join(_section(i, part) for i, part in enumerate(sections, 1))
     return (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -42,6 +43,7 @@ class ShardReport:
         official: videos listed, by split.
         packed: videos in the shards, by split.
         classes: number of them.
+        suffixes: how many videos have which suffix in the shards.
         missing: listed and not there.
         bad: names and reasons of those that do not decode.
         extra: not listed.
@@ -52,6 +54,7 @@ class ShardReport:
     official: dict[str, int]
     packed: dict[str, int]
     classes: int
+    suffixes: dict[str, int]
     missing: list[str]
     bad: list[tuple[str, str]]
     extra: list[str]
@@ -117,8 +120,17 @@ def _report(layout: str, listing: Listing, out: Path, finished: bool) -> ShardRe
     extra = [str(path) for path in listing.extra]
     gone = [Dropped(path, reason) for path, reason in index.dropped]
     write_text(out / REPORT, left_out_csv([*gone, *(Dropped(path, "not listed") for path in extra)]))
+    suffixes = Counter(sample.suffix for shard in index.shards for sample in shard.samples)
     return ShardReport(
-        layout, index.official, index.counts, len(index.classes), sorted(missing), bad, extra, finished
+        layout,
+        index.official,
+        index.counts,
+        len(index.classes),
+        dict(suffixes),
+        sorted(missing),
+        bad,
+        extra,
+        finished,
     )
 
 

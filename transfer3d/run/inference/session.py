@@ -10,6 +10,7 @@ from pathlib import Path
 from accelerate import Accelerator
 from rich.console import Console
 
+from transfer3d.data.folder import SUFFIXES
 from transfer3d.data.source import open_files, open_videos
 from transfer3d.data.videoset import VideoSet
 from transfer3d.engine.distributed import lost_processes, make_accelerator, resolve_precision
@@ -111,6 +112,8 @@ def inference_session(
         UsageError: the student does not take RGB.
         SetupError: another process of the launch died.
     """
+    if file.suffix[1:].lower() in SUFFIXES:
+        raise UsageError(f"{file} is a video. Give the checkpoint first, then the videos.")
     student = load(file)
     if classifier and student.num_classes == 0:
         raise WeightsError(f"{file} has no classifier. Train one with `transfer3d finetune {file}`.")

@@ -8,13 +8,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from accelerate import PartialState
 from rich.console import Console
 
 from transfer3d.data.source import open_videos
 from transfer3d.data.subset import share_of, split_off
 from transfer3d.data.videoset import VideoSet
 from transfer3d.engine.distributed import resolve_precision
+from transfer3d.engine.launcher import world_size
 from transfer3d.engine.run_folder import MODEL
 from transfer3d.errors import DataError, NoSuchSplit, Transfer3dError, UsageError
 from transfer3d.evaluation.metrics import video_metrics
@@ -99,8 +99,8 @@ def report_run(path: Path, out: Path | None, options: ReportOptions, *, console:
         WeightsError: the run's checkpoint is damaged.
         SetupError: the page cannot be written.
     """
-    page = _claim(out or path / REPORT)
     record = read_run(path)
+    page = _claim(out or path / REPORT)
     features = _features_of(path / MODEL, options.features) if options.features else None
     predictions, note = _predict_if_possible(record, path / MODEL, options, console)
     record = _evaluated(record, predictions)
@@ -140,7 +140,7 @@ def compare_runs(
 
 
 def _claim(page: Path) -> Path:
-    if PartialState().num_processes > 1:
+    if world_size() > 1:
         raise UsageError("a report is made in one process. Start it without a launcher.")
     if page.is_dir():
         raise UsageError(f"{page} is a folder. Name an HTML file with -o.")

@@ -12,7 +12,7 @@ from typing import Any
 from transfer3d.engine.run_folder import FINISHED, LOG, MODEL, RECIPE, STARTED
 from transfer3d.errors import DataError, Transfer3dError, UsageError
 from transfer3d.evaluation.scores import load_scores
-from transfer3d.files import sha256_file
+from transfer3d.files import nearest_beside, sha256_file
 from transfer3d.insight.report.chain import chain_of
 from transfer3d.insight.report.record import Change, Evaluation, RunRecord, correct_videos
 from transfer3d.recipes.load import dump, list_recipes, load_recipe
@@ -32,10 +32,9 @@ def read_run(path: Path) -> RunRecord:
         WeightsError: its checkpoint is damaged.
     """
     if not (path / RECIPE).is_file():
-        raise UsageError(
-            f"{path} is not a run folder: it has no recipe.toml. "
-            "Name the folder given to `-o` of a training run."
-        )
+        what = "is a file" if path.is_file() else "has no recipe.toml"
+        what = what if path.exists() else f"does not exist{nearest_beside(path)}"
+        raise UsageError(f"{path} {what}. Name a run folder, as given to `-o` of a training run.")
     recipe = load_recipe(path / RECIPE)
     model = path / MODEL
     log = read_log(path / LOG)

@@ -53,11 +53,8 @@ def build_task(session: Session) -> Task:
         assert validation is not None
         scores = score_videos(student, validation, session.accelerator, workers=recipe.workers)
         metrics = video_metrics(scores, validation.classes)
-        return {
-            "video_top1": metrics["video_top1"],
-            "video_top5": metrics["video_top5"],
-            "score": metrics["video_top1"],
-        }
+        shares = {name: metrics[name] for name in ("video_top1", "video_top5") if name in metrics}
+        return {**shares, "score": metrics["video_top1"]}
 
     def summary(metrics: Metrics) -> Iterator[str]:
         top1 = f", validation top-1 {metrics['video_top1']:.1%}" if validation else ""

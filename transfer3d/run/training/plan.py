@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
+import shutil
 from dataclasses import replace
+from functools import partial
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -11,9 +14,9 @@ from torch import nn
 from transfer3d.batch import ClipBatch
 from transfer3d.data.videoset import VideoSet
 from transfer3d.engine.config import TrainerConfig, Training
-from transfer3d.engine.distributed import gather_list
+from transfer3d.engine.distributed import gather_list, on_main
 from transfer3d.engine.memory_plan import MemoryPlan, plan_batch, readable_bytes, readable_seconds
-from transfer3d.errors import DataError, UsageError
+from transfer3d.errors import DataError, SetupError, UsageError
 from transfer3d.layout import ClipSpec
 from transfer3d.recipes.schema import Recipe
 from transfer3d.run.training.session import Session
@@ -28,10 +31,12 @@ def plan_training(session: Session, objective: nn.Module, clip: ClipSpec, videos
         UsageError: the batch is too small or does not divide among the processes, or the recipe has neither
             epochs nor max_steps.
         DataError: fewer than two different videos for each process.
+        SetupError: the disk has too little space for the run.
     """
     recipe, world = session.recipe, session.accelerator.num_processes
     different = len(set(videos.sources))
     _check_sizes(recipe, world, different)
+    _warn_of_short_videos(session, clip, videos)
     shares = world * recipe.accumulate
     largest = min(LARGEST_AUTO_BATCH, 1 << (max(different // shares, 1).bit_length() - 1))
 
@@ -47,13 +52,21 @@ def plan_training(session: Session, objective: nn.Module, clip: ClipSpec, videos
     by_epochs = None if recipe.epochs is None else max(round(recipe.epochs * len(videos) / batch_size), 1)
     steps = min(count for count in (by_epochs, recipe.max_steps) if count is not None)
     _say_plan(session, plan, batch_size, steps, len(videos))
+    if recipe.max_steps is not None and steps < recipe.max_steps:
+        needed = math.ceil(recipe.max_steps * batch_size / len(videos))
+        session.say(
+            f"epochs={recipe.epochs:g} ends after {steps} steps, before max_steps={recipe.max_steps}; to get "
+            f"there, add --epochs {needed}"
+        )
     if recipe.lr_base_batch is not None:
         rate = recipe.lr * batch_size / recipe.lr_base_batch
         session.say(f"lr = {recipe.lr:g} * {batch_size} / {recipe.lr_base_batch} = {rate:g}")
     every = recipe.validate_every
     if every is None and recipe.needs_scores:
         every = max(math.ceil(len(videos) / batch_size), 1)
-    return trainer_config(recipe, steps=steps, batch_size=batch_size, validate_every=every)
+    config = trainer_config(recipe, steps=steps, batch_size=batch_size, validate_every=every)
+    on_main(session.accelerator, partial(_refuse_full_disk, session.path, objective, config))
+    return config
 
 
 def trainer_config(
@@ -84,6 +97,30 @@ def _check_sizes(recipe: Recipe, world: int, different: int) -> None:
         raise UsageError(f"batch_size={recipe.batch_size} does not divide among {shares}.")
     if recipe.batch_size < 2 * world * recipe.accumulate:
         raise UsageError(f"batch_size={recipe.batch_size}: each of {shares} needs at least two clips.")
+
+
+def _refuse_full_disk(folder: Path, objective: nn.Module, config: TrainerConfig) -> None:
+    """Raises SetupError where the run folder's disk cannot hold the run's checkpoints and its student."""
+    learning = sum(p.nbytes for p in objective.parameters() if p.requires_grad)
+    weights = sum(tensor.nbytes for tensor in objective.state_dict().values())
+    moments = learning * (2 if config.optimizer.name == "adamw" else 1)
+    averaged = weights if config.optimizer.average is not None else 0
+    needed = (config.keep_checkpoints + 1) * (weights + moments + averaged) + 2 * weights
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise SetupError(
+            f"{folder}: checkpoints and models need {readable_bytes(needed)}, and {readable_bytes(free)} are "
+            "free. Choose a place with more."
+        )
+
+
+def _warn_of_short_videos(session: Session, clip: ClipSpec, videos: VideoSet) -> None:
+    short = sum(0 < count < clip.window for count in videos.frame_counts)
+    if 2 * short > len(videos):
+        session.say(
+            f"warning: {short} of {len(videos)} videos are shorter than the {clip.window} frames that a clip "
+            f"of {clip.frames} at stride {clip.stride} spans, and end with repeats. Try --set clip.stride=1"
+        )
 
 
 def _say_plan(session: Session, plan: MemoryPlan, batch_size: int, steps: int, videos: int) -> None:

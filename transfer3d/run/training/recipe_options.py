@@ -55,6 +55,8 @@ def resolve(
         UsageError: a wrong recipe, or another one than the resumed run was started with.
     """
     given = {key: value for key, value in options.items() if value is not None}
+    if "max_steps" in given:
+        given.setdefault("epochs", None)  # else whichever ends first
     own_data = "data" in given or any(override.startswith("data=") for override in overrides)
     name = recipe or ("default" if own_data else "demo") + f"/{task}"
     if resumed is not None and (resumed / RECIPE).is_file():

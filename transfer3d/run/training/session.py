@@ -13,7 +13,7 @@ from rich.console import Console
 
 from transfer3d.data.source import VideoSet
 from transfer3d.engine.distributed import leave_cores_to, make_accelerator, on_main, resolve_precision
-from transfer3d.engine.run_folder import RunFolder
+from transfer3d.engine.run_folder import MODEL, RunFolder
 from transfer3d.errors import SetupError, Transfer3dError
 from transfer3d.files import write_text
 from transfer3d.recipes.schema import Recipe
@@ -51,7 +51,10 @@ class Session:
     def needs_training(self) -> bool:
         """Returns False for a run that is finished, and prints that."""
         if self.finished:
-            self.say(f"{self.path} holds a finished run: nothing to do")
+            self.say(
+                f"{self.path} holds a finished run: nothing to do. To train on, start from "
+                f"{self.path / MODEL} with another -o"
+            )
         return not self.finished
 
     def say_dropped(self, videos: VideoSet) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from transfer3d.errors import UsageError
+from transfer3d.errors import Transfer3dError, UsageError
 from transfer3d.files import sha256_file
 from transfer3d.models.checkpoint import load
 from transfer3d.models.factory import create_model
@@ -64,6 +64,8 @@ def check_student(recipe: Recipe) -> None:
         with nullcontext() if is_file(name) else torch.device("meta"):
             student = build_student(recipe, num_classes=0)
         count_gmac(student.to("meta"))
+    except Transfer3dError:  # a ValueError too, and already says what is wrong
+        raise
     except (RuntimeError, ValueError) as error:
         raise UsageError(
             f"{name} cannot take these clips ({str(error).splitlines()[0]}). Change [clip]."
