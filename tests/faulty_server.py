@@ -35,6 +35,24 @@ def serving(folder, *, ranges=True):
             fault = state.next_fault(path.name, part and part[0])
             if fault == "500":
                 return self.send_error(500)
+            if fault == "nowhere":
+                self.send_response(302)
+                self.send_header("Location", "http://[::1")
+                return self.end_headers()
+            if fault == "continue":
+                with suppress(OSError):
+                    while True:
+                        self.wfile.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+                        time.sleep(0.05)
+            if fault in ("endless", "abc"):
+                self.send_response(206 if part and state.ranges else 200)
+                if fault == "abc":
+                    self.send_header("Content-Length", "abc")
+                self.end_headers()
+                with suppress(OSError):
+                    for _ in range(1 if fault == "abc" else 10_000):
+                        self.wfile.write(b"x" * 100_000)
+                return None
             if fault == "elsewhere":
                 self.send_response(302)
                 self.send_header("Location", "file:///etc/passwd")

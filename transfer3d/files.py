@@ -1,7 +1,10 @@
 """Files that are either complete or absent: written to a temporary name, flushed, renamed."""
 
 import hashlib
+import json
 import os
+import re
+import shutil
 import socket
 import tempfile
 import time
@@ -9,11 +12,15 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 
 from transfer3d.errors import SetupError, did_you_mean
+
+PARTIAL = ".transfer3d-partial-"
+"""How the names of our half-written files begin."""
 
 
 def refuse_unwritable(final: Path) -> None:
@@ -41,8 +48,7 @@ def atomic_path(final: Path) -> Iterator[Path]:
     Raises:
         SetupError: the place cannot be written, or the disk is full.
     """
-    # The suffix stays: writers such as PyAV and matplotlib choose their format by it.
-    partial = final.with_name(f".partial-{uuid.uuid4().hex[:8]}-{final.name}")
+    partial = partial_path(final)
     try:
         final.parent.mkdir(parents=True, exist_ok=True)
         yield partial
@@ -59,6 +65,21 @@ def atomic_path(final: Path) -> Iterator[Path]:
     except BaseException:
         _forget(partial)
         raise
+
+
+def partial_path(final: Path) -> Path:
+    """Returns a new name beside `final` for what is being written, which `remove_partials` knows."""
+    # The suffix stays: writers such as PyAV and matplotlib choose their format by it.
+    return final.with_name(f"{PARTIAL}{uuid.uuid4().hex}-{final.name}")
+
+
+def remove_partials(folder: Path) -> None:
+    """Removes what killed processes of ours left half written in a folder that is ours, but for links."""
+    if folder.is_symlink() or not folder.is_dir():
+        return
+    for path in folder.iterdir():
+        if re.match(re.escape(PARTIAL) + "[0-9a-f]{32}-", path.name) and not path.is_symlink():
+            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 
 
 def _forget(partial: Path) -> None:
@@ -133,6 +154,18 @@ def sha256_file(path: Path) -> str:
     """Returns the hex digest of a file's bytes."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def parse_json(content: str | bytes) -> Any:
+    """Returns the value of JSON.
+
+    Raises:
+        ValueError: it is not JSON, or nests too deep.
+    """
+    try:
+        return json.loads(content)
+    except RecursionError:
+        raise ValueError("it nests too deep") from None
 
 
 def nearest_beside(path: Path) -> str:

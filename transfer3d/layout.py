@@ -51,6 +51,8 @@ class ClipSpec:
                 raise ValueError(f"clip {name}={getattr(self, name)}: need at least 1")
         if min(self.crop) < self.size if isinstance(self.crop, tuple) else self.crop < self.size:
             raise ValueError(f"clip crop={self.crop} is smaller than size={self.size}")
+        if not self.mean:
+            raise ValueError("clip mean has no channels")
         if len(self.mean) != len(self.std):
             raise ValueError(f"clip mean has {len(self.mean)} channels, std has {len(self.std)}")
 

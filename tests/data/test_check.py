@@ -4,6 +4,7 @@ import contextlib
 import csv
 import io
 import json
+import shutil
 from functools import partial
 from pathlib import Path
 
@@ -76,8 +77,6 @@ def test_what_takes_too_long_is_named(tmp_path):
 
 
 def test_shards_are_checked_member_by_member(digits_folder, tmp_path, run):
-    import shutil
-
     folder = shutil.copytree(digits_folder / "shards", tmp_path / "shards")
     assert "220 videos" in run(folder).output
     index = json.loads((folder / "index.json").read_text())
@@ -92,6 +91,21 @@ def test_shards_are_checked_member_by_member(digits_folder, tmp_path, run):
     assert "1 of 220 videos are bad" in result.output
     assert sample["key"] in result.output
     assert "sha256 differs" in Path("bad_videos.csv").read_text()
+
+
+def test_members_beside_the_videos_are_checked_too(digits_folder, tmp_path, run):
+    folder = shutil.copytree(digits_folder / "shards", tmp_path / "shards")
+    index = json.loads((folder / "index.json").read_text())
+    shard = index["shards"][0]
+    for number, suffix in ((3, "cls"), (4, "json")):
+        offset, size, _ = shard["samples"][number]["members"][suffix]
+        data = bytearray((folder / shard["file"]).read_bytes())
+        data[offset + size // 2] ^= 1
+        (folder / shard["file"]).write_bytes(data)
+    result = run(folder)
+    assert result.exit_code == 3
+    assert "2 of 220 videos are bad" in result.output
+    assert f"{shard['samples'][3]['key']}.cls: sha256 differs" in " ".join(result.output.split())
 
 
 def test_shards_are_checked_over_http_too(digits_folder, run):

@@ -212,12 +212,20 @@ def test_cut_mp4_with_its_header_first(tmp_path: Path):
             Video(data[: int(len(data) * share)])
 
 
-@pytest.mark.parametrize("container, codec", [("avi", "mpeg4"), ("matroska", "libx264")])
+@pytest.mark.parametrize("container, codec", [("avi", "mpeg4"), ("avi", "mjpeg"), ("matroska", "libx264")])
 def test_cut_avi_and_matroska(container, codec):
-    data = encode(numbered_frames(100), container=container, codec=codec)
-    for share in (0.25, 0.5, 0.8):
+    pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"
+    data = encode(numbered_frames(100), container=container, codec=codec, pix_fmt=pix_fmt)
+    for share in (0.25, 0.5, 0.8, 0.95, 0.999):
         with pytest.raises(BadVideo, match=r"truncated|no frames|no video|does not decode"):
             Video(data[: int(len(data) * share)])
+
+
+def test_an_avi_that_was_not_closed_is_read():
+    data = bytearray(encode(numbered_frames(20), container="avi", codec="mpeg4"))
+    data[4:8] = bytes(4)
+    with Video(bytes(data)) as video:
+        assert numbers(video.read(np.array([19]))) == [19]
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Shards over HTTP: what a faulty server does to a run, and that it is the same run."""
 
 import pickle
+import time
 from collections import Counter
 from itertools import pairwise
 from pathlib import Path
@@ -79,6 +80,25 @@ def test_what_does_not_pass_ends_with_one_sentence(folder, fault, said, workers)
         assert caught.value.exit_code == 5
     with pytest.raises(SetupError, match="refused"):
         opened(address)
+
+
+@pytest.mark.parametrize(
+    ("fault", "error", "said"),
+    [
+        ("abc", SetupError, "a wrong Content-Length"),
+        ("nowhere", DataError, "a wrong address"),
+        ("endless", SetupError, "more than 1000000 bytes"),
+        ("continue", SetupError, "index.json: .*, 3 times"),
+    ],
+)
+def test_a_server_without_manners_is_given_up_in_time(folder, fault, error, said, monkeypatch):
+    monkeypatch.setattr(remote, "MOST_INDEX_BYTES", 1_000_000)
+    started = time.monotonic()
+    with serving(folder) as (address, state):
+        state.always = fault
+        with pytest.raises(error, match=said):
+            HttpStore(address, HASTY).whole("index.json")
+    assert time.monotonic() - started < 10
 
 
 def test_what_will_never_come_is_not_asked_for_again(folder, tmp_path):

@@ -32,6 +32,7 @@ from transfer3d.data.sharding import (
 )
 from transfer3d.data.source import open_videos
 from transfer3d.errors import DataError, SetupError, UsageError
+from transfer3d.files import PARTIAL
 from transfer3d.progress import Meter
 
 
@@ -93,7 +94,7 @@ def test_an_interrupted_run_goes_on_where_it_was(dataset, tmp_path):
             write(plan, out, meter=Silent(videos))
         assert not (out / "index.json").exists()
         # What a killed process leaves; and shards that are finished are not made again.
-        (out / ".partial-12345678-mini-train-000001.tar").write_bytes(b"half")
+        (out / f"{PARTIAL}{'0' * 32}-mini-train-000001.tar").write_bytes(b"half")
         before = {path: path.stat().st_mtime_ns for path in out.glob("mini-*.tar")}
         assert len(before) == [0, 1, 1, 4][(0, 3, 5, 10).index(videos)]
         write(plan, out)
@@ -201,12 +202,16 @@ def test_what_is_left_of_killed_processes_does_not_stay(dataset, tmp_path):
     write(plan, out)
     whole = contents(out)
     # Killed while it wrote a note, and killed between the index and the removal of the notes.
-    for left in ("parts/.partial-12345678-mini-train-000000.json", ".lock-1", "parts/mini-train-000000.json"):
+    for left in (
+        f"parts/{PARTIAL}{'0' * 32}-mini-train-000000.json",
+        ".lock-1",
+        "parts/mini-train-000000.json",
+    ):
         note(out / left, "{}")
     assert claim_folder(out, plan)
     assert contents(out) == whole
     (out / "index.json").unlink()
-    note(out / "parts" / ".partial-12345678-mini-train-000000.json", "{")
+    note(out / "parts" / f"{PARTIAL}{'0' * 32}-mini-train-000000.json", "{")
     write(plan, out)
     assert contents(out) == whole
 

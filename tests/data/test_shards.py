@@ -136,7 +136,7 @@ def test_every_flipped_bit_of_a_video_is_found(tmp_path):
         damaged[place] ^= 1 << rng.integers(8)
         path.write_bytes(damaged)
         videos = opened(folder)
-        with pytest.raises(DataError, match=r"toy-train-000000\.tar: c000001: sha256 differs") as caught:
+        with pytest.raises(DataError, match=r"toy-train-000000\.tar: c000001\.avi: sha256 differs") as caught:
             videos.open(1)
         assert caught.value.exit_code == 3
         assert videos.open(0) == make_samples()[0].video

@@ -11,6 +11,7 @@ from faulty import die_before_disk_step
 
 from transfer3d.engine.run_folder import MANIFEST, TENSORS, RunFolder
 from transfer3d.errors import SetupError, UsageError, WeightsError
+from transfer3d.files import PARTIAL
 
 
 @pytest.fixture
@@ -139,7 +140,7 @@ def test_a_kill_at_any_moment_of_a_write_leaves_a_whole_checkpoint(tmp_path):
         tensors, state, _ = run.load_checkpoint()
         assert state["step"] in (2, 3)
         assert tensors["x"].tolist() == [float(state["step"])] * 3
-        assert not list(path.rglob(".partial-*"))
+        assert not list(path.rglob(".transfer3d-partial-*"))
         run.close()
     assert moment > 10
 
@@ -151,3 +152,54 @@ def _write_until(path, moment):
     die_before_disk_step(moment)
     save(run, 3, keep=2)
     os._exit(0)
+
+
+def test_nothing_of_others_is_removed(tmp_path):
+    """Names that only resemble ours, folders below, and links stay; what a killed run left goes."""
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    ours = f"{PARTIAL}{'0' * 32}-model.safetensors"
+    run = tmp_path / "run"
+    kept = [run / ".partial-mine", run / "below" / ours, outside / ours, run / f"{PARTIAL}x"]
+    gone = [run / ours, run / "checkpoints" / ours]
+    for path in (*kept, *gone):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("x")
+    (run / f"{PARTIAL}{'1' * 32}-link").symlink_to(outside)
+    RunFolder(run, resume=False).close()
+    assert all(path.exists() for path in kept)
+    assert not any(path.exists() for path in gone)
+    assert (outside / ours).exists()
+
+
+def test_damaged_checkpoints_push_no_good_one_out(tmp_path):
+    run = RunFolder(tmp_path, resume=False)
+    for step in (1, 2):
+        run.save_checkpoint(step, {"x": torch.zeros(1)}, {"step": step}, keep=2)
+    for step, manifest in (
+        (10, "[]"),
+        (11, '{"files": {"/dev/zero": {"bytes": 0, "sha256": ""}}}'),
+        (12, ""),
+    ):
+        (tmp_path / "checkpoints" / f"step-{step}").mkdir()
+        (tmp_path / "checkpoints" / f"step-{step}" / "MANIFEST.json").write_text(manifest)
+    (tmp_path / "checkpoints" / "step-²").mkdir()
+    run.save_checkpoint(3, {"x": torch.zeros(1)}, {"step": 3}, keep=2)
+    _, state, damaged = run.load_checkpoint()
+    run.close()
+    assert state["step"] == 3
+    assert damaged == ["step-12", "step-11", "step-10"]
+    assert {path.name for path in (tmp_path / "checkpoints").iterdir()} >= {"step-2", "step-3"}
+    assert not (tmp_path / "checkpoints" / "step-1").exists()
+
+
+def test_damaged_rows_of_the_log_are_dropped(tmp_path):
+    run = RunFolder(tmp_path, resume=False)
+    for step in (1, 2, 3):
+        run.log({"step": step, "split": "train"})
+    with (tmp_path / "metrics.jsonl").open("ab") as file:
+        file.write(b'\0\0{"step": 1}\n[1]\n{"step": "x"}\n{}\n')
+    run.drop_log_after(2)
+    run.close()
+    rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == [1, 2]

@@ -45,6 +45,18 @@ def test_a_tracker_that_is_not_installed_is_named_with_its_package(name, tmp_pat
         tracker.open_tracker(name, tmp_path, {})
 
 
+def test_a_tracker_that_is_broken_is_a_sentence(tmp_path, monkeypatch):
+    def broken(*arguments, **options):
+        raise AttributeError("partially initialized module 'wandb'\nand more")
+
+    monkeypatch.setattr(tracker, "is_wandb_available", lambda: True)
+    monkeypatch.setattr(tracker, "WandBTracker", broken)
+    with pytest.raises(
+        SetupError, match=r"tracker=wandb does not start \(AttributeError: partially .*'wandb'\)"
+    ):
+        tracker.open_tracker("wandb", tmp_path, {})
+
+
 def test_no_tracker_writes_nothing(tmp_path):
     assert tracker.open_tracker("none", tmp_path, {}) is None
     assert not list(tmp_path.iterdir())

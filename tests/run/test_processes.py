@@ -147,6 +147,7 @@ def test_a_run_that_is_killed_again_and_again_ends_with_the_same_bits(digits_fol
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
+@pytest.mark.slow
 def test_sigterm_to_all_its_processes_saves_and_exits_with_75(digits_folder, tmp_path):
     """As SLURM sends it: to those that decode too."""
     out = tmp_path / "preempted"

@@ -307,11 +307,11 @@ def test_damaged_notes_are_named(tmp_path, name, text):
 def test_what_is_no_run_is_refused_in_a_sentence(tmp_path):
     folder = write_run(tmp_path / "run", made=False)
     for arguments, code, said in (
-        ([tmp_path], 2, "is not a run folder"),
-        ([tmp_path / "nowhere"], 2, "is not a run folder"),
+        ([tmp_path], 2, "has no recipe.toml. Name a run folder"),
+        ([tmp_path / "nowhere"], 2, "does not exist"),
         ([folder, folder], 2, "is named twice"),
         ([folder, "-o", tmp_path], 2, "is a folder"),
-        ([folder, tmp_path], 2, "is not a run folder"),
+        ([folder, tmp_path], 2, "has no recipe.toml"),
         ([folder, tmp_path / "other", "--features", tmp_path / "f"], 2, "--features is for one run"),
     ):
         done = run("report", *arguments)

@@ -11,6 +11,7 @@ from media import write_numbered
 
 from transfer3d.data.source import open_videos
 from transfer3d.data.subset import Subset
+from transfer3d.recipes.load import load_recipe
 from transfer3d.run.training.run_manifest import write_manifest
 
 
@@ -25,7 +26,9 @@ def videos(tmp_path):
 
 def noted(folder, videos, held_out, processes=3):
     accelerator = SimpleNamespace(num_processes=processes)
-    write_manifest(SimpleNamespace(folder=folder, path=folder, accelerator=accelerator), videos, held_out)
+    recipe = load_recipe("demo/tiny-finetune", student=str(folder / "student.safetensors"))
+    session = SimpleNamespace(folder=folder, path=folder, accelerator=accelerator, recipe=recipe)
+    write_manifest(session, videos, held_out)
     return (folder / "started.json").read_text(encoding="utf-8")
 
 

@@ -45,6 +45,7 @@ from transfer3d.cli import (
 from transfer3d.cli.mistakes import add_hint
 from transfer3d.cli.output import plain_warnings, print_log
 from transfer3d.errors import SetupError, Transfer3dError
+from transfer3d.text import visible
 
 PLACES = (
     errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ELOOP,
@@ -92,7 +93,7 @@ def _is_click_error(error: Exception) -> bool:
 def _say(line: str, *, debug: bool) -> None:
     if debug:
         traceback.print_exc()
-    typer.echo(f"transfer3d: {line}", err=True)
+    typer.echo(visible(f"transfer3d: {line}"), err=True)
 
 
 def _version(requested: bool) -> None:

@@ -13,10 +13,12 @@ from typing import Any
 import typer
 from rich.console import Console
 
+from transfer3d.text import PlainConsole, visible
+
 PIPE_WIDTH = 1000
 
 
-class _Results(Console):
+class _Results(PlainConsole):
     """Re-raises BrokenPipeError so that the command exits quietly."""
 
     def on_broken_pipe(self) -> None:
@@ -28,17 +30,17 @@ def out() -> Console:
     """Returns the console for results."""
     # A table that goes to a file or a pipe is never cut.
     width = None if sys.stdout.isatty() else PIPE_WIDTH
-    return _Results(highlight=False, markup=False, soft_wrap=True, width=width)
+    return _Results(soft_wrap=True, width=width)
 
 
 def progress_console() -> Console:
     """Returns the console of progress."""
-    return Console(stderr=True, highlight=False, markup=False)
+    return PlainConsole(stderr=True)
 
 
 def print_json(result: Any) -> None:
     """Prints a result as indented JSON."""
-    typer.echo(json.dumps(result, indent=2))
+    typer.echo(json.dumps(result, indent=2).replace("\x7f", "\\u007f"))
 
 
 class _PlainLines(logging.Handler):
@@ -47,7 +49,7 @@ class _PlainLines(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Called by logging."""
         level = f"{record.levelname.lower()}: " if record.levelno >= logging.WARNING else ""
-        typer.echo(f"transfer3d: {level}{record.getMessage()}", err=True)
+        typer.echo(visible(f"transfer3d: {level}{record.getMessage()}"), err=True)
 
 
 def print_log() -> None:
@@ -70,5 +72,7 @@ def plain_warnings() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
         warnings.simplefilter("ignore", DeprecationWarning)
-        warnings.showwarning = lambda message, *_: typer.echo(f"transfer3d: warning: {message}", err=True)
+        warnings.showwarning = lambda message, *_: typer.echo(
+            visible(f"transfer3d: warning: {message}"), err=True
+        )
         yield

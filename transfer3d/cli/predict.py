@@ -106,11 +106,13 @@ def _print_csv(rows: list[dict[str, Any]]) -> None:
     import csv
     import sys
 
+    from transfer3d.text import cell
+
     table = csv.writer(sys.stdout)
     table.writerow(rows[0])
     for row in rows:
         times = {name: f"{row[name]:.3f}" for name in row if name.startswith("time")}
-        table.writerow((row | times | {"score": f"{row['score']:.6f}"}).values())
+        table.writerow(map(cell, (row | times | {"score": f"{row['score']:.6f}"}).values()))
 
 
 def _print_table(rows: list[dict[str, Any]]) -> None:

@@ -27,6 +27,7 @@ FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,avi,matroska,webm,mpeg,mpegts,asf,flv,ogg,gif
 MAX_PIXELS = 7680 * 4320
 EBML, SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"
 """IDs of Matroska's outermost elements (RFC 9559)."""
+UNKNOWN = 2**32 - 1
 FAULTS = (av.error.FFmpegError, OSError, UnicodeDecodeError, MemoryError, ValueError)
 
 
@@ -71,11 +72,14 @@ def video_stream(container: InputContainer, name: str) -> VideoStream:
 
 
 def is_cut(file: BinaryIO) -> bool:
-    """Whether the file ends within an element of MP4 or Matroska; False where its format keeps no sizes."""
+    """Whether the file ends within an element of MP4, Matroska or AVI; False where it keeps no sizes."""
     size = file.seek(0, os.SEEK_END)
     file.seek(0)
-    if file.read(4) == EBML:
+    kind = file.read(4)
+    if kind == EBML:
         return _segment_end(file) > size
+    if kind == b"RIFF":
+        return _riff_end(file) > size
     return media_end(file) > size
 
 
@@ -89,6 +93,19 @@ def faults(name: str) -> Iterator[None]:
     except FAULTS as error:
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         raise BadVideo(f"{name}: does not decode ({reason})") from error
+
+
+def _riff_end(file: BinaryIO) -> int:
+    """Returns where the last RIFF chunk ends, 0 where it does not say (a recording that was not closed)."""
+    end, kind = 0, b"RIFF"
+    while kind == b"RIFF":  # several in files above 1 GiB (OpenDML)
+        size = int.from_bytes(file.read(4), "little")
+        if size in (0, UNKNOWN):
+            return 0
+        end += 8 + size
+        file.seek(end + end % 2)
+        kind = file.read(4)
+    return end
 
 
 def _segment_end(file: BinaryIO) -> int:

@@ -7,7 +7,6 @@ used, and its class, a number or a name, from `.cls` or from "label" in `.json`;
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
@@ -19,6 +18,7 @@ from transfer3d.data.folder import SUFFIXES, composed
 from transfer3d.data.shard_writer import list_members
 from transfer3d.data.shards import FORMAT, Index, IndexedSample, Member, Shard, Store, check_index
 from transfer3d.errors import DataError, UsageError
+from transfer3d.files import parse_json
 
 READ = (*SUFFIXES, "cls", "json")
 PICKLES = ("pyd", "pkl", "pickle", "pth", "pt")
@@ -128,7 +128,7 @@ def _read_through(path: Path, where: str) -> list[_Read]:
 
 def _sample(key: str, members: dict[str, Member], small: dict[str, bytes], where: str) -> _Read:
     try:
-        entries: Any = json.loads(small.get("json", b"{}"))
+        entries: Any = parse_json(small.get("json", b"{}"))
     except ValueError:
         entries = {}
     entries = entries if isinstance(entries, dict) else {}

@@ -8,7 +8,6 @@ ones that refer to what was cut off, MPEG-4 frames that are not coded, and VP8's
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from contextlib import nullcontext
 from fractions import Fraction
 from itertools import islice
@@ -17,12 +16,11 @@ from typing import NamedTuple
 import av
 from av.container import InputContainer
 from av.packet import Packet
-from av.video.codeccontext import VideoCodecContext
 from av.video.stream import VideoStream
 
 from transfer3d.data.container import BadVideo, Source, is_cut, open_container, raw_file, video_stream
 from transfer3d.data.mp4 import composition_offsets
-from transfer3d.data.mpeg4 import not_coded
+from transfer3d.data.mpeg4 import NotCoded
 
 EARLY_S = 0.5
 COMPARED = 24
@@ -113,18 +111,27 @@ def _by_reading(container: InputContainer, stream: VideoStream, source: Source, 
     Raises:
         BadVideo: they end before the file's end.
     """
-    packets, end_s = [], 0.0
+    timings: list[_Timing] = []
+    hidden: set[int] = set()
+    end_s, is_corrupt, codec = 0.0, False, stream.codec_context
+    not_coded = NotCoded(codec.extradata or b"") if codec.name == "mpeg4" else None
     # Of MOV, the first packets are read already.
     with open_container(source) if _is_mov(container) else nullcontext(container) as unread:
         for packet in unread.demux():
             if packet.size and packet.pts is not None and packet.time_base is not None:
                 end_s = max(end_s, float((packet.pts + (packet.duration or 0)) * packet.time_base))
-            if packet.size and packet.stream_index == stream.index and not packet.is_discard:
-                packets.append(packet)
-    if packets and (packets[-1].is_corrupt or _ends_early(container, stream, source, end_s)):
-        raise BadVideo(f"{name}: truncated after {len(packets)} frames")
-    hidden = _without_picture(stream.codec_context, packets)
-    return [_timing(packet) for number, packet in enumerate(packets) if number not in hidden]
+            if not packet.size or packet.stream_index != stream.index or packet.is_discard:
+                continue
+            if codec.name == "vp8" and not memoryview(packet)[0] & 0x10:  # show_frame, RFC 6386, 9.1
+                hidden.add(len(timings))
+            if not_coded is not None:
+                not_coded.add(len(timings), bytes(packet))
+            is_corrupt = packet.is_corrupt
+            timings.append(_timing(packet))
+    if timings and (is_corrupt or _ends_early(container, stream, source, end_s)):
+        raise BadVideo(f"{name}: truncated after {len(timings)} frames")
+    hidden |= not_coded.numbers() if not_coded is not None else set()
+    return [timing for number, timing in enumerate(timings) if number not in hidden]
 
 
 def _needs_all_before(container: InputContainer, stream: VideoStream, packets: list[_Timing]) -> bool:
@@ -155,15 +162,6 @@ def _ends_early(container: InputContainer, stream: VideoStream, source: Source, 
     # A live recording in Matroska has no sizes; but if it was finished it has a length.
     length_s = (container.duration or 0) / av.time_base
     return "matroska" in container.format.name and end_s < length_s - EARLY_S
-
-
-def _without_picture(codec: VideoCodecContext, packets: Sequence[Packet]) -> set[int]:
-    """Returns the numbers of the packets that say themselves that they show no picture."""
-    if codec.name == "vp8":  # show_frame, RFC 6386, 9.1
-        return {i for i, packet in enumerate(packets) if not memoryview(packet)[0] & 0x10}
-    if codec.name == "mpeg4":
-        return not_coded(packets, codec.extradata or b"")
-    return set()
 
 
 def _without_leading(packets: list[_Timing], source: Source, name: str) -> list[_Timing]:

@@ -28,7 +28,7 @@ from rich.console import Console
 from transfer3d.data.digits import EXTENT, Background, Pixels, Scene, Split, backdrop, drawings, glyph, render
 from transfer3d.data.shard_writer import Sample, write_index, write_shards
 from transfer3d.errors import UsageError
-from transfer3d.files import write_text
+from transfer3d.files import parse_json, write_text
 from transfer3d.progress import Meter, progress
 
 Part = Literal["train", "val", "test", "unlabelled"]
@@ -102,7 +102,7 @@ def synthesise(directory: Path, config: SynthConfig, console: Console) -> None:
         raise UsageError(f"{directory} is a file. Give a new folder.")
     if marker.exists():
         try:
-            stored = json.loads(marker.read_bytes())
+            stored = parse_json(marker.read_bytes())
         except ValueError:
             stored = None
         # There were no other poses before they were named.

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from av.packet import Packet
-
 LONGEST_BYTES = 20
 """More than a frame's header with stuffing."""
 VOP = b"\x00\x00\x01\xb6"
@@ -25,19 +21,31 @@ class _Bits:
         return int(self._bits[self._at - count : self._at].ljust(count, "0") or "0", 2)
 
 
-def not_coded(packets: Sequence[Packet], headers: bytes) -> set[int]:
-    """Returns the numbers of the packets that show no picture.
+class NotCoded:
+    """Finds the packets of a stream that show no picture; holds no others.
 
     Args:
-        packets: of the stream, in decoding order.
         headers: of the stream; they may stand in the first packet too.
     """
-    short = [number for number, packet in enumerate(packets) if packet.size <= LONGEST_BYTES]
-    # In packed streams such a packet stands for the second frame of the one before it.
-    if not short or any(bytes(packet).count(VOP) > 1 for packet in packets):
-        return set()
-    time_bits = _time_bits(headers + bytes(packets[0]))
-    return {number for number in short if not _is_coded(bytes(packets[number]), time_bits)}
+
+    def __init__(self, headers: bytes) -> None:
+        self._headers, self._short, self._is_packed = headers, dict[int, bytes](), False
+
+    def add(self, number: int, content: bytes) -> None:
+        """Takes the next packet, in decoding order."""
+        if not number:
+            self._headers += content
+        if len(content) <= LONGEST_BYTES:
+            self._short[number] = content
+        self._is_packed |= content.count(VOP) > 1
+
+    def numbers(self) -> set[int]:
+        """Returns the numbers of those packets."""
+        # In packed streams such a packet stands for the second frame of the one before it.
+        if not self._short or self._is_packed:
+            return set()
+        time_bits = _time_bits(self._headers)
+        return {number for number, content in self._short.items() if not _is_coded(content, time_bits)}
 
 
 def _is_coded(packet: bytes, time_bits: int) -> bool:

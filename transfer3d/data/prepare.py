@@ -79,7 +79,8 @@ def inspect_file(path: Path) -> VideoInfo:
 
 
 def inspect_member(videos: ShardVideos, index: int) -> VideoInfo:
-    """Decodes all of a shard's video and compares its digest; see `inspect`."""
+    """Decodes all of a shard's video and compares the digests of its members; see `inspect`."""
+    videos.check_others(index)
     return inspect(videos.open(index), name=videos.keys[index])
 
 

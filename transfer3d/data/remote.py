@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import http.client
+import socket
 import tempfile
+import threading
 import time
 import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +27,8 @@ FAULTS = (OSError, http.client.HTTPException)
 PASSING = (408, 425, 429, 500, 502, 503, 504)
 KEPT = 16  # shards of a server without ranges kept at a time
 BUFFER = 8  # of them, those whose videos are mixed
+MOST_INDEX_BYTES = 1 << 29  # held in memory
+MOST_SHARD_BYTES = 1 << 36  # copied to the disk
 
 
 @dataclass(frozen=True)
@@ -138,18 +142,23 @@ class HttpStore(Store):
             with _opener().open(request, timeout=self._patience.stall_s) as answer:
                 if part is not None and answer.status != http.HTTPStatus.PARTIAL_CONTENT:
                     return None
-                promised = answer.headers.get("Content-Length")
-                expected = int(promised) if promised is not None else None
+                expected = _promised(answer)
                 if part is not None and expected not in (None, part[1]):
                     raise _Passing(f"{expected} bytes instead of {part[1]}")
                 expected = part[1] if part is not None else expected
-                return self._received(self._chunks(answer, expected), expected, path)
+                most = MOST_SHARD_BYTES if path else MOST_INDEX_BYTES
+                if part is None and (expected or 0) > most:
+                    raise DataError(f"{address}: {expected} bytes, more than {most}. Name another file.")
+                chunks = self._chunks(answer, most if expected is None else expected)
+                return self._received(chunks, expected, path)
         except urllib.error.HTTPError as error:
             if error.code in PASSING:
                 raise _Passing(f"answer {error.code}") from None
             raise DataError(f"{address}: the server answers {error.code} ({error.reason}).") from None
         except FAULTS as error:
             raise _Passing(_reason(error)) from None
+        except ValueError as error:  # of urllib: an address that the server points to
+            raise DataError(f"{address}: the server answers with a wrong address ({error}).") from None
 
     def _received(self, chunks: Iterator[bytes], expected: int | None, path: Path | None) -> bytes:
         """Returns the bytes, or writes them to `path`; fewer than expected are a fault."""
@@ -163,8 +172,9 @@ class HttpStore(Store):
             _refuse_short(file.tell(), expected)
         return b""
 
-    def _chunks(self, answer: http.client.HTTPResponse, expected: int | None) -> Iterator[bytes]:
-        deadline = time.monotonic() + self._patience.stall_s + (expected or 0) / self._patience.slowest
+    def _chunks(self, answer: http.client.HTTPResponse, most: int) -> Iterator[bytes]:
+        """Yields the body in pieces; one that is too long or too slow is a fault, whatever was promised."""
+        started, size = time.monotonic(), 0
         while True:
             try:
                 chunk = answer.read1(CHUNK)
@@ -173,8 +183,11 @@ class HttpStore(Store):
                 raise _Passing(_reason(error)) from None
             if not chunk:
                 return
+            size += len(chunk)
+            if size > most:
+                raise _Passing(f"more than {most} bytes")
             yield chunk
-            if time.monotonic() > deadline:
+            if time.monotonic() > started + self._patience.stall_s + size / self._patience.slowest:
                 raise _Passing("too slow an answer")
 
 
@@ -195,13 +208,52 @@ def _refuse_short(size: int, expected: int | None) -> None:
         raise _Passing(f"{size} of {expected} bytes")
 
 
+def _promised(answer: http.client.HTTPResponse) -> int | None:
+    """Returns the body's size by the server's own words, which may be wrong."""
+    promised = answer.headers.get("Content-Length")
+    if promised is not None and not promised.isdecimal():
+        raise _Passing(f"a wrong Content-Length ('{promised[:20]}')")
+    return None if promised is None else int(promised)
+
+
+class _Bounded(http.client.HTTPConnection):
+    """Waits for headers as long as for a byte: a socket's own timeout begins anew with each one."""
+
+    def getresponse(self) -> http.client.HTTPResponse:
+        timer = threading.Timer(self.timeout or Patience.stall_s, self._cut)
+        timer.daemon = True
+        timer.start()
+        try:
+            return super().getresponse()
+        finally:
+            timer.cancel()
+
+    def _cut(self) -> None:
+        with suppress(OSError):
+            self.sock.shutdown(socket.SHUT_RDWR)
+
+
+class _BoundedTls(_Bounded, http.client.HTTPSConnection):
+    """The same over TLS."""
+
+
+class _HttpHandler(urllib.request.HTTPHandler):
+    def http_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
+        return self.do_open(_Bounded, req)
+
+
+class _HttpsHandler(urllib.request.HTTPSHandler):
+    def https_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
+        return self.do_open(_BoundedTls, req)
+
+
 def _opener() -> urllib.request.OpenerDirector:
     """Returns what opens http and https alone, wherever an answer points to."""
     opener = urllib.request.OpenerDirector()
     for handler in (
         urllib.request.ProxyHandler,
-        urllib.request.HTTPHandler,
-        urllib.request.HTTPSHandler,
+        _HttpHandler,
+        _HttpsHandler,
         urllib.request.HTTPRedirectHandler,
         urllib.request.HTTPDefaultErrorHandler,
         urllib.request.HTTPErrorProcessor,

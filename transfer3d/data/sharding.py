@@ -26,7 +26,7 @@ from transfer3d.data.shard_writer import Sample, write_index, write_shard
 from transfer3d.data.shards import INDEX, Shard
 from transfer3d.data.videoset import Dropped
 from transfer3d.errors import DataError, SetupError, UsageError
-from transfer3d.files import Lock, sha256_file, write_text
+from transfer3d.files import Lock, parse_json, remove_partials, sha256_file, write_text
 from transfer3d.progress import Meter
 
 PLAN, PARTS, LOCK = "plan.json", "parts", ".lock"
@@ -147,7 +147,9 @@ def claim_folder(folder: Path, plan: Plan) -> bool:
             raise UsageError(
                 f"{folder} holds shards of other videos or options. Give a new folder, or the same options.",
             )
-        for left in (*folder.rglob(".partial-*"), *folder.glob(f"{LOCK}-*")):  # of a run that was killed
+        remove_partials(folder)
+        remove_partials(folder / PARTS)
+        for left in folder.glob(f"{LOCK}-*"):  # of a run that was killed
             left.unlink()
         finished = (folder / INDEX).is_file()
         if finished:
@@ -161,7 +163,7 @@ def claim_folder(folder: Path, plan: Plan) -> bool:
 def _planned(note: Path) -> str:
     """Returns the digest of the plan that a folder was begun with; empty where the note is not ours."""
     try:
-        return str(json.loads(note.read_bytes())["digest"])
+        return str(parse_json(note.read_bytes())["digest"])
     except (ValueError, KeyError, TypeError):
         return ""
 

@@ -188,12 +188,26 @@ class ShardVideos(VideoSet):
 
     def open(self, index: int) -> bytes:
         """Reads a video's bytes and checks them against the index."""
+        return self._member(index, self._samples[index][1].suffix)
+
+    def check_others(self, index: int) -> None:
+        """Checks the members beside a video against the index.
+
+        Raises:
+            DataError: one differs.
+        """
+        sample = self._samples[index][1]
+        for suffix in sample.members:
+            if suffix != sample.suffix:
+                self._member(index, suffix)
+
+    def _member(self, index: int, suffix: str) -> bytes:
         file, sample = self._samples[index]
-        offset, size, sha256 = sample.members[sample.suffix]
+        offset, size, sha256 = sample.members[suffix]
         content = self._store.read(file, offset, size)
         if hashlib.sha256(content).hexdigest() != sha256:
             raise DataError(
-                f"{self._store}{file}: {sample.key}: sha256 differs from the index. "
+                f"{self._store}{file}: {sample.key}.{suffix}: sha256 differs from the index. "
                 "Copy or write the shard again.",
             )
         return content

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,7 +22,15 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from transfer3d.errors import SetupError, UsageError, WeightsError
-from transfer3d.files import Lock, fsync_folder, sha256_file, write_text
+from transfer3d.files import (
+    Lock,
+    fsync_folder,
+    parse_json,
+    partial_path,
+    remove_partials,
+    sha256_file,
+    write_text,
+)
 
 RECIPE, LOG, MODEL, FINISHED = "recipe.toml", "metrics.jsonl", "model.safetensors", "finished.json"
 STARTED = "started.json"
@@ -30,6 +39,7 @@ CONFIG = "trainer.json"
 """The configuration of a run that was started from Python; one of a command has its recipe."""
 FREE = ("workers", "log_every", "save_every", "tracker")
 """Keys of a recipe or configuration that may change when a run is resumed."""
+CHECKPOINT = re.compile("step-[0-9]{1,18}")
 TENSORS, STATE, MANIFEST = "state.safetensors", "state.json", "MANIFEST.json"
 
 
@@ -48,7 +58,8 @@ class RunFolder:
     def __init__(self, path: Path, *, resume: bool) -> None:
         self.path, self.checkpoints = path, path / "checkpoints"
         self._lock = Lock(path / ".lock", f"run folder {path}")
-        self._sweep()
+        remove_partials(path)
+        remove_partials(self.checkpoints)
         holds_run = (path / RECIPE).exists() or (path / CONFIG).exists()
         if resume and not holds_run:
             self.close()
@@ -64,11 +75,6 @@ class RunFolder:
             raise UsageError(
                 f"{path} holds an unfinished run. Continue it with --resume, or choose another -o."
             )
-
-    def _sweep(self) -> None:
-        """Removes the partial files of a process that was killed."""
-        for partial in list(self.path.rglob(".partial-*")):
-            shutil.rmtree(partial) if partial.is_dir() else partial.unlink(missing_ok=True)
 
     def close(self) -> None:
         """Releases the lock."""
@@ -92,7 +98,7 @@ class RunFolder:
         path = self.path / CONFIG
         if not path.is_file():
             return
-        before, now = json.loads(path.read_text(encoding="utf-8")), config.model_dump(mode="json")
+        before, now = parse_json(path.read_text(encoding="utf-8")), config.model_dump(mode="json")
         if changed := [
             f"{key}={before.get(key)!r}" for key in now if key not in FREE and before.get(key) != now[key]
         ]:
@@ -116,12 +122,11 @@ class RunFolder:
             ) from None
 
     def drop_log_after(self, step: int) -> None:
-        """Drops the log lines of steps that the resumed run repeats."""
+        """Drops the log lines of steps that the resumed run repeats, and damaged ones."""
         log = self.path / LOG
         if log.exists():
-            lines = [line for line in log.read_text(encoding="utf-8").splitlines() if line.endswith("}")]
-            kept = [line for line in lines if json.loads(line)["step"] <= step]
-            write_text(log, "".join(line + "\n" for line in kept))
+            lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+            write_text(log, "".join(line + "\n" for line in lines if _is_row_until(line, step)))
 
     def save_checkpoint(
         self, step: int, tensors: Mapping[str, Tensor], state: Mapping[str, Any], *, keep: int
@@ -131,10 +136,13 @@ class RunFolder:
         Raises:
             SetupError: the disk is full; earlier checkpoints are unchanged.
         """
-        partial, final = self.checkpoints / f".partial-{step}", self.checkpoints / f"step-{step}"
+        final = self.checkpoints / f"step-{step}"
+        partial = partial_path(final)
         try:
-            shutil.rmtree(partial, ignore_errors=True)
             partial.mkdir(parents=True)
+            if (self.path / LOG).exists():
+                with (self.path / LOG).open("rb") as file:
+                    os.fsync(file.fileno())
             save_file(dict(tensors), partial / TENSORS)
             write_text(partial / STATE, json.dumps(dict(state)))
             with (partial / TENSORS).open("rb") as file:
@@ -153,12 +161,13 @@ class RunFolder:
                 f"checkpoint of step {step} in {self.path} cannot be written: {error}. "
                 "Free some space and continue with --resume."
             ) from None  # fmt: skip
-        for old in self._checkpoint_folders()[:-keep]:
+        # A damaged one never counts, so it pushes no other out.
+        for old in [folder for folder in self._checkpoint_folders() if _is_whole(folder)][:-keep]:
             shutil.rmtree(old)
 
     def _checkpoint_folders(self) -> list[Path]:
         """Returns the checkpoint folders, intact or not, oldest first."""
-        folders = [p for p in self.checkpoints.glob("step-*") if p.name.removeprefix("step-").isdigit()]
+        folders = [p for p in self.checkpoints.glob("step-*") if CHECKPOINT.fullmatch(p.name)]
         return sorted(folders, key=lambda folder: int(folder.name.removeprefix("step-")))
 
     def load_checkpoint(self) -> tuple[dict[str, Tensor], dict[str, Any], list[str]] | None:
@@ -171,8 +180,8 @@ class RunFolder:
         """
         damaged: list[str] = []
         for folder in reversed(self._checkpoint_folders()):
-            if _is_intact(folder):
-                state = json.loads((folder / STATE).read_text(encoding="utf-8"))
+            if _is_whole(folder, digests=True):
+                state = parse_json((folder / STATE).read_text(encoding="utf-8"))
                 return load_file(folder / TENSORS), state, damaged
             damaged.append(folder.name)
         if damaged:
@@ -183,12 +192,21 @@ class RunFolder:
         return None
 
 
-def _is_intact(folder: Path) -> bool:
+def _is_whole(folder: Path, *, digests: bool = False) -> bool:
+    """Whether a checkpoint's files have the sizes of its manifest, and the digests."""
     try:
-        files = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["files"]
-        return all(
-            (folder / name).stat().st_size == entry["bytes"] and sha256_file(folder / name) == entry["sha256"]
+        files = parse_json((folder / MANIFEST).read_text(encoding="utf-8"))["files"]
+        return set(files) == {TENSORS, STATE} and all(
+            (folder / name).stat().st_size == entry["bytes"]
+            and (not digests or sha256_file(folder / name) == entry["sha256"])
             for name, entry in files.items()
         )
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return False
+
+
+def _is_row_until(line: str, step: int) -> bool:
+    try:
+        return parse_json(line)["step"] <= step
+    except (ValueError, KeyError, TypeError):
         return False

@@ -29,7 +29,7 @@ def open_tracker(name: str, folder: Path, settings: Mapping[str, Any]) -> Genera
         settings: what the tracker shows as the run's configuration.
 
     Raises:
-        SetupError: its package is not installed.
+        SetupError: its package is not installed, or does not work.
     """
     if name == "none":
         return None
@@ -38,13 +38,19 @@ def open_tracker(name: str, folder: Path, settings: Mapping[str, Any]) -> Genera
         raise SetupError(
             f"tracker={name} needs a package: pip install transfer3d[{name}], or leave tracker out."
         )
-    tracker: GeneralTracker = (
-        TensorBoardTracker("tensorboard", logging_dir=folder)
-        if name == "tensorboard"
-        else WandBTracker("transfer3d", name=folder.name, dir=str(folder))
-    )
-    tracker.start()
-    tracker.store_init_configuration(_flat(settings))
+    try:
+        tracker: GeneralTracker = (
+            TensorBoardTracker("tensorboard", logging_dir=folder)
+            if name == "tensorboard"
+            else WandBTracker("transfer3d", name=folder.name, dir=str(folder))
+        )
+        tracker.start()
+        tracker.store_init_configuration(_flat(settings))
+    except Exception as error:  # whatever a broken or an offline installation raises
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise SetupError(
+            f"tracker={name} does not start ({reason}). Mend its installation, or leave tracker out."
+        ) from error
     return tracker
 
 

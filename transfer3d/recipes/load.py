@@ -94,7 +94,7 @@ def _read_with_parents(name: str | Path, seen: tuple[Path, ...]) -> dict[str, An
         raise UsageError(f"recipe {path} extends itself. Break the circle of `extends`.")
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # also of bytes that are not UTF-8, and of endless numbers
         raise UsageError(f"recipe {path} is not TOML: {error}. Mend the file.") from None
     parent = values.pop("extends", None)
     if parent is None:
@@ -126,7 +126,7 @@ def _set(values: dict[str, Any], override: str) -> None:
         raise UsageError(f"--set {override}: not of the form key=value. Write e.g. --set max_steps=100.")
     try:
         value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         value = text
     *tables, last = key.strip().split(".")
     if tables[:1] == ["stages"] and tables[1:] and tables[1] not in (stages := values.get("stages", {})):

@@ -14,6 +14,7 @@ from typing import Any
 from transfer3d import __version__
 from transfer3d.errors import WeightsError
 from transfer3d.layout import ClipSpec
+from transfer3d.weights.bounds import check_classes, check_clip, check_model_args, parse
 from transfer3d.weights.header import read_header
 from transfer3d.weights.hub import locate
 
@@ -79,18 +80,26 @@ def read_metadata(path: str | Path) -> CheckpointMetadata:
             f"{path}: a safetensors file, but not a transfer3d checkpoint: `transfer3d import` reads others.",
         )
     try:
+        fields = ("model_args", "num_classes", "class_names", "clip", "provenance")
+        values = {name: parse(strings[f"{PREFIX}{name}"]) for name in fields}
+        for name in ("model_args", "clip", "provenance"):
+            if not isinstance(values[name], dict):
+                raise ValueError(f"{name} is not a table")
+        check_classes(int(values["num_classes"]), values["class_names"])
+        check_model_args(values["model_args"], len(shapes))
+        check_clip(values["clip"])
         return CheckpointMetadata(
             version=strings[f"{PREFIX}version"],
             model=strings[f"{PREFIX}model"],
-            model_args=dict(json.loads(strings[f"{PREFIX}model_args"])),
-            num_classes=int(strings[f"{PREFIX}num_classes"]),
-            class_names=json.loads(strings[f"{PREFIX}class_names"]),
-            clip=ClipSpec.from_dict(json.loads(strings[f"{PREFIX}clip"])),
-            provenance=dict(json.loads(strings[f"{PREFIX}provenance"])),
+            model_args=values["model_args"],
+            num_classes=int(values["num_classes"]),
+            class_names=values["class_names"],
+            clip=ClipSpec.from_dict(values["clip"]),
+            provenance=values["provenance"],
             digest=strings.get(f"{PREFIX}digest"),
             shapes=shapes,
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise WeightsError(
             f"{path}: its metadata do not describe a student ({error}): write it again."
         ) from error

@@ -5,13 +5,13 @@ Each segment becomes a video of its class; the test videos, which have no segmen
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from transfer3d.data.datasets.listing import Cut, Entry, Finder, Listing, Request
 from transfer3d.data.folder import SPLIT_NAMES
 from transfer3d.errors import DataError
+from transfer3d.files import parse_json
 
 
 def applies(request: Request) -> bool:
@@ -23,7 +23,7 @@ def read(request: Request) -> Listing:
     """Reads the segments, as splits train, val and test."""
     path = next(p for p in request.notes("*.json") if '"database"' in _start(p) or '"subset"' in _start(p))
     try:
-        database: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))["database"]
+        database: dict[str, Any] = parse_json(path.read_text(encoding="utf-8"))["database"]
         segments = [
             (name, SPLIT_NAMES[video["subset"]], str(note["label"]), float(start), float(end))
             for name, video in database.items()

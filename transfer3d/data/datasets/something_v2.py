@@ -6,13 +6,13 @@ with `test-answers.csv`. A label is the `template` without its brackets; numbers
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from transfer3d.data.datasets.listing import Entry, Finder, Listing, Request, bad_line, lines
 from transfer3d.data.folder import SPLIT_NAMES
 from transfer3d.errors import DataError
+from transfer3d.files import parse_json
 
 PARTS = ("train", "validation", "test")
 
@@ -55,7 +55,7 @@ def _note(request: Request, part: str) -> Path | None:
 
 def _json(path: Path) -> Any:
     try:
-        return json.loads(path.read_text(encoding="utf-8-sig"))
+        return parse_json(path.read_text(encoding="utf-8-sig"))
     except ValueError as error:
         raise DataError(f"{path}: no JSON ({error}). Copy the list again.") from None
 

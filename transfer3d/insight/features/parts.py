@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from transfer3d.errors import DataError, SetupError, UsageError
-from transfer3d.files import Lock, atomic_path, write_text
+from transfer3d.files import Lock, atomic_path, parse_json, write_text
 
 KEYS = "keys"
 
@@ -54,7 +54,7 @@ class FeatureParts:
                 raise UsageError(
                     f"{self.folder} holds an unfinished extraction. Go on with --resume, or remove it.",
                 )
-            before = json.loads(noted.read_text(encoding="utf-8"))
+            before = parse_json(noted.read_text(encoding="utf-8"))
             if changed := sorted(name for name in metadata if metadata[name] != before.get(name)):
                 raise UsageError(
                     f"{self.folder} is of another extraction: {', '.join(changed)} changed. "
@@ -111,6 +111,6 @@ class FeatureParts:
 def _keys_of(path: Path) -> list[str]:
     try:
         with safe_open(path, framework="pt") as file:
-            return json.loads(file.metadata()[KEYS])
+            return parse_json(file.metadata()[KEYS])
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
         raise DataError(f"{path}: damaged ({error}). Remove it, and --resume makes it again.") from error

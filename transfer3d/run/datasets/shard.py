@@ -30,6 +30,7 @@ from transfer3d.data.videoset import Dropped
 from transfer3d.engine.distributed import make_accelerator, on_main
 from transfer3d.files import write_text
 from transfer3d.progress import progress
+from transfer3d.text import cell
 
 REPORT = "left_out.csv"
 
@@ -139,5 +140,5 @@ def left_out_csv(left_out: Sequence[Dropped]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(("path", "reason"))
-    writer.writerows((dropped.path, dropped.reason) for dropped in left_out)
+    writer.writerows((cell(dropped.path), cell(dropped.reason)) for dropped in left_out)
     return text.getvalue()

@@ -112,7 +112,7 @@ def inference_session(
         UsageError: the student does not take RGB.
         SetupError: another process of the launch died.
     """
-    if file.suffix[1:].lower() in SUFFIXES:
+    if Path(file).suffix[1:].lower() in SUFFIXES:
         raise UsageError(f"{file} is a video. Give the checkpoint first, then the videos.")
     student = load(file)
     if classifier and student.num_classes == 0:

@@ -12,7 +12,7 @@ from typing import Any
 from transfer3d.engine.run_folder import FINISHED, LOG, MODEL, RECIPE, STARTED
 from transfer3d.errors import DataError, Transfer3dError, UsageError
 from transfer3d.evaluation.scores import load_scores
-from transfer3d.files import nearest_beside, sha256_file
+from transfer3d.files import nearest_beside, parse_json, sha256_file
 from transfer3d.insight.report.chain import chain_of
 from transfer3d.insight.report.record import Change, Evaluation, RunRecord, correct_videos
 from transfer3d.recipes.load import dump, list_recipes, load_recipe
@@ -70,7 +70,7 @@ def read_log(path: Path) -> list[dict[str, Any]]:
     rows = []
     for number, line in enumerate(lines, 1):
         try:
-            row = json.loads(line)
+            row = parse_json(line)
             if not isinstance(row["split"], str) or not isinstance(row["step"], int) or not _are_numbers(row):
                 raise TypeError
         except (ValueError, KeyError, TypeError):
@@ -92,7 +92,7 @@ def _read_json(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = parse_json(path.read_text(encoding="utf-8"))
     except ValueError:
         content = None
     if not isinstance(content, dict):
@@ -120,7 +120,7 @@ def find_evaluation(path: Path) -> Evaluation | None:
 def _evaluation_in(file: Path, checkpoint: str) -> Evaluation | None:
     """Returns what a report says of a checkpoint; None where the file is of another one, or another kind."""
     try:
-        report = json.loads(file.read_text(encoding="utf-8"))
+        report = parse_json(file.read_text(encoding="utf-8"))
         protocol = report["protocol"]
         if report["checkpoint_sha256"] != checkpoint or protocol.get("orders", FORWARD) != FORWARD:
             return None

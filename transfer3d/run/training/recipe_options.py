@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any
 
 from transfer3d.engine.run_folder import FREE, RECIPE, STARTED
 from transfer3d.errors import UsageError
-from transfer3d.files import sha256_file
+from transfer3d.files import parse_json, sha256_file
 from transfer3d.recipes.load import load_recipe
 from transfer3d.recipes.schema import Recipe
 
@@ -74,7 +73,7 @@ def resolve(
 def recorded_files(folder: Path) -> dict[str, str]:
     """Returns the sha256 of the files that a run was started with, by the recipe's key, as far as known."""
     try:
-        files = json.loads((folder / STARTED).read_text(encoding="utf-8")).get("files", {})
+        files = parse_json((folder / STARTED).read_text(encoding="utf-8")).get("files", {})
         return {key: str(files[key]) for key in CHECKPOINTS if key in files}
     except (OSError, ValueError, AttributeError, TypeError):
         return {}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from functools import partial
 from pathlib import Path
@@ -16,7 +15,7 @@ from transfer3d.engine.run_folder import FINISHED, MODEL, RECIPE
 from transfer3d.engine.tracker import open_tracker
 from transfer3d.engine.trainer import Trainer
 from transfer3d.errors import UsageError
-from transfer3d.files import atomic_path, write_text
+from transfer3d.files import atomic_path, parse_json, write_text
 from transfer3d.recipes.load import dump, load_recipe, stages_of
 from transfer3d.recipes.schema import Recipe
 from transfer3d.run.pages.report import quick_report
@@ -185,4 +184,4 @@ def _train_stages(session: Session) -> None:
     if session.folder and previous is not None:
         with atomic_path(session.path / MODEL) as partial_file:
             shutil.copyfile(previous / MODEL, partial_file)
-        session.folder.finish(json.loads((previous / FINISHED).read_text(encoding="utf-8")))
+        session.folder.finish(parse_json((previous / FINISHED).read_text(encoding="utf-8")))

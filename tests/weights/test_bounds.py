@@ -1,0 +1,65 @@
+"""Metadata that lie: each is refused in a sentence, at once, by whatever reads a checkpoint."""
+
+import json
+import time
+
+import pytest
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
+import transfer3d
+from transfer3d.errors import WeightsError
+from transfer3d.weights.metadata import read_metadata
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    path = tmp_path_factory.mktemp("bounds") / "student.safetensors"
+    transfer3d.save(transfer3d.create_model("p3d_tiny", num_classes=3), path, class_names=["a", "b", "c"])
+    return path
+
+
+def clip_with(strings, **changes):
+    return json.dumps({**json.loads(strings["transfer3d.clip"]), **changes})
+
+
+DEEP = "[" * 100_000 + "]" * 100_000
+LIES = {
+    "too few names": ("class_names", lambda _: '["a"]', "1 class names"),
+    "names as a table": ("class_names", lambda _: '{"a": 1}', "not a list of text"),
+    "names as numbers": ("class_names", lambda _: "[1, 2, 3]", "not a list of text"),
+    "a long name": ("class_names", lambda _: json.dumps(["a", "b", "c" * 10**6]), "one too long"),
+    "negative": ("num_classes", lambda _: "-1", "-1 classes"),
+    "endless": ("num_classes", lambda _: str(2**62), "classes"),
+    "infinite": ("num_classes", lambda _: "Infinity", "the number Infinity"),
+    "channels": ("model_args", lambda _: '{"in_chans": 1000000000000}', "the number 1e"),
+    "not a number": ("model_args", lambda _: '{"drop_rate": NaN}', "the number NaN"),
+    "dropout": ("model_args", lambda _: '{"drop_rate": 1.5}', "drop_rate 1.5"),
+    "deep": ("model_args", lambda _: DEEP, "nests too deep"),
+    "deep provenance": ("provenance", lambda _: DEEP, "nests too deep"),
+    "rather deep": ("provenance", lambda _: '{"a":' * 40 + "1" + "}" * 40, "nests too deep"),
+    "a list": ("clip", lambda _: "[]", "clip is not a table"),
+    "large": ("clip", lambda s: clip_with(s, size=10**6, crop=10**6), "clip size=1000000"),
+    "no channels": ("clip", lambda s: clip_with(s, mean=[], std=[]), "no channels"),
+    "many blocks": (
+        "model_args",
+        lambda _: json.dumps({"spec": {"depths": [10**5, 1, 1, 1], "kinds": ["basic"] * 4}}),
+        "100003 blocks in",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("lie", LIES)
+def test_lies_are_refused_at_once(lie, checkpoint, tmp_path):
+    key, change, said = LIES[lie]
+    with safe_open(checkpoint, framework="pt") as file:
+        strings = dict(file.metadata())
+    strings[f"transfer3d.{key}"] = change(strings)
+    path = tmp_path / "lie.safetensors"
+    save_file(load_file(checkpoint), path, metadata=strings)
+    started = time.monotonic()
+    for read in (read_metadata, transfer3d.load):
+        with pytest.raises(WeightsError, match=said) as caught:
+            read(path)
+        assert "\n" not in str(caught.value)
+    assert time.monotonic() - started < 5

@@ -1,0 +1,36 @@
+"""Text from files, names and servers, made fit for a terminal and for a spreadsheet."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from rich.console import Console
+from rich.text import Text
+
+HIDDEN = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f"  # control characters, but for tab and new line
+    "\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]"  # marks that turn the direction of writing
+)
+FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+
+def visible(text: str) -> str:
+    """Returns the text with control characters and direction marks as their escapes."""
+    return HIDDEN.sub(lambda match: ascii(match[0])[1:-1], text)
+
+
+def cell(value: Any) -> Any:
+    """Returns a cell of a CSV file that no spreadsheet takes for a formula: text may gain a leading quote."""
+    return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA) else value
+
+
+class PlainConsole(Console):
+    """Prints text as it is: no markup, no highlights, nothing that commands a terminal."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**{"highlight": False, "markup": False, **options})
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """Called by rich for each string, in a table or by itself."""
+        return super().render_str(visible(text), **options)
