@@ -1,4 +1,4 @@
-"""A local HTTP server of files that stalls, truncates, answers 500, or knows no ranges, as it is told."""
+"""A local HTTP server of files that stalls, truncates, answers 500, or knows no ranges, as a test says."""
 
 import re
 import threading

@@ -1,4 +1,4 @@
-"""Places that cannot be written are refused before the work, and a disk that is full is no bug."""
+"""Places that cannot be written are refused before the work, and a full disk is not a bug."""
 
 import resource
 from contextlib import contextmanager

@@ -23,8 +23,9 @@ class Meter:
     ) -> None:
         self._console, self._title, self._total, self._bar = console, title, total, bar
         self._task = bar.add_task(title, total=total, completed=start, note="") if bar else None
-        self._start = self._done = start
+        self._done = start
         self._started = self._printed = time.monotonic()
+        self._first: tuple[float, int] | None = None
 
     def update(self, advance: int = 1, note: str = "") -> None:
         """Advances by `advance`; on a plain console prints a line every ten seconds and at the end."""
@@ -33,13 +34,22 @@ class Meter:
             self._bar.update(self._task, completed=self._done, note=note)
             return
         now = time.monotonic()
+        if self._first is None:
+            self._first = now, self._done
         if now - self._printed < PLAIN_EVERY_S and self._done < self._total:
             return
         self._printed = now
-        left = (now - self._started) / max(self._done - self._start, 1) * max(self._total - self._done, 0)
-        eta = f", {left:.0f} s left" if self._done < self._total else f", {now - self._started:.0f} s"
-        line = f"{self._title}: {self._done}/{self._total}{eta} {note}".rstrip()
+        line = f"{self._title}: {self._done}/{self._total}{self._time_left(now)} {note}".rstrip()
         self._console.print(line, highlight=False)
+
+    def _time_left(self, now: float) -> str:
+        """Returns the time that is left, by the rate since the first update: before it, processes start."""
+        if self._done >= self._total:
+            return f", {now - self._started:.0f} s"
+        since, done = self._first or (now, self._done)
+        if self._done == done:
+            return ""
+        return f", {(now - since) / (self._done - done) * (self._total - self._done):.0f} s left"
 
 
 @contextmanager

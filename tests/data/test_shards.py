@@ -180,6 +180,47 @@ def test_a_failure_leaves_no_shard(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["toy-train-000000.tar"]
 
 
+def test_every_flipped_bit_of_an_index_is_found(tmp_path):
+    write_index(
+        tmp_path, "toy", write_shards(tmp_path, "toy", "train", make_samples(4), per_shard=3),
+        classes=["a", "b"], source="test",
+    )  # fmt: skip
+    index = tmp_path / "index.json"
+    whole = index.read_bytes()
+    read_index(FolderStore(tmp_path))
+    for place in range(0, len(whole) - 1):
+        damaged = bytearray(whole)
+        damaged[place] ^= 1 << place % 8
+        if damaged[place : place + 1].isspace() and whole[place : place + 1].isspace():
+            continue  # white space between tokens
+        index.write_bytes(damaged)
+        with pytest.raises(DataError):
+            read_index(FolderStore(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda i: i["shards"][0]["samples"].append(i["shards"][0]["samples"][0]), "is there twice"),
+        (lambda i: i["shards"][0].update(size=600), "members outside"),
+        (lambda i: i["counts"].update(train=9), "it counts .* and lists"),
+    ],
+)
+def test_an_index_of_an_older_version_may_not_contradict_itself(change, said, tmp_path):
+    write_index(
+        tmp_path, "toy", write_shards(tmp_path, "toy", "train", make_samples(4), per_shard=3),
+        classes=["a", "b"], source="test",
+    )  # fmt: skip
+    index = json.loads((tmp_path / "index.json").read_text())
+    del index["digest"]
+    (tmp_path / "index.json").write_text(json.dumps(index))
+    read_index(FolderStore(tmp_path))
+    change(index)
+    (tmp_path / "index.json").write_text(json.dumps(index))
+    with pytest.raises(DataError, match=said):
+        read_index(FolderStore(tmp_path))
+
+
 @pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE])
 def test_members_that_are_no_plain_files_are_refused(tmp_path, kind):
     member = tarfile.TarInfo("c000001.mp4")

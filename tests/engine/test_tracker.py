@@ -1,4 +1,4 @@
-"""Trackers: what they are told can be read back."""
+"""Trackers: what is logged can be read back."""
 
 import json
 

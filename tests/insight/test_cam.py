@@ -137,7 +137,7 @@ def look_straight(student):
 @pytest.mark.parametrize("method", ["classifier", "auto"])
 @pytest.mark.parametrize("family", ["p3d", "t3d", "i3d", "r3d", "v4d", "f4d"])
 def test_heat_lies_where_and_when_the_evidence_was_planted(family, method):
-    """Class 1 is told by the difference between the features of noise and those of grey."""
+    """Class 1 is recognised by the difference between the features of noise and those of grey."""
     # The pools of a GoogLeNet look to the right: they are given more room.
     student, clip = make(family, size=128) if family == "i3d" else make(family, frames=32)
     look_straight(student)

@@ -83,7 +83,7 @@ def test_points_start_at_their_first_two_principal_components(seed, monkeypatch)
 
 
 def test_what_the_first_two_components_do_not_show_is_in_the_plane_too():
-    """Ten classes, told by forty features; two that tell nothing differ more."""
+    """Ten classes that forty features separate; two useless features vary more."""
     rng = np.random.default_rng(0)
     labels = np.repeat(np.arange(10), 10)
     signal = 1.5 * rng.normal(size=(10, 40))[labels] + 0.3 * rng.normal(size=(100, 40))

@@ -85,13 +85,13 @@ def test_of_many_classes_those_that_gained_and_lost_most_come_first(records):
     """Class k gains k - 11 points of its 100 videos."""
     classes = [f"class {k:02}" for k in range(23)]
 
-    def told(rights):
+    def evaluation_of(rights):
         confusion = np.diag(rights)
         confusion[np.arange(23), (np.arange(23) + 1) % 23] = 100 - rights
         return evaluation(confusion, classes)
 
     pair = [
-        replace(record, evaluation=told(np.full(23, 50) + gain))
+        replace(record, evaluation=evaluation_of(np.full(23, 50) + gain))
         for record, gain in zip(records, (0, np.arange(23) - 11), strict=True)
     ]
     text = Page(comparison_page(pair, [])).text

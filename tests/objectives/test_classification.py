@@ -1,4 +1,4 @@
-"""Cross-entropy on labels: smoothed, weighted by class, and never on what is no class."""
+"""Cross-entropy on labels: smoothed, weighted by class, and never on a label outside the classes."""
 
 import math
 

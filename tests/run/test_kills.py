@@ -89,8 +89,8 @@ def test_kills_in_a_step_and_in_a_checkpoint_leave_the_same_bits(straight, digit
 @pytest.mark.slow
 def test_a_signal_to_one_process_saves_and_ends_both(straight, digits_folder, tmp_path):
     out, output = tmp_path / "run", tmp_path / "said"
-    told = (pair.signal_in_step, 5, SIGTERM, [1])
-    assert pair.end(pair.start(arguments(digits_folder / "shards", out), output, told)) == [75, 75]
+    fault = (pair.signal_in_step, 5, SIGTERM, [1])
+    assert pair.end(pair.start(arguments(digits_folder / "shards", out), output, fault)) == [75, 75]
     assert f"step 5 of {STEPS}" in said(output)
     assert (out / "checkpoints" / "step-5").is_dir()
     assert pair.end(pair.start(resumed(out), output)) == [0, 0], said(output)

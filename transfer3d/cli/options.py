@@ -29,7 +29,7 @@ RecipeName = Annotated[
 Set = Annotated[
     list[str] | None,
     typer.Option(
-        "--set", metavar="KEY=VALUE", help="Change a key of the recipe, e.g. `max_steps=100`. Repeatable."
+        "--set", metavar="KEY=VALUE", help="Change a key of the recipe, e.g. `clip.frames=16`. Repeatable."
     ),
 ]
 Epochs = Annotated[float | None, typer.Option(metavar="N", help="Passes over the videos.")]

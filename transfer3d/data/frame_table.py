@@ -56,7 +56,7 @@ class FrameTable:
         frames: number of frames.
         times: when each is shown, in units of `time_base`, if known for all.
         is_timed: whether each frame has a time of its own.
-        is_seekable: whether frames can be decoded from a key frame on, and be told by their times.
+        is_seekable: whether frames can be decoded from a key frame on, and identified by their times.
         number: of the frame that is shown at a time.
         keys: number, presentation time and earliest time of each key frame, in order.
         time_base: seconds.

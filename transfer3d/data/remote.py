@@ -217,7 +217,7 @@ def _promised(answer: http.client.HTTPResponse) -> int | None:
 
 
 class _Bounded(http.client.HTTPConnection):
-    """Waits for headers as long as for a byte: a socket's own timeout begins anew with each one."""
+    """Bounds the time of all headers: a socket's own timeout starts again with each byte."""
 
     def getresponse(self) -> http.client.HTTPResponse:
         timer = threading.Timer(self.timeout or Patience.stall_s, self._cut)

@@ -102,6 +102,7 @@ def write_index(
         official=dict(official or {}),
         shards=tuple(shards),
     )
+    index = index.model_copy(update={"digest": index.content_digest()})
     write_text(folder / INDEX, index.model_dump_json(indent=None) + "\n")
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple, Protocol
@@ -65,7 +66,10 @@ class Shard(_Strict):
 
 
 class Index(_Strict):
-    """`index.json`; `official` says how many videos of each split the dataset lists, found or not."""
+    """`index.json`.
+
+    `official` says how many videos of each split the dataset lists, found or not; `digest` covers the rest.
+    """
 
     format: str
     name: str
@@ -75,6 +79,11 @@ class Index(_Strict):
     dropped: tuple[tuple[str, str], ...]
     official: dict[str, int] = {}
     shards: tuple[Shard, ...]
+    digest: str = ""
+
+    def content_digest(self) -> str:
+        """Returns the sha256 of all but the digest."""
+        return hashlib.sha256(self.model_dump_json(exclude={"digest"}).encode()).hexdigest()
 
 
 class Store(Protocol):
@@ -229,6 +238,8 @@ def read_index(store: Store) -> Index:
     if index.format != FORMAT:
         raise DataError(f"{path}: format {index.format}, known is {FORMAT}. Write the shards again.")
     check_index(index, path)
+    if index.digest not in ("", index.content_digest()):  # versions before 0.2 wrote none
+        raise DataError(f"{path}: it is not what was written: another digest. Copy or write it again.")
     return index
 
 
@@ -240,9 +251,13 @@ def check_index(index: Index, path: str) -> None:
         path: what messages call it.
 
     Raises:
-        DataError: a name that is not a shard's, a label that is not a class, or a sample without a video.
+        DataError: a name that is not a shard's, a label that is not a class, a sample without a video, a key
+            that is there twice, a member outside its shard, or counts that do not add up.
     """
+    counts: Counter[str] = Counter()
+    keys: set[str] = set()
     for shard in index.shards:
+        counts[shard.split] += len(shard.samples)
         plain = PurePosixPath(shard.file).name == shard.file and not shard.file.startswith("pipe:")
         if not plain or not shard.file.endswith(".tar"):
             raise DataError(f"{path}: '{shard.file}' is not the name of a shard beside it.")
@@ -252,6 +267,14 @@ def check_index(index: Index, path: str) -> None:
                 raise DataError(f"{path}: {sample.key} has label {wrong[0]} of {count} classes.")
             if len(set(sample.members) & set(SUFFIXES)) != 1:
                 raise DataError(f"{path}: {sample.key} has not exactly one video.")
+            if sample.key in keys:
+                raise DataError(f"{path}: {sample.key} is there twice.")
+            keys.add(sample.key)
+            inside = all(0 <= m.offset <= m.offset + m.size <= shard.size for m in sample.members.values())
+            if not inside:
+                raise DataError(f"{path}: {sample.key} has members outside {shard.file}.")
+    if counts != Counter(index.counts):
+        raise DataError(f"{path}: it counts {dict(index.counts)} videos and lists {dict(counts)}.")
 
 
 def _check_size(store: Store, shard: Shard) -> None:

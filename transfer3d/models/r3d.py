@@ -59,8 +59,8 @@ def r3d(spec: ResNetSpec, *, in_chans: int = 3, stem_pool: bool = True) -> ResNe
     Args:
         spec: the 2D shape.
         in_chans: channels of a frame.
-        stem_pool: False leaves out the pool after the stem, as torchvision's r3d_18 does; such a net is no
-            inflated 2D one.
+        stem_pool: False leaves out the pool after the stem, as torchvision's r3d_18 does; such a net is not
+            an inflated 2D one.
     """
     return ResNet3d(spec, R3DPlan(stem_pool), in_chans=in_chans)
 
