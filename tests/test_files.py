@@ -1,5 +1,6 @@
 """Places that cannot be written are refused before the work, and a full disk is not a bug."""
 
+import os
 import resource
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,10 +12,13 @@ from typer.testing import CliRunner
 
 import transfer3d
 from transfer3d.cli.main import app
-from transfer3d.errors import SetupError
+from transfer3d.data.datasets.layouts import read_listing
+from transfer3d.data.datasets.listing import Request
+from transfer3d.errors import DataError, SetupError, UsageError
 from transfer3d.evaluation.scores import Scores, save_scores
 from transfer3d.export.program import write_program
-from transfer3d.files import atomic_path, refuse_unwritable
+from transfer3d.files import atomic_path, read_regular, refuse_unwritable
+from transfer3d.recipes.load import load_recipe
 
 
 def test_a_file_where_a_folder_should_be(tmp_path):
@@ -78,3 +82,27 @@ def test_a_full_disk_ends_with_5_and_leaves_nothing_half_written(writer, tmp_pat
         WRITERS[writer](tmp_path / "file.pt2")
     assert caught.value.exit_code == 5
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device", "folder", "large"])
+def test_only_regular_files_of_a_size_are_read(kind, tmp_path):
+    path = tmp_path / "file"
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "device":
+        path.symlink_to("/dev/zero")
+    elif kind == "folder":
+        path.mkdir()
+    else:
+        path.write_bytes(bytes(101))
+    with pytest.raises(ValueError, match=r"not a regular file|101 bytes, more than 100"):
+        read_regular(path, 100)
+
+
+def test_lists_and_recipes_that_are_pipes_are_not_waited_for(tmp_path):
+    for name in ("train.csv", "recipe.toml", "classInd.txt", "x.json"):
+        os.mkfifo(tmp_path / name)
+    with pytest.raises(DataError, match="no videos"):
+        read_listing(Request(tmp_path))
+    with pytest.raises(UsageError, match="no recipe"):
+        load_recipe(tmp_path / "recipe.toml")

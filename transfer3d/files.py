@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import socket
+import stat
 import tempfile
 import time
 import uuid
@@ -154,6 +155,21 @@ def sha256_file(path: Path) -> str:
     """Returns the hex digest of a file's bytes."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read_regular(path: Path, most: int) -> bytes:
+    """Returns the content of a file.
+
+    Raises:
+        ValueError: it is a device, a pipe or a folder, or has more than `most` bytes.
+        FileNotFoundError: it is not there.
+    """
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
+        raise ValueError("not a regular file")
+    if status.st_size > most:
+        raise ValueError(f"{status.st_size} bytes, more than {most}")
+    return path.read_bytes()
 
 
 def parse_json(content: str | bytes) -> Any:

@@ -13,7 +13,11 @@ import tomli_w
 from pydantic import BaseModel, ValidationError
 
 from transfer3d.errors import UsageError, did_you_mean
+from transfer3d.files import read_regular
 from transfer3d.recipes.schema import Recipe
+
+MOST_BYTES = 1 << 20
+"""Of a recipe."""
 
 
 def recipe_folder() -> Path:
@@ -93,7 +97,7 @@ def _read_with_parents(name: str | Path, seen: tuple[Path, ...]) -> dict[str, An
     if path in seen:
         raise UsageError(f"recipe {path} extends itself. Break the circle of `extends`.")
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
+        values = tomllib.loads(read_regular(path, MOST_BYTES).decode("utf-8"))
     except (ValueError, RecursionError) as error:  # also of bytes that are not UTF-8, and of endless numbers
         raise UsageError(f"recipe {path} is not TOML: {error}. Mend the file.") from None
     parent = values.pop("extends", None)

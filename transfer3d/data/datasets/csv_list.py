@@ -87,7 +87,7 @@ def _lists(request: Request) -> list[Path]:
     if request.root.is_file():
         return [request.root]
     folder = request.annotations or request.root
-    return sorted(path for path in folder.glob("*.csv") if path.stem.casefold() in SPLIT_NAMES)
+    return sorted(p for p in folder.glob("*.csv") if p.stem.casefold() in SPLIT_NAMES and p.is_file())
 
 
 def _rows(path: Path) -> list[_Row]:

@@ -12,6 +12,10 @@ from pathlib import Path
 
 from transfer3d.data.folder import composed, videos_under
 from transfer3d.errors import DataError, UsageError, did_you_mean
+from transfer3d.files import read_regular
+
+MOST_BYTES = 1 << 30
+"""Of a list."""
 
 
 @dataclass(frozen=True)
@@ -98,10 +102,8 @@ class Request:
     def notes(self, pattern: str) -> list[Path]:
         """Returns the annotation files with such a name, sorted."""
         if self.annotations is not None:
-            return sorted(self.annotations.glob(pattern))
-        if not self.root.is_dir():
-            return []
-        return sorted(self.root.glob(pattern)) or sorted(self.root.glob(f"*/{pattern}"))
+            return _files(self.annotations, pattern)
+        return _files(self.root, pattern) or _files(self.root, f"*/{pattern}")
 
     def note(self, pattern: str) -> Path:
         """Returns the one annotation file with such a name.
@@ -113,6 +115,10 @@ class Request:
             where = self.annotations or self.root
             raise DataError(f"{where}: no {pattern}. Name its folder with --annotations.")
         return notes[0]
+
+
+def _files(folder: Path, pattern: str) -> list[Path]:
+    return sorted(path for path in folder.glob(pattern) if path.is_file()) if folder.is_dir() else []
 
 
 class Finder:
@@ -158,9 +164,12 @@ def text_of(path: Path) -> str:
     """Returns a list's text, in Unicode's composed form.
 
     Raises:
-        DataError: it is not UTF-8.
+        DataError: it is not UTF-8, not a regular file, or too large.
     """
-    content = path.read_bytes()
+    try:
+        content = read_regular(path, MOST_BYTES)
+    except ValueError as error:
+        raise DataError(f"{path}: {error}. Name the right list.") from None
     try:
         return composed(content.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
