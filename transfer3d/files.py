@@ -10,7 +10,7 @@ import stat
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -172,14 +172,18 @@ def read_regular(path: Path, most: int) -> bytes:
     return path.read_bytes()
 
 
-def parse_json(content: str | bytes) -> Any:
+def parse_json(content: str | bytes, *, parse_constant: Callable[[str], Any] | None = None) -> Any:
     """Returns the value of JSON.
+
+    Args:
+        content: of a file.
+        parse_constant: called with NaN, Infinity or -Infinity; None takes them for numbers.
 
     Raises:
         ValueError: it is not JSON, or nests too deep.
     """
     try:
-        return json.loads(content)
+        return json.loads(content, parse_constant=parse_constant)
     except RecursionError:
         raise ValueError("it nests too deep") from None
 

@@ -60,12 +60,14 @@ def test_bad_ones_are_named_and_the_rest_is_checked(tmp_path, run):
 
 
 def test_all_good(tmp_path, run):
+    (tmp_path / "notes.txt").touch()
     write_numbered(tmp_path / "one.mp4", 5)
     write_numbered(tmp_path / "two.mp4", 7)
     result = run(tmp_path, "--workers", 2, "-o", "bad_videos.csv")
     assert result.exit_code == 0
     assert not Path("bad_videos.csv").exists()
     assert "2 videos, 12 frames, all good" in result.output
+    assert "1 other files are ignored: 1 .txt" in result.output
     assert "1 videos, 5 frames" in run(tmp_path / "one.mp4").output
     assert run(tmp_path / "gone").exit_code == 2
 

@@ -197,19 +197,35 @@ def test_cut_mp4():
             Video(data[:length])
 
 
-def test_cut_mp4_with_its_header_first(tmp_path: Path):
-    path = tmp_path / "whole.mp4"
+def index_first(path: Path) -> bytes:
+    """Returns 60 frames in an MP4 whose index stands before them."""
     with av.open(str(path), "w", options={"movflags": "+faststart"}) as out:
         stream = out.add_stream("libx264", rate=25)
         stream.height, stream.width, stream.pix_fmt = 48, 64, "yuv420p"
         for pixels in numbered_frames(60):
             out.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
         out.mux(stream.encode())
-    data = path.read_bytes()
+    return path.read_bytes()
+
+
+def test_cut_mp4_with_its_header_first(tmp_path: Path):
+    data = index_first(tmp_path / "whole.mp4")
     assert data.index(b"moov") < data.index(b"mdat")
     for share in (0.5, 0.8, 0.95, 0.99):
         with pytest.raises(BadVideo, match="truncated"):
             Video(data[: int(len(data) * share)])
+
+
+def test_cut_mp4_whose_last_box_has_no_size(tmp_path):
+    """A size of 0 says "to the end of the file", so only the packets' places tell that some are missing."""
+    data = bytearray(index_first(tmp_path / "whole.mp4"))
+    place = data.index(b"mdat")
+    data[place - 4 : place] = bytes(4)
+    with Video(bytes(data)) as video:
+        assert video.frames == 60
+    for share in (0.5, 0.9, 0.99):
+        with pytest.raises(BadVideo, match="truncated"):
+            Video(bytes(data[: int(len(data) * share)]))
 
 
 @pytest.mark.parametrize("container, codec", [("avi", "mpeg4"), ("avi", "mjpeg"), ("matroska", "libx264")])

@@ -31,7 +31,7 @@ def test_another_process_is_named_and_its_kill_frees(tmp_path):
     mine.close()
     assert not path.exists()
     second = Lock(path, "the thing")
-    mine.close()  # a second time: it is no longer its own
+    mine.close()  # a second time: the file is another's now
     assert path.exists()
     second.close()
 

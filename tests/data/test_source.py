@@ -92,7 +92,7 @@ def test_bad_files_are_named_and_left_out(tmp_path):
     bad = {
         "audio.mp4": (audio_only(), "no video stream"),
         "empty.mp4": (b"", "empty"),
-        "text.avi": (b"this is no video\n" * 9, "does not decode"),
+        "text.avi": (b"this is not a video\n" * 9, "does not decode"),
         "truncated.mp4": (whole[: len(whole) // 2], "does not decode"),
     }
     for name, (data, _) in bad.items():

@@ -22,7 +22,7 @@ def with_bad_files(tmp_path_factory, clips_folder):
     for path in clips_folder.iterdir():
         shutil.copy(path, folder)
     (folder / "empty.mp4").write_bytes(b"")
-    (folder / "text.avi").write_text("this is no video\n")
+    (folder / "text.avi").write_text("this is not a video\n")
     whole = (folder / "mmaction2_demo.mp4").read_bytes()
     (folder / "truncated.mp4").write_bytes(whole[: len(whole) // 3])
     return folder

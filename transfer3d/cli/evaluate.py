@@ -62,9 +62,7 @@ def evaluate(
 
     if fuse:
         weights = None if fuse_weights is None else _numbers(fuse_weights)
-        _show(fuse_reports(files, weights=weights, labels=labels, out=out), json)
-        if out is not None and not json:
-            stdout().print(f"wrote {out}, and its scores beside it")
+        _show(fuse_reports(files, weights=weights, labels=labels, out=out), json, out)
         return
     if len(files) == 2 and data is None and files[1].suffix not in (".json", ".safetensors"):
         raise UsageError(f"evaluate takes videos with --data: --data {files[1]}.")
@@ -85,9 +83,7 @@ def evaluate(
         console=progress_console(),
     )
     if report is not None:
-        _show(report, json)
-        if out is not None and not json:
-            stdout().print(f"wrote {out}, and its scores beside it")
+        _show(report, json, out)
 
 
 def _numbers(text: str) -> list[float]:
@@ -99,7 +95,7 @@ def _numbers(text: str) -> list[float]:
         raise UsageError(f"--fuse-weights {text}: not of the form 1,1.5.") from None
 
 
-def _show(report: dict[str, Any], as_json: bool) -> None:
+def _show(report: dict[str, Any], as_json: bool, out: Path | None) -> None:
     if as_json:
         print_json(report)
         return
@@ -112,3 +108,5 @@ def _show(report: dict[str, Any], as_json: bool) -> None:
         stdout().print(f"{'worst class':<20} {known[worst]:.1%} ({worst})")
     listed = f" of {report['official']} that the dataset lists" if report.get("official") else ""
     stdout().print(f"{'scored/expected':<20} {report['scored']}/{report['expected']}{listed}")
+    if out is not None:
+        stdout().print(f"wrote {out}, and its scores beside it")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from unicodedata import normalize
 
@@ -46,15 +47,19 @@ def existing(path: Path) -> Path | None:
     return next((other for other in folder.iterdir() if composed(other.name) == composed(path.name)), None)
 
 
+def is_video(path: Path) -> bool:
+    """Whether a file is called like a video."""
+    return path.suffix[1:].lower() in SUFFIXES
+
+
 def videos_under(folder: Path) -> list[Path]:
     """Returns all video files below a folder, sorted."""
-    return sorted(path for path in _files_under(folder) if path.suffix[1:].lower() in SUFFIXES)
+    return sorted(filter(is_video, _files_under(folder)))
 
 
 def log_other_files(folder: Path) -> None:
     """Logs how many files below a folder are not taken for videos, by suffix."""
-    suffixes = [path.suffix.lower() for path in _files_under(folder)]
-    others = Counter(suffix or "no suffix" for suffix in suffixes if suffix[1:] not in SUFFIXES)
+    others = Counter(p.suffix.lower() or "no suffix" for p in _files_under(folder) if not is_video(p))
     if others:
         kinds = ", ".join(f"{count} {suffix}" for suffix, count in sorted(others.items()))
         log.warning("%s: %d other files are ignored: %s", folder, others.total(), kinds)
@@ -92,6 +97,25 @@ def labelled_folders(folder: Path) -> dict[str, Path]:
     return folders
 
 
+def videos_by_class(folder: Path, classes: Sequence[str], train: str) -> list[tuple[str, Path]]:
+    """Returns the class and the path of each video in class folders.
+
+    Args:
+        folder: of a split.
+        classes: those that the training videos have.
+        train: where those are, for messages.
+
+    Raises:
+        DataError: a folder that is not one of the classes.
+    """
+    found = []
+    for name, place in class_folders(folder).items():
+        if name not in classes:
+            raise DataError(f"{folder}: class {name} is not in {train}. Make the classes agree.")
+        found += [(name, path) for path in videos_under(place)]
+    return found
+
+
 def split_folders(root: Path) -> dict[str, Path]:
     """Returns the folders of splits: train, val, test, unlabelled and other words for them, in any case.
 
@@ -102,14 +126,14 @@ def split_folders(root: Path) -> dict[str, Path]:
     """
     folders = class_folders(root)
     named = {name: path for name, path in folders.items() if name.casefold() in FOLDER_NAMES}
-    if any(videos_under(path) for name, path in folders.items() if name not in named):
+    if any(_has_videos(path) for name, path in folders.items() if name not in named):
         named = {name: path for name, path in named.items() if name in SPLITS or has_classes(path)}
     splits: dict[str, Path] = {}
     for name, path in named.items():
         split = FOLDER_NAMES[name.casefold()]
         if (other := splits.setdefault(split, path)) is not path:
             raise DataError(f"{root}: both {other.name} and {name} are the split {split}. Make them one.")
-    ignored = [name for name in folders if splits and name not in named and videos_under(folders[name])]
+    ignored = [name for name in folders if splits and name not in named and _has_videos(folders[name])]
     if ignored:
         log.warning("%s: folders beside the splits are ignored: %s", root, ", ".join(ignored))
     return {split: splits[split] for split in SPLITS if split in splits}
@@ -117,7 +141,8 @@ def split_folders(root: Path) -> dict[str, Path]:
 
 def has_classes(folder: Path) -> bool:
     """Whether a folder has subfolders, and no videos beside them."""
-    return bool(class_folders(folder)) and not any(p.parent == folder for p in videos_under(folder))
+    direct = (path for path in folder.iterdir() if not path.name.startswith("."))
+    return bool(class_folders(folder)) and not any(is_video(p) and p.is_file() for p in direct)
 
 
 def missing(path: Path, remedy: str) -> UsageError:
@@ -125,9 +150,13 @@ def missing(path: Path, remedy: str) -> UsageError:
     return UsageError(f"{path} does not exist{nearest_beside(path)}. {remedy}")
 
 
-def _files_under(folder: Path) -> list[Path]:
-    return [
+def _has_videos(folder: Path) -> bool:
+    return any(map(is_video, _files_under(folder)))
+
+
+def _files_under(folder: Path) -> Iterator[Path]:
+    return (
         path
         for path in folder.rglob("*")
         if path.is_file() and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-    ]
+    )

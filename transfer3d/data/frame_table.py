@@ -8,6 +8,7 @@ ones that refer to what was cut off, MPEG-4 frames that are not coded, and VP8's
 from __future__ import annotations
 
 import os
+from collections import deque
 from contextlib import nullcontext
 from fractions import Fraction
 from itertools import islice
@@ -20,9 +21,11 @@ from av.video.stream import VideoStream
 
 from transfer3d.data.container import BadVideo, Source, is_cut, open_container, raw_file, video_stream
 from transfer3d.data.mp4 import composition_offsets
-from transfer3d.data.mpeg4 import NotCoded
+from transfer3d.data.mpeg4 import LONGEST_BYTES, is_packed, not_coded
 
 EARLY_S = 0.5
+GROUP = 8
+"""Packets before a short one, among which the one lies that it belongs to in a packed MPEG-4 stream."""
 COMPARED = 24
 """First packets, whose times the table must have."""
 
@@ -69,7 +72,7 @@ class FrameTable:
         packets = _by_sample_table(container, stream, source) or _by_reading(container, stream, source, name)
         if not packets:
             raise BadVideo(f"{name}: no frames in it")
-        packets = _without_leading(packets, source, name)
+        packets = _without_leading(container, packets, source, name)
         self.frames = len(packets)
         self.time_base = stream.time_base or Fraction(1)
         self.times = sorted(packet.pts for packet in packets if packet.pts is not None)
@@ -89,9 +92,9 @@ def _by_sample_table(container: InputContainer, stream: VideoStream, source: Sou
     if not _is_mov(container) or stream.codec_context.name == "mpeg4":
         return None
     entries = stream.index_entries
+    if _is_cut(stream, source) or any(entry.is_discard for entry in entries):  # hidden by an edit list
+        return None
     with raw_file(source) as file:
-        if is_cut(file) or any(entry.is_discard for entry in entries):  # hidden by an edit list
-            return None
         offsets = composition_offsets(file, stream.id, len(entries))
     if offsets is None:
         return None
@@ -113,24 +116,34 @@ def _by_reading(container: InputContainer, stream: VideoStream, source: Source, 
     """
     timings: list[_Timing] = []
     hidden: set[int] = set()
-    end_s, is_corrupt, codec = 0.0, False, stream.codec_context
-    not_coded = NotCoded(codec.extradata or b"") if codec.name == "mpeg4" else None
+    short: dict[int, bytes] = {}  # of MPEG-4
+    before, packed = deque[Packet](maxlen=GROUP), False
+    first, ends = b"", dict.fromkeys(container.streams, 0)
+    last_is_corrupt, codec = False, stream.codec_context
     # Of MOV, the first packets are read already.
     with open_container(source) if _is_mov(container) else nullcontext(container) as unread:
         for packet in unread.demux():
-            if packet.size and packet.pts is not None and packet.time_base is not None:
-                end_s = max(end_s, float((packet.pts + (packet.duration or 0)) * packet.time_base))
-            if not packet.size or packet.stream_index != stream.index or packet.is_discard:
+            if not packet.size:
+                continue
+            if packet.pts is not None:
+                other = container.streams[packet.stream_index]
+                ends[other] = max(ends[other], packet.pts + (packet.duration or 0))
+            if packet.stream_index != stream.index or packet.is_discard:
                 continue
             if codec.name == "vp8" and not memoryview(packet)[0] & 0x10:  # show_frame, RFC 6386, 9.1
                 hidden.add(len(timings))
-            if not_coded is not None:
-                not_coded.add(len(timings), bytes(packet))
-            is_corrupt = packet.is_corrupt
+            if codec.name == "mpeg4" and packet.size <= LONGEST_BYTES:
+                short[len(timings)] = bytes(packet)
+                packed = packed or any(is_packed(bytes(other)) for other in before)
+            before.append(packet)
+            first = first or bytes(packet)
+            last_is_corrupt = packet.is_corrupt
             timings.append(_timing(packet))
-    if timings and (is_corrupt or _ends_early(container, stream, source, end_s)):
+    end_s = max(float(end * (other.time_base or 0)) for other, end in ends.items())
+    if timings and (last_is_corrupt or _ends_early(container, stream, source, end_s)):
         raise BadVideo(f"{name}: truncated after {len(timings)} frames")
-    hidden |= not_coded.numbers() if not_coded is not None else set()
+    if short and not packed:
+        hidden |= not_coded(short, (codec.extradata or b"") + first)
     return [timing for number, timing in enumerate(timings) if number not in hidden]
 
 
@@ -153,34 +166,36 @@ def _timing(packet: Packet) -> _Timing:
 
 def _ends_early(container: InputContainer, stream: VideoStream, source: Source, end_s: float) -> bool:
     """Whether the file is shorter than it says; `end_s` is where its last packet ends."""
-    with raw_file(source) as file:
-        size = file.seek(0, os.SEEK_END)
-        if is_cut(file):
-            return True
-    if max((entry.pos + entry.size for entry in stream.index_entries), default=0) > size:
-        return True
     # A live recording in Matroska has no sizes; but if it was finished it has a length.
     length_s = (container.duration or 0) / av.time_base
-    return "matroska" in container.format.name and end_s < length_s - EARLY_S
+    is_short = "matroska" in container.format.name and end_s < length_s - EARLY_S
+    return is_short or _is_cut(stream, source)
 
 
-def _without_leading(packets: list[_Timing], source: Source, name: str) -> list[_Timing]:
+def _is_cut(stream: VideoStream, source: Source) -> bool:
+    """Whether the file ends before an element or a packet that it lists."""
+    with raw_file(source) as file:
+        size = file.seek(0, os.SEEK_END)
+        return is_cut(file) or any(entry.pos + entry.size > size for entry in stream.index_entries)
+
+
+def _without_leading(
+    container: InputContainer, packets: list[_Timing], source: Source, name: str
+) -> list[_Timing]:
     """Leaves out the packets that stand, or are shown, before the first key frame and do not decode.
 
     The recording began in the middle of a group of pictures, or with an open group.
     """
     first = next((i for i, packet in enumerate(packets) if packet.is_key), 0)
     start = packets[first].pts
-    if start is None:
-        return packets
+    if start is None or (container.format.name == "avi" and not first):
+        return packets  # AVI's presentation times are guesses
     leading = {p.pts for i, p in enumerate(packets) if i < first or (p.pts is not None and p.pts < start)}
     if not leading:
         return packets
-    with open_container(source) as container:
-        if container.format.name == "avi" and not first:
-            return packets  # presentation times are guesses there
-        for frame in container.decode(video_stream(container, name)):
+    with open_container(source) as fresh:
+        for frame in fresh.decode(video_stream(fresh, name)):
             leading.discard(frame.pts)
             if frame.pts is None or frame.pts >= start:
                 break
-    return [packet for packet in packets if packet.pts not in leading]
+    return [p for i, p in enumerate(packets) if p.pts not in leading or (p.pts is None and i > first)]

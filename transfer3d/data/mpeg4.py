@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 LONGEST_BYTES = 20
 """More than a frame's header with stuffing."""
 VOP = b"\x00\x00\x01\xb6"
@@ -21,31 +23,20 @@ class _Bits:
         return int(self._bits[self._at - count : self._at].ljust(count, "0") or "0", 2)
 
 
-class NotCoded:
-    """Finds the packets of a stream that show no picture; holds no others.
+def is_packed(packet: bytes) -> bool:
+    """Whether a packet holds two frames; a short one after it then stands for the second."""
+    return packet.count(VOP) > 1
+
+
+def not_coded(short: Mapping[int, bytes], headers: bytes) -> set[int]:
+    """Returns which packets show no picture, in a stream that is not packed.
 
     Args:
-        headers: of the stream; they may stand in the first packet too.
+        short: packets of at most `LONGEST_BYTES`, by number.
+        headers: bytes that hold the layer's header.
     """
-
-    def __init__(self, headers: bytes) -> None:
-        self._headers, self._short, self._is_packed = headers, dict[int, bytes](), False
-
-    def add(self, number: int, content: bytes) -> None:
-        """Takes the next packet, in decoding order."""
-        if not number:
-            self._headers += content
-        if len(content) <= LONGEST_BYTES:
-            self._short[number] = content
-        self._is_packed |= content.count(VOP) > 1
-
-    def numbers(self) -> set[int]:
-        """Returns the numbers of those packets."""
-        # In packed streams such a packet stands for the second frame of the one before it.
-        if not self._short or self._is_packed:
-            return set()
-        time_bits = _time_bits(self._headers)
-        return {number for number, content in self._short.items() if not _is_coded(content, time_bits)}
+    time_bits = _time_bits(headers)
+    return {number for number, packet in short.items() if not _is_coded(packet, time_bits)}
 
 
 def _is_coded(packet: bytes, time_bits: int) -> bool:

@@ -7,13 +7,13 @@ from pathlib import Path
 
 from transfer3d.data.external_shards import expand, index_external
 from transfer3d.data.folder import (
-    class_folders,
     existing,
     has_classes,
     labelled_folders,
     log_other_files,
     missing,
     split_folders,
+    videos_by_class,
     videos_under,
 )
 from transfer3d.data.remote import HttpStore
@@ -136,13 +136,8 @@ def _classified(folder: Path, train: Path) -> VideoList:
     """Opens class folders; labels count the classes of `train`, so that they agree over the splits."""
     classes = list(labelled_folders(train))
     log_other_files(folder)
-    labels, files = [], []
-    for name, place in class_folders(folder).items():
-        if name not in classes:
-            raise DataError(f"{folder}: class {name} is not in {train}. Make the classes agree.")
-        here = videos_under(place)
-        files += here
-        labels += [name] * len(here)
+    found = videos_by_class(folder, classes, str(train))
+    files, labels = [path for _, path in found], [name for name, _ in found]
     videos = VideoList(files, labels, classes=classes, root=folder)
     if folder == train and (empty := set(range(len(classes))) - set(videos.labels)):
         raise DataError(f"{folder}: class {classes[min(empty)]} has no videos. Fill or remove it.")

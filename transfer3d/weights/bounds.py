@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
+
+from transfer3d.files import parse_json
 
 MOST_CLASSES = 1_000_000
 MOST_NUMBER = 1_000_000
 """Of a network's arguments: channels, widths, depths."""
-MOST_CLIP = {"frames": 4096, "stride": 4096, "size": 8192, "units": 256}
+MOST_CLIP = {"frames": 4096, "stride": 4096, "size": 8192, "crop": 16384, "units": 256}
 DEEPEST = 32
 LONGEST_NAME = 1000
 
@@ -20,23 +21,20 @@ def parse(text: str) -> Any:
     Raises:
         ValueError: it is not JSON, nests too deep, or holds numbers that are not finite.
     """
-    try:
-        value = json.loads(text, parse_constant=_refuse_constant)
-    except RecursionError:
-        raise ValueError("JSON that nests too deep") from None
-    if any(depth > DEEPEST for depth, _ in _leaves(value)):
-        raise ValueError("JSON that nests too deep")
+    value = parse_json(text, parse_constant=_refuse_constant)
+    if any(depth > DEEPEST for depth, _ in _values(value)):
+        raise ValueError("it nests too deep")
     return value
 
 
 def check_model_args(model_args: Mapping[str, Any], tensors: int) -> None:
     """Raises ValueError for a network that no file of so many tensors can hold, or with absurd sizes."""
-    for _, leaf in _leaves(model_args):
-        if isinstance(leaf, int | float) and abs(leaf) > MOST_NUMBER:
-            raise ValueError(f"model_args have the number {leaf:.3g}")
+    for _, number in _values(model_args):
+        if isinstance(number, int | float) and abs(number) > MOST_NUMBER:
+            raise ValueError(f"model_args have the number {number:.3g}")
     spec = model_args.get("spec")
     depths = spec.get("depths") if isinstance(spec, Mapping) else None
-    blocks = sum(depth for _, depth in _leaves(depths) if isinstance(depth, int))
+    blocks = sum(depth for _, depth in _values(depths) if isinstance(depth, int))
     if blocks > tensors:
         raise ValueError(f"{blocks} blocks in {tensors} tensors")
     rate = model_args.get("drop_rate", 0.0)
@@ -44,9 +42,9 @@ def check_model_args(model_args: Mapping[str, Any], tensors: int) -> None:
         raise ValueError(f"drop_rate {rate!r} is not from 0 to below 1")
 
 
-def check_classes(num_classes: int, class_names: Any) -> None:
+def check_classes(num_classes: Any, class_names: Any) -> None:
     """Raises ValueError unless there is a name for each class, or none at all."""
-    if not 0 <= num_classes <= MOST_CLASSES:
+    if not _is_whole_number(num_classes) or not 0 <= num_classes <= MOST_CLASSES:
         raise ValueError(f"{num_classes} classes")
     if class_names is None:
         return
@@ -60,21 +58,29 @@ def check_clip(clip: Mapping[str, Any]) -> None:
     """Raises ValueError for a clip that no video has."""
     for name, most in MOST_CLIP.items():
         value = clip.get(name, 1)
-        if isinstance(value, bool) or not isinstance(value, int) or value > most:
+        if not all(_is_whole_number(number) and number <= most for number in _numbers(value)):
             raise ValueError(f"clip {name}={value!r}: at most {most}")
 
 
-def _leaves(value: Any) -> Iterator[tuple[int, Any]]:
-    """Yields what is no list and no table, with the depth at which it is."""
+def _is_whole_number(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _numbers(value: Any) -> Sequence[Any]:
+    """Returns the two of a size [H, W], or the one."""
+    return value if isinstance(value, list) and len(value) == 2 else [value]
+
+
+def _values(value: Any) -> Iterator[tuple[int, Any]]:
+    """Yields a JSON value and all within it, with the depth of each."""
     stack = [(1, value)]
     while stack:
         depth, found = stack.pop()
+        yield depth, found
         if isinstance(found, Mapping):
             stack += [(depth + 1, inner) for inner in found.values()]
         elif isinstance(found, list | tuple):
             stack += [(depth + 1, inner) for inner in found]
-        else:
-            yield depth, found
 
 
 def _refuse_constant(name: str) -> Any:

@@ -49,9 +49,7 @@ def locate(path: str | Path) -> Path:
     if not folder.is_dir():
         return folder
     if not (folder / WEIGHTS_NAME).is_file():
-        raise WeightsError(
-            f"{path} is a folder without {WEIGHTS_NAME}. Give a checkpoint here, and videos with --data."
-        )
+        raise WeightsError(f"{path} is a folder without {WEIGHTS_NAME}. Give the path of a checkpoint.")
     return folder / WEIGHTS_NAME
 
 

@@ -85,14 +85,14 @@ def read_metadata(path: str | Path) -> CheckpointMetadata:
         for name in ("model_args", "clip", "provenance"):
             if not isinstance(values[name], dict):
                 raise ValueError(f"{name} is not a table")
-        check_classes(int(values["num_classes"]), values["class_names"])
+        check_classes(values["num_classes"], values["class_names"])
         check_model_args(values["model_args"], len(shapes))
         check_clip(values["clip"])
         return CheckpointMetadata(
             version=strings[f"{PREFIX}version"],
             model=strings[f"{PREFIX}model"],
             model_args=values["model_args"],
-            num_classes=int(values["num_classes"]),
+            num_classes=values["num_classes"],
             class_names=values["class_names"],
             clip=ClipSpec.from_dict(values["clip"]),
             provenance=values["provenance"],

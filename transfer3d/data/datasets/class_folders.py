@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from transfer3d.data.datasets.listing import Entry, Listing, Request
 from transfer3d.data.folder import (
-    class_folders,
     has_classes,
     labelled_folders,
     log_other_files,
     split_folders,
+    videos_by_class,
     videos_under,
 )
-from transfer3d.errors import DataError
 
 
 def applies(request: Request) -> bool:
@@ -27,12 +26,9 @@ def read(request: Request) -> Listing:
     classes = list(labelled_folders(next(iter(splits.values())))) if splits else []
     entries = []
     for split, folder in splits.items():
-        for name, videos in class_folders(folder).items():
-            if name not in classes:
-                raise DataError(f"{folder}: class {name} is not in train. Make the classes agree.")
-            for path in videos_under(videos):
-                called = path.relative_to(root).as_posix()
-                entries.append(Entry(called, path, split, classes.index(name), called))
+        for name, path in videos_by_class(folder, classes, "train"):
+            called = path.relative_to(root).as_posix()
+            entries.append(Entry(called, path, split, classes.index(name), called))
     for path in [] if pool is None else videos_under(pool):
         called = path.relative_to(root).as_posix()
         entries.append(Entry(called, path, "unlabelled", None, called))

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from transfer3d.data.datasets.listing import Entry, Finder, Listing, Request, bad_line, lines
-from transfer3d.data.folder import SPLIT_NAMES, SUFFIXES, existing
+from transfer3d.data.folder import SPLIT_NAMES, existing, is_video
 from transfer3d.errors import DataError
 
 SLOWFAST = re.compile(r"(.+\.\w+)\s+(\S+)")
@@ -124,14 +124,14 @@ def _cells(path: Path, number: int, text: str) -> list[str]:
 
 def _is_header(path: Path, first: list[str], others: Sequence[list[str]]) -> bool:
     """Whether the first line names the columns: not a video, by its name or by what is there."""
-    if _has_suffix(first) or existing(path.parent / first[0]):
+    if _is_video(first) or existing(path.parent / first[0]):
         return False
     known = any(cell.casefold() in names for cell in first for names in COLUMNS.values())
-    return known or (bool(others) and all(map(_has_suffix, others)))
+    return known or (bool(others) and all(map(_is_video, others)))
 
 
-def _has_suffix(cells: list[str]) -> bool:
-    return Path(cells[0]).suffix[1:].lower() in SUFFIXES
+def _is_video(cells: list[str]) -> bool:
+    return is_video(Path(cells[0]))
 
 
 def _columns(path: Path, number: int, header: list[str]) -> _Columns:

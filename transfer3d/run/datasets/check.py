@@ -10,9 +10,10 @@ from pathlib import Path
 from rich.console import Console
 
 from transfer3d.data.check import Checked, check_videos, count_videos
+from transfer3d.data.folder import log_other_files
 from transfer3d.data.isolated import Limits
 from transfer3d.data.pipeline import clip_batches
-from transfer3d.data.source import open_videos
+from transfer3d.data.source import open_shards, open_videos
 from transfer3d.data.videoset import Dropped
 from transfer3d.files import atomic_path, refuse_unwritable, write_text
 from transfer3d.insight.pictures.figures import film_strip
@@ -37,6 +38,8 @@ def check_source(
     if report is not None:
         refuse_unwritable(report)
     total = count_videos(source)
+    if Path(source).is_dir() and open_shards(source) is None:
+        log_other_files(Path(source))
     checked = list(
         track(check_videos(source, workers=workers, limits=limits), "checking", total, console=console)
     )

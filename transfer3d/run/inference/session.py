@@ -10,7 +10,7 @@ from pathlib import Path
 from accelerate import Accelerator
 from rich.console import Console
 
-from transfer3d.data.folder import SUFFIXES
+from transfer3d.data.folder import is_video, videos_under
 from transfer3d.data.source import open_files, open_videos
 from transfer3d.data.videoset import VideoSet
 from transfer3d.engine.distributed import lost_processes, make_accelerator, resolve_precision
@@ -20,7 +20,7 @@ from transfer3d.evaluation.scoring import refuse_dropped
 from transfer3d.files import sha256_file
 from transfer3d.models.checkpoint import load
 from transfer3d.models.student import VideoStudent
-from transfer3d.weights.hub import locate
+from transfer3d.weights.hub import WEIGHTS_NAME, locate
 
 RGB = 3
 
@@ -97,7 +97,7 @@ class InferenceSession:
 
 @contextmanager
 def inference_session(
-    file: Path, *, precision: str = "fp32", classifier: bool = True, console: Console
+    file: str | Path, *, precision: str = "fp32", classifier: bool = True, console: Console
 ) -> Iterator[InferenceSession]:
     """Loads a checkpoint, joins the processes of the launch, and leaves them at the end.
 
@@ -112,8 +112,8 @@ def inference_session(
         UsageError: the student does not take RGB.
         SetupError: another process of the launch died.
     """
-    if Path(file).suffix[1:].lower() in SUFFIXES:
-        raise UsageError(f"{file} is a video. Give the checkpoint first, then the videos.")
+    file = Path(file)
+    refuse_videos(file, "Give the checkpoint first, then the videos.")
     student = load(file)
     if classifier and student.num_classes == 0:
         raise WeightsError(f"{file} has no classifier. Train one with `transfer3d finetune {file}`.")
@@ -124,6 +124,14 @@ def inference_session(
             yield InferenceSession(file, student.to(accelerator.device), accelerator, console)
     finally:
         accelerator.end_training()
+
+
+def refuse_videos(file: Path, remedy: str) -> None:
+    """Raises UsageError where a video, or a folder of them, stands in the place of a checkpoint."""
+    if is_video(file):
+        raise UsageError(f"{file} is a video. {remedy}")
+    if file.is_dir() and not (file / WEIGHTS_NAME).exists() and videos_under(file):
+        raise UsageError(f"{file} is a folder of videos. {remedy}")
 
 
 def refuse_other_channels(student: VideoStudent, file: Path | str) -> None:

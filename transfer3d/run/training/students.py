@@ -17,7 +17,7 @@ from transfer3d.models.measure import count_gmac
 from transfer3d.models.student import VideoStudent
 from transfer3d.recipes.load import stages_of
 from transfer3d.recipes.schema import Recipe
-from transfer3d.run.inference.session import refuse_other_channels
+from transfer3d.run.inference.session import refuse_other_channels, refuse_videos
 from transfer3d.weights.hub import HUB_PREFIX, locate
 from transfer3d.weights.metadata import read_metadata
 
@@ -60,6 +60,7 @@ def check_student(recipe: Recipe) -> None:
         WeightsError: its file is refused.
     """
     name = recipe.require("student")
+    refuse_videos(Path(name), "Give videos with --data.")
     try:
         with nullcontext() if is_file(name) else torch.device("meta"):
             student = build_student(recipe, num_classes=0)
