@@ -79,7 +79,7 @@ def write_npz(features: FeatureSet, path: Path) -> None:
     layers = {name: tensor_ND.numpy() for name, tensor_ND in features.layers.items()}
     arrays = {**dict(zip(ARRAYS, described, strict=True)), **layers}
     with atomic_path(path) as partial, partial.open("wb") as file:
-        np.savez(file, allow_pickle=False, **arrays)
+        np.savez(file, **arrays)
 
 
 def _header_of_parquet(path: Path) -> tuple[list[str], FeatureMetadata]:
