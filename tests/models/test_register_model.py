@@ -7,8 +7,10 @@ import sys
 import pytest
 import torch
 from torch import nn
+from typer.testing import CliRunner
 
 import transfer3d
+from transfer3d.cli.main import app
 from transfer3d.errors import UsageError
 from transfer3d.layout import ClipSpec
 from transfer3d.models import registry
@@ -101,3 +103,46 @@ def test_pretrained_says_what_to_do():
     assert transfer3d.create_model("p3d_tiny", 3, pretrained=False).num_classes == 3
     with pytest.raises(UsageError, match=r"pass a checkpoint as `weights`, or inflate an image model"):
         transfer3d.create_model("p3d_tiny", pretrained=True)
+
+
+@pytest.fixture
+def installed(tmp_path, monkeypatch):
+    """Installs a module as a package whose entry point registers students."""
+    list_models()
+    for table in ("_FAMILIES", "_ENTRIES"):
+        monkeypatch.setattr(registry, table, dict(getattr(registry, table)))
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def install(name, source):
+        (tmp_path / f"{name}.py").write_text(source)
+        metadata = tmp_path / f"{name}-1.0.dist-info"
+        metadata.mkdir()
+        (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+        (metadata / "entry_points.txt").write_text(f"[transfer3d.models]\n{name} = {name}\n")
+        registry._load_families.cache_clear()
+
+    yield install
+    registry._load_families.cache_clear()
+
+
+def test_an_installed_package_brings_students_to_every_command(installed, tmp_path):
+    installed(
+        "package_with_a_student",
+        "import torch, transfer3d\n"
+        "@transfer3d.register_model('from_a_package', clip=transfer3d.ClipSpec(frames=4, size=16))\n"
+        "class Net(torch.nn.Conv3d):\n"
+        "    num_features = 6\n"
+        "    def __init__(self, in_chans=3):\n"
+        "        super().__init__(in_chans, 6, 3)\n",
+    )
+    transfer3d.save(transfer3d.create_model("from_a_package", num_classes=2), tmp_path / "s.safetensors")
+    for arguments in (["models", "from_a*"], ["info", str(tmp_path / "s.safetensors")]):
+        done = CliRunner().invoke(app, arguments)
+        assert (done.exit_code, "from_a_package" in done.output) == (0, True), done.output
+
+
+def test_a_package_that_does_not_import_is_left_out_in_a_sentence(installed, caplog):
+    installed("broken_package", "import no_such_module")
+    assert "p3d_tiny" in list_models()
+    assert "broken_package are left out" in caplog.text
+    assert "No module named 'no_such_module'" in caplog.text

@@ -126,30 +126,20 @@ def transfer3d(
     print_log()
 
 
-app.command()(models.models)
-app.command()(inflate.inflate)
-app.command("import")(import_.import_)
-app.command()(info.info)
-app.command()(export.export)
-app.command()(correspond.correspond)
-app.command()(finetune.finetune)
-app.command()(evaluate.evaluate)
-app.command()(predict.predict)
-app.command()(features.features)
-app.command()(probe.probe)
-app.command()(cam.cam)
-app.command()(deepdraw.deepdraw)
-app.command()(tsne.tsne)
-app.command()(kernels.kernels)
-app.command()(order.order)
-app.command()(report.report)
-app.command()(synth.synth)
-app.command()(check.check)
-app.command()(shard.shard)
-app.command()(demo.demo)
-app.command()(env.env)
-app.add_typer(recipe.app, name="recipe")
-app.add_typer(bench.app, name="bench")
+PANELS = {
+    "Start": (demo.demo, models.models, inflate.inflate, import_.import_, info.info, env.env),
+    "Train": (correspond.correspond, finetune.finetune),
+    "Test": (evaluate.evaluate, predict.predict, features.features, probe.probe, order.order, export.export),
+    "Look": (report.report, cam.cam, deepdraw.deepdraw, tsne.tsne, kernels.kernels),
+    "Data": (check.check, shard.shard, synth.synth),
+}
+"""The commands as `--help` shows them."""
+
+for panel, commands in PANELS.items():
+    for command in commands:
+        app.command(command.__name__.rstrip("_"), rich_help_panel=panel)(command)
+app.add_typer(recipe.app, name="recipe", rich_help_panel="Train")
+app.add_typer(bench.app, name="bench", rich_help_panel="Test")
 
 
 def main() -> None:

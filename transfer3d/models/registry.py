@@ -11,7 +11,9 @@ from __future__ import annotations
 import fnmatch
 import functools
 import importlib
+import importlib.metadata
 import inspect
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -27,6 +29,10 @@ from transfer3d.models.trunks.spec import TrunkSpec
 from transfer3d.models.trunks.trunk import ModuleTrunk, Trunk
 
 FAMILY_MODULES = ("p3d", "i3ds", "r3d", "i3d", "v4d", "f4d", "densenet3d", "t3d")
+ENTRY_POINTS = "transfer3d.models"
+"""The group of entry points in which an installed package names a module that registers students."""
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -223,7 +229,8 @@ def entry(name: str) -> StudentEntry:
         near = did_you_mean(name, (*_ENTRIES, *_ALIASES))
         raise UsageError(
             f"no student '{name}'{near}: `transfer3d models` lists them. "
-            "If it is a module of your own, import the module that registers it first."
+            "If it is a module of your own, import the module that registers it first, or install it as a "
+            f"package with an entry point '{ENTRY_POINTS}'."
         )
     return _ENTRIES[_ALIASES.get(name, name)]
 
@@ -252,6 +259,12 @@ def name_for(family: str, spec: TrunkSpec) -> str | None:
 def _load_families() -> None:
     for module in FAMILY_MODULES:
         importlib.import_module(f"transfer3d.models.{module}")
+    for plugin in importlib.metadata.entry_points(group=ENTRY_POINTS):
+        try:
+            plugin.load()
+        except Exception as error:  # a broken package of someone else's must not end every command
+            what = f"{type(error).__name__}: {error}"
+            log.warning("the students of %s are left out, since it does not import: %s", plugin.value, what)
 
 
 def _check_free(*names: str) -> None:
