@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "transfer3d"
 LAYERS = (
     {"errors", "layout"},
-    {"files", "progress", "batch"},
+    {"files", "scratch", "progress", "batch"},
     {"nn", "data", "weights"},
     {"models"},
     {"inflation", "export"},

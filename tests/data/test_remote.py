@@ -1,6 +1,7 @@
 """Shards over HTTP: what a faulty server does to a run, and that it is the same run."""
 
 import pickle
+import tempfile
 import time
 from collections import Counter
 from itertools import pairwise
@@ -21,6 +22,7 @@ from transfer3d.data.source import open_videos
 from transfer3d.errors import DataError, SetupError
 from transfer3d.layout import ClipSpec
 from transfer3d.run.training.session import Session
+from transfer3d.scratch import PREFIX
 
 CLIP = ClipSpec(frames=2, size=16, crop=16)
 HASTY = Patience(stall_s=0.3, tries=3, pause_s=0.01)
@@ -144,6 +146,22 @@ def test_without_ranges_shards_are_read_whole_and_one_after_another(folder, tmp_
         state.always = "truncate"
         with pytest.raises(SetupError, match="3 times"):
             batches(opened_again(videos, kept))
+
+
+def test_shards_that_are_kept_go_with_the_run_and_those_of_a_killed_one_with_the_next(
+    folder, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    left = tmp_path / f"{PREFIX}{'0' * 32}"
+    left.mkdir()
+    (left / "train-000000.tar").write_bytes(b"x")
+    with serving(folder, ranges=False) as (address, _):
+        videos = opened(address)
+        assert videos.open(0)
+        (kept,) = tmp_path.iterdir()
+        assert kept != left
+        del videos
+    assert not list(tmp_path.iterdir())
 
 
 def opened_again(videos, kept):

@@ -4,6 +4,7 @@ import json
 import multiprocessing
 import os
 import signal
+import tempfile
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from faulty import die_before_disk_step
 from transfer3d.engine.run_folder import MANIFEST, TENSORS, RunFolder
 from transfer3d.errors import SetupError, UsageError, WeightsError
 from transfer3d.files import PARTIAL
+from transfer3d.scratch import PREFIX
 
 
 @pytest.fixture
@@ -203,3 +205,10 @@ def test_damaged_rows_of_the_log_are_dropped(tmp_path):
     run.close()
     rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows] == [1, 2]
+
+
+def test_the_next_run_removes_what_a_killed_one_kept_in_the_temporary_folder(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    (tmp_path / f"{PREFIX}{'0' * 32}").mkdir()
+    RunFolder(tmp_path / "run", resume=False).close()
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]

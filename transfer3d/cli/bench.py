@@ -61,16 +61,15 @@ def data(
 
     Example: `transfer3d bench data --data videos/`
     """
-    import tempfile
-
     import torch
 
     from transfer3d.bench.case import matching, run_cases, unknown_case
     from transfer3d.bench.data import data_cases
     from transfer3d.bench.report import machine_info
+    from transfer3d.scratch import scratch_folder
 
-    with tempfile.TemporaryDirectory() as scratch:
-        every = list(data_cases(folder, Path(scratch)))
+    with scratch_folder() as scratch:
+        every = list(data_cases(folder, scratch))
         cases = matching(every, only)
         if not cases:
             raise unknown_case(only, every)
@@ -91,13 +90,12 @@ def train(
 
     Example: `transfer3d bench train --only waiting`
     """
-    import tempfile
-
     from transfer3d.bench.report import machine_info
     from transfer3d.bench.train import train_results
+    from transfer3d.scratch import scratch_folder
 
-    with tempfile.TemporaryDirectory() as scratch:
-        device, total, results = train_results(folder, Path(scratch), only=only, pairs=pairs)
+    with scratch_folder() as scratch:
+        device, total, results = train_results(folder, scratch, only=only, pairs=pairs)
         _report(machine_info(device), results, total, pairs=pairs, json=json)
 
 
@@ -110,16 +108,15 @@ def correspond(
 
     Example: `transfer3d bench correspond --pairs 3`
     """
-    import tempfile
-
     from transfer3d.bench.case import run_cases
     from transfer3d.bench.correspondence import correspondence_cases
     from transfer3d.bench.report import machine_info
     from transfer3d.engine.distributed import make_accelerator
+    from transfer3d.scratch import scratch_folder
 
     device = make_accelerator("fp32").device
-    with tempfile.TemporaryDirectory() as scratch:
-        cases = list(correspondence_cases(Path(scratch)))
+    with scratch_folder() as scratch:
+        cases = list(correspondence_cases(scratch))
         results = run_cases(cases, device, pairs=pairs)
         _report(machine_info(device), results, len(cases), pairs=pairs, json=json)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import http.client
 import socket
-import tempfile
 import threading
 import time
 import urllib.error
@@ -19,6 +18,7 @@ from typing import Any
 from transfer3d.data.shards import Store, read_range
 from transfer3d.errors import DataError, SetupError
 from transfer3d.files import atomic_path
+from transfer3d.scratch import ScratchFolder, remove_abandoned, scratch_folder
 
 Part = tuple[int, int]  # offset and size, bytes
 
@@ -67,7 +67,7 @@ class HttpStore(Store):
     def __init__(self, address: str, patience: Patience | None = None) -> None:
         self._address, self._patience = address.rstrip("/") + "/", patience or Patience()
         self._folder: Path | None = None  # of shards that were read whole
-        self._owner: tempfile.TemporaryDirectory[str] | None = None
+        self._owner: ScratchFolder | None = None
         self.shuffle_buffer = 0
 
     def __str__(self) -> str:
@@ -80,8 +80,9 @@ class HttpStore(Store):
     def use(self, files: list[str]) -> None:
         """Asks for a byte of a shard: a server without ranges sends all, and is read shard by shard."""
         if files and self._ask(files[0], (0, 1)) is None:
-            self._owner = tempfile.TemporaryDirectory(prefix="transfer3d-shards-")
-            self._folder, self.shuffle_buffer = Path(self._owner.name), BUFFER
+            remove_abandoned()
+            self._owner = ScratchFolder()
+            self._folder, self.shuffle_buffer = self._owner.path, BUFFER
 
     def whole(self, file: str) -> bytes:
         """Returns a small file."""
@@ -105,8 +106,8 @@ class HttpStore(Store):
     @contextmanager
     def local(self, file: str) -> Iterator[Path]:
         """Gives a copy of a shard."""
-        with tempfile.TemporaryDirectory(prefix="transfer3d-shard-") as folder:
-            path = Path(folder) / "shard.tar"
+        with scratch_folder() as folder:
+            path = folder / "shard.tar"
             self._ask(file, path=path)
             yield path
 

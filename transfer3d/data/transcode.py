@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from fractions import Fraction
@@ -18,6 +17,7 @@ from av.video.stream import VideoStream
 from transfer3d.data.container import FAULTS, MAX_PIXELS, BadVideo, Source, open_container, video_stream
 from transfer3d.data.decode import Video
 from transfer3d.data.pixels import Frames
+from transfer3d.scratch import scratch_folder
 
 TIME_BASE = Fraction(1, 90_000)
 CRF = 18  # without visible loss
@@ -112,8 +112,8 @@ def _encode(
 @contextmanager
 def new_mp4() -> Iterator[tuple[OutputContainer, Path]]:
     """Opens an MP4 file that is removed at the end; its index comes first, to play while it loads."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "video.mp4"
+    with scratch_folder() as folder:
+        path = folder / "video.mp4"
         muxer = {"fflags": "+bitexact", "movflags": "+faststart"}
         with av.open(str(path), "w", format="mp4", options=muxer) as container:
             yield container, path

@@ -31,6 +31,7 @@ from transfer3d.files import (
     sha256_file,
     write_text,
 )
+from transfer3d.scratch import remove_abandoned
 
 RECIPE, LOG, MODEL, FINISHED = "recipe.toml", "metrics.jsonl", "model.safetensors", "finished.json"
 STARTED = "started.json"
@@ -60,6 +61,7 @@ class RunFolder:
         self._lock = Lock(path / ".lock", f"run folder {path}")
         remove_partials(path)
         remove_partials(self.checkpoints)
+        remove_abandoned()
         holds_run = (path / RECIPE).exists() or (path / CONFIG).exists()
         if resume and not holds_run:
             self.close()

@@ -6,7 +6,6 @@ import io
 import json
 import subprocess
 import sys
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from transfer3d.errors import UsageError, WeightsError
 from transfer3d.export.agreement import Agreement, compare, random_clips
 from transfer3d.files import atomic_path
 from transfer3d.models.student import VideoStudent
+from transfer3d.scratch import scratch_folder
 
 MOST = 4096
 SUFFIX = ".pt2"
@@ -94,8 +94,8 @@ def write_program(student: VideoStudent, path: Path, metadata: Mapping[str, str]
 
 
 def _run_alone(file: Path, clips: list[Tensor]) -> list[Tensor]:
-    with tempfile.TemporaryDirectory() as folder:
-        inputs, outputs = Path(folder) / "clips.safetensors", Path(folder) / "logits.safetensors"
+    with scratch_folder() as folder:
+        inputs, outputs = folder / "clips.safetensors", folder / "logits.safetensors"
         save_file({str(index): tensor for index, tensor in enumerate(clips)}, inputs)
         command = [sys.executable, "-I", "-c", RUN_ALONE, str(file), str(inputs), str(outputs)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -30,6 +30,7 @@ from transfer3d.data.videoset import Dropped
 from transfer3d.engine.distributed import make_accelerator, on_main
 from transfer3d.files import write_text
 from transfer3d.progress import progress
+from transfer3d.scratch import remove_abandoned
 from transfer3d.text import cell
 
 REPORT = "left_out.csv"
@@ -89,6 +90,7 @@ def shard_dataset(
     if classes is not None:
         listing = keep_classes(listing, classes)
     plan = plan_shards(listing, config)
+    remove_abandoned()
     accelerator = make_accelerator("fp32")
     rank, world = accelerator.process_index, accelerator.num_processes
     main = accelerator.is_main_process
