@@ -1,9 +1,11 @@
 """Two processes of one run, forked from a warm one: they start in a tenth of the time a launcher takes."""
 
+import importlib
 import multiprocessing
 import os
 import socket
 import sys
+from signal import SIGSTOP
 
 from faulty import die_before_disk_step
 
@@ -23,6 +25,28 @@ def signal_in_step(number, signal, ranks=(0, 1)):
         return whole(trainer, batch)
 
     Trainer._train_step = step
+
+
+def stop_in_call(place, name, number, rank, hung_after_s=10):
+    """The process of this rank is stopped (SIGSTOP) in its `number`-th call of a function.
+
+    Args:
+        place: module, or module and class as in "transfer3d.engine.trainer:Trainer".
+        name: of the function there.
+    """
+    os.environ["TRANSFER3D_HUNG_AFTER"] = str(hung_after_s)
+    module, _, kind = place.partition(":")
+    owner = importlib.import_module(module)
+    owner = getattr(owner, kind) if kind else owner
+    whole, calls = getattr(owner, name), []
+
+    def call(*arguments, **options):
+        calls.append(name)
+        if len(calls) == number and os.environ["RANK"] == str(rank):
+            os.kill(os.getpid(), SIGSTOP)
+        return whole(*arguments, **options)
+
+    setattr(owner, name, call)
 
 
 def die_in_checkpoint(step, moment):

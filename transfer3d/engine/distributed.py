@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -17,7 +17,13 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from transfer3d.engine.allocator import keep_freed_memory
-from transfer3d.engine.launcher import launcher_precision, refuse_other_settings, world_size
+from transfer3d.engine.heartbeat import Heartbeat, join
+from transfer3d.engine.launcher import (
+    hung_after_s,
+    launcher_precision,
+    refuse_other_settings,
+    world_size,
+)
 from transfer3d.errors import SetupError, Transfer3dError, UsageError
 
 Result = TypeVar("Result")
@@ -196,3 +202,42 @@ def lost_processes(accelerator: Accelerator) -> Iterator[None]:
             f"process {rank} lost another process of the run ({text.splitlines()[0]}). "
             "Its own error says why. Run the command again, training with --resume.",
         ) from None
+
+
+def start_heartbeat(accelerator: Accelerator) -> Heartbeat:
+    """Lets the processes of a run watch each other until `close`; all of them call it."""
+    if accelerator.num_processes == 1:
+        return Heartbeat(0, [], {}, hung_after_s())
+    return join(
+        accelerator.process_index,
+        lambda member: gather_list(accelerator, [member]),
+        address=os.environ.get("MASTER_ADDR", "localhost"),
+        hung_after_s=hung_after_s(),
+    )
+
+
+@contextmanager
+def watched_processes(accelerator: Accelerator) -> Iterator[None]:
+    """A context in which the loss of a process ends the run, whether it died or hangs.
+
+    Raises:
+        SetupError: a peer died.
+    """
+    with closing(start_heartbeat(accelerator)), lost_processes(accelerator):
+        yield
+
+
+@contextmanager
+def own_processes(accelerator: Accelerator | None, precision: str) -> Iterator[Accelerator]:
+    """Yields the caller's accelerator, as it is; or makes one, whose processes are watched.
+
+    Args:
+        accelerator: the caller's; None = make one.
+        precision: "auto", "bf16" or "fp32", for the one that is made.
+    """
+    if accelerator is not None:
+        yield accelerator
+        return
+    accelerator = make_accelerator(resolve_precision(precision))
+    with watched_processes(accelerator):
+        yield accelerator

@@ -6,6 +6,8 @@ import os
 
 from transfer3d.errors import UsageError
 
+HUNG_AFTER = "TRANSFER3D_HUNG_AFTER"
+DEFAULT_HUNG_AFTER_S, BOUNDS_S = 60.0, (2.0, 600.0)
 SIZES = ("WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")
 OFF = ("", "0", "no", "false", "none")
 REFUSED = {
@@ -16,6 +18,11 @@ REFUSED = {
     "ACCELERATE_DYNAMO_BACKEND": "a dynamo backend: compile with `--set compile=true`",
 }
 """Settings that are not followed, and what there is instead."""
+MARKS = (
+    "TORCHELASTIC_RUN_ID", "ACCELERATE_DYNAMO_MODE",
+    "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE",
+)  # fmt: skip
+"""Set by `torchrun`, by `accelerate launch` and by `mpirun` alone, for the processes that they start."""
 
 
 def world_size() -> int:
@@ -50,6 +57,7 @@ def launcher_precision() -> str | None:
 
 def refuse_other_settings() -> None:
     """Raises UsageError for what a launcher's flags, config or environment ask that is not supported."""
+    hung_after_s()
     for name, instead in REFUSED.items():
         if os.environ.get(name, "").lower() not in OFF:
             raise UsageError(
@@ -59,3 +67,27 @@ def refuse_other_settings() -> None:
     parts = os.environ.get("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "1")
     if parts not in ("", "1"):
         raise UsageError(f"the launcher accumulates {parts} steps. Give `--set accumulate={parts}` instead.")
+
+
+def launcher_pid() -> int | None:
+    """Returns the process number of the launcher that started this process; None where none did.
+
+    A process that a shell started, or one that names its place in the group by hand, has none.
+    """
+    return os.getppid() if any(os.environ.get(name) for name in MARKS) else None
+
+
+def hung_after_s() -> float:
+    """Returns the seconds of silence after which a process counts as hung.
+
+    Raises:
+        UsageError: the environment has another value there.
+    """
+    value, (least, most) = os.environ.get(HUNG_AFTER, ""), BOUNDS_S
+    try:
+        seconds = float(value or DEFAULT_HUNG_AFTER_S)
+    except ValueError:
+        seconds = 0.0
+    if not least <= seconds <= most:
+        raise UsageError(f"{HUNG_AFTER}={value}: give {least:g} to {most:g} seconds, or unset it.")
+    return seconds

@@ -1,12 +1,17 @@
-"""SIGTERM and Ctrl-C are recorded, and acted on after the step."""
+"""SIGTERM, Ctrl-C and the death of the launcher are recorded, and acted on after the step."""
 
 from __future__ import annotations
 
+import logging
+import os
 import signal
 import threading
 from typing import Any, Self
 
+from transfer3d.engine.launcher import launcher_pid
 from transfer3d.errors import Interrupted, Preempted
+
+log = logging.getLogger(__name__)
 
 
 class StopSignals:
@@ -19,6 +24,7 @@ class StopSignals:
     def __init__(self) -> None:
         self.received = 0
         self._before: dict[int, Any] = {}
+        self._launcher = launcher_pid()
 
     def __enter__(self) -> Self:
         if threading.current_thread() is not threading.main_thread():
@@ -33,6 +39,13 @@ class StopSignals:
 
     def _note(self, number: int, _frame: object) -> None:
         self.received = number
+
+    def stop_requested(self) -> bool:
+        """Whether a signal came, or the launcher, which would hand it on, has died."""
+        if not self.received and self._launcher not in (None, os.getppid()):
+            log.warning("the launcher (pid %d) has died: the run saves this step and ends", self._launcher)
+            self.received = signal.SIGTERM
+        return self.received != 0
 
     def error(self, where: str) -> Preempted | Interrupted:
         """Returns the exception that the run ends with; `where` is e.g. "step 5 of 8"."""

@@ -33,6 +33,7 @@ from transfer3d.engine.distributed import (
     on_main,
     resolve_precision,
     same_buffers,
+    watched_processes,
 )
 from transfer3d.engine.memory_format import channels_last
 from transfer3d.engine.metrics_window import MetricsWindow
@@ -110,6 +111,7 @@ class Trainer:
             )
         self.objective, self.config, self.validate = objective, config, validate
         self.tracker, self.console = tracker, console
+        self._owns_processes = accelerator is None
         self.accelerator = accelerator or make_accelerator(resolve_precision(config.precision))
         self.identity, videos = dict(identity or {}), None
         if callable(data):
@@ -214,7 +216,8 @@ class Trainer:
         try:
             if self.folder and self._owns_folder:
                 self.folder.write_config(self.config)
-            self._train()
+            with watched_processes(self.accelerator) if self._owns_processes else nullcontext():
+                self._train()
             if self.folder:
                 self.folder.finish({"steps": self.step, "metrics": dict(self.metrics)})
         finally:
@@ -284,7 +287,7 @@ class Trainer:
         parameters = [p for p in self.objective.parameters() if p.grad is not None]
         norm = get_total_norm([p.grad for p in parameters if p.grad is not None])
         finite = bool(torch.isfinite(norm + loss.detach()))
-        bad, stop = any_process(self.accelerator, not finite, self._signals.received != 0)
+        bad, stop = any_process(self.accelerator, not finite, self._signals.stop_requested())
         if bad:
             raise NonFiniteError(
                 f"step {self.step + 1}: loss {float(loss.detach()):.4g}, "

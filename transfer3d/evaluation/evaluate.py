@@ -12,7 +12,7 @@ from torch import Tensor
 
 from transfer3d.data.relabelled import Relabelled
 from transfer3d.data.videoset import VideoSet
-from transfer3d.engine.distributed import make_accelerator, resolve_precision
+from transfer3d.engine.distributed import own_processes
 from transfer3d.errors import UsageError, WeightsError
 from transfer3d.evaluation.metrics import Labels, video_metrics
 from transfer3d.evaluation.protocols import Protocol, named_protocol
@@ -93,8 +93,8 @@ def evaluate(
         protocol = named_protocol(protocol)
     refuse_dropped(videos)
     videos = with_student_classes(student, videos)
-    accelerator = accelerator or make_accelerator(resolve_precision(precision))
-    scores = score_videos(student, videos, accelerator, protocol, workers=workers, console=console)
+    with own_processes(accelerator, precision) as processes:
+        scores = score_videos(student, videos, processes, protocol, workers=workers, console=console)
     return EvaluationResult(video_metrics(scores, videos.classes, labels=labels), scores)
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from transfer3d.data.source import open_files
 from transfer3d.data.videoset import VideoSet
-from transfer3d.engine.distributed import make_accelerator, resolve_precision
+from transfer3d.engine.distributed import own_processes
 from transfer3d.errors import UsageError
 from transfer3d.evaluation.protocols import named_protocol
 from transfer3d.evaluation.scoring import score_videos
@@ -74,10 +74,10 @@ def predict(
     videos = open_files(files)
     for dropped in videos.dropped:
         logger.warning("left out %s: %s", dropped.path, dropped.reason)
-    accelerator = accelerator or make_accelerator(resolve_precision(precision))
-    return predict_videos(
-        student, videos, accelerator, top=top, clips=clips, workers=workers, console=console
-    )
+    with own_processes(accelerator, precision) as processes:
+        return predict_videos(
+            student, videos, processes, top=top, clips=clips, workers=workers, console=console
+        )
 
 
 def predict_videos(

@@ -27,7 +27,7 @@ from transfer3d.data.sharding import (
 )
 from transfer3d.data.shards import FolderStore, read_index
 from transfer3d.data.videoset import Dropped
-from transfer3d.engine.distributed import make_accelerator, on_main
+from transfer3d.engine.distributed import make_accelerator, on_main, watched_processes
 from transfer3d.files import write_text
 from transfer3d.progress import progress
 from transfer3d.scratch import remove_abandoned
@@ -94,7 +94,7 @@ def shard_dataset(
     accelerator = make_accelerator("fp32")
     rank, world = accelerator.process_index, accelerator.num_processes
     main = accelerator.is_main_process
-    with ExitStack() as held:
+    with watched_processes(accelerator), ExitStack() as held:
 
         def claim() -> bool:
             held.callback(lock_folder(out).close)

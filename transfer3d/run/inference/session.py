@@ -13,7 +13,7 @@ from rich.console import Console
 from transfer3d.data.folder import is_video, videos_under
 from transfer3d.data.source import open_files, open_videos
 from transfer3d.data.videoset import VideoSet
-from transfer3d.engine.distributed import lost_processes, make_accelerator, resolve_precision
+from transfer3d.engine.distributed import make_accelerator, resolve_precision, watched_processes
 from transfer3d.errors import UsageError, WeightsError, did_you_mean
 from transfer3d.evaluation.predict import class_names
 from transfer3d.evaluation.scoring import refuse_dropped
@@ -120,7 +120,7 @@ def inference_session(
     refuse_other_channels(student, file)
     accelerator = make_accelerator(resolve_precision(precision))
     try:
-        with lost_processes(accelerator):
+        with watched_processes(accelerator):
             yield InferenceSession(file, student.to(accelerator.device), accelerator, console)
     finally:
         accelerator.end_training()

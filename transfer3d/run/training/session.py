@@ -12,7 +12,14 @@ from accelerate import Accelerator
 from rich.console import Console
 
 from transfer3d.data.source import VideoSet
-from transfer3d.engine.distributed import leave_cores_to, make_accelerator, on_main, resolve_precision
+from transfer3d.engine.distributed import (
+    leave_cores_to,
+    make_accelerator,
+    on_main,
+    resolve_precision,
+    start_heartbeat,
+)
+from transfer3d.engine.heartbeat import Heartbeat
 from transfer3d.engine.run_folder import MODEL, RunFolder
 from transfer3d.errors import SetupError, Transfer3dError
 from transfer3d.files import write_text
@@ -30,8 +37,8 @@ class Session:
         folder: the open run folder; None on every process but the main one.
         finished: the run was finished before.
         resume: an unfinished run is continued.
-        owns_processes: whether the process group ends with the session.
         console: for progress and messages, on the main process.
+        heartbeat: of the processes whose group ends with the session; None where it is another's group.
     """
 
     recipe: Recipe
@@ -41,7 +48,7 @@ class Session:
     console: Console
     finished: bool = False
     resume: bool = False
-    owns_processes: bool = True
+    heartbeat: Heartbeat | None = None
 
     def say(self, line: str) -> None:
         """Prints one line, on the main process."""
@@ -73,16 +80,21 @@ class Session:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, _traceback: object
     ) -> None:
-        """Writes this process's exit code, which a launcher would turn into 1, and releases the folder."""
+        """Releases the folder and leaves the processes."""
+        self.record_end(error)
+        if self.folder:
+            self.folder.close()
+        if self.heartbeat:
+            self.heartbeat.close()
+            self.accelerator.end_training()
+
+    def record_end(self, error: BaseException | None) -> None:
+        """Writes this process's exit code, which a launcher would turn into 1."""
         code = 0 if error is None else error.exit_code if isinstance(error, Transfer3dError) else 1
         rank = self.accelerator.process_index
         with suppress(SetupError):  # a full disk: the first error is the one that counts
             outcome = {"exit_code": code, "error": str(error or "")}
             write_text(self.path / f"exit.rank{rank}.json", json.dumps(outcome))
-        if self.folder:
-            self.folder.close()
-        if self.owns_processes:
-            self.accelerator.end_training()
 
 
 def open_session(
@@ -106,11 +118,12 @@ def open_session(
     """
     resumed_folder(out, resume)  # refuses --resume without -o
     precision = resolve_precision(recipe.precision)
-    owns_processes = accelerator is None
-    accelerator = accelerator or make_accelerator(precision)
+    heartbeat = None
+    if accelerator is None:
+        accelerator = make_accelerator(precision)
+        heartbeat = start_heartbeat(accelerator)
     if accelerator.device.type == "cpu":
         leave_cores_to(recipe.workers)
-    path = Path(on_main(accelerator, lambda: str(out or _free_folder(Path("runs"), title))))
     claimed: list[RunFolder] = []
 
     def claim() -> bool:
@@ -118,15 +131,20 @@ def open_session(
         return claimed[0].finished
 
     try:
+        path = Path(on_main(accelerator, lambda: str(out or _free_folder(Path("runs"), title))))
         finished = on_main(accelerator, claim)
     except Transfer3dError:
-        if owns_processes:
+        if heartbeat:
+            heartbeat.close()
             accelerator.end_training()
         raise
     folder = claimed[0] if claimed else None
     recipe = recipe.model_copy(update={"precision": precision})
     console = console or Console(stderr=True)
-    return Session(recipe, path, folder, accelerator, console, finished, resume, owns_processes)
+    session = Session(recipe, path, folder, accelerator, console, finished, resume, heartbeat)
+    if heartbeat:
+        heartbeat.last_words = session.record_end
+    return session
 
 
 def _free_folder(root: Path, title: str) -> Path:

@@ -1,0 +1,243 @@
+"""Each process of a run shows the others that it is alive; one that falls silent ends the run.
+
+A process that is stopped (SIGSTOP), or whose machine is lost, keeps its connections open, so the others would
+wait for it in their next collective until that times out. Here a thread of each process sends a byte in every
+round. The thread runs while its process computes, decodes or waits in a collective. A process that ends
+closes its connection, which is not silence: collectives and launcher report that themselves.
+
+Process 0 is connected to each of the others: it watches them, and they watch it. Silence is counted in rounds
+of one's own thread, not by the clock, so that a process that was itself stopped accuses nobody afterwards.
+"""
+
+from __future__ import annotations
+
+import hmac
+import logging
+import os
+import secrets
+import socket
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import NamedTuple
+
+from transfer3d.errors import SetupError
+
+ROUNDS = 20
+"""Silent rounds after which a process counts as hung."""
+JOIN_S, HELLO_S, LAST_WORDS_S = 10.0, 1.0, 5.0
+"""How long the processes are waited for, and each greeting; and what is said and written at the end."""
+TOKEN_BYTES = 16
+BEAT = b"\n"
+"""Ends each message; the number of a process before it says that that one is hung."""
+MOST_BYTES = 4096
+
+log = logging.getLogger(__name__)
+
+
+class Member(NamedTuple):
+    """What a process tells the others of itself; `port` and `token` are those of process 0."""
+
+    host: str
+    pid: int
+    port: int = 0
+    token: str = ""
+
+
+class Heartbeat:
+    """The connections of one process and the thread that uses them; `close` ends both.
+
+    Args:
+        rank: of this process.
+        members: all processes, by rank.
+        peers: connections to those that are watched, by rank.
+        hung_after_s: seconds of silence after which a process counts as hung.
+
+    Attributes:
+        last_words: called with the error before this process is ended.
+    """
+
+    def __init__(
+        self, rank: int, members: list[Member], peers: dict[int, socket.socket], hung_after_s: float
+    ) -> None:
+        self._rank, self._members, self._peers, self._hung_after_s = rank, members, peers, hung_after_s
+        self.last_words: Callable[[SetupError], None] | None = None
+        self._closed = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
+        if peers:
+            self._thread.start()
+
+    def close(self) -> None:
+        """Stops watching and being watched; a second call does nothing."""
+        self._closed.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def _run(self) -> None:
+        try:
+            self._watch()
+        finally:
+            for peer in self._peers.values():
+                _hang_up(peer)
+
+    def _watch(self) -> None:
+        round_s = self._hung_after_s / ROUNDS
+        silent, unread = dict.fromkeys(self._peers, 0), dict.fromkeys(self._peers, b"")
+        for peer in self._peers.values():
+            peer.setblocking(False)
+        while self._peers and not self._closed.wait(round_s):
+            for rank, peer in list(self._peers.items()):
+                try:
+                    received = _exchange(peer)
+                except OSError:  # that process has ended
+                    _hang_up(self._peers.pop(rank))
+                    continue
+                silent[rank] = 0 if received else silent[rank] + 1
+                *messages, unread[rank] = (unread[rank] + received).split(BEAT)
+                for message in messages:
+                    if message.isdigit() and int(message) < len(self._members):
+                        self._end(int(message))
+            hung = next((rank for rank in self._peers if silent[rank] >= ROUNDS), None)
+            if hung is not None:
+                for peer in self._peers.values():
+                    with suppress(OSError):
+                        peer.send(b"%d" % hung + BEAT)
+                time.sleep(round_s)  # until they have read it: what is unread is lost with this process
+                self._end(hung)
+
+    def _end(self, hung: int) -> None:
+        """Ends this process, whose main thread may be in a collective that no exception reaches."""
+        code = SetupError.exit_code
+        try:
+            guard = threading.Timer(LAST_WORDS_S, os._exit, (code,))  # the disk may be what hangs
+            guard.daemon = True
+            guard.start()
+            error = SetupError(self._reason(hung))
+            log.error("%s", error)
+            if self.last_words is not None:
+                self.last_words(error)
+        finally:
+            os._exit(code)
+
+    def _reason(self, hung: int) -> str:
+        seconds = f"{self._hung_after_s:g} s"
+        if hung == self._rank:
+            return (
+                f"process {hung} was stopped for more than {seconds}, so the others ended the run. "
+                "Run the command again, training with --resume."
+            )
+        host, pid, *_ = self._members[hung]
+        return (
+            f"process {hung} (pid {pid} on {host}) has given no sign of life for {seconds}: it is stopped, "
+            "or its machine is lost. What was saved is intact. End that process if it is still there, and "
+            "run the command again, training with --resume."
+        )
+
+
+def join(
+    rank: int,
+    gather: Callable[[Member], list[Member]],
+    *,
+    address: str,
+    hung_after_s: float,
+) -> Heartbeat:
+    """Connects this process with the others, which call this too.
+
+    Args:
+        rank: of this process.
+        gather: returns what all processes called it with, by rank.
+        address: at which the others reach process 0.
+        hung_after_s: seconds of silence after which a process counts as hung.
+    """
+    me, listener = Member(socket.gethostname(), os.getpid()), None
+    if rank == 0:
+        listener = _listen()
+        me = me._replace(port=listener.getsockname()[1], token=secrets.token_hex(TOKEN_BYTES))
+    members = [Member(*member) for member in gather(me)]
+    if listener is not None:
+        with listener:
+            peers = _accept(listener, me.token, len(members))
+        missing = [str(rank) for rank in range(1, len(members)) if rank not in peers]
+        reason = f"process {', '.join(missing)} did not connect" if missing else ""
+    else:
+        peers, reason = {}, ""
+        try:
+            peers[0] = _connect(address, members[0], rank)
+        except OSError as error:
+            reason = f"process 0 cannot be reached at {address}:{members[0].port} ({error})"
+    if reason:
+        log.warning("no heartbeat: %s; a hung process is noticed when a collective times out", reason)
+    return Heartbeat(rank, members, peers, hung_after_s)
+
+
+def _listen() -> socket.socket:
+    if socket.has_dualstack_ipv6():
+        with suppress(OSError):  # IPv6 may be switched off
+            return socket.create_server(("", 0), family=socket.AF_INET6, dualstack_ipv6=True)
+    return socket.create_server(("", 0))
+
+
+def _accept(listener: socket.socket, token: str, world: int) -> dict[int, socket.socket]:
+    """Returns the connections of those that know the token, by rank; the port is closed after that."""
+    peers: dict[int, socket.socket] = {}
+    deadline = time.monotonic() + JOIN_S
+    while len(peers) < world - 1 and (left := deadline - time.monotonic()) > 0:
+        listener.settimeout(left)
+        try:
+            peer, _ = listener.accept()
+        except OSError:
+            continue
+        rank = _greeted_by(peer, token)
+        if rank is not None and 0 < rank < world and rank not in peers:
+            peers[rank] = peer
+        else:
+            peer.close()
+    return peers
+
+
+def _greeting(token: str, rank: int) -> bytes:
+    return f"{token}{rank:08d}".encode()
+
+
+def _greeted_by(peer: socket.socket, token: str) -> int | None:
+    """Returns the rank that a connection begins with; None for a stranger."""
+    expected, received = len(_greeting(token, 0)), b""
+    deadline = time.monotonic() + HELLO_S
+    try:
+        while len(received) < expected and (left := deadline - time.monotonic()) > 0:
+            peer.settimeout(left)
+            if not (part := peer.recv(expected - len(received))):
+                break
+            received += part
+    except OSError:
+        return None
+    number = received[2 * TOKEN_BYTES :]
+    if not number.isdigit() or not hmac.compare_digest(received, _greeting(token, int(number))):
+        return None
+    return int(number)
+
+
+def _connect(address: str, main: Member, rank: int) -> socket.socket:
+    peer = socket.create_connection((address, main.port), timeout=JOIN_S)
+    peer.sendall(_greeting(main.token, rank))
+    return peer
+
+
+def _exchange(peer: socket.socket) -> bytes:
+    """Returns what has come and sends a beat; raises OSError where the other side has ended."""
+    received = b""
+    with suppress(BlockingIOError):
+        received = peer.recv(MOST_BYTES)
+        if not received:
+            raise ConnectionResetError
+    with suppress(OSError):  # nobody reads there; where the other side has ended, the next round says so
+        peer.send(BEAT)
+    return received
+
+
+def _hang_up(peer: socket.socket) -> None:
+    """Closes a connection at both ends, whoever else has a copy, such as a forked worker."""
+    with suppress(OSError):
+        peer.shutdown(socket.SHUT_RDWR)
+    peer.close()
