@@ -195,6 +195,25 @@ def test_damaged_checkpoints_push_no_good_one_out(tmp_path):
     assert not (tmp_path / "checkpoints" / "step-1").exists()
 
 
+@pytest.mark.parametrize("damaged", [1, 2, 3])
+def test_a_checkpoint_of_the_right_size_and_wrong_bits_pushes_no_good_one_out(folder, damaged):
+    save(folder, 1, 2, 3)
+    path = folder.checkpoints / f"step-{damaged}" / TENSORS
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(bytes(content))
+    (folder.checkpoints / f"{PARTIAL}{'0' * 32}-step-5").mkdir()  # one that a kill left unfinished
+    save(folder, 4, keep=2)
+    (folder.checkpoints / "step-4" / MANIFEST).unlink()  # now this one is damaged too
+    good = 2 if damaged == 3 else 3
+    _, state, _ = folder.load_checkpoint()
+    assert state["step"] == good
+    assert {path.name for path in folder.checkpoints.glob("step-*")} - {f"step-{damaged}"} == {
+        "step-4",
+        f"step-{good}",
+    }
+
+
 def test_damaged_rows_of_the_log_are_dropped(tmp_path):
     run = RunFolder(tmp_path, resume=False)
     for step in (1, 2, 3):

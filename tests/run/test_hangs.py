@@ -17,11 +17,9 @@ from safetensors.torch import load_file
 import transfer3d
 
 pytestmark = [pytest.mark.proc, pytest.mark.slow]
-TRAINER, STEPS = "transfer3d.engine.trainer:Trainer", 8
+TRAINER, STEPS = "transfer3d.engine.trainer:Trainer", 4
 OPTIONS = ["--workers", "0", "--precision", "fp32"] + [
-    part
-    for value in ("batch_size=8", f"max_steps={STEPS}", "save_every=3", "validate_every=2", "log_every=1")
-    for part in ("--set", value)
+    part for value in ("batch_size=8", f"max_steps={STEPS}", "save_every=2") for part in ("--set", value)
 ]
 TASKS = {
     "finetune": ("finetune", "p3d_tiny", "--recipe", "demo/tiny-finetune"),
@@ -60,13 +58,9 @@ def straight(digits_folder, tmp_path_factory):
     return out
 
 
-@pytest.mark.parametrize(
-    ("call", "number", "saved"), [("_train_step", 5, 3), ("_validate", 1, 0)], ids=["training", "validation"]
-)
+@pytest.mark.parametrize(("call", "number"), [("_train_step", 4), ("_validate", 1)])
 @pytest.mark.parametrize("hung", [0, 1])
-def test_a_hung_process_is_named_and_its_run_resumes(
-    straight, digits_folder, tmp_path, hung, call, number, saved
-):
+def test_a_hung_process_is_named_and_its_run_resumes(straight, digits_folder, tmp_path, hung, call, number):
     out, output = tmp_path / "run", tmp_path / "said"
     fault = (pair.stop_in_call, TRAINER, call, number, hung)
     both = pair.start(arguments("finetune", digits_folder / "shards", out), output, fault)
@@ -77,7 +71,7 @@ def test_a_hung_process_is_named_and_its_run_resumes(
     assert end["error"] in said(output, 1 - hung)
     again = pair.start(["finetune", "-o", str(out), "--resume"], output)
     assert pair.end(again) == [0, 0], said(output, 0) + said(output, 1)
-    assert (f"resuming at step {saved}" if saved else "no checkpoint yet") in said(output, 0)
+    assert "resuming at step 2" in said(output, 0)
     ours, theirs = (load_file(folder / "model.safetensors") for folder in (out, straight))
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
 
@@ -112,7 +106,7 @@ def launched(digits_folder, out, **environment):
             env={**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true", **environment},
         )  # fmt: skip
     deadline = time.monotonic() + 200
-    while not (out / "checkpoints" / "step-3").exists():
+    while not (out / "checkpoints" / "step-2").exists():
         assert launcher.poll() is None, out.with_name("said").read_text()
         assert time.monotonic() < deadline
         time.sleep(0.05)
@@ -158,5 +152,5 @@ def test_processes_save_and_end_when_their_launcher_is_killed(digits_folder, tmp
     assert f"the launcher (pid {launcher.pid}) has died" in text
     codes = [json.loads((out / f"exit.rank{rank}.json").read_text())["exit_code"] for rank in (0, 1)]
     assert codes == [75, 75], text
-    step = int(re.findall(r"stopped at step (\d+) of 30000, which is saved", text)[0])
+    step = int(re.findall(r"stopped at step (\d+) of \d+, which is saved", text)[0])
     assert step == newest(out)

@@ -13,6 +13,7 @@ import os
 import re
 import shutil
 from collections.abc import Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -163,8 +164,16 @@ class RunFolder:
                 f"checkpoint of step {step} in {self.path} cannot be written: {error}. "
                 "Free some space and continue with --resume."
             ) from None  # fmt: skip
-        # A damaged one never counts, so it pushes no other out.
-        for old in [folder for folder in self._checkpoint_folders() if _is_whole(folder)][:-keep]:
+        self._remove_older(final, keep)
+
+    def _remove_older(self, newest: Path, keep: int) -> None:
+        """Removes all but the newest `keep` checkpoints. A damaged one does not count: it pushes none out."""
+        folders = self._checkpoint_folders()[::-1]
+        # Of the one that was just written the digests are known.
+        whole = (folder for folder in folders if folder == newest or _is_whole(folder, digests=True))
+        kept = list(islice(whole, keep))
+        older = folders[folders.index(kept[-1]) + 1 :] if len(kept) == keep else []
+        for old in filter(_is_whole, older):
             shutil.rmtree(old)
 
     def _checkpoint_folders(self) -> list[Path]:
