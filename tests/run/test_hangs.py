@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 
 import transfer3d
 
-pytestmark = [pytest.mark.proc, pytest.mark.slow]
+pytestmark = [pytest.mark.proc, pytest.mark.slow, pytest.mark.timeout(600)]
 TRAINER, STEPS = "transfer3d.engine.trainer:Trainer", 4
 OPTIONS = ["--workers", "0", "--precision", "fp32"] + [
     part for value in ("batch_size=8", f"max_steps={STEPS}", "save_every=2") for part in ("--set", value)
