@@ -20,6 +20,15 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 Triple = tuple[int, int, int]
 
 
+def section_bounds(length: int, sections: int) -> list[int]:
+    """Returns where `sections` even sections of `range(length)` begin, and `length`.
+
+    Section i is `range(bounds[i], bounds[i + 1])`. A bound is round(i * length / sections), half to even: 10
+    in 4 sections are 2, 3, 3, 2.
+    """
+    return [round(index * length / sections) for index in range(sections + 1)]
+
+
 @dataclass(frozen=True, kw_only=True)
 class ClipSpec:
     """The input that a student expects.

@@ -1,6 +1,7 @@
 """Scores against the bare student, called view by view on frames that are cut by hand."""
 
 import itertools
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -54,7 +55,10 @@ def by_hand(student, protocol, video, number):
 def answer(student, clip, protocol):
     if not protocol.combinations or student.clip.units == 1:
         return student(clip).softmax(-1)
-    sections = np.array_split(np.arange(clip.shape[1]), student.clip.units)
+    ends = [
+        round(Fraction(part * clip.shape[1], student.clip.units)) for part in range(student.clip.units + 1)
+    ]
+    sections = [range(*bounds) for bounds in itertools.pairwise(ends)]
     scores = [student(clip[:, list(chosen)]).softmax(-1) for chosen in itertools.product(*sections)]
     return torch.stack(scores).mean(0)
 

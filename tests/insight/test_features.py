@@ -42,8 +42,8 @@ def extract(student, videos, folder, layers=("pool5", "prob"), clips=20, **optio
 def views_by_hand(frames, clip, count):
     """Frame numbers of `count` views, [T] or [U, T], spread evenly.
 
-    Clips begin from the first place to the last; those of a video-level family have their centres at the
-    middles of `count` equal parts of its sections.
+    Clips begin from the first place to the last; those of a video-level family at the middles of `count`
+    equal parts of the starts that a section, or an even part of all starts, has.
     """
     span = (clip.frames - 1) * clip.stride + 1
     room = max(frames - span, 0)
@@ -51,8 +51,11 @@ def views_by_hand(frames, clip, count):
     for number in range(count):
         starts = [Fraction(room * number, count - 1)]
         if clip.units > 1:
-            parts = [unit + Fraction(2 * number + 1, 2 * count) for unit in range(clip.units)]
-            starts = [part * frames / clip.units - Fraction(span, 2) for part in parts]
+            place, section = Fraction(2 * number + 1, 2 * count), Fraction(frames, clip.units)
+            starts = [unit * section + place * (section - span) for unit in range(clip.units)]
+            if span > section:
+                part = Fraction(room + 1, clip.units)
+                starts = [(unit + place) * part - Fraction(1, 2) for unit in range(clip.units)]
         first = [min(max(math.floor(start + Fraction(1, 2)), 0), room) for start in starts]
         clips = [[min(one + t * clip.stride, frames - 1) for t in range(clip.frames)] for one in first]
         views.append(np.array(clips if clip.units > 1 else clips[0]))

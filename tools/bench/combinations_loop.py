@@ -3,7 +3,6 @@
 import itertools
 from collections.abc import Callable
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -22,6 +21,7 @@ def combinations_loop(
     """
     maps = front(units)
     scores = []
-    for combination in itertools.product(*np.array_split(np.arange(len(units)), sections)):
+    bounds = [round(index * len(units) / sections) for index in range(sections + 1)]
+    for combination in itertools.product(*(range(*pair) for pair in itertools.pairwise(bounds))):
         scores.append(rest(maps[list(combination)]).softmax(-1))
     return torch.stack(scores).mean(0)

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from transfer3d.layout import ClipSpec
+from transfer3d.layout import ClipSpec, section_bounds
 
 Indices = NDArray[np.int64]
 Window = tuple[int, int]
@@ -58,14 +58,25 @@ def action_units(
 ) -> Indices:
     """Returns one clip from each of `units` equal sections of the video, [U, T] (V4D, section 3.1).
 
-    With `rng` (training) a clip's centre is uniform in its section, without (testing) it is at `place`, a
-    share of the section. A clip may reach over its section, never over the video.
+    A clip lies inside its section: with `rng` (training) at a random start there, without (testing) at
+    `place`, a share of the room that the section leaves it. Where the window is longer than a section, the
+    starts that fit the video are divided evenly instead, and each clip takes one from its part; clips repeat
+    only where there are fewer starts than clips.
     """
-    places = np.full(units, place) if rng is None else rng.random(units)
-    centres = (np.arange(units) + places) * frames / units
+    room = _room(frames, length, stride)
     window = (length - 1) * stride + 1
-    starts = np.floor(centres - window / 2 + 0.5).clip(0, _room(frames, length, stride))
-    return _clips(starts, frames, length, stride)
+    numbers = np.arange(units)
+    if window * units <= frames:
+        bounds = np.array(section_bounds(frames, units))
+        first, end = bounds[:-1], bounds[1:] - window + 1
+        exact = (numbers + place) * frames / units - place * window + 0.5  # floor makes it the nearest
+    else:
+        bounds = np.array(section_bounds(room + 1, units))
+        first, end = bounds[:-1], bounds[1:]
+        exact = (numbers + place) * (room + 1) / units
+    if rng is None or room + 1 < units:
+        return _clips(np.floor(exact), frames, length, stride)
+    return _clips(rng.integers(first, end), frames, length, stride)
 
 
 def temporal_windows(frames: int, fps: float, *, seconds: Sequence[float] = WINDOWS_S) -> list[list[Window]]:

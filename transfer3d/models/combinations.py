@@ -6,20 +6,21 @@ ICLR 2020, algorithm 1.
 Before the first 4D block a unit depends on itself alone. After it, it depends on its neighbours, after
 the second on theirs too. So each section is followed through the net in all its *neighbourhoods*: all choices
 of a unit from it and from the sections that it has heard of. With 10 units in 4 sections there are 36
-combinations of 4 units, but only 43 neighbourhoods after the first 4D block and 102 after the second.
+combinations of 4 units, but only 48 neighbourhoods after the first 4D block and 108 after the second.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from math import prod
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from transfer3d.errors import UsageError
+from transfer3d.layout import section_bounds
 from transfer3d.models.student import VideoStudent
 from transfer3d.models.trunks.resnet3d import ResNet3d
 from transfer3d.models.trunks.trunk import Step, run
@@ -61,8 +62,9 @@ def combination_scores(
 
     Args:
         student: a V4D in eval mode.
-        clips: `B U C T H W`, the units of each video in order. `numpy.array_split` divides them into
-            `train_units` sections: 10 units and 4 sections make 3, 3, 2, 2, so 36 combinations.
+        clips: `B U C T H W`, the units of each video in order. `section_bounds` divides them into
+            `train_units` sections, each from its own part of the video: 10 units and 4 sections make 2, 3, 3,
+            2, so 36 combinations.
         train_units: how many units the student was trained with; by default what its clip says.
         chunk: the most combinations, and the most units of a video, computed together. Memory grows with it,
             and not with the number of combinations; what two chunks share is computed twice.
@@ -81,7 +83,7 @@ def combination_scores(
         raise UsageError(f"chunk={chunk}: at least 1.")
     front, rest = _split(student)
     units = _run(clips, front, chunk)
-    sections = [slice(int(part[0]), int(part[-1]) + 1) for part in np.array_split(np.arange(given), count)]
+    sections = [slice(*bounds) for bounds in pairwise(section_bounds(given, count))]
     sums = [_sum_of_scores(student, units, rest, part, chunk) for part in _parts(sections, chunk)]
     return torch.stack(sums).sum(0) / prod(map(_length, sections))
 
