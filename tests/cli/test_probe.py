@@ -73,6 +73,8 @@ def test_pairs(files):
     assert result["accuracy"] > 0.7
     done = run(*arguments, "--layer", "res4")
     assert "over 2 folds, AUC" in done.stdout
+    assert "not comparable with printed decimals" in done.stdout
+    assert "ten are chosen here" in result["note"]
     assert "50.0%" in done.stdout
     negative = run(*arguments)
     assert negative.exit_code == 2

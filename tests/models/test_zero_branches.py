@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from transfer3d.models.factory import create_model
+from transfer3d.nn.residual4d import Residual4d
 
 BRANCHES = {
     "v4d": ("v4d_tiny", {}),
@@ -66,6 +67,32 @@ def test_an_awake_4d_block_lets_units_hear_each_other():
         assert (student(clips.flip(1)) - student(clips)).norm() > 1e-3 * student(clips).norm()
 
 
+BOTTLENECKS = {"kinds": ["bottleneck"] * 4, "widths": [4, 4, 8, 8], "stem": [4]}
+
+
+@pytest.mark.parametrize(
+    "name, options, places",
+    [
+        ("v4d_tiny", {}, ["res3.after0", "res4.after0"]),
+        ("v4d_tiny", {"stages": ["res3"]}, ["res3.after0"]),
+        ("v4d_tiny", {"stages": ["res4"]}, ["res4.after0"]),  # the paper's table 2d has it
+        ("v4d_tiny", {"stages": ["res5"]}, ["res5.after0"]),
+        ("v4d_tiny", {"stages": []}, []),
+        ("v4d", {"spec": {"depths": [1, 1, 1, 1], **BOTTLENECKS}}, ["res3.after0", "res4.after0"]),
+        ("v4d", {"spec": {"depths": [1, 3, 4, 1], **BOTTLENECKS}},
+         ["res3.after1", "res4.after1", "res4.after3"]),
+        ("v4d_resnet50", {}, ["res3.after1", "res3.after3", "res4.after1", "res4.after3", "res4.after5"]),
+        ("v4d_resnet18", {}, ["res3.after1", "res4.after1"]),
+        ("v4d_resnet34", {"stages": ["res5"]}, ["res5.after2"]),
+    ],
+)  # fmt: skip
+def test_a_stage_that_is_named_gets_a_4d_block(name, options, places):
+    """Every other bottleneck, the last basic block (V4D, section 4.2), the only block of a stage of one."""
+    with torch.device("meta"):
+        trunk = create_model(name, num_classes=0, **options).trunk
+    assert [key for key, module in trunk.named_modules() if isinstance(module, Residual4d)] == places
+
+
 @pytest.mark.parametrize("frozen_bn", [False, True])
 @pytest.mark.parametrize("name, options", BRANCHES.values(), ids=BRANCHES)
 def test_after_two_steps_every_parameter_of_a_branch_learns(name, options, frozen_bn):
@@ -94,6 +121,7 @@ def test_after_two_steps_every_parameter_of_a_branch_learns(name, options, froze
     [
         ("v4d_tiny", {"stages": ["res6"]}, "res6"),
         ("v4d_tiny", {"stages": ["res3.7"]}, "res3.7"),
+        ("v4d_tiny", {"stages": ["res4.1"]}, "res4.1"),
         ("v4d_tiny", {"kernel": [3, 3]}, "four numbers"),
         ("v4d_tiny", {"kernel": [2, 3, 1, 1]}, "odd"),
         ("f4d_tiny", {"stages": ["res3"]}, "conv1"),

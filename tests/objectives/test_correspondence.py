@@ -215,3 +215,22 @@ def test_a_student_may_be_the_teacher_of_another():
     objective = Correspondence(teacher, create_model("p3d_tiny", num_classes=0))
     objective(batch).total.backward()
     assert all(parameter.grad is None for parameter in elder.parameters())
+
+
+def test_the_students_extra_layer_is_a_linear_map_in_front_of_the_heads():
+    """T3D, section 3.2: a fully connected layer right after the student's last dense block, 1024 wide."""
+    student = create_model("p3d_tiny", num_classes=0)
+    teacher = FrozenTeacher(create_image_model("test_resnet", "none"))
+    objective = Correspondence(teacher, student, CorrespondenceConfig(student_fc=1024), seed=3)
+    layer, head = objective.student_fc, objective.head
+    assert layer.weight.shape == (1024, student.num_features)
+    assert head.fc1_clip.in_features == 1024
+    embeddings = objective.eval().embed(batch_of("abc"))
+    logits_BB2 = head(embeddings.teacher_features, embeddings.features @ layer.weight.T + layer.bias)
+    loss, _ = brute_force(logits_BB2, "abc")
+    report = objective.compare(embeddings)
+    torch.testing.assert_close(report.total, loss)
+    report.total.backward()
+    assert all(parameter.grad.any() for parameter in layer.parameters())
+    assert any(parameter.grad is not None and parameter.grad.any() for parameter in student.parameters())
+    assert Correspondence(teacher, student).student_fc is None

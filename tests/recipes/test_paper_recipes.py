@@ -138,10 +138,6 @@ def miniature(recipe: Recipe) -> Recipe:
     options = {} if name in families() else dict(entry(name).options)
     family = name if name in families() else entry(name).family
     options |= {key: value for key, value in recipe.student_args.items() if key != "spec"}
-    if family == "v4d":  # the tiny one has stages of one block, behind which a standard place need not be
-        options = {
-            key: [f"{s}.0" for s in value] if key == "stages" else value for key, value in options.items()
-        }
     clip = ClipConfig(
         frames=min(recipe.clip.frames or 8, 8), stride=1, size=32, crop=40, units=recipe.clip.units
     )

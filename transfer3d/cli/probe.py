@@ -56,7 +56,9 @@ def probe(
 ) -> None:
     """Say how well a linear SVM, logistic regression or nearest neighbours tell classes by frozen features.
 
-    Features are standardised by the training part, and each vector is divided by its length.
+    Features are standardised by the training part, each vector is divided by its length, and C is chosen by
+    cross-validation. P3D prints a linear SVM and, for pairs, the division by the length; the rest is chosen
+    here. So are ten of the twelve similarities of pairs: not comparable with printed decimals.
 
     Example: `transfer3d probe train.safetensors --test test.safetensors`
     """
@@ -92,7 +94,7 @@ def _lines(result: dict[str, Any]) -> list[str]:
     if "similarities" in result:
         area = "" if result["auc"] is None else f", AUC {result['auc']:.3f}"
         error = f"± {result['standard_error']:.1%} over {len(result['folds'])} folds"
-        return [f"{'+'.join(result['layers']):<24} {result['accuracy']:.1%} {error}{area}"]
+        return [f"{'+'.join(result['layers']):<24} {result['accuracy']:.1%} {error}{area}", result["note"]]
     each = [f"{fold['accuracy']:.1%}" for fold in result.get("folds", [])]
     splits = f" ({', '.join(each)})" if len(each) > 1 else ""
     return [f"{result['layer']:<24} {result['accuracy']:.1%}{splits}"]

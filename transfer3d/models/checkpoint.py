@@ -115,20 +115,10 @@ def _load(
     model_args: Mapping[str, Any] | None = None,
 ) -> VideoStudent:
     try:
-        # The sizes of our networks are compared before any memory is taken. A user's module may hold tensors
-        # that its state_dict lacks, so it is really built.
-        device = "meta" if family_of(metadata.model).clips else "cpu"
-        with torch.device(device):
-            student = build_student(
-                metadata.model,
-                {**metadata.model_args, **(model_args or {})},
-                num_classes=metadata.num_classes,
-                clip=clip or metadata.clip,
-            )
+        student = _build(metadata, clip or metadata.clip, {**metadata.model_args, **(model_args or {})})
     except UsageError as error:
         raise WeightsError(f"{path}: its network cannot be built: {error}") from error
-    shapes = {name: tuple(tensor.shape) for name, tensor in student.state_dict().items()}
-    if difference := differences(shapes, metadata.shapes):
+    if difference := _differences(student, metadata):
         raise WeightsError(
             f"{path}: no {metadata.model} with {metadata.num_classes} classes: tensors {difference}."
         )
@@ -141,8 +131,31 @@ def _load(
         warnings.warn(f"{path}: NaN or infinite values in {abbreviate(bad)}", stacklevel=3)
     if metadata.digest not in (None, tensors_digest(tensors)):
         warnings.warn(f"{path}: its tensors are not those that were written: another digest", stacklevel=3)
-    if device == "meta":
+    if family_of(metadata.model).clips:
         student.to_empty(device="cpu")
     student.load_state_dict(tensors, strict=True)
     student.class_names = metadata.class_names
     return student.eval()
+
+
+def _build(metadata: CheckpointMetadata, clip: ClipSpec, model_args: Mapping[str, Any]) -> VideoStudent:
+    """Builds the network of a file: ours on the meta device, a user's module really."""
+    family = family_of(metadata.model)
+
+    def build(arguments: Mapping[str, Any]) -> VideoStudent:
+        # The sizes of our networks are compared before any memory is taken. A user's module may hold tensors
+        # that its state_dict lacks.
+        with torch.device("meta" if family.clips else "cpu"):
+            return build_student(metadata.model, arguments, num_classes=metadata.num_classes, clip=clip)
+
+    student = build(model_args)
+    if family.earlier_options and _differences(student, metadata):
+        earlier = build({**model_args, **family.earlier_options(student.trunk)})
+        return student if _differences(earlier, metadata) else earlier
+    return student
+
+
+def _differences(student: VideoStudent, metadata: CheckpointMetadata) -> str:
+    """Says which tensors a file lacks, or has in another shape; "" for none."""
+    shapes = {name: tuple(tensor.shape) for name, tensor in student.state_dict().items()}
+    return differences(shapes, metadata.shapes)

@@ -3,8 +3,26 @@
 Paper: Al-Saad, Ramaswamy, Bhandarkar, "F4D: Factorized 4D Convolutional Neural Network for Efficient
 Video-Level Representation Learning", 2024, section 3 and tables 1 to 5.
 
-Differs from the paper's text: see `transfer3d.nn.factorised4d`. All U units go through in one pass, also when
-they are more than in training.
+Differs from the paper, or settles what it leaves open:
+
+- The factors work at 3/32 of a stage's channels, between a 1x1x1 reduction and a 1x1x1 expansion: at full
+  width, as section 3.3 reads (`width=None`), the net is several times larger than table 1 says. At least one
+  channel is left.
+- BatchNorm: section 4.2 has it after all convolutions, section 3.4 after the block. Here one comes between
+  the two factors, with the ReLU of section 3.3, and one after the expansion. The reduction, the temporal
+  factor and the attention's convolutions have none. Convolutions have no bias, but for SE's.
+- A learnt scale per channel, initially zero, weighs the branch, so that a new block is the identity.
+- The dropout's rate is not printed: 0 unless `block_drop_rate` says otherwise.
+- Temporal attention: the two dilated paths are summed before the sigmoid; how they join is not printed.
+- Channel attention: one map for each unit, pooled over its T, H, W, the average and the maximum each through
+  the shared layers; equation (8) prints the maximum twice, and C/r x 1 x 1 x 1 x 1 could mean one map of all
+  units. The hidden layer has C/16 channels, but at least 4.
+- Spatio-temporal attention is computed from channel attention's output, which equation (12) multiplies; the
+  text calls its input F', as channel attention's. Its spatial paths start as averages: with random signs
+  the ReLU behind them could start, and stay, at zero.
+- SE and CBAM (table 5) take the place of all three, after permuting back, as published: without the inner
+  residual connections.
+- All U units go through in one pass, also when they are more than in training (section 4.3).
 """
 
 from __future__ import annotations

@@ -45,12 +45,14 @@ class Family:
         build: makes the trunk from `(spec, *, in_chans, ...)`; its other keyword arguments are options.
         clips: the classes of 2D shapes that it takes, each with the clip of students without a registered
             name; none for a module that a user registered.
+        earlier_options: of a checkpoint from before a default changed, by the trunk that they mean now.
     """
 
     name: str
     paper: str
     build: Callable[..., Trunk]
     clips: Mapping[type[TrunkSpec], ClipSpec]
+    earlier_options: Callable[[Trunk], Mapping[str, Any]] | None = None
 
     @property
     def arguments(self) -> tuple[str, ...]:
@@ -102,7 +104,11 @@ ModuleMaker = TypeVar("ModuleMaker", bound=Callable[..., nn.Module])
 
 
 def register_family(
-    name: str, *, paper: str, clips: Mapping[type[TrunkSpec], ClipSpec]
+    name: str,
+    *,
+    paper: str,
+    clips: Mapping[type[TrunkSpec], ClipSpec],
+    earlier_options: Callable[[Trunk], Mapping[str, Any]] | None = None,
 ) -> Callable[[Builder], Builder]:
     """Registers the function that builds a trunk as a family.
 
@@ -110,6 +116,7 @@ def register_family(
         name: of the family.
         paper: the paper that describes it.
         clips: see `Family`.
+        earlier_options: see `Family`.
 
     Raises:
         ValueError: the name is taken.
@@ -117,7 +124,9 @@ def register_family(
 
     def register(build: Builder) -> Builder:
         _check_free(name)
-        _FAMILIES[name] = Family(name=name, paper=paper, build=build, clips=clips)
+        _FAMILIES[name] = Family(
+            name=name, paper=paper, build=build, clips=clips, earlier_options=earlier_options
+        )
         return build
 
     return register

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 from transfer3d.layout import ClipSpec
 from transfer3d.models.registry import TINY_CLIP, register_family, register_student
@@ -26,6 +27,8 @@ from transfer3d.models.trunks.resnet3d import (
     block_sites,
 )
 from transfer3d.models.trunks.slow_path import SlowPathPlan
+from transfer3d.models.trunks.trunk import Trunk
+from transfer3d.nn.residual import Residual
 from transfer3d.nn.residual4d import Residual4d
 from transfer3d.nn.units import AcrossUnits
 
@@ -36,6 +39,7 @@ CLIP_8x4 = ClipSpec(frames=8, stride=4, size=224, crop=256, units=4)
 """Section 4.3: units of 8 frames."""
 
 STAGES = ("res3", "res4")
+BASIC_CONVS = 2
 
 
 class V4DPlan(SlowPathPlan):
@@ -57,14 +61,32 @@ class V4DPlan(SlowPathPlan):
 def _named(site: BlockSite) -> set[str]:
     """The names under which `stages` may ask for a 4D block after this one.
 
-    A stage's name means the paper's positions: after the last basic block, after every other bottleneck.
+    A stage's name means the paper's positions: after the last basic block, after every other bottleneck, and
+    after the only one of a stage that has no other.
     """
     stage = f"res{site.stage}"
-    standard = site.index % 2 == 1 if site.kind == "bottleneck" else site.last
+    only = site.last and site.index == 0
+    standard = site.index % 2 == 1 or only if site.kind == "bottleneck" else site.last
     return {f"{stage}.{site.index}", *([stage] if standard else [])}
 
 
-@register_family("v4d", paper="V4D, ICLR 2020 (arXiv:2002.07442)", clips={ResNetSpec: CLIP_8x4})
+def earlier_stages(trunk: Trunk) -> dict[str, Any]:
+    """Returns `stages` without the only bottlenecks of a stage, which a stage's name once did not mean."""
+    places = []
+    for name, stage in trunk.named_children():
+        children = dict(stage.named_children())
+        blocks = [child for child in children.values() if isinstance(child, Residual)]
+        if len(blocks) > 1 or any(len(block.units) == BASIC_CONVS for block in blocks):
+            places += [f"{name}.{key.removeprefix('after')}" for key in children if key.startswith("after")]
+    return {"stages": places}
+
+
+@register_family(
+    "v4d",
+    paper="V4D, ICLR 2020 (arXiv:2002.07442)",
+    clips={ResNetSpec: CLIP_8x4},
+    earlier_options=earlier_stages,
+)
 def v4d(
     spec: ResNetSpec,
     *,
@@ -79,11 +101,12 @@ def v4d(
         spec: the 2D shape.
         in_chans: channels of a frame.
         stages: where the 4D blocks are: `res3` for the paper's positions in a stage (after the last basic
-            block, after every other bottleneck), `res3.1` for after its second block; none at all is TSN.
+            block, after every other bottleneck or the only one), `res3.1` for after its second block; none at
+            all is TSN.
         kernel: (U, T, H, W) of the 4D convolutions, each odd.
         norm_act: False for the released code's plain convolutions.
     """
-    known = {name for site in block_sites(spec) for name in (*_named(site), f"res{site.stage}")}
+    known = {name for site in block_sites(spec) for name in _named(site)}
     if unknown := sorted(set(stages) - known):
         raise ValueError(
             f"stages={list(stages)}: no place for a 4D block {unknown}: known are {sorted(known)}"

@@ -3,9 +3,7 @@
 Paper: Al-Saad, Ramaswamy, Bhandarkar, "F4D: Factorized 4D Convolutional Neural Network for Efficient
 Video-Level Representation Learning", 2024, sections 3.3 to 3.5 and figure 1.
 
-Differs from the paper's text: a 1x1x1 reduction precedes the pair and a 1x1x1 expansion follows it; without
-them the net would be several times larger than table 1 says (`width=None` follows the text). And a learnt
-scale per channel, initially zero, weighs the branch, as in `Residual4d`.
+Differs from the paper's text: see `transfer3d.models.f4d`, which lists everything.
 """
 
 from __future__ import annotations

@@ -44,6 +44,9 @@ class CorrespondenceConfig(BaseModel):
     hard: all of these, and once more, with the same total weight, the head's worst mistakes."""
     hidden: tuple[PositiveInt, PositiveInt] = (512, 128)
     """Widths of fc1 and fc2."""
+    student_fc: PositiveInt | None = None
+    """Width of a linear layer between the student's pooled feature and the heads (the paper's: 1024). It is
+    trained with the heads and left behind with them; none by default."""
     match: float = Field(default=1.0, ge=0, allow_inf_nan=False)
     """Weight of the matching task (the paper's)."""
     infonce: float = Field(default=0.0, ge=0, allow_inf_nan=False)
@@ -120,9 +123,10 @@ class Correspondence(PairwiseObjective):
                 f"the student {classes or 'none'}. Choose another of the two, or set correspondence.kd=0."
             )
         self.teacher, self.student, self.clip, self.cache = teacher, student, clip, cache
-        widths = teacher.num_features, num_features
+        widths = teacher.num_features, config.student_fc or num_features
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
+            self.student_fc = nn.Linear(num_features, config.student_fc) if config.student_fc else None
             self.head = PairHead(*widths, config.hidden) if config.match else None
             self.similarity = SimilarityHead(*widths) if config.infonce else None
             self.feature = FeatureHead(*widths) if config.feature else None
@@ -153,7 +157,8 @@ class Correspondence(PairwiseObjective):
 
     def compare(self, embeddings: Embeddings) -> LossReport:
         """Returns the weighted sum of the terms; each term, accuracies and recalls as parts (0..1)."""
-        config, frames, clips = self.config, embeddings.teacher_features, embeddings.features
+        config, frames, features = self.config, embeddings.teacher_features, embeddings.features
+        clips = features if self.student_fc is None else self.student_fc(features)
         different_BB = different_sources(embeddings.sources)
         match_BB2 = self.head and self.head(frames, clips)
         similarity_BB = self.similarity and self.similarity(frames, clips)
@@ -173,8 +178,8 @@ class Correspondence(PairwiseObjective):
             kd = distillation(embeddings.logits, embeddings.teacher_logits, config.kd_temperature)
             terms["kd"] = (config.kd, kd)
         total = torch.stack([weight * loss.float() for weight, loss in terms.values()]).sum()
-        metrics["feature_directions"] = effective_rank(clips)
-        metrics["feature_spread"] = relative_std(clips)
+        metrics["feature_directions"] = effective_rank(features)
+        metrics["feature_spread"] = relative_std(features)
         losses = {f"{name}_loss": loss.detach() for name, (_, loss) in terms.items()}
         return LossReport(total, {"loss": total.detach(), **(losses if len(losses) > 1 else {}), **metrics})
 

@@ -19,7 +19,7 @@ from sklearn.metrics import roc_auc_score
 from transfer3d.errors import DataError
 from transfer3d.insight.features.file import FeatureSet
 from transfer3d.insight.probing.probe import ProbeConfig, Samples, train_probe
-from transfer3d.insight.probing.similarities import SIMILARITIES, pair_vectors
+from transfer3d.insight.probing.similarities import NOT_COMPARABLE, SIMILARITIES, pair_vectors
 
 COLUMNS = ("first", "second", "same", "fold")
 
@@ -113,6 +113,7 @@ def probe_pairs(
     return {
         "layers": list(layers),
         "similarities": list(SIMILARITIES),
+        "note": NOT_COMPARABLE,
         "accuracy": float(np.mean(accuracies)),
         "standard_error": float(np.std(accuracies, ddof=1) / np.sqrt(len(folds))),
         "auc": float(np.mean(areas)) if areas else None,

@@ -18,7 +18,8 @@ For x and y without negative values, and u = x / |x|, v = y / |y|:
     12 unit_euclidean   sqrt(sum((u - v)^2))
 
 The challenge's page of results names the first two. The table with the others was not available:
-3 to 12 are of the same kind, and chosen here. So small differences from papers' numbers have no meaning.
+3 to 12 are of the same kind, and chosen here. So results are not comparable with the decimals that papers
+print.
 """
 
 from __future__ import annotations
@@ -34,6 +35,11 @@ from transfer3d.insight.features.file import FeatureSet
 Similarity = Callable[[Tensor, Tensor], Tensor]
 """Two matrices float64 `P D` without negative values to float64 `P`."""
 PAIRS_AT_ONCE = 64
+NOT_COMPARABLE = (
+    "not comparable with printed decimals: of ASLAN's 12 similarities only the first two are known, "
+    "ten are chosen here"
+)
+"""Goes with every result over pairs."""
 
 
 def _dot(x: Tensor, y: Tensor) -> Tensor:
