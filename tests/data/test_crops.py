@@ -14,7 +14,7 @@ from transfer3d.data.augment import (
     training_transform,
     transform_labelled,
 )
-from transfer3d.data.crops import SCALES, CornerCrop
+from transfer3d.data.crops import SCALES, CornerCrop, mirrored_classes
 from transfer3d.data.epoch_sampler import BalancedEpochSampler
 from transfer3d.data.mix import mix_batch
 from transfer3d.data.pipeline import clip_batches, view_batches
@@ -52,6 +52,24 @@ def test_ten_crops_are_corners_and_centre_and_these_mirrored():
     assert sorted(found[:5]) == sorted(found[5:])
     for crop in crops[5:]:
         assert int(crop[0, 0, 0, 0]) > int(crop[0, 0, 0, -1])
+
+
+def test_five_crops_are_of_one_size_and_nothing_is_scaled():
+    """T3D, section 4.4: frames resized to 256, "5 crops (and their horizontal flips) of size 224x224"."""
+    clip = ClipSpec(frames=2, size=224, crop=256)
+    transform = training_transform(clip, AugmentConfig(scale=(1.0, 1.0), crop="five"))
+    frames, seen = places(256, 256), Counter()
+    for seed in range(200):
+        cut, _ = transform_labelled(transform, frames, 0, seed=seed)
+        row, columns = cut[0, 1, :, 0].tolist(), cut[0, 0, 0].tolist()
+        assert row == list(range(row[0], row[0] + 224))
+        mirrored = columns[0] > columns[-1]
+        left = min(columns)
+        assert columns == list(range(left, left + 224))[:: -1 if mirrored else 1]
+        seen[row[0], left, mirrored] += 1
+    corners = [(0, 0), (0, 32), (32, 0), (32, 32), (16, 16)]
+    assert set(seen) == {(*corner, mirrored) for corner in corners for mirrored in (False, True)}
+    assert min(seen.values()) >= 8  # of 200 in ten kinds
 
 
 def test_a_corner_crop_has_one_of_the_sizes_in_one_of_the_places():
@@ -174,3 +192,19 @@ def test_mixed_and_balanced_batches_come_from_the_pipeline(digits_folder):
             clip_batches(unlabelled, clip, batch_size=2, steps=1, seed=0, **options)
     (views,) = view_batches(videos, clip, batch_size=80, plan=ViewPlan(count=2, crops=3))
     assert views.clips.shape == (480, 3, 2, 16, 16)
+
+
+def test_classes_that_are_each_other_mirrored():
+    classes = [
+        "Pushing [something] from left to right",
+        "Pushing [something] from right to left",
+        "Turning the camera left while filming [something]",
+        "Turning the camera right while filming [something]",
+        "3_left", "3_right", "bright", "blight", "Leftovers", "turning left",
+    ]  # fmt: skip
+    assert mirrored_classes(classes) == [
+        ("3_left", "3_right"),
+        (classes[0], classes[1]),
+        (classes[2], classes[3]),
+    ]
+    assert mirrored_classes(["Moving up", "Moving down"]) == []

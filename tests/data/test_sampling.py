@@ -1,5 +1,6 @@
 """Tables worked out by hand, and properties over many sizes."""
 
+from dataclasses import replace
 from fractions import Fraction
 from itertools import pairwise
 
@@ -14,6 +15,7 @@ from transfer3d.data.sampling import (
     random_clip,
     training_clip,
 )
+from transfer3d.data.views import ViewPlan
 from transfer3d.layout import ClipSpec, section_bounds
 
 
@@ -218,3 +220,27 @@ def test_shapes_follow_the_student():
 def test_a_video_without_frames_is_no_video():
     with pytest.raises(ValueError, match="frames=0"):
         centre_clip(0, length=1, stride=1)
+
+
+@pytest.mark.parametrize(
+    "frames, starts", [(16, {0}), (31, {0}), (32, {0, 16}), (100, set(range(0, 96, 16)))]
+)
+def test_a_clip_from_the_cover_is_one_of_those_that_do_not_overlap(frames, starts):
+    """P3D, section 3.3: "non-overlapped 16-frame clip"."""
+    clip, rng = ClipSpec(frames=16, size=160), np.random.default_rng(0)
+    drawn = [training_clip(frames, clip, rng, "cover") for _ in range(60)]
+    assert {int(indices[0]) for indices in drawn} == starts
+    assert all((np.diff(indices) == 1).all() for indices in drawn)
+
+
+@pytest.mark.parametrize("frames", [100, 314, 315, 316, 400, 900])
+def test_five_clips_of_t3d_do_not_overlap_wherever_the_video_allows(frames):
+    """T3D, section 4.6: "5 non-overlapping clips of each video"; 32 frames at stride 2 span 63."""
+    plan = ViewPlan(places="units", count=5)
+    clip = ClipSpec(frames=32, stride=2, size=8)
+    tested = plan.indices(frames, 25.0, clip)[0]
+    trained = training_clip(frames, replace(clip, units=5), np.random.default_rng(frames))
+    for clips_NT in (tested, trained):
+        apart = clips_NT[1:, 0] > clips_NT[:-1, -1]
+        assert apart.all() == (frames >= 5 * 63)
+        assert len(set(clips_NT[:, 0].tolist())) == 5

@@ -125,7 +125,7 @@ def test_which_layers_along_which_axes_and_how_far_apart_their_taps_are():
         "res3.0.units.0.temporal.conv": 4,
         "res4.0.units.1.temporal.conv": 8,
     }
-    v4d = create_model("v4d_tiny")
+    v4d = create_model("v4d_tiny", kernel=[3, 3, 1, 1])
     assert [axis for name, axis in seen(v4d) if name == "res3.after0.conv"] == ["U", "T"]
     f4d = seen(create_model("f4d_tiny"))
     assert ("res3.after0.factorised.spatial", "U") in f4d
@@ -144,7 +144,7 @@ def test_which_layers_along_which_axes_and_how_far_apart_their_taps_are():
 
 def test_a_4d_kernel_has_taps_of_its_own_along_units_and_frames():
     """V4D's weights per channel count: a channel of weight 0 is as if it were not there."""
-    student = create_model("v4d_tiny")
+    student = create_model("v4d_tiny", kernel=[3, 3, 1, 1])
     block = student.get_submodule("trunk.res3.after0")
     weight = torch.zeros_like(block.conv.weight)
     weight[0, 0, :, 1] = torch.tensor([-1.0, 0, 1])[:, None, None]  # a difference of units, at the same frame
@@ -239,7 +239,10 @@ def run(*arguments):
 
 
 def test_the_command(tmp_path):
-    student, path = create_model("v4d_tiny", num_classes=2), tmp_path / "student.safetensors"
+    student, path = (
+        create_model("v4d_tiny", num_classes=2, stages=["res3"], kernel=[3, 3, 1, 1]),
+        tmp_path / "student.safetensors",
+    )
     transfer3d.save(student, path)
     done = run(path, "--json", "-o", tmp_path / "kernels.svg")
     assert done.exit_code == 0, done.output

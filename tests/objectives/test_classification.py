@@ -1,13 +1,15 @@
 """Cross-entropy on labels: smoothed, weighted by class, and never on a label outside the classes."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 from torch import nn
 
 from transfer3d.batch import ClipBatch
-from transfer3d.errors import DataError
+from transfer3d.errors import DataError, UsageError
+from transfer3d.models.factory import create_model
 from transfer3d.objectives.classification import Classification, balanced_weights
 
 LOGITS_BK = [[2.0, 0.0, -1.0], [0.5, 0.5, 0.0], [0.0, 3.0, 1.0]]
@@ -69,3 +71,23 @@ def test_what_is_no_class_is_refused(label):
     """torch ignores -100 in silence."""
     with pytest.raises(DataError, match="the student has 3 classes"):
         loss(labels=[0, label, 1])
+
+
+def test_scores_of_a_videos_segments_are_averaged_before_the_softmax():
+    """TSN's consensus (T3D, section 4.6), one clip at a time."""
+    student = create_model("t3d_tiny", num_classes=3).eval()
+    objective = Classification(student, segments=5)
+    assert objective.clip == replace(student.clip, units=5)
+    clips_u8 = torch.randint(0, 256, objective.clip.shape(2), dtype=torch.uint8)
+    report = objective(ClipBatch(clips_u8, torch.tensor([2, 0]), ["a", "b"], ["a", "b"]))
+    with torch.no_grad():
+        logits = [sum(student(clip[None]) for clip in video) / 5 for video in clips_u8]
+    expected = (
+        sum(-torch.log_softmax(row[0], 0)[label] for row, label in zip(logits, (2, 0), strict=True)) / 2
+    )
+    torch.testing.assert_close(report.total, expected)
+
+
+def test_segments_of_a_student_with_units_are_refused():
+    with pytest.raises(UsageError, match="segments=5: v4d_tiny sees 4 units"):
+        Classification(create_model("v4d_tiny", num_classes=3), segments=5)

@@ -115,6 +115,76 @@ def test_the_papers_numbers():
     assert [stage.data for stage in runs_of("f4d/figure8-hmdb51")] == ["kinetics400", "hmdb51-split1"]
 
 
+OF_A_ROW = {"source", "student", "student_args", "teacher", "start", "data"}
+"""What the rows of a table may differ in: network and data."""
+
+
+def test_rows_that_share_a_stage_have_equal_stages():
+    """T3D tables 8 and 10 among others: the transfer stage is that of section 4.4, whatever the row."""
+    tables: dict[tuple[str, str], dict[str, dict]] = {}
+    for name in NAMES:
+        table = re.match(r"\w+/(?:table|figure)\d+[a-e]?", name)
+        for stage, recipe in stages_of(load_recipe(name)).items():
+            settings = recipe.model_dump(exclude=OF_A_ROW | ({"segments"} if "-tsn-" in name else set()))
+            tables.setdefault((table[0], stage), {})[name] = settings | (
+                {"segments": 1} if "-tsn-" in name else {}
+            )
+    shared = {key: rows for key, rows in tables.items() if len(rows) > 1}
+    assert {("t3d/table8", "transfer"), ("t3d/table10", "transfer"), ("t3d/table10", "kinetics")} <= set(
+        shared
+    )
+    for (table, stage), rows in shared.items():
+        first, *others = rows
+        for other in others:
+            differing = {key for key in rows[first] if rows[first][key] != rows[other][key]}
+            # A row may be about its units or its frames: tables 3 and the figures of 8 and 16 frames.
+            assert differing <= ({"clip"} if table in ("f4d/table3", "f4d/figure5") else set()), (
+                stage,
+                other,
+            )
+
+
+def test_every_transfer_stage_of_t3d_is_section_4_4s():
+    common = load_recipe("t3d/sec4.4-supervision-transfer").model_dump(exclude=OF_A_ROW)
+    stages = {
+        name: stages_of(load_recipe(name))["transfer"]
+        for name in NAMES
+        if "transfer" in stages_of(load_recipe(name))
+    }
+    assert len(stages) == 8  # six rows of table 8, two of table 10
+    for name, stage in stages.items():
+        assert stage.model_dump(exclude=OF_A_ROW) == common, name
+    assert common["augment"]["flip"] is False
+    assert common["correspondence"]["student_fc"] == 1024
+
+
+GENERAL = ("p3d/sec3.3-training", "t3d/sec4.4-training", "t3d/sec4.4-supervision-transfer",
+           "v4d/sec4.2-training", "f4d/sec4.2-training")  # fmt: skip
+
+
+@pytest.mark.parametrize("name", GENERAL)
+def test_how_a_paper_trains_names_every_value_that_it_leaves_open(name):
+    text = (recipe_folder() / f"{name}.toml").read_text(encoding="utf-8")
+    header = " ".join(line.lstrip("# ") for line in text.splitlines() if line.startswith("#"))
+    for value in ("val_share", "standard deviation", "dropout", "gradients"):
+        assert value in header, value
+    if "t3d" in name:
+        assert "resizing" in header
+    if "transfer" not in name:
+        assert re.search(r"head's\s+initial weights", header)
+
+
+def test_crops_and_clips_are_those_that_the_papers_print():
+    t3d = load_recipe("t3d/sec4.4-training")
+    assert (t3d.augment.crop, t3d.augment.scale, t3d.augment.flip) == ("five", (1.0, 1.0), True)
+    assert load_recipe("p3d/table1-p3d").augment.sampling == "cover"
+    assert load_recipe("p3d/table2-p3d199-sports1m").augment.sampling == "cover"
+    for dataset in ("ucf101", "hmdb51"):
+        stages = stages_of(load_recipe(f"t3d/table10-t3d-tsn-{dataset}"))
+        assert [(name, stage.segments) for name, stage in stages.items()] == [("kinetics", 1), ("target", 5)]
+        assert stages["target"].data == f"{dataset}-split1"
+
+
 BUILT = set()
 
 

@@ -54,6 +54,26 @@ def run(*arguments):
     return CliRunner().invoke(app, [str(argument) for argument in arguments])
 
 
+def test_segments_train_a_student_of_single_clips_and_correspond_refuses_them(tmp_path, digits_folder):
+    options = ("--data", digits_folder / "shards", "--set", "segments=3", "--set", "max_steps=2")
+    common = ("--set", "batch_size=4", "--set", "workers=0", "--set", "precision=fp32")
+    done = run(
+        "finetune", "t3d_tiny", "--recipe", "demo/tiny-finetune", *options, *common, "-o", tmp_path / "r"
+    )
+    assert done.exit_code == 0, done.output
+    assert "each other mirrored" not in done.stderr  # the demo's recipe mirrors nothing
+    assert transfer3d.load(tmp_path / "r" / "model.safetensors").clip.units == 1
+    assert "segments = 3" in (tmp_path / "r" / "recipe.toml").read_text()
+    mirrored = run("finetune", "t3d_tiny", "--recipe", "demo/tiny-finetune", *options, *common,
+                   "--set", "augment.flip=true", "--set", "max_steps=1", "-o", tmp_path / "m")  # fmt: skip
+    assert "'0_left' and '0_right' and 9 more pairs are each other mirrored" in mirrored.stderr
+    refused = run(
+        "correspond", "--teacher", "test_densenet", "--weights", "none", *options, "-o", tmp_path / "c"
+    )
+    assert refused.exit_code == 2
+    assert "segments=3 is for finetune" in refused.stderr
+
+
 def weights(path):
     return transfer3d.load(path).state_dict()
 

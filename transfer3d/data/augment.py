@@ -14,6 +14,7 @@ from torchvision.transforms import v2
 
 from transfer3d.data.crops import CornerCrop, Crops, FlipPairs, ThreeCrop
 from transfer3d.data.pixels import Frames
+from transfer3d.data.sampling import Sampling
 from transfer3d.layout import ClipSpec
 
 
@@ -22,7 +23,10 @@ class AugmentConfig(BaseModel):
 
     Attributes:
         scale: frames are resized to `clip.crop` times a factor from this range, then cropped at random.
-        crop: "random" = anywhere; "corners" = in a corner or the centre, of several sizes (`CornerCrop`).
+        crop: "random" = anywhere; "corners" = in a corner or the centre, of several sizes (`CornerCrop`);
+            "five" = in these five places, of `clip.size` alone (T3D, section 4.4).
+        sampling: which clip of a video: "random" = any; "cover" = one of those that tile it without overlap
+            (P3D, section 3.3), for students of single clips.
         flip: mirrors half of the clips; off where left and right are different classes.
         flip_pairs: classes that a mirrored clip changes to, by name and both ways.
         colour: 0 (none) to 1: brightness, contrast, saturation by up to 40 %, hue by up to a tenth turn.
@@ -37,7 +41,8 @@ class AugmentConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     scale: tuple[float, float] = (1.0, 1.25)
-    crop: Literal["random", "corners"] = "random"
+    crop: Literal["random", "corners", "five"] = "random"
+    sampling: Sampling = "random"
     flip: bool = True
     flip_pairs: tuple[tuple[str, str], ...] = ()
     colour: float = Field(default=0.0, ge=0, le=1)
@@ -84,6 +89,8 @@ def training_transform(clip: ClipSpec, config: AugmentConfig, classes: Sequence[
             steps += [v2.ScaleJitter(clip.crop, (smallest, max(smallest, high)), antialias=True)]
     if config.crop == "corners":
         steps += [CornerCrop(clip.size)]
+    elif config.crop == "five":
+        steps += [CornerCrop(clip.size, scales=())]
     else:
         steps += [v2.RandomCrop(clip.size, pad_if_needed=True, padding_mode="edge")]
     if config.flip_pairs:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -18,26 +19,29 @@ PLACES = ((0.0, 0.0), (0.0, 1.0), (1.0, 0.0), (1.0, 1.0), (0.5, 0.5))
 
 
 class CornerCrop(v2.Transform):
-    """Multi-scale corner crop (TSN): one of several sizes, in one of five places, resized to `size`.
+    """Crop in one of five places, a corner or the centre; of one of several sizes (TSN), resized to `size`.
 
-    Height and width are the frame's short side times two of the scales, at most one step apart; the place is
-    a corner or the centre.
+    Height and width are the frame's short side times two of the scales, at most one step apart.
 
     Args:
         size: H and W of the result.
+        scales: of the short side, largest first; none for crops of `size` itself (T3D, section 4.4).
     """
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, scales: Sequence[float] = SCALES) -> None:
         super().__init__()
-        self._size = size
+        self._size, self._scales = size, scales
 
     def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
         """Draws the cut."""
         height, width = v2.functional.get_size(flat_inputs[0])
-        pairs = [(a, b) for i, a in enumerate(SCALES) for j, b in enumerate(SCALES) if abs(i - j) <= 1]
-        scales = pairs[int(torch.randint(len(pairs), ()))]
+        cut = [self._size, self._size]
+        if self._scales:
+            numbered = list(enumerate(self._scales))
+            pairs = [(a, b) for i, a in numbered for j, b in numbered if abs(i - j) <= 1]
+            drawn = pairs[int(torch.randint(len(pairs), ()))]
+            cut = [max(round(min(height, width) * scale), 1) for scale in drawn]
         down, right = PLACES[int(torch.randint(len(PLACES), ()))]
-        cut = [max(round(min(height, width) * scale), 1) for scale in scales]
         return {
             "top": round(down * (height - cut[0])),
             "left": round(right * (width - cut[1])),
@@ -78,6 +82,18 @@ class FlipPairs(nn.Module):
         if torch.rand(()) < 0.5:
             return video, label
         return functional.horizontal_flip(video), self._mirrored.get(label, label)
+
+
+def mirrored_classes(classes: Sequence[str]) -> list[tuple[str, str]]:
+    """Returns the pairs of classes whose names differ in "left" and "right" alone, exchanged."""
+    lower = {name.lower(): name for name in classes}
+    swap = {"left": "right", "right": "left"}
+    pairs = {}
+    for name in lower:
+        other = re.sub(r"(?<![a-z])(left|right)(?![a-z])", lambda word: swap[word[0]], name)
+        if other != name and other in lower:
+            pairs[min(name, other)] = max(name, other)
+    return [(lower[one], lower[other]) for one, other in sorted(pairs.items())]
 
 
 class ThreeCrop(nn.Module):

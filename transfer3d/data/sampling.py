@@ -8,6 +8,7 @@ its window starts at frame 0 and repeats its last frame.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -16,6 +17,7 @@ from transfer3d.layout import ClipSpec, section_bounds
 
 Indices = NDArray[np.int64]
 Window = tuple[int, int]
+Sampling = Literal["random", "cover"]
 WINDOWS_S = (1.0, 2.0, 4.0, 8.0, 16.0)
 
 
@@ -100,10 +102,21 @@ def temporal_windows(frames: int, fps: float, *, seconds: Sequence[float] = WIND
     return [windows for windows in scales if windows]
 
 
-def training_clip(frames: int, clip: ClipSpec, rng: np.random.Generator) -> Indices:
-    """Returns what a student trains on: [T], or [U, T] for the video-level families."""
+def training_clip(
+    frames: int, clip: ClipSpec, rng: np.random.Generator, sampling: Sampling = "random"
+) -> Indices:
+    """Returns what a student trains on: [T], or [U, T] for the video-level families.
+
+    Args:
+        frames: of the video.
+        clip: what the student wants.
+        rng: source of all randomness.
+        sampling: of single clips: any, or one of `cover_clips` (P3D, section 3.3).
+    """
     if clip.units > 1:
         return action_units(frames, length=clip.frames, stride=clip.stride, units=clip.units, rng=rng)
+    if sampling == "cover":
+        return rng.choice(cover_clips(frames, length=clip.frames, stride=clip.stride))
     return random_clip(frames, length=clip.frames, stride=clip.stride, rng=rng)
 
 

@@ -24,6 +24,7 @@ from transfer3d.data.decode import Video
 from transfer3d.data.pixels import Frames
 from transfer3d.data.sampling import Indices, training_clip
 from transfer3d.data.videoset import VideoSet
+from transfer3d.errors import UsageError
 from transfer3d.layout import ClipSpec
 
 TeacherView = Literal["none", "independent", "centre"]
@@ -62,6 +63,9 @@ class ClipSampler:
 
     Attributes:
         side: the short side that frames are needed at, pixels.
+
+    Raises:
+        UsageError: `augment.sampling` is "cover", and the clip has several units.
     """
 
     def __init__(
@@ -71,8 +75,12 @@ class ClipSampler:
         classes: Sequence[str] = (),
         teacher_view: TeacherView = "none",
     ) -> None:
+        if augment.sampling == "cover" and clip.units > 1:
+            raise UsageError(
+                f'augment.sampling = "cover" takes single clips, not {clip.units} a video. Leave it out.'
+            )
         self.side = decode_side(clip, augment.scale[1])
-        self._clip, self._teacher_view = clip, teacher_view
+        self._clip, self._teacher_view, self._sampling = clip, teacher_view, augment.sampling
         self._augment, self._centre = training_transform(clip, augment, classes), evaluation_transform(clip)
 
     def load(self, videos: VideoSet, index: int, rng: np.random.Generator) -> ClipSample:
@@ -100,7 +108,7 @@ class ClipSampler:
             rng: source of all randomness.
         """
         key, label = videos.keys[index], videos.labels[index]
-        indices = training_clip(count, self._clip, rng)
+        indices = training_clip(count, self._clip, rng, self._sampling)
         frames = read(indices.ravel())
         frames_u8, label = transform_labelled(
             self._augment, frames, -1 if label is None else label, seed=int(rng.integers(2**63))

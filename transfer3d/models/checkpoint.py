@@ -150,7 +150,7 @@ def _build(metadata: CheckpointMetadata, clip: ClipSpec, model_args: Mapping[str
 
     student = build(model_args)
     if family.earlier_options and _differences(student, metadata):
-        earlier = build({**model_args, **family.earlier_options(student.trunk)})
+        earlier = build(family.earlier_options(student.trunk, model_args))
         return student if _differences(earlier, metadata) else earlier
     return student
 

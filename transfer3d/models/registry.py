@@ -34,6 +34,8 @@ ENTRY_POINTS = "transfer3d.models"
 
 log = logging.getLogger(__name__)
 
+EarlierOptions = Callable[[Trunk, Mapping[str, Any]], Mapping[str, Any]]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Family:
@@ -45,14 +47,15 @@ class Family:
         build: makes the trunk from `(spec, *, in_chans, ...)`; its other keyword arguments are options.
         clips: the classes of 2D shapes that it takes, each with the clip of students without a registered
             name; none for a module that a user registered.
-        earlier_options: of a checkpoint from before a default changed, by the trunk that they mean now.
+        earlier_options: what the options of a checkpoint from before a default changed are now, from the
+            trunk that they mean and themselves.
     """
 
     name: str
     paper: str
     build: Callable[..., Trunk]
     clips: Mapping[type[TrunkSpec], ClipSpec]
-    earlier_options: Callable[[Trunk], Mapping[str, Any]] | None = None
+    earlier_options: EarlierOptions | None = None
 
     @property
     def arguments(self) -> tuple[str, ...]:
@@ -108,7 +111,7 @@ def register_family(
     *,
     paper: str,
     clips: Mapping[type[TrunkSpec], ClipSpec],
-    earlier_options: Callable[[Trunk], Mapping[str, Any]] | None = None,
+    earlier_options: EarlierOptions | None = None,
 ) -> Callable[[Builder], Builder]:
     """Registers the function that builds a trunk as a family.
 

@@ -9,7 +9,7 @@ and ReLU: `stages=("res3",)`, `norm_act=False`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -39,6 +39,7 @@ CLIP_8x4 = ClipSpec(frames=8, stride=4, size=224, crop=256, units=4)
 """Section 4.3: units of 8 frames."""
 
 STAGES = ("res3", "res4")
+KERNEL = (3, 3, 1, 1)
 BASIC_CONVS = 2
 
 
@@ -70,29 +71,36 @@ def _named(site: BlockSite) -> set[str]:
     return {f"{stage}.{site.index}", *([stage] if standard else [])}
 
 
-def earlier_stages(trunk: Trunk) -> dict[str, Any]:
-    """Returns `stages` without the only bottlenecks of a stage, which a stage's name once did not mean."""
+def earlier_options(trunk: Trunk, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns what a checkpoint's options meant when a stage of one bottleneck had no place by its name.
+
+    Nor had `v4d_tiny` a kernel of its own.
+
+    Args:
+        trunk: of these options.
+        options: as the checkpoint has them.
+    """
     places = []
     for name, stage in trunk.named_children():
         children = dict(stage.named_children())
         blocks = [child for child in children.values() if isinstance(child, Residual)]
         if len(blocks) > 1 or any(len(block.units) == BASIC_CONVS for block in blocks):
             places += [f"{name}.{key.removeprefix('after')}" for key in children if key.startswith("after")]
-    return {"stages": places}
+    return {"kernel": KERNEL, **options, "stages": places}
 
 
 @register_family(
     "v4d",
     paper="V4D, ICLR 2020 (arXiv:2002.07442)",
     clips={ResNetSpec: CLIP_8x4},
-    earlier_options=earlier_stages,
+    earlier_options=earlier_options,
 )
 def v4d(
     spec: ResNetSpec,
     *,
     in_chans: int = 3,
     stages: Sequence[str] = STAGES,
-    kernel: Sequence[int] = (3, 3, 1, 1),
+    kernel: Sequence[int] = KERNEL,
     norm_act: bool = True,
 ) -> ResNet3d:
     """Builds a V4D trunk.
@@ -120,5 +128,12 @@ register_student("v4d_resnet18", "v4d", RESNET18, CLIP_4x8, source="resnet18")
 register_student("v4d_resnet34", "v4d", RESNET34, CLIP_4x8, source="resnet34")
 register_student("v4d_resnet50", "v4d", RESNET50, CLIP_8x4, source="resnet50")
 register_student("v4d_resnet101", "v4d", RESNET101, CLIP_8x4, source="resnet101")
-register_student("v4d_tiny", "v4d", TEST_RESNET, replace(TINY_CLIP, frames=4, units=4), source="test_resnet")
+register_student(
+    "v4d_tiny",
+    "v4d",
+    TEST_RESNET,
+    replace(TINY_CLIP, frames=4, units=4),
+    source="test_resnet",
+    options={"kernel": (3, 1, 1, 1)},  # 3x3x1x1 has more parameters than a tiny student may
+)
 register_student("tsn_i3ds_resnet18", "v4d", RESNET18, CLIP_4x8, source="resnet18", options={"stages": ()})

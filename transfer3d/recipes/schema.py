@@ -71,6 +71,9 @@ class Recipe(Training):
     class_weights: Literal["none", "balanced"] = "none"
     """balanced: the loss of a clip weighs the more, the fewer videos its class has."""
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+    segments: int = Field(default=1, ge=1)
+    """Clips of each video, from even sections of it, whose scores are averaged in training (TSN); for
+    finetune and students of single clips."""
     clip: ClipConfig = ClipConfig()
     correspondence: CorrespondenceConfig = CorrespondenceConfig()
     stages: dict[str, dict[str, Any]] = Field(default={})

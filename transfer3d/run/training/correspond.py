@@ -35,6 +35,8 @@ def complete_recipe(recipe: Recipe) -> Recipe:
         UsageError: it names no teacher, or options that do not fit it.
     """
     teacher = recipe.require("teacher")
+    if recipe.segments > 1:
+        raise UsageError(f"segments={recipe.segments} is for finetune: correspond pairs single clips.")
     if is_file(teacher) and recipe.weights != "timm":
         raise UsageError(f"{teacher} is a checkpoint and has its own weights: leave --weights out.")
     if recipe.student is None and is_file(teacher):

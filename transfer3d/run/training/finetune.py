@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from transfer3d.data.crops import mirrored_classes
 from transfer3d.data.source import open_videos
 from transfer3d.data.subset import share_of, split_off
 from transfer3d.data.videoset import VideoSet
@@ -48,6 +49,7 @@ def build_task(session: Session) -> Task:
     held_out = f"{len(validation)} for validation" if validation else "none for validation"
     session.say(f"{len(videos)} labelled videos of {len(videos.classes)} classes in {data}, {held_out}")
     session.say_dropped(videos)
+    _say_mirrored(session, videos)
 
     def validate() -> Metrics:
         assert validation is not None
@@ -63,7 +65,12 @@ def build_task(session: Session) -> Task:
     balanced = recipe.class_weights == "balanced"
     weights = balanced_weights(videos.labels, len(videos.classes)) if balanced else None
     return Task(
-        objective=Classification(student, label_smoothing=recipe.label_smoothing, class_weights=weights),
+        objective=Classification(
+            student,
+            label_smoothing=recipe.label_smoothing,
+            class_weights=weights,
+            segments=recipe.segments,
+        ),
         student=student,
         videos=videos,
         summary=summary,
@@ -72,6 +79,18 @@ def build_task(session: Session) -> Task:
         validate=validate if validation else None,
         held_out=validation,
     )
+
+
+def _say_mirrored(session: Session, videos: VideoSet) -> None:
+    """Warns where mirroring makes clips of one class look like those of another."""
+    pairs, augment = mirrored_classes(videos.classes), session.recipe.augment
+    if pairs and augment.flip and not augment.flip_pairs:
+        (one, other), more = pairs[0], f" and {len(pairs) - 1} more pairs" if len(pairs) > 1 else ""
+        session.say(
+            f"warning: '{one}' and '{other}'{more} are each other mirrored, and half of the clips are "
+            "mirrored under their own label. To mirror none: --set augment.flip=false; to swap the labels: "
+            "augment.flip_pairs"
+        )
 
 
 def open_validation(data: str, train: VideoSet) -> VideoSet | None:

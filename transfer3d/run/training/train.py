@@ -9,6 +9,7 @@ from pathlib import Path
 from accelerate import Accelerator
 from rich.console import Console
 
+from transfer3d.engine.batches import clip_of
 from transfer3d.engine.distributed import is_main_process, on_main
 from transfer3d.engine.publishing import publish_student
 from transfer3d.engine.run_folder import FINISHED, MODEL, RECIPE
@@ -93,7 +94,7 @@ def run_task(
 
 def _train(session: Session, task: Task) -> None:
     """Plans and trains, and leaves `model.safetensors` in the run folder."""
-    config = plan_training(session, task.objective, task.student.clip, task.videos)
+    config = plan_training(session, task.objective, clip_of(task.objective), task.videos)
     recipe, folder = recorded_recipe(session.recipe, config), session.folder
     provenance = {**task.provenance, "recipe": dump(recipe)}
     publish = partial(
