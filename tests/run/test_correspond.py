@@ -4,13 +4,19 @@ import json
 import re
 
 import pytest
+import timm
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 from typer.testing import CliRunner
 
 import transfer3d
 from transfer3d.cli.main import app
+from transfer3d.models.measure import count_gmac
 from transfer3d.objectives import correspondence
 from transfer3d.objectives.correspondence import Correspondence
+from transfer3d.objectives.teacher import paired_student
+from transfer3d.recipes.load import load_recipe
+from transfer3d.run.training import correspond
 from transfer3d.weights.metadata import read_metadata
 
 CLIPS = 8
@@ -166,3 +172,39 @@ def test_weights_are_not_for_a_teacher_that_is_a_checkpoint(data, tmp_path):
     )
     assert done.exit_code == 2
     assert "has its own weights: leave --weights out" in done.output
+
+
+def test_without_data_it_says_what_this_is_and_where_the_papers_recipe_is(data, tmp_path, monkeypatch):
+    monkeypatch.setattr(correspond, "data_folder", lambda session: str(data))
+    words = [
+        "correspond",
+        *TEACHER,
+        "--student",
+        "p3d_tiny",
+        "--workers",
+        "0",
+        "--steps",
+        "1",
+        "--batch-size",
+        "2",
+    ]
+    done = CliRunner().invoke(app, [*words, "-o", str(tmp_path / "run")])
+    assert done.exit_code == 0, done.output
+    assert "within 10 minutes on two cores" in done.stderr
+    assert "--recipe t3d/sec4.4-supervision-transfer" in done.stderr
+    assert "of computing" in done.stderr
+
+
+@pytest.mark.parametrize("teacher", ["densenet121", "resnet50"])
+def test_the_rehearsal_without_data_is_ten_minutes_of_two_cores(teacher):
+    """A core computes about 19 GMAC a second in these small layers; ten minutes of two are 22800."""
+    recipe = load_recipe("demo/correspond")
+    with torch.device("meta"):
+        student = transfer3d.create_model(paired_student(teacher, transfer3d.list_models()), num_classes=0)
+        image = timm.create_model(teacher, num_classes=0)
+    student.clip = recipe.clip.apply(student.clip)
+    frames = torch.empty(student.clip.frames, 3, student.clip.size, student.clip.size, device="meta")
+    with FlopCounterMode(display=False) as counter:
+        image(frames)
+    a_clip = 3 * count_gmac(student) + counter.get_total_flops() / 2e9
+    assert 1000 < a_clip * recipe.batch_size * recipe.max_steps < 12_000

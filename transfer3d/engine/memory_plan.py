@@ -16,6 +16,7 @@ from transfer3d.engine.out_of_memory import is_out_of_memory, step_fits
 from transfer3d.objectives.objective import LossReport, PairwiseObjective
 
 PROBE_CLIPS = 2  # the smallest batch that has a negative pair
+TIMED_CLIPS = 8
 HEADROOM = 0.8  # share of the free memory that a step may plan for
 WORKSPACE = 1.3  # a convolution's scratch space comes on top of what autograd keeps
 
@@ -71,13 +72,13 @@ def plan_batch(
         _step(objective, accelerator, probe)  # the first step includes lazy initialisation
         started = time.perf_counter()
         activation_bytes = _step(objective, accelerator, probe)
-    seconds = (time.perf_counter() - started) / PROBE_CLIPS
+    seconds = time.perf_counter() - started
     fixed = 4 * sum(p.numel() * p.element_size() for p in objective.parameters())
     free = free_memory(accelerator.device)
 
-    def plan(count: int) -> MemoryPlan:
+    def plan(count: int, step_seconds: float = 0.0) -> MemoryPlan:
         needed = fixed + int(WORKSPACE * activation_bytes * count / PROBE_CLIPS)
-        return MemoryPlan(count, needed, free, seconds * count)
+        return MemoryPlan(count, needed, free, step_seconds)
 
     chosen = plan(batch_size or largest)
     while (
@@ -86,9 +87,16 @@ def plan_batch(
         and not _runs(objective, accelerator, make_batch, chosen)
     ):
         chosen = plan(max(chosen.batch_size // 2, PROBE_CLIPS))
+    # A small clip costs much less than the layers' overhead, which a step of two clips has as well.
+    clip_seconds = seconds / PROBE_CLIPS
+    if chosen.batch_size > TIMED_CLIPS and plan(TIMED_CLIPS).fits:
+        started = time.perf_counter()
+        _step(objective, accelerator, make_batch(TIMED_CLIPS))
+        more = time.perf_counter() - started - seconds
+        clip_seconds = min(max(more, 0) / (TIMED_CLIPS - PROBE_CLIPS), clip_seconds)
     objective.load_state_dict(kept)
     objective.zero_grad()
-    return chosen
+    return plan(chosen.batch_size, seconds + (chosen.batch_size - PROBE_CLIPS) * clip_seconds)
 
 
 def _runs(

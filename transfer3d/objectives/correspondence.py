@@ -44,6 +44,8 @@ class CorrespondenceConfig(BaseModel):
     hard: all of these, and once more, with the same total weight, the head's worst mistakes."""
     hidden: tuple[PositiveInt, PositiveInt] = (512, 128)
     """Widths of fc1 and fc2."""
+    standardise: bool = False
+    """Whether BatchNorm without scale and shift standardises both features before fc1 (the paper: no)."""
     student_fc: PositiveInt | None = None
     """Width of a linear layer between the student's pooled feature and the heads (the paper's: 1024). It is
     trained with the heads and left behind with them; none by default."""
@@ -127,7 +129,7 @@ class Correspondence(PairwiseObjective):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.student_fc = nn.Linear(num_features, config.student_fc) if config.student_fc else None
-            self.head = PairHead(*widths, config.hidden) if config.match else None
+            self.head = PairHead(*widths, config.hidden, standardise=config.standardise) if config.match else None
             self.similarity = SimilarityHead(*widths) if config.infonce else None
             self.feature = FeatureHead(*widths) if config.feature else None
 

@@ -12,10 +12,26 @@ class PairHead(nn.Module):
     """The matching classifier of T3D section 3.2: concatenate -> fc1 -> ReLU -> fc2 -> ReLU -> 2.
 
     fc1 of a concatenation is the sum of two linear layers, so each feature passes through its half once.
+
+    Args:
+        frame_features: size of the teacher's features.
+        clip_features: size of the student's.
+        hidden: widths of fc1 and fc2.
+        standardise: both features by BatchNorm without scale and shift first. A teacher with random weights
+            says nearly the same of all frames, and what differs would take the head long to find.
     """
 
-    def __init__(self, frame_features: int, clip_features: int, hidden: tuple[int, int] = (512, 128)) -> None:
+    def __init__(
+        self,
+        frame_features: int,
+        clip_features: int,
+        hidden: tuple[int, int] = (512, 128),
+        *,
+        standardise: bool = False,
+    ) -> None:
         super().__init__()
+        self.standard_frames = nn.BatchNorm1d(frame_features, affine=False) if standardise else nn.Identity()
+        self.standard_clips = nn.BatchNorm1d(clip_features, affine=False) if standardise else nn.Identity()
         self.fc1_frames = nn.Linear(frame_features, hidden[0], bias=False)
         self.fc1_clip = nn.Linear(clip_features, hidden[0])
         self.fc2 = nn.Linear(hidden[0], hidden[1])
@@ -31,6 +47,7 @@ class PairHead(nn.Module):
         Returns:
             Logits, B (frames) x B (clips) x 2; index 1 = they match.
         """
+        frames_BD, clips_BD = self.standard_frames(frames_BD), self.standard_clips(clips_BD)
         hidden = self.fc1_frames(frames_BD)[:, None] + self.fc1_clip(clips_BD)[None]
         return self.classifier(functional.relu(self.fc2(functional.relu(hidden))))
 

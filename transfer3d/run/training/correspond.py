@@ -25,6 +25,8 @@ from transfer3d.run.training.students import build_student, class_names_of, is_f
 from transfer3d.run.training.task import Metrics, Task
 from transfer3d.run.training.warm_start import start_from
 
+PAPER_RECIPE = "t3d/sec4.4-supervision-transfer"
+REHEARSAL = "a rehearsal on small clips, within 10 minutes on two cores with densenet121"
 ACCURACIES = ("matched", "mismatched", "balanced")
 
 
@@ -58,6 +60,8 @@ def build_task(session: Session) -> Task:
     session.say(
         f"correspond: teacher {name} (weights: {weights}) -> student {recipe.student}, {data_text(recipe)}"
     )
+    if recipe.data is None:
+        session.say(f"{REHEARSAL}; the paper's recipe: --recipe {PAPER_RECIPE} --data DIR")
     teacher.check(student.clip)
     data = data_folder(session)
     videos = share_of(open_videos(data, split=None, labelled=False), recipe.data_share, seed=recipe.seed)
