@@ -252,3 +252,21 @@ def test_parquet_without_pyarrow_says_what_to_install(checkpoint, shards, tmp_pa
     done = run(checkpoint, "--data", shards, "-o", tmp_path / "f.parquet")
     assert done.exit_code == 5
     assert "pip install 'transfer3d[parquet]'" in done.stderr
+
+
+def test_p3ds_random_clips_follow_the_seed_and_other_protocols_are_refused(checkpoint, shards, tmp_path):
+    """P3D, section 4: "we select 20 video clips"."""
+    common = (checkpoint, "--data", shards, "--split", "val", "--precision", "fp32", "--workers", 0)
+    vectors = []
+    for name, seed in (("a", 3), ("b", 3), ("c", 4)):
+        out = tmp_path / f"{name}.safetensors"
+        done = run(*common, "--protocol", "p3d", "--seed", seed, "-o", out, "--json")
+        assert done.exit_code == 0, done.output
+        report = json.loads(done.stdout[done.stdout.index("{") :])
+        assert report["views"] == {"places": "random", "count": 20, "seed": seed}
+        vectors.append(load_features(out).layer("pool5"))
+    assert torch.equal(vectors[0], vectors[1])
+    assert not torch.equal(vectors[0], vectors[2])
+    refused = run(*common, "--protocol", "v4d", "-o", tmp_path / "d.safetensors")
+    assert refused.exit_code == 2
+    assert "features have p3d" in refused.stderr

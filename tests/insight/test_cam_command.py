@@ -69,6 +69,44 @@ def test_mp4_and_the_classifiers_own_map(place):
         assert video.frames == 8
 
 
+def test_two_networks_beside_each_other(place):
+    """V4D, figures 3 and 4: frames, one network's heat, the other's."""
+    other = transfer3d.create_model("i3ds_tiny", num_classes=3, seed=2)
+    transfer3d.save(other, place / "o.safetensors", class_names=["walk", "jump", "run"])
+    alone = json.loads(command(place / "o.safetensors", place / "run", "-o", place / "1", "--json").stdout)[0]
+    beside = ("--beside", place / "o.safetensors", "-o", place / "2")
+    done = command(place / "s.safetensors", place / "run", *beside, "--json")
+    assert done.exit_code == 0, done.output
+    (row,) = json.loads(done.stdout)
+    assert {key: alone[key] for key in row["beside"]} == row["beside"]
+    assert Image.open(row["strip"]).size[1] > Image.open(alone["strip"]).size[1] + 80  # one row more
+    with Image.open(row["film"]) as film, Image.open(alone["film"]) as single:
+        assert film.size[0] > single.size[0] + 100  # one column more
+    named = command(place / "s.safetensors", place / "run", *beside, "--class", "walk", "--json")
+    (row,) = json.loads(named.stdout)
+    assert (row["class"], row["beside"]["class"]) == ("walk", "walk")
+    v4d = transfer3d.create_model("v4d_tiny", num_classes=2)
+    transfer3d.save(v4d, place / "v.safetensors")
+    refused = command(place / "s.safetensors", place / "run", "--beside", place / "v.safetensors")
+    assert refused.exit_code == 2
+    assert "wants other clips" in refused.stderr
+
+
+def test_it_says_when_nothing_speaks_for_a_class(place):
+    student = transfer3d.load(place / "s.safetensors")
+    with torch.no_grad():
+        student.head.weight[1] = -student.head.weight[1].abs()  # features after a ReLU only speak against it
+    transfer3d.save(student, place / "mute.safetensors")
+    options = ("--class", "walk", "--method", "classifier", "-o", place / "out")
+    done = command(place / "mute.safetensors", place / "run", *options)
+    assert done.exit_code == 0, done.output
+    assert "nothing in the clip speaks for walk, so the heat is empty" in " ".join(done.stdout.split())
+    other = command(
+        place / "mute.safetensors", place / "run", "--class", "run", "-o", place / "out", "--json"
+    )
+    assert json.loads(other.stdout)[0]["speaks"] is True
+
+
 @pytest.mark.parametrize(
     ("options", "code", "said"),
     [

@@ -234,3 +234,13 @@ def test_the_students_extra_layer_is_a_linear_map_in_front_of_the_heads():
     assert all(parameter.grad.any() for parameter in layer.parameters())
     assert any(parameter.grad is not None and parameter.grad.any() for parameter in student.parameters())
     assert Correspondence(teacher, student).student_fc is None
+
+
+def test_a_standardising_head_sees_features_of_mean_0_and_deviation_1():
+    torch.manual_seed(2)
+    head, plain = PairHead(5, 7, hidden=(11, 3), standardise=True), PairHead(5, 7, hidden=(11, 3))
+    plain.load_state_dict(head.state_dict(), strict=False)
+    frames_BD, clips_BD = 100 + 0.01 * torch.randn(6, 5), torch.randn(6, 7) - 3
+    standard = [(x - x.mean(0)) / (x.var(0, unbiased=False) + 1e-5).sqrt() for x in (frames_BD, clips_BD)]
+    torch.testing.assert_close(head(frames_BD, clips_BD), plain(*standard), rtol=1e-3, atol=1e-3)
+    assert [name for name, _ in head.named_parameters()] == [name for name, _ in plain.named_parameters()]

@@ -9,6 +9,9 @@ from transfer3d.cli import options
 from transfer3d.cli.output import out as stdout
 from transfer3d.cli.output import print_json, progress_console
 
+PICTURED = {"strip": "", "film": ""}
+"""Of a network beside another: its heat is in the other's pictures."""
+
 
 def cam(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="Checkpoint with a classifier.")],
@@ -31,6 +34,10 @@ def cam(
         typer.Option(metavar="NAME", help="Layer for gradcam, as in `res4`. [default: the last one]"),
     ] = None,
     format: Annotated[Literal["gif", "mp4"], typer.Option(help="Of the moving pictures.")] = "gif",
+    beside: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Another checkpoint that takes the same clips, drawn beside."),
+    ] = None,
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder for the pictures.")] = Path("cam"),
     json: options.Json = False,
 ) -> None:
@@ -44,7 +51,7 @@ def cam(
 
     from transfer3d.run.inference.cam import CamOptions, explain_videos
 
-    chosen = CamOptions(target=target, method=method, layer=layer, format=format)
+    chosen = CamOptions(target=target, method=method, layer=layer, format=format, beside=beside)
     rows = explain_videos(file, videos, chosen, out=out, console=progress_console())
     if rows is None:
         return
@@ -52,7 +59,8 @@ def cam(
         print_json(rows)
         return
     table = Table("video", "true", "predicted", "score", "heat for", "by", "pictures", box=None)
-    for row in rows:
+    lines = [line for row in rows for line in (row, *([{**row["beside"], **PICTURED}] if beside else []))]
+    for row in lines:
         by = f"{row['method']}, {row['layer']} {'x'.join(map(str, row['maps']))}"
         table.add_row(
             row["video"],
@@ -61,10 +69,16 @@ def cam(
             f"{row['score']:.1%}",
             row["class"],
             by,
-            f"{row['strip']}, {row['film']}",
+            f"{row['strip']}, {row['film']}" if row["strip"] else "",
         )
     stdout().print(table)
-    if any(row["cells"] == 1 for row in rows):
+    if any(row["cells"] == 1 for row in lines):
         stdout().print(
             "maps of 1x1x1 tell no places or times apart: leave --method out, or name a finer --layer"
         )
+    for row in lines:
+        if not row["speaks"]:
+            stdout().print(
+                f"{row['video']}: nothing in the clip speaks for {row['class']}, so the heat is empty; "
+                "--class NAME asks for another"
+            )

@@ -41,6 +41,11 @@ def features(
     clips: Annotated[
         int, typer.Option(min=1, help="Clips spread evenly over each video, features averaged.")
     ] = 20,
+    protocol: Annotated[
+        str | None,
+        typer.Option(metavar="p3d", help="p3d: 20 random clips of each video instead (P3D, section 4)."),
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of the random clips.")] = 0,
     format: Annotated[
         str | None,
         typer.Option(metavar="safetensors|parquet|npz", help="What to write. Default: by the file's name."),
@@ -70,6 +75,8 @@ def features(
         layers=[name.strip() for name in layers.split(",")],
         out=out,
         clips=clips,
+        protocol=protocol,
+        seed=seed,
         format=format,
         resume=resume,
         force=force,

@@ -60,6 +60,11 @@ class ClassMap:
         return int(self.scores_K.argmax())
 
     @property
+    def speaks(self) -> bool:
+        """Whether anything in the clip speaks for the class; else the heat is 0 everywhere."""
+        return bool((self.evidence > 0).any())
+
+    @property
     def cells(self) -> int:
         """In how many places and times, of each unit, the layer's feature maps see the clip."""
         return math.prod(self.evidence.shape[-3:])
@@ -70,6 +75,8 @@ class ClassMap:
         parts += [f"predicted {classes[self.predicted]} ({self.scores_K[self.predicted]:.1%})"]
         if self.target != self.predicted:
             parts += [f"heat for {classes[self.target]} ({self.scores_K[self.target]:.1%})"]
+        if not self.speaks:
+            parts += [f"nothing in the clip speaks for {classes[self.target]}"]
         if self.cells == 1:
             parts += ["the layer sees one cell: it cannot distinguish places or times"]
         return ", ".join(parts)

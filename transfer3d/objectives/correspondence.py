@@ -129,7 +129,9 @@ class Correspondence(PairwiseObjective):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.student_fc = nn.Linear(num_features, config.student_fc) if config.student_fc else None
-            self.head = PairHead(*widths, config.hidden, standardise=config.standardise) if config.match else None
+            self.head = (
+                PairHead(*widths, config.hidden, standardise=config.standardise) if config.match else None
+            )
             self.similarity = SimilarityHead(*widths) if config.infonce else None
             self.feature = FeatureHead(*widths) if config.feature else None
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import matplotlib
 import numpy as np
@@ -14,6 +14,7 @@ COLOURS = "inferno"
 TICKS = ("none", "half", "most")
 OPACITY = (0.3, 0.75)
 """Of the coldest and of the hottest colour."""
+CLIP_NDIM = 4  # C T H W
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 
 
@@ -30,46 +31,59 @@ def overlay(pictures: Pictures, heat: NDArray[np.float32]) -> Pictures:
     return (255 * ((1 - opacity) * grey + opacity * colours)).round().astype(np.uint8)
 
 
+Heat = NDArray[np.float32]
+
+
 def heat_strip(
-    clip_u8: NDArray[np.uint8], heat: NDArray[np.float32], *, title: str, label: str, frames: int = 8
+    clip_u8: NDArray[np.uint8], heats: Heat | Mapping[str, Heat], *, title: str, label: str, frames: int = 8
 ) -> bytes:
-    """Returns a film strip as PNG: the frames above, the heat over them below; of each unit in turn.
+    """Returns a film strip as PNG: the frames above, each heat over them below; of each unit in turn.
 
     Args:
         clip_u8: RGB, C T H W or U C T H W.
-        heat: T H W or U T H W, 0..1.
+        heats: T H W or U T H W, 0..1: one, or several by name.
         title: above it.
         label: what the heat means.
         frames: how many are drawn at most.
     """
-    rows: dict[str, Pictures] = {}
-    for name, (clip, warmth) in _units(clip_u8, heat).items():
-        rows |= {f"{name} video".strip(): clip, f"{name} heat".strip(): warmth}
+    columns = ("video", *_named(heats))
+    rows = {
+        f"{name} {column}".strip(): pictures
+        for name, unit in _units(clip_u8, _named(heats)).items()
+        for column, pictures in zip(columns, unit, strict=True)
+    }
     return strip(rows, title=title, bar=Bar(COLOURS, label, TICKS), frames=frames)
 
 
 def heat_film(
-    clip_u8: NDArray[np.uint8], heat: NDArray[np.float32], *, title: str, label: str
+    clip_u8: NDArray[np.uint8], heats: Heat | Mapping[str, Heat], *, title: str, label: str
 ) -> Iterator[Pictures]:
-    """Yields the same in motion: the clip at the left, its heat at the right, a row for each unit.
+    """Yields the same in motion: the clip at the left, the heat at the right, a row for each unit.
 
     Args:
         clip_u8: see `heat_strip`.
-        heat: see `heat_strip`.
+        heats: see `heat_strip`.
         title: see `heat_strip`.
         label: see `heat_strip`.
     """
-    units = _units(clip_u8, heat)
+    units = _units(clip_u8, _named(heats))
     bar = Bar(COLOURS, label, TICKS)
-    return motion(units, ("video", "heat"), title=title, bar=bar, cell=2.2 if len(units) == 1 else 1.3)
+    return motion(
+        units, ("video", *_named(heats)), title=title, bar=bar, cell=2.2 if len(units) == 1 else 1.3
+    )
 
 
-def _units(clip_u8: NDArray[np.uint8], heat: NDArray[np.float32]) -> dict[str, tuple[Pictures, Pictures]]:
-    """Returns frames, and heat over them, of each unit by its name; a single one has none."""
-    units = len(heat) if heat.ndim == 4 else 1
+def _named(heats: Heat | Mapping[str, Heat]) -> Mapping[str, Heat]:
+    return heats if isinstance(heats, Mapping) else {"heat": heats}
+
+
+def _units(clip_u8: NDArray[np.uint8], heats: Mapping[str, Heat]) -> dict[str, list[Pictures]]:
+    """Returns frames, and each heat over them, of each unit by its name; a single one has none."""
+    units = 1 if clip_u8.ndim == CLIP_NDIM else len(clip_u8)
     clips = clip_u8.reshape(units, *clip_u8.shape[-4:]).transpose(0, 2, 3, 4, 1)
-    heats = heat.reshape(units, *heat.shape[-3:])
+    warm = [heat.reshape(units, *heat.shape[-3:]) for heat in heats.values()]
     names = [""] if units == 1 else [f"unit {number}" for number in range(units)]
     return {
-        name: (clip, overlay(clip, warmth)) for name, clip, warmth in zip(names, clips, heats, strict=True)
+        name: [clips[number], *(overlay(clips[number], heat[number]) for heat in warm)]
+        for number, name in enumerate(names)
     }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,9 +14,10 @@ from transfer3d.engine.distributed import gather_list
 from transfer3d.errors import UsageError
 from transfer3d.evaluation.inference import decoded_videos
 from transfer3d.files import atomic_path, refuse_unwritable
-from transfer3d.insight.cam import Method, explain
+from transfer3d.insight.cam import Method, class_map
 from transfer3d.insight.pictures.animation import write_animation
-from transfer3d.insight.pictures.overlay import heat_film
+from transfer3d.insight.pictures.overlay import heat_film, heat_strip
+from transfer3d.models.checkpoint import load
 from transfer3d.run.inference.session import InferenceSession, inference_session
 
 FPS = 5
@@ -32,12 +33,14 @@ class CamOptions:
         method: see `class_map`.
         layer: see `class_map`.
         format: of the moving pictures.
+        beside: another checkpoint, whose heat is drawn beside the first one's (V4D, figures 3 and 4).
     """
 
     target: str | None = None
     method: Method = "auto"
     layer: str | None = None
     format: Literal["gif", "mp4"] = "gif"
+    beside: Path | None = None
 
 
 def explain_videos(
@@ -68,14 +71,17 @@ def explain_videos(
         raise UsageError(f"{out} is a file. Name a folder for the pictures with -o.")
     refuse_unwritable(out / "pictures")
     with inference_session(file, console=console) as session:
-        target = None if options.target is None else session.class_index(options.target)
+        networks = [session]
+        if options.beside is not None:
+            networks.append(_open_beside(session, options.beside))
+        targets = [None if options.target is None else one.class_index(options.target) for one in networks]
         source = session.open_files(videos)
         names = dict(zip(source.keys, picture_names(source.keys), strict=True))
         batches = decoded_videos(
             source, session.student.clip, session.accelerator, title="explaining", console=console
         )
         rows = {
-            key: _explain(session, key, batch.clips[0], target, options, out / names[key])
+            key: _explain(networks, key, batch.clips[0], targets, options, out / names[key])
             for batch in batches
             for key in batch.keys
         }
@@ -96,46 +102,64 @@ def picture_names(keys: Sequence[str]) -> list[str]:
     return names
 
 
+def _open_beside(session: InferenceSession, file: Path) -> InferenceSession:
+    """Returns another checkpoint at work in the same process.
+
+    Raises:
+        UsageError: it wants other clips, or has no classifier.
+        WeightsError: it cannot be read.
+    """
+    student = load(file).to(session.accelerator.device)
+    ours, theirs = (replace(one.clip, mean=(0.0,), std=(1.0,)) for one in (session.student, student))
+    if ours != theirs:
+        raise UsageError(f"{file} wants other clips than {session.file}: {theirs} against {ours}.")
+    if student.num_classes == 0:
+        raise UsageError(f"{file} has no classifier, so there is no class to look for.")
+    return replace(session, file=file, student=student)
+
+
 def _explain(
-    session: InferenceSession,
+    networks: Sequence[InferenceSession],
     video: str,
     clip_u8: Tensor,
-    target: int | None,
+    targets: Sequence[int | None],
     options: CamOptions,
     picture: Path,
 ) -> dict[str, Any]:
-    classes, folder = session.classes, Path(video).parent.name
-    true = folder if folder in classes else None
-    class_map, strip = explain(
-        session.student,
-        clip_u8,
-        classes,
-        target=target,
-        true=true,
-        method=options.method,
-        layer=options.layer,
-    )
-    film = heat_film(
-        clip_u8.numpy(),
-        class_map.heat.numpy(),
-        title=class_map.headline(classes, true),
-        label=f"evidence for {classes[class_map.target]}",
-    )
+    """Writes the pictures of a video; returns its row, with another network's under `beside`."""
+    folder = Path(video).parent.name
+    lines, heats, rows, shown = [], {}, [], []
+    for session, target in zip(networks, targets, strict=True):
+        classes, name = session.classes, session.student.model_name
+        true = folder if folder in classes else None
+        found = class_map(session.student, clip_u8, target=target, method=options.method, layer=options.layer)
+        line = found.headline(classes, true)
+        lines.append(line if len(networks) == 1 else f"{name}: {line}")
+        heats["heat" if len(networks) == 1 else name if name not in heats else f"{name}, beside"] = (
+            found.heat.numpy()
+        )
+        shown.append(classes[found.target])
+        rows.append(
+            {
+                "video": video,
+                "true": true,
+                "predicted": classes[found.predicted],
+                "score": float(found.scores_K[found.predicted]),
+                "class": classes[found.target],
+                "class_score": float(found.scores_K[found.target]),
+                "method": found.method,
+                "layer": found.layer,
+                "maps": list(found.evidence.shape),
+                "cells": found.cells,
+                "speaks": found.speaks,
+            }
+        )
+    title, label = "\n".join(lines), f"evidence for {' and '.join(dict.fromkeys(shown))}"
     strip_path, film_path = (picture.with_name(f"{picture.name}.{kind}") for kind in ("png", options.format))
     with atomic_path(strip_path) as partial:
-        partial.write_bytes(strip)
+        partial.write_bytes(heat_strip(clip_u8.cpu().numpy(), heats, title=title, label=label))
+    film = heat_film(clip_u8.cpu().numpy(), heats, title=title, label=label)
     write_animation(film_path, list(film), fps=FPS)
-    return {
-        "video": video,
-        "true": true,
-        "predicted": classes[class_map.predicted],
-        "score": float(class_map.scores_K[class_map.predicted]),
-        "class": classes[class_map.target],
-        "class_score": float(class_map.scores_K[class_map.target]),
-        "method": class_map.method,
-        "layer": class_map.layer,
-        "maps": list(class_map.evidence.shape),
-        "cells": class_map.cells,
-        "strip": str(strip_path),
-        "film": str(film_path),
-    }
+    row, *others = rows
+    beside = {"beside": others[0]} if others else {}
+    return {**row, **beside, "strip": str(strip_path), "film": str(film_path)}

@@ -13,6 +13,7 @@ from transfer3d.engine.distributed import (
     resolve_precision,
 )
 from transfer3d.errors import UsageError
+from transfer3d.evaluation.protocols import named_protocol
 from transfer3d.insight.features.extraction import CLIPS, extract_features, feature_plan
 from transfer3d.insight.features.file import FeatureMetadata, FeatureSet
 from transfer3d.insight.features.formats import Format, format_of
@@ -33,6 +34,8 @@ def extract_file(
     layers: Sequence[str],
     out: Path,
     clips: int = CLIPS,
+    protocol: str | None = None,
+    seed: int = 0,
     format: str | None = None,
     resume: bool = False,
     force: bool = False,
@@ -50,7 +53,9 @@ def extract_file(
         split: which part of them; "unlabelled" ignores classes.
         layers: see `LayerReader`.
         out: the file.
-        clips: of each video, averaged.
+        clips: of each video, spread evenly and averaged.
+        protocol: "p3d" for 20 random clips instead (P3D, section 4); None = as `clips` says.
+        seed: of random clips.
         format: "safetensors", "parquet" or "npz"; None = by the name of `out`.
         resume: continue from `OUT.parts`; a finished `out` of the same extraction is left as it is.
         force: overwrite `out`.
@@ -65,6 +70,10 @@ def extract_file(
         DataError: a file is bad; nothing is left out.
         SetupError: the place cannot be written, is in use, or a package is missing.
     """
+    if protocol not in (None, "p3d"):
+        raise UsageError(f"--protocol {protocol}: features have p3d, or --clips spread evenly.")
+    if protocol and clips != CLIPS:
+        raise UsageError("--protocol p3d has its own 20 clips: leave --clips out.")
     writer = format_of(out, format)
     finished = resume and not force and out.is_file()
     refuse_existing(out, force or finished)
@@ -72,7 +81,7 @@ def extract_file(
         accelerator, student = session.accelerator, session.student
         reader = LayerReader(student, layers)
         videos = session.open_videos(data, split, labelled=split != "unlabelled")
-        plan = feature_plan(student.clip, clips)
+        plan = named_protocol(protocol, seed=seed).plan if protocol else feature_plan(student.clip, clips)
         metadata = FeatureMetadata(
             checkpoint=str(file),
             checkpoint_sha256=session.digest,
@@ -80,7 +89,7 @@ def extract_file(
             data=data,
             data_digest=videos.digest,
             split=split,
-            views={"places": plan.places, "count": plan.count},
+            views={"places": plan.places, "count": plan.count, **({"seed": seed} if protocol else {})},
             precision=resolve_precision(precision),
         )
         claim = {"layers": list(dict.fromkeys(layers)), **metadata.model_dump(exclude=set(NAMES_ALONE))}
