@@ -77,7 +77,7 @@ def write_npz(features: FeatureSet, path: Path) -> None:
         np.array(features.metadata.model_dump_json()),
     )
     layers = {name: tensor_ND.numpy() for name, tensor_ND in features.layers.items()}
-    arrays = {**dict(zip(ARRAYS, described, strict=True)), **layers}
+    arrays: dict[str, Any] = {**dict(zip(ARRAYS, described, strict=True)), **layers}
     with atomic_path(path) as partial, partial.open("wb") as file:
         np.savez(file, **arrays)
 
