@@ -11,14 +11,14 @@ from torchvision.transforms import v2
 
 from transfer3d.data.augment import crop_frames, decode_side, evaluation_transform
 from transfer3d.data.container import Source
-from transfer3d.data.decode import Video
+from transfer3d.data.decode import OpenVideo, Video
 from transfer3d.data.sampling import Indices
 from transfer3d.data.views import ViewPlan, Views
 from transfer3d.layout import ClipSpec
 
 
 def clip_of_file(path: str | Path, clip: ClipSpec) -> Tensor:
-    """Returns the clip at the centre of a video, as a student expects it.
+    """Returns the clip at the centre of a video, as a student expects it; it is decoded in this process.
 
     Args:
         path: a video file.
@@ -41,6 +41,7 @@ def views_of_video(
     name: str,
     number: int = 0,
     transform: v2.Transform | None = None,
+    open_video: OpenVideo = Video,
 ) -> Views:
     """Decodes a video once and returns its test views.
 
@@ -54,8 +55,9 @@ def views_of_video(
         name: what messages call it.
         number: of the video, for random views.
         transform: `evaluation_transform(clip, plan.crops)`, where it is made once for many videos.
+        open_video: decodes here, or in a child; see `Decoder`.
     """
-    with Video(source, name=name) as video:
+    with open_video(source, name=name) as video:
         indices, scale_V = plan.indices(video.frames, video.fps, clip, number=number)
         distinct, place = np.unique(indices, return_inverse=True)
         frames = video.read(distinct, short_side=decode_side(clip))

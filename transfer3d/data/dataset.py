@@ -10,6 +10,7 @@ from torch.utils.data import Dataset
 
 from transfer3d.data.augment import AugmentConfig, evaluation_transform
 from transfer3d.data.clips import views_of_video
+from transfer3d.data.decoder import Decoder
 from transfer3d.data.source import open_videos
 from transfer3d.data.training_clips import ClipSample, ClipSampler, TeacherView
 from transfer3d.data.videoset import VideoSet
@@ -19,6 +20,9 @@ from transfer3d.layout import ClipSpec
 
 class VideoDataset(Dataset[ClipSample]):
     """One clip of each video; `collate_clips` makes batches of them.
+
+    Videos are decoded in a child process, which survives no file that crashes the decoder; the workers of a
+    DataLoader, which may have no children, decode themselves.
 
     Args:
         data: a `VideoSet`, or a path that `open_videos` understands.
@@ -56,7 +60,7 @@ class VideoDataset(Dataset[ClipSample]):
         self.videos = data if is_set else open_videos(data, split=split, labelled=labelled)
         self.clip, self.training, self._seed = clip, training, seed
         self._sampler = ClipSampler(clip, augment or AugmentConfig(), self.videos.classes, teacher_view)
-        self._centre = evaluation_transform(clip)
+        self._centre, self._decoder = evaluation_transform(clip), Decoder()
 
     def __len__(self) -> int:
         return len(self.videos)
@@ -67,9 +71,11 @@ class VideoDataset(Dataset[ClipSample]):
             raise IndexError(f"video {index} of {len(self)}")
         if self.training:
             drawn = int(torch.randint(2**62, ()))
-            return self._sampler.load(self.videos, index, np.random.default_rng((self._seed, drawn, index)))
+            rng = np.random.default_rng((self._seed, drawn, index))
+            return self._sampler.load(self.videos, index, rng, self._decoder.open)
         key, label = self.videos.keys[index], self.videos.labels[index]
         views = views_of_video(
-            self.videos.open(index), self.clip, ViewPlan(), name=key, transform=self._centre
-        )
+            self.videos.open(index), self.clip, ViewPlan(), name=key, transform=self._centre,
+            open_video=self._decoder.open,
+        )  # fmt: skip
         return ClipSample(views.clips()[0], -1 if label is None else label, key, self.videos.sources[index])

@@ -9,10 +9,11 @@ AVI files with B-frames) the clip is decoded again from the start and its frames
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from itertools import chain
-from typing import Self
+from typing import Protocol, Self
 
 import av.error
 import numpy as np
@@ -46,6 +47,35 @@ class VideoInfo:
     duration: float
 
 
+class VideoReader(Protocol):
+    """What an open video does, wherever it is decoded; see `Video`."""
+
+    @property
+    def frames(self) -> int: ...  # noqa: D102
+    @property
+    def fps(self) -> float: ...  # noqa: D102
+    def read(self, indices: NDArray[np.int64], *, short_side: int | None = None) -> Frames: ...  # noqa: D102
+    def seconds(self) -> NDArray[np.float64]: ...  # noqa: D102
+    def stream(self, *, short_side: int | None = None) -> Iterator[Frames]: ...  # noqa: D102
+
+
+OpenVideo = Callable[..., AbstractContextManager[VideoReader]]
+"""Opens a video as `Video` does, by its source and its name: here, or in a child."""
+
+
+class _WrongTimes(Exception):  # noqa: N818 - never leaves this file
+    """The file's times turned out wrong."""
+
+
+def _no_report() -> None:
+    """Reports nothing."""
+
+
+def empty_frames(shape: tuple[int, ...]) -> Frames:
+    """Returns an array of this process's own."""
+    return np.empty(shape, np.uint8)
+
+
 class Video:
     """An open video: take it for one clip, as a context manager, and let it go.
 
@@ -54,20 +84,29 @@ class Video:
     Args:
         source: a path, or the file's bytes.
         name: what messages call it.
+        progress: called after each packet and each frame, so that a hang can be told from long work.
+        empty: makes the array [N, H, W, 3] uint8 that `read` fills.
 
     Attributes:
         frames: number of frames.
     """
 
-    def __init__(self, source: Source, *, name: str = "") -> None:
-        self._source = source
+    def __init__(
+        self,
+        source: Source,
+        *,
+        name: str = "",
+        progress: Callable[[], None] = _no_report,
+        empty: Callable[[tuple[int, ...]], Frames] = empty_frames,
+    ) -> None:
+        self._source, self._progress, self._empty = source, progress, empty
         self._name = name or ("video" if isinstance(source, bytes) else str(source))
         self._converter = Converter()
         with faults(self._name):
             self._container = open_container(source)
             try:
                 self._stream = video_stream(self._container, self._name)
-                self._table = FrameTable(self._container, self._stream, source, self._name)
+                self._table = FrameTable(self._container, self._stream, source, self._name, progress)
             except BaseException:
                 self._container.close()
                 raise
@@ -103,14 +142,28 @@ class Video:
         Returns:
             RGB, [N, H, W, 3] uint8, upright.
         """
-        numbers, place = np.unique(indices, return_inverse=True)
+        numbers, counts = np.unique(indices, return_counts=True)
         if numbers[0] < 0 or numbers[-1] >= self.frames:
             raise IndexError(f"{self._name}: frames {numbers[0]} to {numbers[-1]} of {self.frames}")
+        places = np.split(np.argsort(indices, kind="stable"), np.cumsum(counts)[:-1])
         with faults(self._name):
-            pictures = self._by_seek(numbers.tolist()) if self._table.is_seekable else None
-            pictures = pictures or self._by_counting(numbers.tolist())
-            pictures = [self._rgb(frame, short_side) for frame in pictures]
-            return np.stack([pictures[i] for i in place])
+            out: Frames | None = None
+            ways = [self._by_counting]
+            if self._table.is_seekable:
+                ways = [self._by_seek, *ways]
+            for frames in ways:
+                try:
+                    for place, frame in zip(places, frames(numbers.tolist()), strict=True):
+                        pixels = self._rgb(frame, short_side)
+                        out = self._empty((len(indices), *pixels.shape)) if out is None else out
+                        if pixels.shape != out.shape[1:]:
+                            raise BadVideo(f"{self._name}: its pictures change their size")
+                        out[place] = pixels
+                    break
+                except _WrongTimes:
+                    continue
+            assert out is not None
+            return out
 
     def seconds(self) -> NDArray[np.float64]:
         """Returns each frame's time, seconds after the first; by the rate where times are wrong."""
@@ -140,15 +193,19 @@ class Video:
         count = 0
         with open_container(self._source) as container:
             for frame in container.decode(video_stream(container, self._name)):
+                self._progress()
                 count += 1
                 yield frame
         if count < self.frames:
             raise BadVideo(f"{self._name}: {count} of {self.frames} frames decode")
 
-    def _by_seek(self, numbers: list[int]) -> list[VideoFrame] | None:
-        """Returns the frames with these numbers, or None where the file's times turn out wrong."""
+    def _by_seek(self, numbers: list[int]) -> Iterator[VideoFrame]:
+        """Yields the frames with these numbers.
+
+        Raises:
+            _WrongTimes: the file's times turn out wrong.
+        """
         keys, known = self._table.keys, self._table.times
-        pictures: list[VideoFrame] = []
         stream: Iterator[VideoFrame] = iter(())
         at: int | None = None  # number of the frame decoded last
         for target in numbers:
@@ -157,22 +214,21 @@ class Video:
             if at is None or key > at + NEAR:
                 packets = self._packets_from(key, times)
                 if packets is None:
-                    return None
+                    raise _WrongTimes
                 stream, at = self._pictures(packets, numbers), None
             while at != target:
                 frame = next(stream, None)
                 if frame is None or frame.pts is None:
-                    return None
+                    raise _WrongTimes
                 # A seek may land earlier; pictures before an open group's key frame are incomplete.
                 if at is None and frame.pts < known[key]:
                     continue
                 expected = key if at is None else at + 1
                 at = self._table.number.get(frame.pts, -1)
                 if not expected <= at <= (target if self._exact_times else expected):
-                    return None
+                    raise _WrongTimes
                 if at == target:
-                    pictures.append(frame)
-        return pictures
+                    yield frame
 
     def _packets_from(self, key: int, times: Sequence[int]) -> Iterator[Packet] | None:
         """Seeks to a key frame, or before it; None where the demuxer only lands after it.
@@ -197,17 +253,20 @@ class Video:
         for packet in packets:
             if self._exact_times:
                 codec.skip_frame = "NONREF" if packet.size and packet.pts not in times else "DEFAULT"
+            self._progress()
             yield from packet.decode()
 
-    def _by_counting(self, numbers: list[int]) -> list[VideoFrame]:
-        """Returns the frames with these numbers of a decode from the start."""
-        pictures: list[VideoFrame] = []
+    def _by_counting(self, numbers: list[int]) -> Iterator[VideoFrame]:
+        """Yields the frames with these numbers of a decode from the start."""
+        left = iter(numbers)
+        target = next(left)
         for number, frame in enumerate(self._decoded()):
-            if number == numbers[len(pictures)]:
-                pictures.append(frame)
-            if len(pictures) == len(numbers):
-                return pictures
-        raise BadVideo(f"{self._name}: frame {numbers[len(pictures)]} of {self.frames} does not decode")
+            if number == target:
+                yield frame
+                target = next(left, -1)
+            if target < 0:
+                return
+        raise BadVideo(f"{self._name}: frame {target} of {self.frames} does not decode")
 
     def _rgb(self, frame: VideoFrame, short_side: int | None) -> Frames:
         if frame.is_corrupt:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
+from collections.abc import Callable
 from contextlib import nullcontext
 from fractions import Fraction
 from itertools import islice
@@ -54,6 +55,7 @@ class FrameTable:
         stream: one of it.
         source: what was opened.
         name: what messages call it.
+        progress: see `Video`.
 
     Attributes:
         frames: number of frames.
@@ -68,11 +70,19 @@ class FrameTable:
         BadVideo: no frames, or fewer than the file says.
     """
 
-    def __init__(self, container: InputContainer, stream: VideoStream, source: Source, name: str) -> None:
-        packets = _by_sample_table(container, stream, source) or _by_reading(container, stream, source, name)
+    def __init__(
+        self,
+        container: InputContainer,
+        stream: VideoStream,
+        source: Source,
+        name: str,
+        progress: Callable[[], None],
+    ) -> None:
+        packets = _by_sample_table(container, stream, source)
+        packets = packets or _by_reading(container, stream, source, name, progress)
         if not packets:
             raise BadVideo(f"{name}: no frames in it")
-        packets = _without_leading(container, packets, source, name)
+        packets = _without_leading(container, packets, source, name, progress)
         self.frames = len(packets)
         self.time_base = stream.time_base or Fraction(1)
         self.times = sorted(packet.pts for packet in packets if packet.pts is not None)
@@ -108,7 +118,9 @@ def _by_sample_table(container: InputContainer, stream: VideoStream, source: Sou
     return timings if timings[: len(first)] == first else None
 
 
-def _by_reading(container: InputContainer, stream: VideoStream, source: Source, name: str) -> list[_Timing]:
+def _by_reading(
+    container: InputContainer, stream: VideoStream, source: Source, name: str, progress: Callable[[], None]
+) -> list[_Timing]:
     """Returns the packets by reading all of them.
 
     Raises:
@@ -123,6 +135,7 @@ def _by_reading(container: InputContainer, stream: VideoStream, source: Source, 
     # Of MOV, the first packets are read already.
     with open_container(source) if _is_mov(container) else nullcontext(container) as unread:
         for packet in unread.demux():
+            progress()
             if not packet.size:
                 continue
             if packet.pts is not None:
@@ -180,7 +193,11 @@ def _is_cut(stream: VideoStream, source: Source) -> bool:
 
 
 def _without_leading(
-    container: InputContainer, packets: list[_Timing], source: Source, name: str
+    container: InputContainer,
+    packets: list[_Timing],
+    source: Source,
+    name: str,
+    progress: Callable[[], None],
 ) -> list[_Timing]:
     """Leaves out the packets that stand, or are shown, before the first key frame and do not decode.
 
@@ -195,6 +212,7 @@ def _without_leading(
         return packets
     with open_container(source) as fresh:
         for frame in fresh.decode(video_stream(fresh, name)):
+            progress()
             leading.discard(frame.pts)
             if frame.pts is None or frame.pts >= start:
                 break

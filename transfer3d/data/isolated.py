@@ -8,39 +8,29 @@ more in a fresh one, so that no file is refused for what others have left.
 from __future__ import annotations
 
 import errno
-import multiprocessing
-import signal
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
-from multiprocessing.process import BaseProcess
-from pathlib import Path
 from typing import Generic, TypeVar
 
+from transfer3d.data.child import (
+    Child,
+    Limits,
+    MemoryLimit,
+    ignore_signals,
+    may_have_children,
+    start_child,
+    write_no_core,
+)
 from transfer3d.errors import Transfer3dError
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 
-GIB = 2**30
 AHEAD = 4  # answers kept for each child until their turn comes
 JOBS_OF_A_CHILD = 32
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What one file may cost.
-
-    Attributes:
-        seconds: by the clock.
-        memory_gib: address space of a child beyond what it maps at its start, GiB.
-    """
-
-    seconds: float = 30.0
-    memory_gib: float = 4.0
 
 
 @dataclass(frozen=True)
@@ -51,71 +41,58 @@ class Fault:
 
 
 @dataclass
-class _Child:
-    """One process, the number of the job that it is at, and how many it has done."""
+class _Worker:
+    """One child, the number of the job that it is at, and how many it has done."""
 
-    process: BaseProcess
-    pipe: Connection
+    child: Child
     job: int | None = None
     deadline: float = 0.0
     done: int = 0
-
-    def stop(self) -> None:
-        self.process.kill()
-        self.process.join()
-        self.pipe.close()
 
 
 class _Children(Generic[Job, Result]):
     """The children of one `isolated_map`."""
 
     def __init__(self, work: Callable[[Job], Result], workers: int, limits: Limits) -> None:
-        if "forkserver" in multiprocessing.get_all_start_methods():
-            self._context = multiprocessing.get_context("forkserver")
-            # Imported once, by the server that the children are forked from.
-            self._context.set_forkserver_preload(["transfer3d.data.prepare"])
-        else:
-            self._context = multiprocessing.get_context("spawn")
         self._work, self._limits, self._workers = work, limits, workers
-        self._running: list[_Child] = []
+        self._running: list[_Worker] = []
         self._jobs: dict[int, Job] = {}
 
-    def idle(self) -> list[_Child]:
+    def idle(self) -> list[_Worker]:
         """Returns the children without a job, as many as there are to be."""
         self._running += [self._start() for _ in range(self._workers - len(self._running))]
-        return [child for child in self._running if child.job is None]
+        return [worker for worker in self._running if worker.job is None]
 
-    def give(self, child: _Child, number: int, job: Job) -> None:
+    def give(self, worker: _Worker, number: int, job: Job) -> None:
         """Hands out a job."""
-        child.job, child.deadline = number, time.monotonic() + self._limits.seconds
+        worker.job, worker.deadline = number, time.monotonic() + self._limits.seconds
         self._jobs[number] = job
         with suppress(BrokenPipeError, ConnectionResetError):  # `take` sees that it died
-            child.pipe.send(job)
+            worker.child.pipe.send(job)
 
     def take(self) -> Iterator[tuple[int, Result | Fault]]:
         """Waits for at least one answer, and yields what there is, by job."""
-        busy = [child for child in self._running if child.job is not None]
-        patience = min(child.deadline for child in busy) - time.monotonic()
-        ready = wait([child.pipe for child in busy], max(patience, 0))
-        for child in busy:
-            assert child.job is not None
-            number, answer = child.job, None
-            if child.pipe in ready:
+        busy = [worker for worker in self._running if worker.job is not None]
+        patience = min(worker.deadline for worker in busy) - time.monotonic()
+        ready = wait([worker.child.pipe for worker in busy], max(patience, 0))
+        for worker in busy:
+            assert worker.job is not None
+            number, answer = worker.job, None
+            if worker.child.pipe in ready:
                 try:
-                    answer, child.job = child.pipe.recv(), None
+                    answer, worker.job = worker.child.pipe.recv(), None
                 except (EOFError, ConnectionResetError):
-                    child.process.join()
-                    answer = Fault(f"the decoder crashed ({_death(child.process.exitcode)})")
-            elif time.monotonic() >= child.deadline:
+                    answer = Fault(f"the decoder crashed ({worker.child.death()})")
+            elif time.monotonic() >= worker.deadline:
                 answer = Fault(f"not decoded within {self._limits.seconds:g} s")
             if answer is None:
                 continue
-            in_time = time.monotonic() < child.deadline
-            again = isinstance(answer, Fault) and child.done > 0 and in_time
-            child.done += 1
-            if again or child.job is not None or child.done >= JOBS_OF_A_CHILD:
-                child.stop()
-                self._running.remove(child)
+            in_time = time.monotonic() < worker.deadline
+            again = isinstance(answer, Fault) and worker.done > 0 and in_time
+            worker.done += 1
+            if again or worker.job is not None or worker.done >= JOBS_OF_A_CHILD:
+                worker.child.stop()
+                self._running.remove(worker)
             if again:
                 self._running.append(fresh := self._start())
                 self.give(fresh, number, self._jobs[number])
@@ -125,17 +102,11 @@ class _Children(Generic[Job, Result]):
 
     def stop(self) -> None:
         """Ends all children now."""
-        for child in self._running:
-            child.stop()
+        for worker in self._running:
+            worker.child.stop()
 
-    def _start(self) -> _Child:
-        ours, theirs = self._context.Pipe()
-        process = self._context.Process(target=_serve, args=(theirs, self._work, self._limits), daemon=True)
-        process.start()
-        theirs.close()
-        with suppress(EOFError, ConnectionResetError):  # `take` sees that it died
-            ours.recv()  # a file's time does not include the start of its child
-        return _Child(process, ours)
+    def _start(self) -> _Worker:
+        return _Worker(start_child(_serve, self._work, self._limits))
 
 
 def isolated_map(
@@ -147,9 +118,13 @@ def isolated_map(
         work: can be pickled; raises Transfer3dError for a bad file.
         jobs: can be pickled.
         workers: number of children.
-        limits: of each job.
+        limits: of each job; not kept in a process that may have no children, which does the work itself.
     """
-    children = _Children(work, workers, limits or Limits())
+    limits = limits or Limits()
+    if not may_have_children():
+        yield from (_answer(work, job, limits) for job in jobs)
+        return
+    children = _Children(work, workers, limits)
     answers: dict[int, Result | Fault] = {}
     handed_out = 0
     try:
@@ -167,22 +142,30 @@ def isolated_map(
 
 def _serve(pipe: Connection, work: Callable[[Job], Result], limits: Limits) -> None:
     """Is the child: answers jobs until the parent is gone."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends its children itself
-    _limit_memory(limits)
+    ignore_signals()
+    write_no_core()
+    MemoryLimit(limits.memory_gib)
     pipe.send("ready")
     while True:
         try:
             job = pipe.recv()
         except EOFError:
             return
-        try:
-            answer = work(job)
-        except Exception as error:
-            reason = str(error) if isinstance(error, Transfer3dError) else repr(error)
-            if _is_out_of_memory(error):  # FFmpeg also says so of a damaged size, whatever the limit
-                reason += f"; the memory limit is {limits.memory_gib:g} GiB"
-            answer = Fault(reason)
-        pipe.send(answer)
+        pipe.send(_answer(work, job, limits))
+
+
+def _answer(work: Callable[[Job], Result], job: Job, limits: Limits) -> Result | Fault:
+    try:
+        return work(job)
+    except Exception as error:
+        reason = str(error) if isinstance(error, Transfer3dError) else repr(error)
+        return Fault(reason + memory_note(error, limits))
+
+
+def memory_note(error: BaseException, limits: Limits) -> str:
+    """Returns what to add to a message of a failed allocation; empty for other errors."""
+    # FFmpeg also says so of a damaged size, whatever the limit.
+    return f"; the memory limit is {limits.memory_gib:g} GiB" if _is_out_of_memory(error) else ""
 
 
 def _is_out_of_memory(error: BaseException | None) -> bool:
@@ -192,20 +175,3 @@ def _is_out_of_memory(error: BaseException | None) -> bool:
             return True
         error = error.__cause__ or error.__context__
     return False
-
-
-def _limit_memory(limits: Limits) -> None:
-    if sys.platform != "linux":
-        return  # elsewhere the system does not keep such a limit
-    import resource
-
-    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
-    size = pages * resource.getpagesize() + round(limits.memory_gib * GIB)
-    resource.setrlimit(resource.RLIMIT_AS, (size, size))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-
-
-def _death(code: int | None) -> str:
-    if code is not None and code < 0:
-        return signal.Signals(-code).name
-    return f"exit {code}"

@@ -100,7 +100,7 @@ def clip_batches(
         start_step: the first one made; those before it cost nothing.
         rank: of this process.
         world: number of processes.
-        workers: processes that decode; 0 decodes here.
+        workers: processes that decode and transform; 0 transforms here, and decodes in one child.
         max_bad_fraction: of the videos; more that do not decode stop the run.
         balanced: every class as often as any other; an epoch then has as many clips, but not each video once.
         teacher_view: see `TeacherView`.
@@ -135,7 +135,7 @@ class ViewBatches:
         return len(self._plan())
 
     def __iter__(self) -> Iterator[ViewBatch]:
-        for batch, _ in run_workers(self.maker, self._plan(), self.workers):
+        for batch, _ in run_workers(self.maker, self._plan(), self.workers, ahead=True):
             yield batch
 
     def _plan(self) -> list[list[ClipId]]:
@@ -162,7 +162,7 @@ def view_batches(
         plan: the views of each video; without it the one at its centre.
         rank: of this process.
         world: number of processes.
-        workers: processes that decode; 0 decodes here.
+        workers: processes that decode and transform; 0 transforms here, and decodes in one child.
 
     Raises:
         UsageError: fewer videos than processes.
@@ -200,7 +200,7 @@ class _TrainingClips(Maker[ClipBatch]):
                 try:
                     self.now_at(index)
                     rng = np.random.default_rng((self.seed, epoch, index))
-                    samples.append(self._sampler.load(self.videos, index, rng))
+                    samples.append(self._sampler.load(self.videos, index, rng, self.open_video))
                     break
                 except BadVideo as fault:
                     bad[self.videos.keys[index]] = str(fault)
@@ -238,8 +238,9 @@ class _TestingViews(Maker[ViewBatch]):
         self.now_at(index)
         source, name = self.videos.open(index), self.videos.keys[index]
         return views_of_video(
-            source, self._clip, self._plan, name=name, number=index, transform=self._transform
-        )
+            source, self._clip, self._plan, name=name, number=index, transform=self._transform,
+            open_video=self.open_video,
+        )  # fmt: skip
 
 
 def _check_world(videos: VideoSet, world: int) -> None:

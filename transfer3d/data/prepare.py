@@ -73,6 +73,16 @@ def inspect(source: Source, *, name: str, min_frames: int = 1) -> VideoInfo:
     return info
 
 
+def count_frames(path: Path) -> int:
+    """Returns the number of frames of a file that is whole and starts to decode.
+
+    Raises:
+        BadVideo: anything is wrong with it.
+    """
+    with Video(path, name=path.name) as video:
+        return video.info().frames
+
+
 def inspect_file(path: Path) -> VideoInfo:
     """Decodes all of a video file; see `inspect`."""
     return inspect(path, name=path.name)

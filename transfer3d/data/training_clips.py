@@ -20,7 +20,7 @@ from transfer3d.data.augment import (
     transform_labelled,
 )
 from transfer3d.data.clips import clips_of_frames
-from transfer3d.data.decode import Video
+from transfer3d.data.decode import OpenVideo
 from transfer3d.data.pixels import Frames
 from transfer3d.data.sampling import Indices, training_clip
 from transfer3d.data.videoset import VideoSet
@@ -83,9 +83,11 @@ class ClipSampler:
         self._clip, self._teacher_view, self._sampling = clip, teacher_view, augment.sampling
         self._augment, self._centre = training_transform(clip, augment, classes), evaluation_transform(clip)
 
-    def load(self, videos: VideoSet, index: int, rng: np.random.Generator) -> ClipSample:
+    def load(
+        self, videos: VideoSet, index: int, rng: np.random.Generator, open_video: OpenVideo
+    ) -> ClipSample:
         """Decodes a clip of a video; see `sample`."""
-        with Video(videos.open(index), name=videos.keys[index]) as video:
+        with open_video(videos.open(index), name=videos.keys[index]) as video:
             return self.sample(
                 videos, index, video.frames, lambda indices: video.read(indices, short_side=self.side), rng
             )

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from transfer3d.data.container import BadVideo
-from transfer3d.data.decode import Video
 from transfer3d.data.folder import SUFFIXES, missing
+from transfer3d.data.isolated import Fault, Limits, isolated_map
+from transfer3d.data.prepare import count_frames
 from transfer3d.data.videoset import Dropped, VideoSet
 from transfer3d.errors import DataError, UsageError, did_you_mean
 
-THREADS = 8  # files opened at once; FFmpeg works outside the interpreter's lock
+CHILDREN, FILES_OF_A_CHILD = 8, 16  # at most so many at once, each with at least so many files
+SLOWEST = 10 * 2**20  # bytes that a disk reads in a second
 
 
 class VideoList(VideoSet):
-    """Video files. Each is opened once at the start; files that do not decode are left out, see `dropped`.
+    """Video files. Each is opened once at the start, in child processes with limits on time and memory.
+
+    Files that do not decode are left out, see `dropped`.
 
     Args:
         files: the videos.
@@ -78,19 +81,23 @@ class VideoList(VideoSet):
             raise DataError(f"{prefix}no videos. Their names end in {', '.join(SUFFIXES)}.")
         if absent := next((path for path in paths if not path.exists()), None):
             raise missing(absent, "Give paths of video files.")
-        with ThreadPoolExecutor(THREADS) as pool:
-            found = list(pool.map(_open_once, paths))
+        workers = min(CHILDREN, os.cpu_count() or 1, -(-len(paths) // FILES_OF_A_CHILD))
+        longest = max(path.stat().st_size for path in paths) / SLOWEST
+        limits = Limits(seconds=Limits.seconds + longest)
+        found = list(
+            isolated_map(count_frames, list(map(Path.absolute, paths)), workers=workers, limits=limits)
+        )
         self.dropped = [
-            Dropped(str(path), answer)
+            Dropped(str(path), _named(path, answer))
             for path, answer in zip(paths, found, strict=True)
-            if isinstance(answer, str)
+            if isinstance(answer, Fault)
         ]
         if len(self.dropped) == len(paths):
             reason = self.dropped[0].reason
             if len(paths) == 1:
                 raise DataError(f"{reason}.")
             raise DataError(f"{prefix}none of {len(paths)} videos decodes, first: {reason}.")
-        return [None if isinstance(answer, str) else answer for answer in found]
+        return [None if isinstance(answer, Fault) else answer for answer in found]
 
 
 def _numbered(
@@ -110,10 +117,6 @@ def _numbered(
     return classes, [number_of[label] if isinstance(label, str) else label for label in labels]
 
 
-def _open_once(path: Path) -> int | str:
-    """Returns the number of frames of a file that is whole and starts to decode, else why it is left out."""
-    try:
-        with Video(path, name=path.name) as video:
-            return video.info().frames
-    except BadVideo as bad:
-        return str(bad)
+def _named(path: Path, fault: Fault) -> str:
+    """Returns the reason with the file's name, which that of a crash lacks."""
+    return fault.reason if fault.reason.startswith(path.name) else f"{path.name}: {fault.reason}"

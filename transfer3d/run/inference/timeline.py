@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,8 @@ from typing import Any
 from rich.console import Console
 
 from transfer3d.data.augment import decode_side
-from transfer3d.data.container import Source
-from transfer3d.data.decode import Video
+from transfer3d.data.decode import VideoReader
+from transfer3d.data.decoder import Decoder
 from transfer3d.data.pixels import Frames
 from transfer3d.data.views import UNKNOWN_FPS
 from transfer3d.engine.distributed import gather_list
@@ -83,6 +84,7 @@ def predict_timelines(
         share = range(accelerator.process_index, len(source), accelerator.num_processes)
         one_video = len(share) == 1  # then progress is that of its frames
         timelines: list[tuple[str, list[Prediction]]] = []
+        decoder = Decoder()
         for index in track(
             share, "predicting", len(share), console=console, quiet=one_video or not session.is_main
         ):
@@ -90,7 +92,11 @@ def predict_timelines(
             with accelerator.autocast():
                 predictions = list(
                     _predictions(
-                        session.student, source.open(index), source.keys[index], options, frames_console
+                        session.student,
+                        decoder.open(source.open(index), name=source.keys[index]),
+                        source.keys[index],
+                        options,
+                        frames_console,
                     )
                 )
             timelines.append((source.keys[index], predictions))
@@ -104,10 +110,14 @@ def predict_timelines(
 
 
 def _predictions(
-    student: VideoStudent, video: Source, name: str, options: TimelineOptions, console: Console
+    student: VideoStudent,
+    video: AbstractContextManager[VideoReader],
+    name: str,
+    options: TimelineOptions,
+    console: Console,
 ) -> Iterator[Prediction]:
     clip = student.clip
-    with Video(video, name=name) as opened:
+    with video as opened:
         clip_s = clip.units * clip.window / (opened.fps or UNKNOWN_FPS)
         window_s = options.window_s or max(clip_s, LEAST_WINDOW_S)
         clips = options.clips or math.ceil(window_s / clip_s)
@@ -123,7 +133,7 @@ def _predictions(
         )
 
 
-def _timed_frames(video: Video, clip: ClipSpec) -> Iterator[tuple[float, Frames]]:
+def _timed_frames(video: VideoReader, clip: ClipSpec) -> Iterator[tuple[float, Frames]]:
     # A file may decode to more frames than it lists: `read` does not know those either.
     yield from zip(video.seconds().tolist(), video.stream(short_side=decode_side(clip)), strict=False)
 
