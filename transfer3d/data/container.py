@@ -25,6 +25,22 @@ Source = Path | bytes
 # addresses, are not on the list. Pictures larger than 8K are refused before memory is taken for them.
 FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,avi,matroska,webm,mpeg,mpegts,asf,flv,ogg,gif"
 MAX_PIXELS = 7680 * 4320
+# The decoders that a file may have opened: those of cameras, editors, players and the web. FFmpeg has some 200
+# more, of games and of forgotten programs, which few have read and fuzzers mostly crash.
+CODECS = (
+    "h263", "h263p", "h264", "hevc", "mpeg1video", "mpeg2video", "mpegvideo", "mpeg4", "msmpeg4v1",
+    "msmpeg4v2", "msmpeg4", "wmv1", "wmv2", "wmv3", "vc1", "flv", "vp6", "vp6a", "vp6f", "vp8", "libvpx",
+    "vp9", "libvpx-vp9", "av1", "libdav1d", "libaom-av1", "theora", "rv10", "rv20", "rv30", "rv40", "svq1",
+    "svq3", "cinepak", "mjpeg", "png", "gif", "qtrle", "prores", "dnxhd", "cfhd", "dvvideo", "ffv1",
+    "huffyuv", "ffvhuff", "utvideo", "v210", "rawvideo",
+)  # fmt: skip
+# Sound is never decoded, but FFmpeg opens its decoder where the header does not say what it is.
+SOUND = (
+    "aac", "aac_latm", "mp1float", "mp2", "mp2float", "mp3", "mp3float", "ac3", "eac3", "dca", "opus",
+    "libopus", "vorbis", "flac", "alac", "wmav1", "wmav2", "wmapro", "amrnb", "amrwb", "adpcm_ima_wav",
+    "adpcm_ima_qt", "adpcm_ms", "pcm_alaw", "pcm_mulaw", "pcm_u8", "pcm_s8", "pcm_s16le", "pcm_s16be",
+    "pcm_s24le", "pcm_s24be", "pcm_s32le", "pcm_s32be", "pcm_f32le", "pcm_dvd", "pcm_bluray",
+)  # fmt: skip
 EBML, SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"
 """IDs of Matroska's outermost elements (RFC 9559)."""
 UNKNOWN = 2**32 - 1
@@ -41,7 +57,8 @@ def open_container(source: Source) -> InputContainer:
         raise ValueError("empty file")
     # An absolute path is never taken for a protocol ("concat:..."), whatever the file is called.
     file = io.BytesIO(source) if isinstance(source, bytes) else os.path.abspath(source)
-    options = {"format_whitelist": FORMATS, "max_pixels": str(MAX_PIXELS)}
+    codecs = ",".join((*CODECS, *SOUND))
+    options = {"format_whitelist": FORMATS, "codec_whitelist": codecs, "max_pixels": str(MAX_PIXELS)}
     return av.open(file, "r", metadata_errors="replace", container_options=options)
 
 
@@ -54,7 +71,7 @@ def video_stream(container: InputContainer, name: str) -> VideoStream:
     """Returns the first moving video stream (not a cover picture), set to one thread.
 
     Raises:
-        BadVideo: there is none, or its pictures are too large.
+        BadVideo: there is none, its codec is not allowed, or its pictures are too large.
     """
     moving = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
     if not moving:
@@ -63,11 +80,13 @@ def video_stream(container: InputContainer, name: str) -> VideoStream:
     codec = moving[0].codec_context
     if codec is None:
         raise BadVideo(f"{name}: no decoder for its video stream")
+    if codec.name not in CODECS:
+        raise BadVideo(f"{name}: its codec, {codec.name}, is not allowed; convert it, for example to H.264")
     if codec.width * codec.height > MAX_PIXELS:
         most = f"{MAX_PIXELS / 1e6:.0f} million pixels"
         raise BadVideo(f"{name}: {codec.width}x{codec.height} is more than {most}")
     codec.thread_type, codec.thread_count = "NONE", 1
-    codec.options = {"max_pixels": str(MAX_PIXELS)}
+    codec.options = {"codec_whitelist": ",".join(CODECS), "max_pixels": str(MAX_PIXELS)}
     return moving[0]
 
 

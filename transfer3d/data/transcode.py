@@ -74,7 +74,8 @@ def encode_folder(folder: Path) -> tuple[bytes, int]:
 
 def _picture(path: Path) -> VideoFrame:
     """Decodes one picture file."""
-    options = {"format_whitelist": "jpeg_pipe,png_pipe", "max_pixels": str(MAX_PIXELS)}
+    options = {"format_whitelist": "jpeg_pipe,png_pipe", "codec_whitelist": "mjpeg,png"}
+    options |= {"max_pixels": str(MAX_PIXELS)}
     with av.open(io.BytesIO(path.read_bytes()), "r", container_options=options) as container:
         for frame in container.decode(video=0):
             return frame
