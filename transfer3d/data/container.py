@@ -25,7 +25,7 @@ Source = Path | bytes
 # addresses, are not on the list. Pictures larger than 8K are refused before memory is taken for them.
 FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,avi,matroska,webm,mpeg,mpegts,asf,flv,ogg,gif"
 MAX_PIXELS = 7680 * 4320
-# The decoders that a file may have opened: those of cameras, editors, players and the web. FFmpeg has some 200
+# The decoders that a file may have opened: those of cameras, editors, players, the web. FFmpeg has some 200
 # more, of games and of forgotten programs, which few have read and fuzzers mostly crash.
 CODECS = (
     "h263", "h263p", "h264", "hevc", "mpeg1video", "mpeg2video", "mpegvideo", "mpeg4", "msmpeg4v1",
@@ -41,6 +41,7 @@ SOUND = (
     "adpcm_ima_qt", "adpcm_ms", "pcm_alaw", "pcm_mulaw", "pcm_u8", "pcm_s8", "pcm_s16le", "pcm_s16be",
     "pcm_s24le", "pcm_s24be", "pcm_s32le", "pcm_s32be", "pcm_f32le", "pcm_dvd", "pcm_bluray",
 )  # fmt: skip
+CODEC_OPTIONS = {"codec_whitelist": ",".join(CODECS), "max_pixels": str(MAX_PIXELS)}
 EBML, SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"
 """IDs of Matroska's outermost elements (RFC 9559)."""
 UNKNOWN = 2**32 - 1
@@ -86,7 +87,7 @@ def video_stream(container: InputContainer, name: str) -> VideoStream:
         most = f"{MAX_PIXELS / 1e6:.0f} million pixels"
         raise BadVideo(f"{name}: {codec.width}x{codec.height} is more than {most}")
     codec.thread_type, codec.thread_count = "NONE", 1
-    codec.options = {"codec_whitelist": ",".join(CODECS), "max_pixels": str(MAX_PIXELS)}
+    codec.options = CODEC_OPTIONS
     return moving[0]
 
 
