@@ -14,7 +14,9 @@ def import_(
     kind: Annotated[
         str,
         typer.Argument(
-            metavar="KIND", help="p3d-pytorch, v4d-release, pytorchvideo-slow or torchvision-video."
+            metavar="KIND",
+            help="p3d-pytorch, v4d-release, pytorchvideo-slow, torchvision-video, transformers-vivit or "
+            "transformers-timesformer.",
         ),
     ],
     file: Annotated[
@@ -29,7 +31,8 @@ def import_(
         typer.Option(
             "--set",
             metavar="KEY=VALUE",
-            help="What state dicts lack; p3d-pytorch: `blocks=A|B|C|ABC` (default ABC). Repeatable.",
+            help="What state dicts lack; p3d-pytorch: `blocks=A|B|C|ABC` (default ABC); transformers: "
+            "`heads=12`, vivit also `frames=32`. Repeatable.",
         ),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,

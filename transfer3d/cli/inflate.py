@@ -21,6 +21,17 @@ def inflate(
     temporal_init: Annotated[
         str, typer.Option(metavar="center|mean|random", help="How a 2D kernel fills its temporal taps.")
     ] = "center",
+    frames: Annotated[
+        int | None, typer.Option(min=1, help="Frames of a clip. Default: the family's.")
+    ] = None,
+    size: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Height and width of a clip; a ViT's positions are resampled. Default: the network's own.",
+        ),
+    ] = None,
+    set_values: options.StudentSet = None,
     num_classes: Annotated[
         int | None, typer.Option(min=0, help="New head with this many classes; default: keep the 2D head.")
     ] = None,
@@ -48,6 +59,9 @@ def inflate(
         out,
         weights=weights,
         temporal_init=temporal_init,
+        frames=frames,
+        size=size,
+        family_options=set_values or (),
         num_classes=num_classes,
         in_chans=in_chans,
         seed=seed,

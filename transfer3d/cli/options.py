@@ -32,6 +32,12 @@ Set = Annotated[
         "--set", metavar="KEY=VALUE", help="Change a key of the recipe, e.g. `clip.frames=16`. Repeatable."
     ),
 ]
+StudentSet = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="KEY=VALUE", help="Change an option of the family, e.g. `tubelet=4`. Repeatable."
+    ),
+]
 Epochs = Annotated[float | None, typer.Option(metavar="N", help="Passes over the videos.")]
 Steps = Annotated[
     int | None, typer.Option("--steps", min=1, help="Optimiser steps; without --epochs, exactly so many.")

@@ -56,13 +56,14 @@ class Graph:
 def trace(student: VideoStudent) -> Graph:
     """Traces a student in eval mode.
 
-    The batch size is variable, and T too if the student never strides it: layers that halve T are traced for
-    one length only.
+    The batch size is variable, and T too if the student never strides it and has no positions in time: layers
+    that halve T are traced for one length only.
     """
     clips = random_clips(student, batch=2)
     frames_axis = clips.ndim - 3
     open_axes = {0: "batch"}
-    if student.forward_features(clips).shape[2] == clips.shape[frames_axis] * student.clip.units:
+    steps = student.forward_features(clips).shape[2]
+    if student.trunk.exports_any_length and steps == clips.shape[frames_axis] * student.clip.units:
         open_axes[frames_axis] = "frames"
     shapes = {axis: Dim(name, min=1 if axis == 0 else 2, max=MOST) for axis, name in open_axes.items()}
     program = torch.export.export(student.eval(), (clips,), dynamic_shapes=(shapes,), strict=False)

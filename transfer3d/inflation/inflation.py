@@ -11,13 +11,16 @@ from transfer3d.errors import UsageError, WeightsError, did_you_mean
 from transfer3d.inflation.parity import PARITY_SIZE, ParityCheck, check_parity
 from transfer3d.inflation.rules import FRESH, TemporalInit, WeightInflator
 from transfer3d.inflation.source import KNOWN_SOURCES, Source, read_source, spec_types
+from transfer3d.inflation.vit_source import check_vit, resampled_tensors, resized
 from transfer3d.inflation.weight_report import WeightReport, check_complete
 from transfer3d.models.factory import create_model
 from transfer3d.models.image import image_model_info, weights_digest
 from transfer3d.models.registry import Family, StudentEntry, entry, families, list_models, name_for
 from transfer3d.models.student import VideoStudent
+from transfer3d.models.trunks.joint_table import JointTableViT
 from transfer3d.models.trunks.spec import TrunkSpec
 from transfer3d.models.trunks.timm3d import TimmSpec
+from transfer3d.models.trunks.vit import ViTSpec
 
 CROP_MARGIN = 256 / 224
 """A frame's short side over the crop's size, for families that take the network's own input size."""
@@ -51,20 +54,26 @@ def inflate(
     num_classes: int | None = None,
     frozen_bn: bool = False,
     seed: int = 0,
+    frames: int | None = None,
+    size: int | None = None,
     proof_size: int | None = None,
     **model_args: Any,
 ) -> Inflated:
     """Turns a timm network into a video student that gives the same output on a still clip.
 
     Args:
-        image_model: a convolutional timm network; it is not changed.
+        image_model: a convolutional network or a vision transformer of timm; it is not changed.
         to: a family (`p3d`; `i3d` takes any network), or a student of the same shape (`p3d_resnet50`).
         temporal_init: which temporal taps get the 2D kernel: `center` (the middle one), `mean` (I3D: all,
             divided by their number), `random` (P3D's paper: none).
         num_classes: K of the student; by default the 2D classifier is kept.
         frozen_bn: whether training will freeze BatchNorm; then zero branches are zero by their kernel.
         seed: for fresh tensors and the proof's images.
-        proof_size: H and W of the proof's images; by default 64, or the network's own input size for
+        frames: T of the student's clips; by default those of the family or of the student named in `to`.
+        size: H and W of the student's clips; by default those of the student named in `to`, else for
+            architectures that are read through timm alone the network's own. A vision transformer's
+            positions are resampled as timm does.
+        proof_size: H and W of the proof's images; by default 64, or the size of the student's clips for
             architectures that are read through timm alone.
         **model_args: the family's options, as for `create_model`.
 
@@ -75,12 +84,24 @@ def inflate(
     if temporal_init not in get_args(TemporalInit):
         raise UsageError(f"temporal init '{temporal_init}': must be one of {get_args(TemporalInit)}.")
     family, student_entry = _target(to)
-    source = read_source(image_model, _spec_type(image_model, family))
+    given, spec_type = image_model, _spec_type(image_model, family)
+    resampled: dict[str, str] = {}
+    if spec_type is ViTSpec and (side := size or (student_entry and student_entry.clip.size)):
+        image_model = resized(image_model_info(image_model).name, image_model, side)
+        resampled = resampled_tensors(given, image_model)
+    source = read_source(image_model, spec_type)
     _check_shape(source, family, student_entry)
-    student = _empty_student(source, family, image_model, num_classes, seed, model_args)
+    student = _empty_student(source, family, image_model, num_classes, seed, frames, size, model_args)
+    if isinstance(student.trunk, JointTableViT):
+        raise UsageError("positions='joint' is for networks that are trained or imported: leave it out.")
     tensors = {name: tensor.detach().cpu().float() for name, tensor in image_model.state_dict().items()}
     inflator = WeightInflator(
-        tensors, source.modules, source.head, temporal_init=temporal_init, frozen_bn=frozen_bn
+        tensors,
+        source.modules,
+        source.head,
+        temporal_init=temporal_init,
+        frozen_bn=frozen_bn,
+        resampled=resampled,
     )
     rows = list(inflator.fill(student))
     fresh = f"{FRESH}|{HEAD}" + (f"|{RANDOM_KERNELS}" if temporal_init == "random" else "")
@@ -94,7 +115,7 @@ def inflate(
     student.eval()
     same_head = any(row.target == "head.weight" and row.source is not None for row in rows)
     if proof_size is None:
-        proof_size = student.clip.size if isinstance(source.spec, TimmSpec) else PARITY_SIZE
+        proof_size = student.clip.size if isinstance(source.spec, TimmSpec | ViTSpec) else PARITY_SIZE
     proof = check_parity(
         image_model, student, temporal_init=temporal_init, same_head=same_head, size=proof_size, seed=seed
     )
@@ -102,7 +123,7 @@ def inflate(
         raise WeightsError(f"{source.name} to {family.name}: {proof}")
     provenance = {
         "source": source.name,
-        "source_digest": weights_digest(image_model),
+        "source_digest": weights_digest(given),
         "temporal_init": temporal_init,
         "frozen_bn": frozen_bn,
         "account": report.counts(),
@@ -133,6 +154,7 @@ def _target(to: str) -> tuple[Family, StudentEntry | None]:
 
 def _spec_type(image_model: nn.Module, family: Family) -> type[TrunkSpec]:
     """Returns the shape type through which a family takes a network."""
+    check_vit(image_model_info(image_model).name, image_model)
     for spec_type in spec_types(image_model):
         if spec_type in family.clips:
             return spec_type
@@ -155,15 +177,24 @@ def _empty_student(
     image_model: nn.Module,
     num_classes: int | None,
     seed: int,
+    frames: int | None,
+    size: int | None,
     model_args: dict[str, Any],
 ) -> VideoStudent:
     """Builds the student; its `model_args` record what differs from the registered student."""
     registered = name_for(family.name, source.spec)
     clip = entry(registered).clip if registered else family.clips[type(source.spec)]
     image = image_model_info(image_model)
-    if isinstance(source.spec, TimmSpec):
-        clip = replace(clip, size=image.size, crop=round(image.size * CROP_MARGIN))
+    own = source.spec.img_size if isinstance(source.spec, ViTSpec) else image.size
+    if size is None and isinstance(source.spec, TimmSpec | ViTSpec) and own != clip.size:
+        size = own
+    if size is not None:
+        clip = replace(clip, size=size, crop=round(size * CROP_MARGIN))
     args = dict(model_args)
+    if frames is not None:
+        clip = replace(clip, frames=frames)
+        if "frames" in family.options:
+            args["frames"] = frames
     if registered is None:
         args["spec"] = source.spec.to_dict()
     if source.in_chans != 3:

@@ -6,6 +6,8 @@ the student gives the 2D network's output on a still clip:
 - T of P3D-A is the identity; T of P3D-B and P3D-C is zero.
 - The branches of T3D's temporal transition are rows of the 2D transition's 1x1 convolution.
 - Layers that a family appends after a block (4D convolutions, attention) are built as the identity.
+- A transformer's attention along time is a copy of its block's attention, and the linear layer after it zero;
+  its positions in time, and the last layers of blocks over time, are built as zero.
 """
 
 from __future__ import annotations
@@ -21,15 +23,21 @@ from torch import Tensor, nn
 from transfer3d.errors import UsageError
 from transfer3d.inflation.weight_report import Row
 from transfer3d.models.student import VideoStudent
+from transfer3d.nn.divided_attention import TemporalAttention
 from transfer3d.nn.pseudo3d import Pseudo3d
+from transfer3d.nn.temporal_encoder import TemporalEncoder
 from transfer3d.nn.temporal_transition import TemporalTransition
+from transfer3d.nn.time_positions import TimePositions
 
 TemporalInit = Literal["center", "mean", "random"]
 
 APPENDED = r"trunk\.(after_stem|res\d\.after\d+)(\..*)?"
 """Modules that a family appends to the trunk; their tensors keep their initial values."""
 
-FRESH = rf"trunk\..*\.temporal\..*|{APPENDED}"
+SPATIAL = re.compile(r"\.spatial(?=\.|$)")
+"""The step of a module's name from a layer over clips to the 2D layer in it."""
+
+FRESH = rf"trunk\.(.*\.)?temporal\..*|{APPENDED}"
 """Tensors of any family that may have no 2D counterpart."""
 
 
@@ -54,6 +62,7 @@ class WeightInflator:
         head: name of the 2D classifier.
         temporal_init: see `inflate`; `random` keeps kernels of more than one temporal tap as they were built.
         frozen_bn: whether BatchNorm will be frozen in training; zero branches are then zero by their kernel.
+        resampled: tensors that were fitted to another size of images, each with a note.
     """
 
     def __init__(
@@ -64,10 +73,12 @@ class WeightInflator:
         *,
         temporal_init: TemporalInit,
         frozen_bn: bool,
+        resampled: Mapping[str, str] | None = None,
     ) -> None:
         self.tensors, self.modules, self.head = tensors, modules, head
         self.temporal_init: TemporalInit = temporal_init
         self.frozen_bn = frozen_bn
+        self.resampled = resampled or {}
 
     @torch.no_grad()
     def fill(self, student: VideoStudent) -> Iterator[Row]:
@@ -77,11 +88,18 @@ class WeightInflator:
                 yield from _fresh(path, module, "as built: the block is the identity")
             elif isinstance(module, Pseudo3d):
                 yield from self._temporal(f"{path}.temporal", module)
+            elif isinstance(module, TemporalAttention):
+                yield from self._attention(path, module)
+            elif isinstance(module, TimePositions):
+                yield from _fresh(path, module, "zero")
+            elif isinstance(module, TemporalEncoder):
+                for part, block in module.blocks.named_modules(prefix=f"{path}.blocks"):
+                    yield from _fresh(part, block, "as built: the blocks are the identity")
             elif isinstance(module, TemporalTransition):
                 yield from self._branches(path, module)
             elif path == "head":
                 yield from self._classifier(module)
-            elif (source := self.modules.get(path.replace(".spatial.", "."))) is not None:
+            elif (source := self.modules.get(SPATIAL.sub("", path))) is not None:
                 yield from self._shared_layer(path, module, source)
 
     def _shared_layer(self, path: str, module: nn.Module, source: str) -> Iterator[Row]:
@@ -106,7 +124,9 @@ class WeightInflator:
 
     def _copy(self, name: str, target: Tensor, source_name: str) -> Row:
         _write(name, target, self._source(source_name), source_name)
-        return Row(target=name, source=source_name, how="copied")
+        note = self.resampled.get(source_name)
+        how = "copied" if note is None else "resampled"
+        return Row(target=name, source=source_name, how=how, note=note or "")
 
     def _source(self, name: str) -> Tensor:
         if name not in self.tensors:
@@ -134,6 +154,14 @@ class WeightInflator:
             norm.weight.zero_()
         yield from _fresh(f"{path}.conv", conv, note)
         yield from _fresh(f"{path}.norm", norm, note)
+
+    def _attention(self, path: str, module: TemporalAttention) -> Iterator[Row]:
+        """Fills attention along time from the attention of the 2D block."""
+        block = self.modules[path.removesuffix(".temporal")]
+        for ours, theirs in (("norm", "norm1"), ("attn", "attn")):
+            for name, target in getattr(module, ours).state_dict(keep_vars=True).items():
+                yield self._copy(f"{path}.{ours}.{name}", target, f"{block}.{theirs}.{name}")
+        yield from _fresh(f"{path}.fc", module.fc, "zero")
 
     def _branches(self, path: str, transition: TemporalTransition) -> Iterator[Row]:
         """Distributes the rows of the 2D transition's 1x1 kernel over a temporal transition's branches."""

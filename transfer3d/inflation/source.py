@@ -14,6 +14,7 @@ from torchvision.models.googlenet import BasicConv2d, Inception
 
 from transfer3d.errors import UsageError
 from transfer3d.inflation.timm_source import read_timm
+from transfer3d.inflation.vit_source import is_vit, read_vit
 from transfer3d.models.googlenet import GoogLeNet
 from transfer3d.models.image import image_model_info
 from transfer3d.models.trunks.densenet3d import DenseNetSpec
@@ -22,12 +23,14 @@ from transfer3d.models.trunks.googlenet3d import GoogLeNetSpec
 from transfer3d.models.trunks.resnet3d import EXPANSION, FIRST_STAGE, BlockKind, ResNetSpec
 from transfer3d.models.trunks.spec import TrunkSpec
 from transfer3d.models.trunks.timm3d import TimmSpec
+from transfer3d.models.trunks.vit import ViTSpec
 
 KNOWN_SOURCES = {
     ResNetSpec: "timm ResNets (test_resnet, resnet18 to resnet152; d, wide, resnext, seresnet forms)",
     DenseNetSpec: "timm DenseNets (test_densenet, densenet121, 161, 169, 201)",
     GoogLeNetSpec: "torchvision's GoogLeNet (test_googlenet, googlenet)",
     TimmSpec: "any convolutional timm network",
+    ViTSpec: "timm's VisionTransformer and Eva networks (ViT, CLIP, SigLIP, DINOv2, DINOv3, EVA02)",
 }
 BATCH_NORM_EPS = 1e-5
 
@@ -78,7 +81,12 @@ SPEC_TYPES: dict[type[nn.Module], type[TrunkSpec]] = {
 
 
 def spec_types(model: nn.Module) -> list[type[TrunkSpec]]:
-    """Returns the shape types that a network can be read as: its specific one, if any, then `TimmSpec`."""
+    """Returns the shape types that a network can be read as: its specific one, if any, then `TimmSpec`.
+
+    A vision transformer is nothing but one.
+    """
+    if is_vit(model):
+        return [ViTSpec]
     specific = [spec_type for net, spec_type in SPEC_TYPES.items() if isinstance(model, net)]
     return [*specific, TimmSpec]
 
@@ -92,6 +100,8 @@ def read_source(model: nn.Module, spec_type: type[TrunkSpec]) -> Source:
     name = image_model_info(model).name
     if spec_type is TimmSpec:
         spec, modules, head = read_timm(name, model)
+    elif spec_type is ViTSpec:
+        spec, modules, head = read_vit(name, model)
     elif isinstance(model, ResNet):
         spec, modules, head = read_resnet(name, model)
     elif isinstance(model, DenseNet):
@@ -99,7 +109,7 @@ def read_source(model: nn.Module, spec_type: type[TrunkSpec]) -> Source:
     else:
         net = cast(GoogLeNet, model)
         spec, modules, head = net.spec, dict(_googlenet_modules(net)), "fc"
-    if spec_type is not TimmSpec:
+    if spec_type not in (TimmSpec, ViTSpec):
         _check_layers(name, model, known=KNOWN_SOURCES[spec_type])
     return Source(
         name=name,

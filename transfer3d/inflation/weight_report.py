@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args
 
 from transfer3d.errors import WeightsError
 
-How = Literal["inflated", "copied", "reshaped", "fresh", "dropped"]
+How = Literal["inflated", "copied", "reshaped", "resampled", "fresh", "dropped"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,8 +20,9 @@ class Row:
     Attributes:
         target: the student's tensor; None when it is dropped.
         source: the tensor it was made from; None when it is fresh.
-        how: inflated (a kernel got temporal taps), copied, reshaped (same values, an axis of 1 more), fresh
-            (no 2D counterpart), dropped (no place in the student).
+        how: inflated (a kernel got temporal taps), copied, reshaped (same values, an axis of 1 more),
+            resampled (positions, for images of another size), fresh (no 2D counterpart), dropped (no place in
+            the student).
         note: what a fresh tensor was set to, or which rows were taken.
     """
 

@@ -104,7 +104,7 @@ def class_map(
 
     Raises:
         UsageError: no classifier, no such class or layer, or one that gives no feature maps; "classifier"
-            for a student whose pooling is not an average.
+            for a student whose pooling is not an average; a vision transformer.
         SetupError: Grad-CAM without captum (the `cam` extra).
         NonFiniteError: a score is NaN or infinite.
     """
@@ -112,6 +112,10 @@ def class_map(
         raise UsageError(f"{student.model_name} has no classifier, so there is no class to look for.")
     if target is not None and not 0 <= target < student.num_classes:
         raise UsageError(f"no class {target}: the student knows {student.num_classes}, from 0.")
+    if student.trunk.gives_tokens:
+        raise UsageError(
+            f"{student.model_name} gives tokens, no feature maps: maps need a convolutional student."
+        )
     was_training = student.training
     student.eval()
     try:

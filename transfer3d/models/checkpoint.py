@@ -132,7 +132,7 @@ def _load(
     if metadata.digest not in (None, tensors_digest(tensors)):
         warnings.warn(f"{path}: its tensors are not those that were written: another digest", stacklevel=3)
     if family_of(metadata.model).clips:
-        student.to_empty(device="cpu")
+        student = _on_cpu(student)
     student.load_state_dict(tensors, strict=True)
     student.class_names = metadata.class_names
     return student.eval()
@@ -153,6 +153,19 @@ def _build(metadata: CheckpointMetadata, clip: ClipSpec, model_args: Mapping[str
         earlier = build(family.earlier_options(student.trunk, model_args))
         return student if _differences(earlier, metadata) else earlier
     return student
+
+
+def _on_cpu(student: VideoStudent) -> VideoStudent:
+    """Gives a student on the meta device memory, and those tensors that no checkpoint holds their values.
+
+    Such as rotary angles, which are computed when a network is built: then it is built again.
+    """
+    held = {id(tensor) for tensor in student.state_dict(keep_vars=True).values()}
+    if all(id(buffer) in held for buffer in student.buffers()):
+        return student.to_empty(device="cpu")
+    return build_student(
+        student.model_name, student.model_args, num_classes=student.num_classes, clip=student.clip
+    )
 
 
 def _differences(student: VideoStudent, metadata: CheckpointMetadata) -> str:

@@ -19,7 +19,6 @@ UNITS_NDIM = 6  # B U C T H W
 HEAD_STD = 0.01
 POOLS = ("avg", "")
 FEATURE_FORMAT = "NCTHW"
-LARGEST_REDUCTION = 32
 
 Indices = int | Sequence[int] | Sequence[str] | None
 
@@ -118,9 +117,8 @@ class VideoStudent(nn.Module):
         Each has `module` (its name), `num_chs`, `reduction` (of H and W), `temporal_reduction` (of T) and
         `index`. A copy without memory, on the `meta` device, finds the sizes.
         """
-        frames, size = self.clip.frames, self.clip.size
-        if not isinstance(self.trunk, ModuleTrunk):  # sizes that every stride divides
-            frames, size = (LARGEST_REDUCTION * math.ceil(n / LARGEST_REDUCTION) for n in (frames, size))
+        multiple = self.trunk.largest_reduction
+        frames, size = (multiple * math.ceil(n / multiple) for n in (self.clip.frames, self.clip.size))
         memo: dict[int, Any] = {
             id(tensor): nn.Parameter(tensor.to("meta"))
             if isinstance(tensor, nn.Parameter)
@@ -144,6 +142,9 @@ class VideoStudent(nn.Module):
 
     def forward_features(self, clips: Tensor) -> Tensor:
         """Returns feature maps `B D T' H' W'`; the units of a video follow each other along T'.
+
+        Of a vision transformer they are tokens, `B D T' L 1`, class and register tokens before the patches of
+        each time step; `forward_intermediates` gives maps of the patches.
 
         Args:
             clips: `B C T H W`, or `B U C T H W` where `clip.units` > 1: uint8 pixels, which are normalised
@@ -194,7 +195,8 @@ class VideoStudent(nn.Module):
             indices: which layers, in the order of the result: positions in `feature_info` (negative ones
                 count from the end), an int for the last n, None for all; or names of any layers of the trunk,
                 such as `res4.1`.
-            norm: has no effect, as in timm's convolutional networks: the last maps are normalised anyway.
+            norm: has no effect: the last maps are normalised anyway. Blocks of a vision transformer come as
+                they are.
             stop_early: stop at the last of these layers, whose maps are then the final ones.
             output_fmt: "NCTHW", the only one.
             intermediates_only: return the list alone.

@@ -124,15 +124,24 @@ def _merge(base: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def _set(values: dict[str, Any], override: str) -> None:
+def key_and_value(override: str) -> tuple[str, Any]:
+    """Splits `key=value`; the value is as TOML writes it, and a bare word is a string.
+
+    Raises:
+        UsageError: there is no key, or no `=`.
+    """
     key, equals, text = override.partition("=")
     if not equals or not key:
         raise UsageError(f"--set {override}: not of the form key=value. Write e.g. --set max_steps=100.")
     try:
-        value = tomllib.loads(f"value = {text}")["value"]
+        return key.strip(), tomllib.loads(f"value = {text}")["value"]
     except (ValueError, RecursionError):
-        value = text
-    *tables, last = key.strip().split(".")
+        return key.strip(), text
+
+
+def _set(values: dict[str, Any], override: str) -> None:
+    key, value = key_and_value(override)
+    *tables, last = key.split(".")
     if tables[:1] == ["stages"] and tables[1:] and tables[1] not in (stages := values.get("stages", {})):
         raise UsageError(
             f"--set {override}: no stage '{tables[1]}'{did_you_mean(tables[1], stages)}. "

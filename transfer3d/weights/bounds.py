@@ -33,7 +33,10 @@ def check_model_args(model_args: Mapping[str, Any], tensors: int) -> None:
         if isinstance(number, int | float) and abs(number) > MOST_NUMBER:
             raise ValueError(f"model_args have the number {number:.3g}")
     spec = model_args.get("spec")
-    depths = spec.get("depths") if isinstance(spec, Mapping) else None
+    depths = [model_args.get("encoder_depth")]
+    if isinstance(spec, Mapping):
+        overrides = spec.get("overrides")
+        depths += [spec.get("depths"), overrides.get("depth") if isinstance(overrides, Mapping) else None]
     blocks = sum(depth for _, depth in _values(depths) if isinstance(depth, int))
     if blocks > tensors:
         raise ValueError(f"{blocks} blocks in {tensors} tensors")

@@ -18,6 +18,7 @@ from transfer3d.inflation.importers.kind import Kind, Released, add_time
 from transfer3d.inflation.importers.p3d_pytorch import P3D_PYTORCH
 from transfer3d.inflation.importers.pytorchvideo_slow import PYTORCHVIDEO_SLOW
 from transfer3d.inflation.importers.torchvision_video import TORCHVISION_VIDEO
+from transfer3d.inflation.importers.transformers_vits import TRANSFORMERS_TIMESFORMER, TRANSFORMERS_VIVIT
 from transfer3d.inflation.importers.v4d_release import V4D_RELEASE
 from transfer3d.inflation.weight_report import Row, WeightReport, check_complete
 from transfer3d.models.builder import build_student
@@ -27,7 +28,15 @@ from transfer3d.weights.header import abbreviate, differences
 from transfer3d.weights.state_file import is_finite
 
 KINDS: dict[str, Kind] = {
-    kind.name: kind for kind in (P3D_PYTORCH, V4D_RELEASE, PYTORCHVIDEO_SLOW, TORCHVISION_VIDEO)
+    kind.name: kind
+    for kind in (
+        P3D_PYTORCH,
+        V4D_RELEASE,
+        PYTORCHVIDEO_SLOW,
+        TORCHVISION_VIDEO,
+        TRANSFORMERS_VIVIT,
+        TRANSFORMERS_TIMESFORMER,
+    )
 }
 COUNTER = r".*\.num_batches_tracked"
 """Missing from files of PyTorch before 0.4.1; eval mode does not use it."""
@@ -66,8 +75,12 @@ def import_state(kind: str, state: Mapping[str, Tensor], options: Mapping[str, s
             raise UsageError(f"{kind} has no option '{key}'{near}: it has {known}.")
     if file_kind.signature not in state:
         raise WeightsError(_wrong_kind(file_kind, state))
+    state = file_kind.prepare(state)
     shapes = {name: tuple(tensor.shape) for name, tensor in state.items()}
-    released = file_kind.read(shapes, {**file_kind.options, **options})
+    try:
+        released = file_kind.read(shapes, {**file_kind.options, **options})
+    except KeyError as error:
+        raise WeightsError(f"not a whole {kind} file: it has no {error}.") from error
     student = _empty_student(released)
     places = _places(student, released)
     fitted = {
@@ -128,7 +141,8 @@ def _places(student: VideoStudent, released: Released) -> dict[str, tuple[str, i
     places = {}
     for name, tensor in student.state_dict().items():
         module, _, part = name.rpartition(".")
-        places[name] = (f"{released.modules.get(module, module)}.{part}", tensor.ndim)
+        theirs = released.tensors.get(name, f"{released.modules.get(module, module)}.{part}")
+        places[name] = (theirs, tensor.ndim)
     return places
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from transfer3d.layout import ClipSpec, Triple
-from transfer3d.models.trunks.resnet3d import ResNetSpec
+from transfer3d.models.trunks.spec import TrunkSpec
 
 Shapes = Mapping[str, Triple | tuple[int, ...]]
 """Names and shapes of a file's tensors; `Kind.read` sees nothing else."""
@@ -34,15 +34,17 @@ class Released:
         num_classes: K.
         clip: the input that the released network was trained on.
         modules: the student's modules that hold tensors, each with its name in the file.
+        tensors: the student's tensors that no module above names, likewise.
         fits: by module of the student, how its tensors get its order of axes; by default `add_time`.
     """
 
     family: str
-    spec: ResNetSpec
+    spec: TrunkSpec
     model_args: dict[str, Any]
     num_classes: int
     clip: ClipSpec
     modules: dict[str, str]
+    tensors: dict[str, str] = field(default_factory=dict)
     fits: dict[str, Fit] = field(default_factory=dict)
 
 
@@ -56,6 +58,7 @@ class Kind:
         signature: a tensor that every file of this kind has, and files of other kinds do not.
         options: settings that a state dict does not contain, with their defaults.
         read: maps (names and shapes, options) to what the file holds.
+        prepare: joins tensors of the file that are one in the student, under a name that lists them.
     """
 
     name: str
@@ -63,3 +66,4 @@ class Kind:
     signature: str
     options: Mapping[str, str]
     read: Callable[[Shapes, Mapping[str, str]], Released]
+    prepare: Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]] = dict

@@ -50,12 +50,18 @@ class Trunk(nn.Module):
         stages: the layers that `VideoStudent.feature_info` lists, in order.
         grad_checkpointing: whether the activations inside of a step are recomputed in the backward pass.
         pools_by_average: whether `pool_features` is the mean over T', H' and W'.
+        largest_reduction: sizes that it divides are divided by every stride.
+        gives_tokens: whether the last maps are tokens, `B D T' L 1`, which are no picture.
+        exports_any_length: whether an exported graph takes clips of any length if no layer strides T.
     """
 
     num_features: int
     stages: tuple[str, ...] = ()
     grad_checkpointing: bool = False
     pools_by_average: bool = True
+    largest_reduction: int = 32
+    gives_tokens: bool = False
+    exports_any_length: bool = True
 
     def parts(self) -> list[Step]:
         """Returns the children in order: `run(clips, parts, units)` is `forward(clips, units)`."""
@@ -159,6 +165,7 @@ class ModuleTrunk(Trunk):
     """
 
     stages = ("net",)
+    largest_reduction = 1
 
     def __init__(self, net: nn.Module) -> None:
         super().__init__()

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
+from transfer3d.errors import UsageError
 from transfer3d.inflation.inflation import Inflated
 from transfer3d.inflation.inflation import inflate as inflate_network
 from transfer3d.inflation.rules import TemporalInit
 from transfer3d.models.checkpoint import save
 from transfer3d.models.image import create_image_model
+from transfer3d.models.registry import family_of
+from transfer3d.recipes.load import key_and_value
 from transfer3d.run.output_file import refuse_existing, written_student
 
 
@@ -46,6 +50,9 @@ def inflate_to_file(
     *,
     weights: str,
     temporal_init: str = "center",
+    frames: int | None = None,
+    size: int | None = None,
+    family_options: Sequence[str] = (),
     num_classes: int | None = None,
     in_chans: int = 3,
     seed: int = 0,
@@ -59,6 +66,9 @@ def inflate_to_file(
         out: the file; None = `./<student>.safetensors`.
         weights: "timm", "none" or a file.
         temporal_init: "center", "mean" or "random".
+        frames: of the student's clips; None = the family's.
+        size: H and W of the student's clips; None = see `inflation.inflate`.
+        family_options: options of the family, `key=value` each.
         num_classes: of a new head; None keeps the 2D head.
         in_chans: channels of the input.
         seed: for all random values.
@@ -71,12 +81,29 @@ def inflate_to_file(
     """
     if out is not None:
         refuse_existing(out, force)
+    options = _family_options(to, family_options)
     network = create_image_model(model, weights, in_chans=in_chans, seed=seed)
     inflated = inflate_network(
-        network, to, temporal_init=cast(TemporalInit, temporal_init), num_classes=num_classes, seed=seed
+        network,
+        to,
+        temporal_init=cast(TemporalInit, temporal_init),
+        num_classes=num_classes,
+        seed=seed,
+        frames=frames,
+        size=size,
+        **options,
     )
     path = out or Path(f"{inflated.student.model_name}.safetensors")
     refuse_existing(path, force)
     provenance = {"made_by": "inflate", "weights": weights, **inflated.provenance}
     save(inflated.student, path, provenance=provenance)
     return InflatedFile(model, weights, path, inflated)
+
+
+def _family_options(to: str, settings: Sequence[str]) -> dict[str, Any]:
+    options = dict(map(key_and_value, settings))
+    known = [name for name in family_of(to).options if name != "frames"] if options else []
+    for name in options:
+        if name not in known:
+            raise UsageError(f"--set {name}: {to} has the options {', '.join(known) or 'none'}.")
+    return options

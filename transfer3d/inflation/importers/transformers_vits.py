@@ -1,0 +1,177 @@
+"""ViViT and TimeSformer as Hugging Face's transformers writes them, with a classifier.
+
+ViViT has one class token and one table of positions: `positions="joint"` of the family `vivit`. Its queries,
+keys and values are three layers in the file and one in timm's attention.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from transfer3d.errors import WeightsError
+from transfer3d.inflation.importers.kind import Kind, Released, Shapes
+from transfer3d.layout import ClipSpec
+from transfer3d.models.trunks.vit import ViTSpec
+
+ARCHITECTURE = "vit_base_patch16_224"
+DEFAULTS = {"depth": 12, "embed_dim": 768, "num_heads": 12, "patch_size": 16, "mlp_ratio": 4.0}
+"""Of `ARCHITECTURE`: a shape records what differs."""
+SEPARATE = re.compile(r"(.*\.attention\.attention)\.query\.(weight|bias)")
+
+VIVIT_CLIP = ClipSpec(frames=32, stride=2, size=224, crop=256, mean=(0.5,) * 3, std=(0.5,) * 3)
+"""Pixels from -1 to 1."""
+TIMESFORMER_CLIP = ClipSpec(frames=8, stride=32, size=224, crop=256, mean=(0.45,) * 3, std=(0.225,) * 3)
+
+
+def join_attention(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Joins queries, keys and values that are three layers into `...{query,key,value}.weight` and bias."""
+    joined = dict(state)
+    for name in state:
+        if (match := SEPARATE.fullmatch(name)) is None:
+            continue
+        names = [f"{match[1]}.{part}.{match[2]}" for part in ("query", "key", "value")]
+        if all(part in joined for part in names):
+            fused = torch.cat([joined.pop(part) for part in names])
+            joined[f"{match[1]}.{{query,key,value}}.{match[2]}"] = fused
+    return joined
+
+
+def read_timesformer(shapes: Shapes, options: Mapping[str, str]) -> Released:
+    """Reads names and shapes of a TimeSformer's file."""
+    root, layers = "timesformer", "timesformer.encoder.layer"
+    if f"{layers}.0.temporal_dense.weight" not in shapes:
+        raise WeightsError("its attention is not divided: that form of TimeSformer cannot be imported.")
+    patch = shapes[f"{root}.embeddings.patch_embeddings.projection.weight"][-1]
+    spec = _spec(shapes, options, root, patch, shapes[f"{root}.embeddings.position_embeddings"][1] - 1)
+    frames = shapes[f"{root}.embeddings.time_embeddings"][1]
+    blocks = {
+        "temporal.norm": "temporal_layernorm",
+        "temporal.attn.qkv": "temporal_attention.attention.qkv",
+        "temporal.attn.proj": "temporal_attention.output.dense",
+        "temporal.fc": "temporal_dense",
+        "spatial.attn.spatial.qkv": "attention.attention.qkv",
+        "spatial.attn.spatial.proj": "attention.output.dense",
+        **_shared("spatial."),
+    }
+    return Released(
+        family="timesformer",
+        spec=spec,
+        model_args={"frames": frames, **_channels(shapes, root)},
+        num_classes=shapes["classifier.bias"][0],
+        clip=_clip(TIMESFORMER_CLIP, frames, spec),
+        modules=_modules(shapes, root, blocks),
+        tensors={
+            **_tokens(root),
+            "trunk.net.norm_pre.temporal.weight": f"{root}.embeddings.time_embeddings",
+        },
+        fits={"trunk.net.norm_pre.temporal": lambda tensor, ndim: tensor[0]},
+    )
+
+
+def read_vivit(shapes: Shapes, options: Mapping[str, str]) -> Released:
+    """Reads names and shapes of a ViViT's file."""
+    root = "vivit"
+    tubelet, *_, patch = shapes[f"{root}.embeddings.patch_embeddings.projection.weight"][2:]
+    frames = _number(options, "frames")
+    positions = shapes[f"{root}.embeddings.position_embeddings"][1] - 1
+    spec = _spec(shapes, options, root, patch, positions // max(1, frames // tubelet), act_layer="gelu_tanh")
+    fused = "attention.attention.{query,key,value}"
+    blocks = {"attn.qkv": fused, "attn.proj": "attention.output.dense", **_shared("")}
+    return Released(
+        family="vivit",
+        spec=spec,
+        model_args={"positions": "joint", "frames": frames, "tubelet": tubelet, **_channels(shapes, root)},
+        num_classes=shapes["classifier.bias"][0],
+        clip=_clip(VIVIT_CLIP, frames, spec),
+        modules=_modules(shapes, root, blocks),
+        tensors=_tokens(root),
+    )
+
+
+def _spec(
+    shapes: Shapes, options: Mapping[str, str], root: str, patch: int, patches: int, **overrides: Any
+) -> ViTSpec:
+    hidden, dim = shapes[f"{root}.encoder.layer.0.intermediate.dense.weight"]
+    values = {
+        "depth": _depth(shapes, root),
+        "embed_dim": dim,
+        "num_heads": _number(options, "heads"),
+        "patch_size": patch,
+        "mlp_ratio": hidden / dim,
+    }
+    overrides |= {name: value for name, value in values.items() if value != DEFAULTS[name]}
+    return ViTSpec(architecture=ARCHITECTURE, img_size=math.isqrt(patches) * patch, overrides=overrides)
+
+
+def _number(options: Mapping[str, str], name: str) -> int:
+    if not options[name].isdecimal() or not 0 < int(options[name]) <= 4096:
+        raise WeightsError(f"{name}={options[name]}: a number from 1 to 4096.")
+    return int(options[name])
+
+
+def _depth(shapes: Shapes, root: str) -> int:
+    return sum(name.endswith(".layernorm_before.bias") and name.startswith(f"{root}.") for name in shapes)
+
+
+def _channels(shapes: Shapes, root: str) -> dict[str, int]:
+    channels = shapes[f"{root}.embeddings.patch_embeddings.projection.weight"][1]
+    return {} if channels == 3 else {"in_chans": channels}
+
+
+def _clip(clip: ClipSpec, frames: int, spec: ViTSpec) -> ClipSpec:
+    crop = round(spec.img_size * 256 / 224)
+    return ClipSpec(
+        frames=frames, stride=clip.stride, size=spec.img_size, crop=crop, mean=clip.mean, std=clip.std
+    )
+
+
+def _shared(block: str) -> dict[str, str]:
+    return {
+        f"{block}norm1": "layernorm_before",
+        f"{block}norm2": "layernorm_after",
+        f"{block}mlp.fc1": "intermediate.dense",
+        f"{block}mlp.fc2": "output.dense",
+    }
+
+
+def _modules(shapes: Shapes, root: str, blocks: Mapping[str, str]) -> dict[str, str]:
+    return {
+        "trunk.net.patch_embed.proj.conv": f"{root}.embeddings.patch_embeddings.projection",
+        "trunk.net.norm": f"{root}.layernorm",
+        "head": "classifier",
+        **{
+            f"trunk.net.blocks.{index}.{ours}": f"{root}.encoder.layer.{index}.{theirs}"
+            for index in range(_depth(shapes, root))
+            for ours, theirs in blocks.items()
+        },
+    }
+
+
+def _tokens(root: str) -> dict[str, str]:
+    return {
+        "trunk.net.cls_token": f"{root}.embeddings.cls_token",
+        "trunk.net.pos_embed": f"{root}.embeddings.position_embeddings",
+    }
+
+
+TRANSFORMERS_VIVIT = Kind(
+    name="transformers-vivit",
+    what="VivitForVideoClassification of transformers",
+    signature="vivit.embeddings.cls_token",
+    options={"heads": "12", "frames": "32"},
+    read=read_vivit,
+    prepare=join_attention,
+)
+TRANSFORMERS_TIMESFORMER = Kind(
+    name="transformers-timesformer",
+    what="TimesformerForVideoClassification of transformers, divided",
+    signature="timesformer.embeddings.cls_token",
+    options={"heads": "12"},
+    read=read_timesformer,
+)

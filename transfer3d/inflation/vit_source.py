@@ -1,0 +1,81 @@
+"""Reads a vision transformer of timm, for images of a size of choice: see `models/trunks/vit.py`."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any, cast
+
+import torch
+from torch import nn
+
+from transfer3d.errors import UsageError
+from transfer3d.models.trunks.vit import OVERRIDES, ViTSpec, unsupported
+from transfer3d.weights.header import differences
+
+
+def is_vit(model: nn.Module) -> bool:
+    """Whether a network is a transformer over patches, taken or not."""
+    return all(hasattr(model, name) for name in ("patch_embed", "blocks", "num_prefix_tokens"))
+
+
+def read_vit(name: str, model: nn.Module) -> tuple[ViTSpec, dict[str, str], str]:
+    """Returns shape, module names and classifier of a vision transformer.
+
+    Raises:
+        UsageError: it was built with arguments that a checkpoint cannot record.
+    """
+    net = cast(Any, model)
+    given = {key: value for key, value in getattr(net, "_model_args", {}).items() if key in OVERRIDES}
+    size = int(net.patch_embed.img_size[0])
+    try:
+        spec = ViTSpec(architecture=name, img_size=size, overrides=given)
+        with torch.device("meta"):
+            expected = spec.build(num_classes=net.num_classes, in_chans=net.in_chans)
+    except (ValueError, TypeError) as error:
+        raise UsageError(f"{name} cannot be inflated: {error}.") from error
+    shapes = [{key: tuple(value.shape) for key, value in m.state_dict().items()} for m in (expected, model)]
+    if mismatch := differences(shapes[0], shapes[1]):
+        raise UsageError(
+            f"{name} was built with arguments that a checkpoint does not record: tensors {mismatch}."
+        )
+    modules = {}
+    for path, _ in model.named_modules():
+        modules[f"trunk.net.{path}".rstrip(".")] = path
+    modules["trunk.net.patch_embed.proj.conv"] = modules.pop("trunk.net.patch_embed.proj")
+    return spec, modules, "head"
+
+
+def check_vit(name: str, model: nn.Module) -> None:
+    """Raises UsageError for a vision transformer that has no form over clips."""
+    if is_vit(model) and (fault := unsupported(model)):
+        raise UsageError(f"{name} has {fault}, which no family supports.")
+
+
+def resized(name: str, model: nn.Module, size: int) -> nn.Module:
+    """Returns the network for images of another size, with positions resampled by timm.
+
+    Raises:
+        UsageError: timm cannot do it.
+    """
+    net = cast(Any, model)
+    if net.patch_embed.img_size == (size, size):
+        return model
+    net = copy.deepcopy(net)
+    try:
+        net.set_input_size(img_size=(size, size))
+    except (RuntimeError, AssertionError, ValueError) as error:
+        raise UsageError(f"{name} cannot take images of {size}x{size}: {error}.") from error
+    return net
+
+
+def resampled_tensors(before: nn.Module, after: nn.Module) -> dict[str, str]:
+    """Returns a note for each tensor that `resized` changed."""
+    if before is after:
+        return {}
+    grids = ["x".join(map(str, cast(Any, net).patch_embed.grid_size)) for net in (before, after)]
+    old, new = before.state_dict(), after.state_dict()
+    return {
+        name: f"positions {grids[0]} to {grids[1]}, as timm"
+        for name in new
+        if new[name].shape != old[name].shape or not torch.equal(new[name], old[name])
+    }

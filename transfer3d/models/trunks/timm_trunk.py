@@ -1,0 +1,101 @@
+"""A timm network as a trunk: it sees the frames of clips as a batch, and its own code runs it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+from contextlib import ExitStack
+from typing import Any
+
+import torch
+from timm.models import group_parameters
+from torch import Tensor, nn
+
+from transfer3d.models.trunks.trunk import Trunk, fixed_statistics
+from transfer3d.nn.framewise import FrameCount, fold_frames, unfold_frames
+
+
+class TimmTrunk(Trunk):
+    """A timm network whose modules that see time share a `FrameCount`.
+
+    Args:
+        net: without a classifier.
+    """
+
+    pools_by_average = False
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net: Any = net
+        self.num_features = int(getattr(self.net, "head_hidden_size", 0) or self.net.num_features)
+        if hasattr(self.net, "forward_intermediates"):
+            self.stages = tuple(info["module"] for info in self.net.feature_info)
+        self.count = FrameCount()
+
+    def layers(self) -> dict[str, tuple[int, nn.Module]]:
+        """The layers that timm lists as features."""
+        return {name: (index, self.net.get_submodule(name)) for index, name in enumerate(self.stages)}
+
+    def forward(self, clips: Tensor, units: int = 1) -> Tensor:
+        """`B C T H W` to feature maps `B D T' H' W'`."""
+        self.count.frames = clips.shape[2]
+        return self._unfold(self.net.forward_features(fold_frames(clips)))
+
+    def forward_layers(
+        self, clips: Tensor, units: int, names: Collection[str], *, stop_early: bool = False
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """By timm's own `forward_intermediates`."""
+        if not names:
+            return self.forward(clips), {}
+        self.count.frames = clips.shape[2]
+        ordered = [name for name in self.stages if name in names]
+        taken = self.net.forward_intermediates(
+            fold_frames(clips),
+            indices=[self.stages.index(name) for name in ordered],
+            stop_early=stop_early,
+            intermediates_only=stop_early,
+        )
+        final, maps = (taken[-1], taken) if stop_early else taken
+        return self._unfold(final), {
+            name: self._unfold(layer) for name, layer in zip(ordered, maps, strict=True)
+        }
+
+    def pool_features(self, maps: Tensor) -> Tensor:
+        """Pools each frame as the 2D network does, then averages over time: `B D T' H' W'` to `B D'`."""
+        pooled = self.net.forward_head(fold_frames(maps), pre_logits=True)
+        return pooled.unflatten(0, (-1, maps.shape[2])).mean(1)
+
+    def prune(self, stage: str) -> None:
+        """Where timm's network can."""
+        last = self.stages.index(stage)
+        self.stages = self.stages[: last + 1]
+        if hasattr(self.net, "prune_intermediate_layers"):
+            self.net.prune_intermediate_layers([last])
+
+    def group_matcher(self, coarse: bool = False) -> dict[str, str]:
+        """The groups of timm's network."""
+        groups = group_parameters(self.net, self.net.group_matcher(coarse=coarse))
+        return {
+            f"net.{group}": rf"net\.(?:{'|'.join(map(re.escape, names))})$" for group, names in groups.items()
+        }
+
+    def no_weight_decay(self) -> set[str]:
+        """Those of timm's network."""
+        names = {name for name, _ in self.net.named_parameters()}
+        return {f"net.{name}" for name in getattr(self.net, "no_weight_decay", set)() if name in names}
+
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        """As timm's network does it, but with BatchNorm statistics that move once."""
+        super().set_grad_checkpointing(enable)
+        self.net.set_grad_checkpointing(enable)
+
+    def _unfold(self, maps: Tensor) -> Tensor:
+        if self.grad_checkpointing and maps.requires_grad:
+            maps.register_hook(self._fix_statistics)
+        return unfold_frames(maps, self.count.frames)
+
+    def _fix_statistics(self, gradient: Tensor) -> None:
+        """Keeps the BatchNorm statistics from the first gradient until the end of the backward pass."""
+        fixed = ExitStack()
+        fixed.enter_context(fixed_statistics(self.net))
+        torch.autograd.Variable._execution_engine.queue_callback(fixed.close)

@@ -1,0 +1,226 @@
+"""timm's vision transformers over clips: what all families share.
+
+The 2D network's own code runs, over the time steps of clips as a batch; see `nn/joint_attention.py` and
+`nn/divided_attention.py` for what joins the steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import timm
+import torch
+from timm.layers import PatchEmbed
+from timm.models.eva import Eva
+from timm.models.vision_transformer import VisionTransformer
+from torch import Tensor, nn
+
+from transfer3d.errors import UsageError
+from transfer3d.models.trunks.spec import TrunkSpec
+from transfer3d.models.trunks.timm_trunk import TimmTrunk
+from transfer3d.nn.framewise import fold_frames
+from transfer3d.nn.temporal_encoder import TemporalEncoder
+from transfer3d.nn.time_positions import TimedNorm, TimePositions
+from transfer3d.nn.tubelet import TubeletConv
+
+LARGEST_SIDE = 4096
+OVERRIDES: dict[str, tuple[type, ...]] = {
+    **dict.fromkeys(
+        ("depth", "embed_dim", "num_heads", "patch_size", "reg_tokens", "num_reg_tokens"), (int,)
+    ),
+    **dict.fromkeys(
+        ("class_token", "no_embed_class", "pre_norm", "final_norm", "fc_norm"), (bool, type(None))
+    ),
+    **dict.fromkeys(("qkv_bias", "qk_norm", "swiglu_mlp", "scale_mlp", "use_rot_pos_emb"), (bool,)),
+    **dict.fromkeys(("use_abs_pos_emb", "use_fc_norm", "use_post_norm"), (bool, type(None))),
+    **dict.fromkeys(("mlp_ratio", "init_values"), (int, float, type(None))),
+    **dict.fromkeys(("global_pool", "act_layer", "norm_layer"), (str,)),
+}
+"""timm's arguments that the shape of a vision transformer may override, and their types."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ViTSpec(TrunkSpec):
+    """A vision transformer of timm.
+
+    Attributes:
+        architecture: timm's name, without a tag.
+        img_size: H and W of the images that its positions are made for.
+        overrides: arguments of timm's that differ from those of the name; one of `OVERRIDES` each.
+
+    Raises:
+        ValueError: timm has no such network, or a value is out of range.
+    """
+
+    architecture: str
+    img_size: int
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not timm.is_model(self.architecture):
+            raise ValueError(f"timm has no model '{self.architecture}'")
+        if type(self.img_size) is not int or not 1 <= self.img_size <= LARGEST_SIDE:
+            raise ValueError(f"img_size={self.img_size!r}: 1 to {LARGEST_SIDE}")
+        if not isinstance(self.overrides, Mapping):
+            raise ValueError(f"overrides={self.overrides!r}: names with values")
+        for name, value in self.overrides.items():
+            if type(value) not in OVERRIDES.get(name, ()):
+                raise ValueError(f"override {name}={value!r} of {self.architecture} cannot be recorded")
+
+    def build(self, *, num_classes: int = 0, in_chans: int = 3, dynamic_img_size: bool = True) -> nn.Module:
+        """Builds the network with random weights.
+
+        Raises:
+            ValueError: it is of another kind, or timm refuses the arguments.
+        """
+        arguments = {**self.overrides, "img_size": self.img_size, "dynamic_img_size": dynamic_img_size}
+        try:
+            net = timm.create_model(
+                self.architecture, num_classes=num_classes, in_chans=in_chans, **arguments
+            )
+        except (AssertionError, RuntimeError, ZeroDivisionError) as error:
+            raise ValueError(f"timm's {self.architecture} cannot be built: {error}") from error
+        if fault := unsupported(net):
+            raise ValueError(f"{self.architecture} has {fault}, which has no form over clips")
+        return net
+
+
+def unsupported(net: nn.Module) -> str | None:
+    """Returns what keeps a network from being one of these trunks, by the operator's name, or None."""
+    if type(net) not in (VisionTransformer, Eva):
+        return f"the architecture {type(net).__name__}"
+    parts = cast(Any, net)
+    embed, side = type(parts.patch_embed), parts.patch_embed.img_size
+    if embed is not PatchEmbed:
+        return f"the patch embedding {embed.__name__}"
+    if parts.patch_embed.dynamic_img_pad:
+        return "padded patches (dynamic_img_pad)"
+    if not isinstance(parts.patch_drop, nn.Identity | None):
+        return "patch dropout (patch_drop_rate)"
+    if len(set(side)) > 1:
+        return f"images of {'x'.join(map(str, side))}, which are not square,"
+    if not parts.global_pool:
+        return "no pooling (global_pool='')"
+    return None
+
+
+class VideoViT(TimmTrunk):
+    """A vision transformer that takes each time step of a clip as an image.
+
+    Its feature maps are tokens, as timm's: `B D T' L 1`, L = class and register tokens, then patches row by
+    row. `forward_layers` gives maps of the patches alone: `B D T' H' W'`.
+
+    Clips may have any size and length: positions are interpolated, pixels after the last whole patch are left
+    out, and the last frame is repeated until it fills a tubelet.
+
+    Attributes:
+        prefix: class and register tokens of a step.
+        time_steps: T' of the clips that it learns from.
+        temporal: blocks over the pooled features of the steps; None = these are averaged.
+
+    Args:
+        spec: the 2D network.
+        in_chans: channels of a frame.
+        frames: T of the clips that it learns from.
+        tubelet: frames of a time step.
+
+    Raises:
+        ValueError: the network has another kind, or the clips have fewer than two time steps.
+    """
+
+    exports_any_length = False
+    gives_tokens = True
+    largest_reduction = 1
+
+    def __init__(self, spec: ViTSpec, *, in_chans: int, frames: int, tubelet: int) -> None:
+        if tubelet < 1 or frames < 2 * tubelet:
+            raise ValueError(f"{frames} frames in tubelets of {tubelet}: at least two time steps are needed")
+        super().__init__(spec.build(in_chans=in_chans))
+        self.prefix: int = self.net.num_prefix_tokens
+        self.tubelet, self.time_steps = tubelet, -(-frames // tubelet)
+        self.temporal: TemporalEncoder | None = None
+        self.net.patch_embed.proj = TubeletConv(self.net.patch_embed.proj, tubelet, self.count)
+
+    def add_time_positions(self, *, skip: int) -> None:
+        """Adds positions in time to all tokens of a step but the first `skip`."""
+        positions = TimePositions(self.time_steps, self.net.embed_dim, self.count, skip=skip)
+        self.net.norm_pre = TimedNorm(positions, self.net.norm_pre)
+
+    def wrap_blocks(self, wrap: Callable[[nn.Module], nn.Module]) -> None:
+        """Replaces each block."""
+        for index, block in enumerate(self.net.blocks):
+            self.net.blocks[index] = wrap(block)
+
+    def forward(self, clips: Tensor, units: int = 1) -> Tensor:
+        """`B C T H W` to tokens `B D T' L 1`."""
+        return self._token_maps(self.net.forward_features(self._steps_as_images(clips)))
+
+    def forward_layers(
+        self, clips: Tensor, units: int, names: Collection[str], *, stop_early: bool = False
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """By timm's own `forward_intermediates`; the maps of the layers are of patches."""
+        if not names:
+            return self.forward(clips), {}
+        ordered = [name for name in self.stages if name in names]
+        taken = self.net.forward_intermediates(
+            self._steps_as_images(clips),
+            indices=[self.stages.index(name) for name in ordered],
+            stop_early=stop_early,
+            output_fmt="NLC",
+            intermediates_only=stop_early,
+        )
+        final, layers = (None, taken) if stop_early else taken
+        height, width = self._grid(clips)
+        maps = {
+            name: patches.reshape(len(clips), self.count.frames, height, width, -1).permute(0, 4, 1, 2, 3)
+            for name, patches in zip(ordered, layers, strict=True)
+        }
+        return maps[ordered[-1]] if final is None else self._token_maps(final), maps
+
+    def pool_features(self, maps: Tensor) -> Tensor:
+        """Pools each step as the 2D network does, then over time: `B D T' L 1` to `B D`."""
+        self.count.frames = maps.shape[2]
+        tokens = maps.squeeze(-1).permute(0, 2, 3, 1).flatten(0, 1)
+        pooled = self.net.forward_head(tokens, pre_logits=True)
+        if self.temporal is not None:
+            return self.temporal(pooled)
+        return pooled.unflatten(0, (-1, maps.shape[2])).mean(1)
+
+    def prune(self, stage: str) -> None:
+        """Removes the later blocks, the last norm and the pooling."""
+        last = self.stages.index(stage)
+        self.stages = self.stages[: last + 1]
+        self.net.prune_intermediate_layers([last], prune_norm=True)
+        self.temporal = None
+
+    def group_matcher(self, coarse: bool = False) -> dict[str, str]:
+        """The groups of timm's network, then the blocks over time."""
+        groups = super().group_matcher(coarse=coarse)
+        return groups if self.temporal is None else {**groups, "temporal": r"temporal\."}
+
+    def no_weight_decay(self) -> set[str]:
+        """Those of timm's network, and the positions in time."""
+        modules = self.named_modules()
+        positions = {f"{name}.weight" for name, module in modules if isinstance(module, TimePositions)}
+        return super().no_weight_decay() | positions
+
+    def _steps_as_images(self, clips: Tensor) -> Tensor:
+        """Returns `B*T C H W` of whole patches and tubelets; `count` then holds the number of time steps."""
+        (rows, columns), (height, width) = self.net.patch_embed.patch_size, self._grid(clips)
+        if not height or not width:
+            size = "x".join(map(str, clips.shape[-2:]))
+            raise UsageError(f"frames of {size} are smaller than a patch of {rows}x{columns}.")
+        clips = clips[..., : height * rows, : width * columns]
+        if missing := -clips.shape[2] % self.tubelet:
+            clips = torch.cat((clips, clips[:, :, -1:].expand(-1, -1, missing, -1, -1)), 2)
+        self.count.frames = clips.shape[2] // self.tubelet
+        return fold_frames(clips)
+
+    def _grid(self, clips: Tensor) -> tuple[int, int]:
+        rows, columns = self.net.patch_embed.patch_size
+        return clips.shape[-2] // rows, clips.shape[-1] // columns
+
+    def _token_maps(self, tokens: Tensor) -> Tensor:
+        return tokens.unflatten(0, (-1, self.count.frames)).permute(0, 3, 1, 2).unsqueeze(-1)

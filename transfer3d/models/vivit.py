@@ -1,0 +1,70 @@
+"""ViViT: joint attention over the tubelets of a clip.
+
+Paper: Arnab et al., "ViViT: A Video Vision Transformer", ICCV 2021 (arXiv:2103.15691), model 1. By
+default the family takes the form that keeps a still clip's output that of the 2D network, exactly. It
+differs from the paper in that each time step has class and register tokens of its own (the paper's one
+class token would see T' keys of patches for each of its own), and in that positions are those of the 2D
+network in space plus a vector for each step, zero at first. `positions="joint"` is the paper's network.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Literal, get_args
+
+from transfer3d.layout import ClipSpec
+from transfer3d.models.registry import TINY_CLIP, register_family, register_student
+from transfer3d.models.trunks.joint_table import JointTableViT
+from transfer3d.models.trunks.vit import VideoViT, ViTSpec
+from transfer3d.nn.joint_attention import JointBlock
+
+CLIP = ClipSpec(frames=32, stride=2, size=224, crop=256)
+"""Section 4.1: 32 frames at stride 2, 224x224."""
+
+Positions = Literal["factorised", "joint"]
+
+
+@register_family("vivit", paper="ViViT, ICCV 2021 (arXiv:2103.15691)", clips={ViTSpec: CLIP})
+def vivit(
+    spec: ViTSpec,
+    *,
+    in_chans: int = 3,
+    frames: int = CLIP.frames,
+    tubelet: int = 2,
+    positions: Positions = "factorised",
+) -> VideoViT:
+    """Builds a ViViT trunk.
+
+    Args:
+        spec: the 2D network.
+        in_chans: channels of a frame.
+        frames: T of the clips whose positions it learns; others get them interpolated.
+        tubelet: frames of a tubelet.
+        positions: `factorised`, in space and time; `joint`, the paper's: one table for all tubelets of a clip
+            and one class token, which fixes the size of clips and cannot be inflated.
+    """
+    if positions not in get_args(Positions):
+        raise ValueError(f"positions={positions!r}: one of {get_args(Positions)}")
+    if positions == "joint":
+        return JointTableViT(spec, in_chans=in_chans, frames=frames, tubelet=tubelet)
+    trunk = VideoViT(spec, in_chans=in_chans, frames=frames, tubelet=tubelet)
+    trunk.add_time_positions(skip=0)
+    trunk.wrap_blocks(partial(JointBlock, count=trunk.count))
+    return trunk
+
+
+def _register(name: str, architecture: str) -> None:
+    spec = ViTSpec(architecture=architecture, img_size=224)
+    register_student(name, "vivit", spec, CLIP, source=architecture)
+
+
+_register("vivit_base", "vit_base_patch16_224")
+_register("vivit_small", "vit_small_patch16_224")
+register_student(
+    "vivit_tiny",
+    "vivit",
+    ViTSpec(architecture="test_vit", img_size=TINY_CLIP.size),
+    TINY_CLIP,
+    source="test_vit",
+    options={"frames": TINY_CLIP.frames},
+)
