@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 # Linters and trackers are not among what the tests import.
-EXTRAS = ("cam", "export", "parquet", "tensorboard", "test")
+EXTRAS = ("cam", "export", "flow", "parquet", "tensorboard", "test")
 
 
 def lowest_requirements() -> list[str]:

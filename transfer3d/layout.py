@@ -11,11 +11,17 @@ Kernels and strides are written in the order (T, H, W), in 4D in the order (U, T
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Self
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+RGB_CHANNELS, FLOW_CHANNELS = 3, 2
+FLOW_MEAN = 0.5
+"""Of both components of optical flow: half of 0..1 is no motion."""
+FLOW_STD = 0.226
+"""The mean of RGB's deviations, as in TSN and the PyTorch port of P3D."""
 
 Triple = tuple[int, int, int]
 
@@ -66,6 +72,11 @@ class ClipSpec:
             raise ValueError(f"clip mean has {len(self.mean)} channels, std has {len(self.std)}")
 
     @property
+    def channels(self) -> int:
+        """C: 3 of RGB, 2 of optical flow."""
+        return len(self.mean)
+
+    @property
     def window(self) -> int:
         """Source frames that one clip (one unit) spans."""
         return (self.frames - 1) * self.stride + 1
@@ -73,7 +84,7 @@ class ClipSpec:
     def shape(self, batch: int) -> tuple[int, ...]:
         """Returns the shape of `batch` clips: B C T H W, or B U C T H W where there are several units."""
         units = (self.units,) if self.units > 1 else ()
-        return (batch, *units, len(self.mean), self.frames, self.size, self.size)
+        return (batch, *units, self.channels, self.frames, self.size, self.size)
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the JSON form, the `transfer3d.clip` of a checkpoint."""
@@ -84,3 +95,17 @@ class ClipSpec:
         """Builds a spec from its JSON form, where tuples are lists."""
         values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
         return cls(**values)
+
+
+def per_channel(
+    mean: Sequence[float], std: Sequence[float], channels: int
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Returns mean and deviation for inputs that are not RGB, from those of RGB.
+
+    Optical flow (2 channels) has its own; any other number of channels gets the average of RGB's for each.
+    """
+    if channels == len(mean):
+        return tuple(mean), tuple(std)
+    if channels == FLOW_CHANNELS:
+        return (FLOW_MEAN,) * channels, (FLOW_STD,) * channels
+    return (sum(mean) / len(mean),) * channels, (sum(std) / len(std),) * channels

@@ -259,7 +259,8 @@ def test_two_channels_of_flow():
     shapes = {**p3d_shapes(), "conv1_custom.weight": (64, 2, 1, 7, 7)}
     student = import_state("p3d-pytorch", zeros(shapes), {}).student
     assert student.model_args["in_chans"] == 2
-    assert len(student.clip.mean) == 2
+    # As the port's p3d_model.py says: mean 0.5, and the mean of RGB's deviations.
+    assert (student.clip.mean, student.clip.std) == ((0.5, 0.5), (0.226, 0.226))
 
 
 def test_files_of_old_pytorch_did_not_count_batches():

@@ -53,6 +53,21 @@ def test_other_channels_are_adapted(trained, file):
     assert len(image_model_info(model).mean) == 1
 
 
+def test_flow_gets_the_average_of_rgb_for_each_component(trained, file):
+    """So a grey picture in each of its 2 channels gives 2/3 of what it gives in the 3 of RGB."""
+    model = create_image_model("test_resnet", str(file), in_chans=2)
+    grey = torch.rand(2, 1, 16, 16, generator=torch.Generator().manual_seed(0))
+    rgb, flow = trained.conv1[0](grey.repeat(1, 3, 1, 1)), model.conv1[0](grey.repeat(1, 2, 1, 1))
+    torch.testing.assert_close(flow, rgb * 2 / 3)
+    x, y = model.conv1[0].weight.unbind(1)
+    assert torch.equal(x, y)
+    state = trained.state_dict()
+    rest = {name: tensor for name, tensor in model.state_dict().items() if name != "conv1.0.weight"}
+    assert all(torch.equal(tensor, state[name]) for name, tensor in rest.items())
+    assert image_model_info(model).mean == (0.5, 0.5)
+    assert image_model_info(model).std == pytest.approx((0.226, 0.226))
+
+
 def test_a_file_of_another_network_is_refused(file):
     with pytest.raises(WeightsError, match="not the weights of resnet18: tensors 64 missing"):
         create_image_model("resnet18", str(file))

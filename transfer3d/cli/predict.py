@@ -13,7 +13,7 @@ from transfer3d.cli.output import print_json, progress_console
 def predict(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="Checkpoint with a classifier.")],
     videos: Annotated[
-        list[Path], typer.Argument(metavar="VIDEO...", help="Video files, or folders of them.")
+        list[Path], typer.Argument(metavar="VIDEO...", help="Video files, folders of them, or one of shards.")
     ],
     top: Annotated[
         int | None, typer.Option(min=1, help="How many classes to show. [default: 5; 1 with --timeline]")

@@ -1,7 +1,7 @@
 """`transfer3d shard`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -10,6 +10,8 @@ from transfer3d.cli.output import out as stdout
 from transfer3d.cli.output import print_json, progress_console
 
 SHOWN = 5
+SECONDS, FLOW_SECONDS = 600.0, 7200.0
+"""Time limits for one video."""
 
 
 def shard(
@@ -30,20 +32,40 @@ def shard(
     ] = None,
     short_side: Annotated[int | None, typer.Option(min=16, help="Scale larger videos down to it.")] = None,
     gop: Annotated[int | None, typer.Option(min=1, help="Frames between key frames; 12 if scaled.")] = None,
+    flow: Annotated[
+        Literal["tvl1", "dis", "files"] | None,
+        typer.Option(
+            help="Pack optical flow instead of frames: computed by TV-L1, by DIS (many times faster), or "
+            "read from pictures (flow_x_* and flow_y_* in each video's folder, or folders u/ and v/)."
+        ),
+    ] = None,
+    flow_bound: Annotated[
+        float | None,
+        typer.Option(
+            metavar="PIXELS",
+            help="Flow is clipped to +- so much per frame, then stored in 8 bits. [default: 20]",
+        ),
+    ] = None,
     workers: Annotated[int, typer.Option(min=1, help="Decoding children of each process.")] = 1,
     per_shard: Annotated[int | None, typer.Option(min=1, help="Videos in a shard.")] = None,
     name: Annotated[str | None, typer.Option(help="Of the shards; default: the folder's.")] = None,
     min_frames: Annotated[int, typer.Option(min=1, help="Leave out videos with fewer.")] = 2,
     max_bad_fraction: Annotated[float, typer.Option(help="Share of bad videos that is tolerated.")] = 0.01,
     allow_empty_classes: Annotated[bool, typer.Option(help="Keep classes without videos.")] = False,
-    seconds: Annotated[float, typer.Option(min=0.1, help="Time limit for one video.")] = 600.0,
+    seconds: Annotated[
+        float | None,
+        typer.Option(min=0.1, help="Time limit for one video. [default: 600; 7200 with --flow]"),
+    ] = None,
     memory_gib: Annotated[float, typer.Option(min=0.5, help="Memory limit for one video.")] = 4.0,
     json: options.Json = False,
 ) -> None:
-    """Pack a dataset into webdataset shards, every video decoded once on the way.
+    """Pack a dataset into webdataset shards, every video decoded once on the way; or its optical flow.
 
     The same command continues an interrupted run. `accelerate launch -m transfer3d shard ...` shares the
     work among processes; the shards are the same.
+
+    --flow needs the extra `flow`: `pip install 'transfer3d[flow]'`. TV-L1 takes a second or more for a frame
+    of 256 pixels.
 
     Example: `transfer3d shard UCF-101/ -o ucf101-shards/ --fold 1 --short-side 256`
     """
@@ -60,6 +82,12 @@ def shard(
 
     if classes is not None and not classes.is_file():
         raise UsageError(f"--classes {classes} is not a file. Name a file with one class name per line.")
+    if flow is None and flow_bound is not None:
+        raise UsageError("--flow-bound belongs to --flow. Say that, too.")
+    if flow == "files" and (short_side, gop) != (None, None):
+        raise UsageError("--flow files keeps the pictures' size: leave --short-side and --gop out.")
+    if flow is not None and gop is not None:
+        raise UsageError("--gop is of frames: leave it out with --flow.")
     given = {
         "name": name or re.sub(r"[^\w-]+", "-", source.resolve().stem).strip("-") or "videos",
         "short_side": short_side,
@@ -69,20 +97,23 @@ def shard(
         "max_bad_fraction": max_bad_fraction,
         "allow_empty_classes": allow_empty_classes,
     }
+    if flow is not None:
+        bound = {} if flow_bound is None else {"bound": flow_bound}
+        given["flow"] = {"algorithm": flow, "short_side": short_side, **bound}
     try:
         config = ShardConfig.model_validate(given)
     except ValidationError as error:
         first = error.errors()[0]
-        key = str(first["loc"][0])
-        raise UsageError(f"--{key.replace('_', '-')} {given[key]}: {first['msg'].lower()}.") from None
+        option = "-".join(map(str, first["loc"])).replace("_", "-")
+        raise UsageError(f"--{option} {first['input']}: {first['msg'].lower()}.") from None
     report = shard_dataset(
-        Request(source, annotations, fold),
+        Request(source, annotations, fold, flow_files=flow == "files"),
         out,
         config,
         layout=layout,
         classes=None if classes is None else [text for _, text in lines(classes)],
         workers=workers,
-        limits=Limits(seconds, memory_gib),
+        limits=Limits(seconds or (SECONDS if flow is None else FLOW_SECONDS), memory_gib),
         console=progress_console(),
     )
     if report is None:
@@ -96,7 +127,8 @@ def shard(
     )
     again = " (finished before)" if report.finished_before else ""
     count = "only one class" if report.classes == 1 else f"{report.classes} classes"
-    console.print(f"{out}: {packed} videos, {count}, from {report.layout}{again}")
+    what = f"videos of optical flow ({config.flow})" if config.flow else "videos"
+    console.print(f"{out}: {packed} {what}, {count}, from {report.layout}{again}")
     if len(report.suffixes) > 1:
         kinds = ", ".join(f"{number} .{suffix}" for suffix, number in report.suffixes.items())
         console.print(

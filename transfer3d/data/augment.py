@@ -12,10 +12,11 @@ from torch import Tensor, nn
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
-from transfer3d.data.crops import CornerCrop, Crops, FlipPairs, ThreeCrop
+from transfer3d.data.crops import CornerCrop, Crops, FlipPairs, FlowTenCrop, MirrorFlow, ThreeCrop
 from transfer3d.data.pixels import Frames
 from transfer3d.data.sampling import Sampling
-from transfer3d.layout import ClipSpec
+from transfer3d.errors import UsageError
+from transfer3d.layout import FLOW_CHANNELS, ClipSpec
 
 
 class AugmentConfig(BaseModel):
@@ -27,10 +28,12 @@ class AugmentConfig(BaseModel):
             "five" = in these five places, of `clip.size` alone (T3D, section 4.4).
         sampling: which clip of a video: "random" = any; "cover" = one of those that tile it without overlap
             (P3D, section 3.3), for students of single clips.
-        flip: mirrors half of the clips; off where left and right are different classes.
+        flip: mirrors half of the clips; off where left and right are different classes. Of optical flow, x
+            changes its sign.
         flip_pairs: classes that a mirrored clip changes to, by name and both ways.
-        colour: 0 (none) to 1: brightness, contrast, saturation by up to 40 %, hue by up to a tenth turn.
-        rand_augment: RandAugment's number of operations; 0 = none.
+        colour: 0 (none) to 1: brightness, contrast, saturation by up to 40 %, hue by up to a tenth turn; not
+            for optical flow.
+        rand_augment: RandAugment's number of operations; 0 = none; not for optical flow.
         magnitude: RandAugment's, of 30.
         mixup: share of the batches that MixUp mixes.
         cutmix: share of the batches that CutMix mixes.
@@ -75,8 +78,12 @@ def training_transform(clip: ClipSpec, config: AugmentConfig, classes: Sequence[
         classes: names by label, for `flip_pairs`.
 
     Raises:
-        UsageError: `flip_pairs` names no class.
+        UsageError: `flip_pairs` names no class, or colours of optical flow are to be varied.
     """
+    flow = clip.channels == FLOW_CHANNELS
+    if flow and (config.colour or config.rand_augment):
+        name = "colour" if config.colour else "rand_augment"
+        raise UsageError(f"{name} changes colours, which optical flow has not. Set augment.{name} to 0.")
     low, high = config.scale
     if isinstance(clip.crop, int):
         # RandomResize draws from [min, max).
@@ -96,7 +103,7 @@ def training_transform(clip: ClipSpec, config: AugmentConfig, classes: Sequence[
     if config.flip_pairs:
         steps += [FlipPairs(config.flip_pairs, classes)]
     elif config.flip:
-        steps += [v2.RandomHorizontalFlip()]
+        steps += [MirrorFlow() if flow else v2.RandomHorizontalFlip()]
     if config.rand_augment:
         steps += [v2.RandAugment(config.rand_augment, config.magnitude)]
     if config.colour:
@@ -116,12 +123,13 @@ def evaluation_transform(clip: ClipSpec, crops: Crops = 1) -> v2.Transform:
     if crops == 3:
         return v2.Compose([v2.Resize(clip.size, antialias=True), ThreeCrop(clip.size)])
     crop = clip.crop if isinstance(clip.crop, int) else list(clip.crop)
-    cut = v2.TenCrop(clip.size) if crops == 10 else v2.CenterCrop(clip.size)
+    ten = FlowTenCrop if clip.channels == FLOW_CHANNELS else v2.TenCrop
+    cut = ten(clip.size) if crops == 10 else v2.CenterCrop(clip.size)
     return v2.Compose([v2.Resize(crop, antialias=True), cut])
 
 
 def crop_frames(transform: v2.Transform, frames: Frames) -> list[Tensor]:
-    """Applies a test transform to frames [N, H, W, 3]; returns [N, 3, size, size] uint8 for each crop."""
+    """Applies a test transform to frames [N, H, W, C]; returns [N, C, size, size] uint8 for each crop."""
     cut = transform(tv_tensors.Video(torch.from_numpy(frames).permute(0, 3, 1, 2)))
     return [one.as_subclass(Tensor) for one in (cut if isinstance(cut, list | tuple) else [cut])]
 
@@ -133,7 +141,7 @@ def decode_side(clip: ClipSpec, largest: float = 1.0) -> int:
 
 
 def transform_frames(transform: v2.Transform, frames: Frames, *, seed: int) -> Tensor:
-    """Applies a transform to frames [N, H, W, 3], one draw for all; returns [N, 3, size, size] uint8."""
+    """Applies a transform to frames [N, H, W, C], one draw for all; returns [N, C, size, size] uint8."""
     return transform_labelled(transform, frames, -1, seed=seed)[0]
 
 

@@ -57,7 +57,7 @@ def views_of_video(
         transform: `evaluation_transform(clip, plan.crops)`, where it is made once for many videos.
         open_video: decodes here, or in a child; see `Decoder`.
     """
-    with open_video(source, name=name) as video:
+    with open_video(source, name=name, channels=clip.channels) as video:
         indices, scale_V = plan.indices(video.frames, video.fps, clip, number=number)
         distinct, place = np.unique(indices, return_inverse=True)
         frames = video.read(distinct, short_side=decode_side(clip))

@@ -1,4 +1,4 @@
-"""Crops and flips that torchvision has not: one draw for all frames of a clip."""
+"""Crops and flips that torchvision has not, with one draw for all frames of a clip; and those of flow."""
 
 from __future__ import annotations
 
@@ -12,9 +12,11 @@ from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional
 
 from transfer3d.errors import UsageError, did_you_mean
+from transfer3d.layout import FLOW_CHANNELS
 
 Crops = Literal[1, 3, 10]
 SCALES = (1.0, 0.875, 0.75, 0.66)
+LEVELS = 255
 PLACES = ((0.0, 0.0), (0.0, 1.0), (1.0, 0.0), (1.0, 1.0), (0.5, 0.5))
 
 
@@ -55,6 +57,44 @@ class CornerCrop(v2.Transform):
         return self._call_kernel(functional.resized_crop, inpt, **params, size=size, antialias=True)
 
 
+def mirror(video: torch.Tensor) -> torch.Tensor:
+    """Returns a clip [..., C, H, W] uint8 seen in a mirror: in optical flow, x changes its sign."""
+    mirrored = functional.horizontal_flip(video)
+    return negated_x(mirrored) if video.shape[-3] == FLOW_CHANNELS else mirrored
+
+
+def negated_x(flow: torch.Tensor) -> torch.Tensor:
+    """Returns optical flow [..., 2, H, W] uint8 with x negated, about its middle 127.5."""
+    x, y = flow.split(1, dim=-3)
+    return torch.cat((LEVELS - x, y), dim=-3)
+
+
+class MirrorFlow(nn.Module):
+    """Mirrors half of the clips of optical flow, as `v2.RandomHorizontalFlip` does RGB's."""
+
+    def forward(self, video: torch.Tensor, label: int) -> tuple[torch.Tensor, int]:
+        """Returns the clip as it is or mirrored, and its label."""
+        return (mirror(video) if torch.rand(()) < 0.5 else video), label
+
+
+class FlowTenCrop(nn.Module):
+    """`v2.TenCrop` of optical flow.
+
+    Args:
+        size: of the crops.
+    """
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self._crops = v2.TenCrop(size)
+
+    def forward(self, video: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Returns corners and centre, and the same mirrored."""
+        crops = self._crops(video)
+        half = len(crops) // 2
+        return (*crops[:half], *map(negated_x, crops[half:]))
+
+
 class FlipPairs(nn.Module):
     """Mirrors half of the clips, and changes the label to the mirrored class.
 
@@ -81,7 +121,7 @@ class FlipPairs(nn.Module):
         """Returns the clip and its label, either both as they are or both mirrored."""
         if torch.rand(()) < 0.5:
             return video, label
-        return functional.horizontal_flip(video), self._mirrored.get(label, label)
+        return mirror(video), self._mirrored.get(label, label)
 
 
 def mirrored_classes(classes: Sequence[str]) -> list[tuple[str, str]]:

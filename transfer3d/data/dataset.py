@@ -13,7 +13,7 @@ from transfer3d.data.clips import views_of_video
 from transfer3d.data.decoder import Decoder
 from transfer3d.data.source import open_videos
 from transfer3d.data.training_clips import ClipSample, ClipSampler, TeacherView
-from transfer3d.data.videoset import VideoSet
+from transfer3d.data.videoset import VideoSet, check_channels
 from transfer3d.data.views import ViewPlan
 from transfer3d.layout import ClipSpec
 
@@ -37,7 +37,7 @@ class VideoDataset(Dataset[ClipSample]):
         teacher_view: whether training clips have a second view of their frames, see `TeacherView`.
 
     Raises:
-        UsageError: no such data or split.
+        UsageError: no such data or split, or only one of data and clip is optical flow.
         DataError: no video decodes. Items raise it for a video that does not.
 
     Example:
@@ -58,6 +58,7 @@ class VideoDataset(Dataset[ClipSample]):
     ) -> None:
         is_set = isinstance(data, VideoSet)
         self.videos = data if is_set else open_videos(data, split=split, labelled=labelled)
+        check_channels(self.videos, clip)
         self.clip, self.training, self._seed = clip, training, seed
         self._sampler = ClipSampler(clip, augment or AugmentConfig(), self.videos.classes, teacher_view)
         self._centre, self._decoder = evaluation_transform(clip), Decoder()

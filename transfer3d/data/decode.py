@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from transfer3d.data.container import BadVideo, Source, faults, open_container, video_stream
 from transfer3d.data.frame_table import FrameTable
 from transfer3d.data.pixels import Converter, Frames
+from transfer3d.layout import FLOW_CHANNELS, RGB_CHANNELS
 
 NEAR = 4  # frames that are sooner decoded than passed over by another seek
 
@@ -60,7 +61,7 @@ class VideoReader(Protocol):
 
 
 OpenVideo = Callable[..., AbstractContextManager[VideoReader]]
-"""Opens a video as `Video` does, by its source and its name: here, or in a child."""
+"""Opens a video as `Video` does, by its source, name and channels: here, or in a child."""
 
 
 class _WrongTimes(Exception):  # noqa: N818 - never leaves this file
@@ -84,8 +85,9 @@ class Video:
     Args:
         source: a path, or the file's bytes.
         name: what messages call it.
+        channels: 3 = pictures, decoded to RGB; 2 = optical flow, as `encode_flow` stores it.
         progress: called after each packet and each frame, so that a hang can be told from long work.
-        empty: makes the array [N, H, W, 3] uint8 that `read` fills.
+        empty: makes the array [N, H, W, C] uint8 that `read` fills.
 
     Attributes:
         frames: number of frames.
@@ -96,10 +98,12 @@ class Video:
         source: Source,
         *,
         name: str = "",
+        channels: int = RGB_CHANNELS,
         progress: Callable[[], None] = _no_report,
         empty: Callable[[tuple[int, ...]], Frames] = empty_frames,
     ) -> None:
-        self._source, self._progress, self._empty = source, progress, empty
+        self._source, self._channels = source, channels
+        self._progress, self._empty = progress, empty
         self._name = name or ("video" if isinstance(source, bytes) else str(source))
         self._converter = Converter()
         with faults(self._name):
@@ -140,7 +144,7 @@ class Video:
             short_side: frames with a longer short side are scaled down to it, in the decoder.
 
         Returns:
-            RGB, [N, H, W, 3] uint8, upright.
+            RGB, [N, H, W, 3] uint8, upright; of flow [N, H, W, 2].
         """
         numbers, counts = np.unique(indices, return_counts=True)
         if numbers[0] < 0 or numbers[-1] >= self.frames:
@@ -154,7 +158,7 @@ class Video:
             for frames in ways:
                 try:
                     for place, frame in zip(places, frames(numbers.tolist()), strict=True):
-                        pixels = self._rgb(frame, short_side)
+                        pixels = self._convert(frame, short_side)
                         out = self._empty((len(indices), *pixels.shape)) if out is None else out
                         if pixels.shape != out.shape[1:]:
                             raise BadVideo(f"{self._name}: its pictures change their size")
@@ -172,10 +176,10 @@ class Video:
         return np.arange(self.frames) / float(self._stream.average_rate or self._stream.base_rate or 25)
 
     def stream(self, *, short_side: int | None = None) -> Iterator[Frames]:
-        """Yields all frames [H, W, 3] in turn, as `read` does, by one decode from the start."""
+        """Yields all frames [H, W, C] in turn, as `read` does, by one decode from the start."""
         with faults(self._name):
             for frame in self._decoded():
-                yield self._rgb(frame, short_side)
+                yield self._convert(frame, short_side)
 
     def check(self) -> None:
         """Decodes all frames.
@@ -268,7 +272,8 @@ class Video:
                 return
         raise BadVideo(f"{self._name}: frame {target} of {self.frames} does not decode")
 
-    def _rgb(self, frame: VideoFrame, short_side: int | None) -> Frames:
+    def _convert(self, frame: VideoFrame, short_side: int | None) -> Frames:
         if frame.is_corrupt:
             raise BadVideo(f"{self._name}: a damaged frame")
-        return self._converter.rgb(frame, short_side)
+        convert = self._converter.flow if self._channels == FLOW_CHANNELS else self._converter.rgb
+        return convert(frame, short_side)

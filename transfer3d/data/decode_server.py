@@ -113,13 +113,15 @@ class _Server:
         is_frames = value is not None and request.method in ("read", "chunk")
         return Answer("frames", value.shape) if is_frames else Answer("value", value)
 
-    def _open(self, path: Path | None, name: str) -> None:
+    def _open(self, path: Path | None, name: str, channels: int) -> None:
         source = self._pipe.recv_bytes() if path is None else path
         if self._video is not None:
             self._chunks = iter(())
             self._video.__exit__(None, None, None)
             self._video = None
-        self._video = self._open_video(source, name=name, progress=self._report, empty=self._empty)
+        self._video = self._open_video(
+            source, name=name, channels=channels, progress=self._report, empty=self._empty
+        )
 
     def _size(self) -> tuple[int, float]:
         return self._video.frames, self._video.fps

@@ -22,6 +22,7 @@ from transfer3d.data.container import BadVideo, Source
 from transfer3d.data.decode import OpenVideo, Video, VideoReader
 from transfer3d.data.decode_server import CAN_SHARE, Answer, Request, new_shared_memory, serve, take_frames
 from transfer3d.data.pixels import Frames
+from transfer3d.layout import RGB_CHANNELS
 
 
 class _Lost(Exception):  # noqa: N818 - never leaves this file
@@ -56,7 +57,7 @@ class Decoder:
         return Decoder, (self._limits, self._open_video)
 
     @contextmanager
-    def open(self, source: Source, *, name: str = "") -> Iterator[VideoReader]:
+    def open(self, source: Source, *, name: str = "", channels: int = RGB_CHANNELS) -> Iterator[VideoReader]:
         """Opens a video, as `Video` does.
 
         Raises:
@@ -65,9 +66,9 @@ class Decoder:
         """
         name = name or ("video" if isinstance(source, bytes) else str(source))
         if CAN_SHARE and may_have_children():
-            yield _ChildVideo(self, source, name)
+            yield _ChildVideo(self, source, name, channels)
         else:
-            with self._open_video(source, name=name) as video:
+            with self._open_video(source, name=name, channels=channels) as video:
                 yield video
 
     def close(self) -> None:
@@ -100,7 +101,8 @@ class Decoder:
                         self._videos += 1
                         path = None if isinstance(video.source, bytes) else Path(video.source).absolute()
                         content = video.source if isinstance(video.source, bytes) else None
-                        self._exchange(video.name, Request("open", (path, video.name)), content)
+                        request = Request("open", (path, video.name, video.channels))
+                        self._exchange(video.name, request, content)
                         self._current = video.key
                     return self._exchange(video.name, Request(method, arguments))
                 except _Lost as lost:
@@ -160,13 +162,15 @@ class _ChildVideo:
     Attributes:
         source: a path, or the file's bytes.
         name: what messages call it.
+        channels: see `Video`.
         key: tells it from others, and does not keep it.
         frames: see `Video`.
         fps: see `Video`.
     """
 
-    def __init__(self, decoder: Decoder, source: Source, name: str) -> None:
+    def __init__(self, decoder: Decoder, source: Source, name: str, channels: int) -> None:
         self._decoder, self.source, self.name, self.key = decoder, source, name, object()
+        self.channels = channels
         self.frames, self.fps = decoder.ask(self, "size")
 
     def read(self, indices: NDArray[np.int64], *, short_side: int | None = None) -> Frames:

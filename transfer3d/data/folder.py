@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path, PurePath
 from unicodedata import normalize
 
 from transfer3d.errors import DataError, UsageError
@@ -47,7 +47,7 @@ def existing(path: Path) -> Path | None:
     return next((other for other in folder.iterdir() if composed(other.name) == composed(path.name)), None)
 
 
-def is_video(path: Path) -> bool:
+def is_video(path: PurePath) -> bool:
     """Whether a file is called like a video."""
     return path.suffix[1:].lower() in SUFFIXES
 
@@ -97,13 +97,19 @@ def labelled_folders(folder: Path) -> dict[str, Path]:
     return folders
 
 
-def videos_by_class(folder: Path, classes: Sequence[str], train: str) -> list[tuple[str, Path]]:
+def videos_by_class(
+    folder: Path,
+    classes: Sequence[str],
+    train: str,
+    videos: Callable[[Path], list[Path]] = videos_under,
+) -> list[tuple[str, Path]]:
     """Returns the class and the path of each video in class folders.
 
     Args:
         folder: of a split.
         classes: those that the training videos have.
         train: where those are, for messages.
+        videos: returns all videos below a folder.
 
     Raises:
         DataError: a folder that is not one of the classes.
@@ -112,7 +118,7 @@ def videos_by_class(folder: Path, classes: Sequence[str], train: str) -> list[tu
     for name, place in class_folders(folder).items():
         if name not in classes:
             raise DataError(f"{folder}: class {name} is not in {train}. Make the classes agree.")
-        found += [(name, path) for path in videos_under(place)]
+        found += [(name, path) for path in videos(place)]
     return found
 
 

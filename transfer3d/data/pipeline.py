@@ -20,7 +20,7 @@ from transfer3d.data.container import BadVideo
 from transfer3d.data.epoch_sampler import make_epoch_sampler
 from transfer3d.data.mix import mix_batch
 from transfer3d.data.training_clips import ClipSample, ClipSampler, TeacherView, collate_clips
-from transfer3d.data.videoset import VideoSet
+from transfer3d.data.videoset import VideoSet, check_channels
 from transfer3d.data.views import ViewPlan, Views, join_views
 from transfer3d.data.workers import Made, Maker, run_workers
 from transfer3d.errors import DataError, UsageError
@@ -106,12 +106,13 @@ def clip_batches(
         teacher_view: see `TeacherView`.
 
     Raises:
-        UsageError: fewer videos than processes, a batch that does not divide by them, or an option that
-            needs labels.
+        UsageError: fewer videos than processes, a batch that does not divide by them, an option that needs
+            labels, or only one of videos and clip is optical flow.
         DataError: while iterating: too many bad videos, or damaged shards.
         SetupError: while iterating: a worker died.
     """
     _check_world(videos, world)
+    check_channels(videos, clip)
     if (augment.mixup or augment.cutmix) and any(label is None for label in videos.labels):
         raise UsageError("mixup and cutmix need labels. Switch them off for unlabelled videos.")
     if batch_size < 1 or batch_size % world:
@@ -165,11 +166,12 @@ def view_batches(
         workers: processes that decode and transform; 0 transforms here, and decodes in one child.
 
     Raises:
-        UsageError: fewer videos than processes.
+        UsageError: fewer videos than processes, or only one of videos and clip is optical flow.
         DataError: while iterating: a video does not decode; none is skipped.
         SetupError: while iterating: a worker died.
     """
     _check_world(videos, world)
+    check_channels(videos, clip)
     return ViewBatches(_TestingViews(videos, clip, plan), batch_size, rank, world, workers)
 
 

@@ -1,4 +1,4 @@
-"""Decoded frames to RGB: scaled in YUV, converted, upright."""
+"""Decoded frames to RGB: scaled in YUV, converted, upright; and optical flow to and from frames."""
 
 from __future__ import annotations
 
@@ -7,7 +7,11 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import Interpolation, VideoReformatter
 from numpy.typing import NDArray
 
+from transfer3d.layout import FLOW_CHANNELS
+
 Frames = NDArray[np.uint8]
+FLOW_PIX_FMT = "yuvj444p"
+NO_MOTION = 128
 
 
 class Converter:
@@ -25,13 +29,8 @@ class Converter:
         """
         height, width = _scaled(frame.height, frame.width, short_side)
         levels = frame.color_range
-        picture = frame
         # FFmpeg converts a frame that keeps its size three times faster than one that it scales on the way.
-        if (height, width) != (frame.height, frame.width) and frame.format.name.startswith("yuv"):
-            picture = self._scaler.reformat(
-                frame, width, height, interpolation=Interpolation.BILINEAR, src_color_range=levels,
-                dst_color_range=levels, threads=1,
-            )  # fmt: skip
+        picture = self._scale(frame, height, width) if frame.format.name.startswith("yuv") else frame
         picture = self._converter.reformat(
             picture, width, height, format="rgb24", interpolation=Interpolation.BILINEAR,
             src_color_range=levels, threads=1,
@@ -39,6 +38,40 @@ class Converter:
         pixels = picture.to_ndarray().astype(np.uint8, copy=False)
         matrix = frame.side_data.get("DISPLAYMATRIX")
         return pixels if matrix is None else _upright(pixels, np.frombuffer(matrix, np.int32))
+
+    def flow(self, frame: VideoFrame, short_side: int | None = None) -> Frames:
+        """Returns optical flow [H, W, 2], as `flow_frame` stored it; its values stay when it is scaled.
+
+        Args:
+            frame: as decoded.
+            short_side: see `rgb`.
+
+        Raises:
+            ValueError: the frame does not hold flow.
+        """
+        if frame.format.name != FLOW_PIX_FMT:
+            raise ValueError(f"its {frame.format.name} frames are not optical flow")
+        frame = self._scale(frame, *_scaled(frame.height, frame.width, short_side))
+        return np.moveaxis(frame.to_ndarray().astype(np.uint8, copy=False)[:FLOW_CHANNELS], 0, -1)
+
+    def _scale(self, frame: VideoFrame, height: int, width: int) -> VideoFrame:
+        if (height, width) == (frame.height, frame.width):
+            return frame
+        levels = frame.color_range
+        return self._scaler.reformat(
+            frame, width, height, interpolation=Interpolation.BILINEAR, src_color_range=levels,
+            dst_color_range=levels, threads=1,
+        )  # fmt: skip
+
+
+def flow_frame(planes: Frames) -> VideoFrame:
+    """Returns optical flow [H, W, 2] as a frame: x in place of luma, y in place of blue, red unused.
+
+    Three planes of full size and full range: what scales pictures scales flow, each component by itself.
+    """
+    unused = np.full((*planes.shape[:2], 1), NO_MOTION, np.uint8)
+    frame_CHW = np.concatenate([planes, unused], axis=-1).transpose(2, 0, 1)
+    return VideoFrame.from_ndarray(np.ascontiguousarray(frame_CHW), format=FLOW_PIX_FMT)
 
 
 def _scaled(height: int, width: int, short_side: int | None) -> tuple[int, int]:

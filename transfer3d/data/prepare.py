@@ -1,4 +1,4 @@
-"""One listed video on its way into a shard: checked by a full decode, and transcoded on request.
+"""One listed video on its way into a shard: checked by a full decode, on request transcoded or made flow.
 
 Runs in the children of `isolated`; imports nothing heavy.
 """
@@ -14,10 +14,12 @@ import numpy as np
 
 from transfer3d.data.container import BadVideo, Source
 from transfer3d.data.datasets.listing import Cut
-from transfer3d.data.decode import Video, VideoInfo
+from transfer3d.data.decode import OpenVideo, Video, VideoInfo
+from transfer3d.data.flow import FlowFormat, flow_planes, import_opencv
+from transfer3d.data.flow_files import FPS, flow_pairs, read_flow
 from transfer3d.data.pixels import Frames
 from transfer3d.data.shards import ShardVideos
-from transfer3d.data.transcode import CRF, encode_folder, encode_frames, remux
+from transfer3d.data.transcode import CRF, encode_flow, encode_folder, encode_frames, remux
 
 GOP = 12
 
@@ -34,6 +36,7 @@ class TranscodeJob:
         gop: frames from one key frame to the next; None keeps them, where nothing else asks for transcoding.
         remux: whether a file that is not MP4 is copied into one where its codec allows that.
         min_frames: a video with fewer is refused.
+        flow: the optical flow is made of it, instead of its frames; None = its frames.
     """
 
     path: Path
@@ -43,6 +46,7 @@ class TranscodeJob:
     gop: int | None = None
     remux: bool = False
     min_frames: int = 2
+    flow: FlowFormat | None = None
 
 
 @dataclass(frozen=True)
@@ -100,6 +104,8 @@ def prepare(order: TranscodeJob) -> Prepared:
     Raises:
         BadVideo: anything is wrong with it.
     """
+    if order.flow is not None:
+        return _prepare_flow(order, order.flow)
     if order.path.is_dir():
         encoded, _ = encode_folder(order.path)
         info = inspect(encoded, name=order.name, min_frames=order.min_frames)
@@ -115,6 +121,54 @@ def prepare(order: TranscodeJob) -> Prepared:
         copy = remux(order.path, name=order.name)
     how = {} if copy is None else {"remuxed": "MP4, the same packets"}
     return Prepared(copy, info.frames, _entries(info) | how)
+
+
+def _prepare_flow(order: TranscodeJob, flow: FlowFormat) -> Prepared:
+    if flow.algorithm == "files" and order.cut is not None:
+        raise BadVideo(f"{order.name}: a part of a video, and pictures of flow have no times to cut by")
+    if flow.algorithm == "files":
+        pairs, part = flow_pairs(order.path, name=order.name), {}
+        encoded, _ = encode_flow(read_flow(pairs, name=order.name), np.arange(len(pairs)) / FPS)
+    else:
+        import_opencv().setNumThreads(1)  # this is one of several children
+        source = encode_folder(order.path)[0] if order.path.is_dir() else order.path
+        encoded, part = compute_flow(source, flow, name=order.name, cut=order.cut)
+    made = inspect(encoded, name=order.name, min_frames=max(order.min_frames - 1, 1))
+    return Prepared(encoded, made.frames, _entries(made) | part | {"flow": flow.model_dump()})
+
+
+def compute_flow(
+    source: Source,
+    flow: FlowFormat,
+    *,
+    name: str,
+    cut: Cut | None = None,
+    open_video: OpenVideo = Video,
+) -> tuple[bytes, dict[str, Any]]:
+    """Computes the optical flow of a video.
+
+    Args:
+        source: a path, or the file's bytes.
+        flow: how; not "files".
+        name: what messages call it.
+        cut: which part of it.
+        open_video: decodes here, or in a child; see `Decoder`.
+
+    Returns:
+        The flow as a file of its own (see `encode_flow`), and what to say of the cut.
+
+    Raises:
+        SetupError: OpenCV is not installed.
+        BadVideo: the video does not decode, or has only one frame.
+    """
+    with open_video(source, name=name) as video:
+        seconds = video.seconds()
+        chosen, part = _part(seconds, cut, name)
+        times = seconds[chosen]
+        if len(times) < 2:
+            raise BadVideo(f"{name}: one frame has no flow")
+        frames = _chosen(video.stream(short_side=flow.short_side), chosen)
+        return encode_flow(flow_planes(frames, flow, name=name), times[:-1] - times[0])[0], part
 
 
 def _transcode(source: Source, order: TranscodeJob, info: dict[str, Any]) -> Prepared:

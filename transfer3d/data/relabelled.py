@@ -27,7 +27,7 @@ class Relabelled(VideoSet):
         self._videos = videos
         self.keys, self.sources, self.digest = videos.keys, videos.sources, videos.digest
         self.sequential_groups, self.shuffle_buffer = videos.sequential_groups, videos.shuffle_buffer
-        self.frame_counts = videos.frame_counts
+        self.frame_counts, self.flow = videos.frame_counts, videos.flow
         self.official, self.dropped, self.classes = videos.official, videos.dropped, list(classes)
         number_of = {composed(name): label for label, name in enumerate(classes)}
         new = [number_of.get(composed(name)) for name in videos.classes]

@@ -12,6 +12,7 @@ from itertools import chain, islice
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from transfer3d.data.flow import FlowFormat
 from transfer3d.data.folder import SUFFIXES
 from transfer3d.data.shards import FORMAT, INDEX, Index, IndexedSample, Member, Shard
 from transfer3d.data.videoset import Dropped
@@ -68,6 +69,7 @@ def write_index(
     source: str,
     dropped: Sequence[Dropped] = (),
     official: Mapping[str, int] | None = None,
+    flow: FlowFormat | None = None,
 ) -> None:
     """Writes `sizes.json` (open_clip's), `_info.json` (timm's) and, last, `index.json`.
 
@@ -101,9 +103,10 @@ def write_index(
         dropped=tuple((d.path, d.reason) for d in dropped),
         official=dict(official or {}),
         shards=tuple(shards),
+        flow=flow,
     )
     index = index.model_copy(update={"digest": index.content_digest()})
-    write_text(folder / INDEX, index.model_dump_json(indent=None) + "\n")
+    write_text(folder / INDEX, index.to_json() + "\n")
 
 
 def write_shard(path: Path, split: str, samples: Iterable[Sample]) -> Shard:

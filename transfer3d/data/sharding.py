@@ -14,11 +14,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from transfer3d.data.datasets.listing import Entry, Listing
+from transfer3d.data.flow import FlowFormat
 from transfer3d.data.folder import SPLITS
 from transfer3d.data.isolated import Fault, Limits, isolated_map
 from transfer3d.data.prepare import Prepared, TranscodeJob, prepare
@@ -46,6 +48,7 @@ class ShardConfig(BaseModel):
         min_frames: videos with fewer are left out.
         max_bad_fraction: of the videos found; with more that do not decode, nothing is published.
         allow_empty_classes: whether a class may have no training videos.
+        flow: optical flow is packed instead of frames, made so; None = frames.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -57,6 +60,11 @@ class ShardConfig(BaseModel):
     min_frames: int = Field(default=2, ge=1)
     max_bad_fraction: float = Field(default=0.01, ge=0, le=1)
     allow_empty_classes: bool = False
+    flow: FlowFormat | None = None
+
+    def to_dict(self, *left_out: str) -> dict[str, Any]:
+        """Returns the JSON form; without flow it is that of versions that knew none."""
+        return self.model_dump(exclude={*left_out, *(() if self.flow else ("flow",))})
 
 
 @dataclass(frozen=True)
@@ -105,7 +113,7 @@ def plan_shards(listing: Listing, config: ShardConfig) -> Plan:
             shards.append((name, split, mixed[start : start + size]))
     suffixes = {e.path.suffix.lower() for e in listing.found if e.path is not None and e.path.is_file()}
     content = [
-        config.model_dump(exclude={"max_bad_fraction", "allow_empty_classes"}),
+        config.to_dict("max_bad_fraction", "allow_empty_classes"),
         listing.classes,
         [
             (e.name, e.split, e.label, e.labels, e.source, e.cut and vars(e.cut), _size(e))
@@ -155,7 +163,7 @@ def claim_folder(folder: Path, plan: Plan) -> bool:
         if finished:
             shutil.rmtree(folder / PARTS, ignore_errors=True)
         return finished
-    plan_entry = {"digest": plan.digest, "shards": len(plan.shards), **plan.config.model_dump()}
+    plan_entry = {"digest": plan.digest, "shards": len(plan.shards), **plan.config.to_dict()}
     write_text(note, json.dumps(plan_entry, indent=2) + "\n")
     return False
 
@@ -230,6 +238,7 @@ def publish(folder: Path, plan: Plan, *, source: str) -> list[Dropped]:
         source=source,
         dropped=[*missing, *bad],
         official=plan.listing.counts(),
+        flow=plan.config.flow,
     )
     for name, _, _ in plan.shards:
         (folder / PARTS / f"{name}.json").unlink()
@@ -291,6 +300,7 @@ def _order(entry: Entry, plan: Plan) -> TranscodeJob:
         plan.config.gop,
         remux=plan.remux,
         min_frames=plan.config.min_frames,
+        flow=plan.config.flow,
     )
 
 

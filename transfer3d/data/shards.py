@@ -15,6 +15,7 @@ from typing import NamedTuple, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from transfer3d.data.flow import FlowFormat
 from transfer3d.data.folder import SUFFIXES
 from transfer3d.data.videoset import VideoSet
 from transfer3d.errors import DataError
@@ -68,7 +69,8 @@ class Shard(_Strict):
 class Index(_Strict):
     """`index.json`.
 
-    `official` says how many videos of each split the dataset lists, found or not; `digest` covers the rest.
+    `official` says how many videos of each split the dataset lists, found or not; `flow` how the
+    videos were made, where they are optical flow; `digest` covers the rest.
     """
 
     format: str
@@ -79,11 +81,16 @@ class Index(_Strict):
     dropped: tuple[tuple[str, str], ...]
     official: dict[str, int] = {}
     shards: tuple[Shard, ...]
+    flow: FlowFormat | None = None
     digest: str = ""
 
     def content_digest(self) -> str:
         """Returns the sha256 of all but the digest."""
-        return hashlib.sha256(self.model_dump_json(exclude={"digest"}).encode()).hexdigest()
+        return hashlib.sha256(self.to_json("digest").encode()).hexdigest()
+
+    def to_json(self, *left_out: str) -> str:
+        """Returns the JSON form; without flow it is that of versions that knew none."""
+        return self.model_dump_json(exclude={*left_out, *(() if self.flow else ("flow",))})
 
 
 class Store(Protocol):
@@ -160,15 +167,15 @@ class ShardVideos(VideoSet):
     Args:
         store: where the shards are.
         index: its index.
-        split: one of the index's.
+        split: one of the index's; None = all of them.
         labelled: whether each video must have a label; else labels are ignored.
 
     Raises:
         DataError: a video without a label, or a shard whose size is not the index's.
     """
 
-    def __init__(self, store: Store, index: Index, *, split: str, labelled: bool) -> None:
-        shards = [shard for shard in index.shards if shard.split == split]
+    def __init__(self, store: Store, index: Index, *, split: str | None, labelled: bool) -> None:
+        shards = [shard for shard in index.shards if split in (None, shard.split)]
         for shard in shards:
             _check_size(store, shard)
         store.use([shard.file for shard in shards])
@@ -188,7 +195,8 @@ class ShardVideos(VideoSet):
         self.sources = [sample.source for sample in samples]
         self.frame_counts = [sample.frames for sample in samples]
         self.classes = index.classes if labelled else ()
-        self.official = index.official.get(split)
+        self.official = index.official.get(split or "")
+        self.flow = index.flow
         content = [
             [s.key, *((s.labels,) if len(s.labels) > 1 else ()), s.label, s.members[s.suffix].sha256]
             for s in samples

@@ -71,10 +71,14 @@ def open_videos(path: str | Path, *, split: str | None = "train", labelled: bool
 def open_files(paths: Sequence[str | Path]) -> VideoSet:
     """Opens video files, and all those below folders, without labels; keys are paths as they were given.
 
+    A single folder of shards is opened as a whole, all its splits; keys are its own.
+
     Raises:
         UsageError: a path that is not there.
         DataError: none of them decodes.
     """
+    if len(paths) == 1 and (shards := _only_shards(Path(paths[0]))) is not None:
+        return ShardVideos(*shards, split=None, labelled=False)
     files: list[Path] = []
     for given in map(Path, paths):
         path = existing(given)
@@ -86,6 +90,11 @@ def open_files(paths: Sequence[str | Path]) -> VideoSet:
             f"{', '.join(map(str, paths))}: no videos in it. Give video files or folders of them."
         )
     return VideoList(list(dict.fromkeys(files)))
+
+
+def _only_shards(path: Path) -> tuple[Store, Index] | None:
+    """Returns the shards of a folder that has no video files beside them."""
+    return open_shards(path) if path.is_dir() and not videos_under(path) else None
 
 
 def open_shards(path: str | Path) -> tuple[Store, Index] | None:

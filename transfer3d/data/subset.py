@@ -29,6 +29,7 @@ class Subset(VideoSet):
         self.sources = [whole.sources[index] for index in indices]
         self.frame_counts = [whole.frame_counts[index] for index in indices] if whole.frame_counts else ()
         self.classes, self.official, self.dropped = whole.classes, whole.official, whole.dropped
+        self.flow = whole.flow
         self.digest = hashlib.sha256(f"{whole.digest} {self._indices}".encode()).hexdigest()
 
     def open(self, index: int) -> Source:

@@ -87,7 +87,8 @@ class ClipSampler:
         self, videos: VideoSet, index: int, rng: np.random.Generator, open_video: OpenVideo
     ) -> ClipSample:
         """Decodes a clip of a video; see `sample`."""
-        with open_video(videos.open(index), name=videos.keys[index]) as video:
+        source, name = videos.open(index), videos.keys[index]
+        with open_video(source, name=name, channels=self._clip.channels) as video:
             return self.sample(
                 videos, index, video.frames, lambda indices: video.read(indices, short_side=self.side), rng
             )

@@ -10,6 +10,9 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from transfer3d.data.container import Source
+from transfer3d.data.flow import FlowFormat
+from transfer3d.errors import UsageError
+from transfer3d.layout import FLOW_CHANNELS, RGB_CHANNELS, ClipSpec
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,7 @@ class VideoSet(ABC):
         official: how many videos the dataset lists for this split, found or not; None where it is unknown.
         dropped: files that were left out when the set was opened.
         frame_counts: number of frames of each video, 0 where it is unknown; empty where all are.
+        flow: how the videos were made, where they are optical flow (see `encode_flow`); None = pictures.
 
     Example:
         >>> class Numbered(VideoSet):
@@ -51,6 +55,7 @@ class VideoSet(ABC):
     official: int | None = None
     dropped: Sequence[Dropped] = ()
     frame_counts: Sequence[int] = ()
+    flow: FlowFormat | None = None
 
     @abstractmethod
     def open(self, index: int) -> Source:
@@ -59,6 +64,11 @@ class VideoSet(ABC):
         Raises:
             DataError: the bytes differ from those that were written.
         """
+
+    @property
+    def channels(self) -> int:
+        """C of its clips: 2 of optical flow, 3 of RGB."""
+        return FLOW_CHANNELS if self.flow else RGB_CHANNELS
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -83,3 +93,18 @@ class VideoSet(ABC):
         """Identifies the set, sha256, hex; by default of its classes, keys, labels and sources."""
         content = list(self.classes), list(self.keys), list(self.labels), list(self.sources)
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+
+
+def check_channels(videos: VideoSet, clip: ClipSpec) -> None:
+    """Raises UsageError where only one of the two, videos and a student's clip, is optical flow."""
+    if videos.channels == clip.channels:
+        return
+    if videos.flow:
+        raise UsageError(
+            f"the videos are optical flow ({videos.flow}), the student takes {clip.channels} channels. Give "
+            "it RGB videos, or make a student of flow: `transfer3d inflate ... --in-chans 2`."
+        )
+    raise UsageError(
+        f"the student takes {clip.channels} channels, the videos are RGB. Make their optical flow with "
+        "`transfer3d shard ... --flow tvl1`, or give an RGB student."
+    )

@@ -26,6 +26,7 @@ from transfer3d.data.decoder import Decoder
 from transfer3d.data.pixels import Frames
 from transfer3d.data.videoset import VideoSet
 from transfer3d.errors import DataError, SetupError
+from transfer3d.layout import RGB_CHANNELS
 
 LIMITS = Limits()
 CRASHES = {getattr(signal, name, 0) for name in ("SIGSEGV", "SIGABRT", "SIGBUS", "SIGFPE", "SIGILL")}
@@ -199,7 +200,7 @@ def _why_it_died(place: int, code: int, at: dict[int, str]) -> DataError | Setup
 
 
 @contextmanager
-def _open_in_worker(source: Source, *, name: str = "") -> Iterator[VideoReader]:
+def _open_in_worker(source: Source, *, name: str = "", channels: int = RGB_CHANNELS) -> Iterator[VideoReader]:
     """Opens a video within limits: what takes too much memory is bad, and a hang ends this process."""
     memory = MemoryLimit(LIMITS.memory_gib)
 
@@ -209,7 +210,8 @@ def _open_in_worker(source: Source, *, name: str = "") -> Iterator[VideoReader]:
 
     try:
         _alarm(LIMITS.seconds)
-        with Video(source, name=name, progress=partial(_alarm, LIMITS.seconds), empty=empty) as video:
+        progress = partial(_alarm, LIMITS.seconds)
+        with Video(source, name=name, channels=channels, progress=progress, empty=empty) as video:
             yield video
     finally:
         _alarm(0)

@@ -66,7 +66,8 @@ def predict(
         One prediction for each video, in the order of `files`.
 
     Raises:
-        UsageError: a file does not exist, or the student has no classifier.
+        UsageError: a file does not exist, the student has no classifier, or only one of files and student is
+            optical flow.
         DataError: none of the files is a video.
         SetupError: a single clip does not fit into memory.
         NonFiniteError: a score is NaN.

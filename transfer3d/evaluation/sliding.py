@@ -15,7 +15,7 @@ from transfer3d.data.augment import crop_frames, evaluation_transform
 from transfer3d.data.pixels import Frames
 from transfer3d.data.views import ViewPlan, Views
 from transfer3d.errors import UsageError
-from transfer3d.layout import ClipSpec
+from transfer3d.layout import RGB_CHANNELS, ClipSpec
 
 Timed = tuple[float, float, Frames]
 """When a frame is first displayed, until when it is known to be (both seconds), and RGB [H, W, 3] uint8."""
@@ -120,12 +120,17 @@ class SlidingWindow:
         return Window(start_s, end_s, views)
 
 
-def timed(frames: Iterable[Frames] | Iterable[tuple[float, Frames]], fps: float | None) -> Iterator[Timed]:
+def timed(
+    frames: Iterable[Frames] | Iterable[tuple[float, Frames]],
+    fps: float | None,
+    channels: int = RGB_CHANNELS,
+) -> Iterator[Timed]:
     """Yields frames with their times, checked.
 
     Args:
         frames: RGB [H, W, 3] uint8, or without `fps` pairs (seconds, frame) whose times rise.
         fps: frames per second; None = frames bring their times.
+        channels: 3; 2 of optical flow.
 
     Raises:
         UsageError: a frame is something else, or its time does not rise.
@@ -133,21 +138,22 @@ def timed(frames: Iterable[Frames] | Iterable[tuple[float, Frames]], fps: float 
     before_s = -math.inf
     for number, item in enumerate(frames):
         if fps is not None:
-            yield number / fps, (number + 1) / fps, _checked(item, number)
+            yield number / fps, (number + 1) / fps, _checked(item, number, channels)
             continue
         if not isinstance(item, tuple) or len(item) != 2:
             raise UsageError(f"frame {number} brings no time. Give fps, or pairs (seconds, frame).")
         time_s, pixels = item
         if not before_s < time_s < math.inf:
             raise UsageError(f"frame {number} is of {time_s} s, the one before of {before_s} s.")
-        yield float(time_s), float(time_s), _checked(pixels, number)
+        yield float(time_s), float(time_s), _checked(pixels, number, channels)
         before_s = time_s
 
 
-def _checked(pixels: object, number: int) -> Frames:
+def _checked(pixels: object, number: int, channels: int) -> Frames:
     frame = np.ascontiguousarray(np.asarray(pixels))  # a flipped view, as of BGR, has no torch form
-    if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3 or not frame.size:
-        raise UsageError(f"frame {number} is {frame.dtype} {list(frame.shape)}, not uint8 [H, W, 3] in RGB.")
+    if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != channels or not frame.size:
+        wanted = "uint8 [H, W, 3] in RGB" if channels == RGB_CHANNELS else f"uint8 [H, W, {channels}]"
+        raise UsageError(f"frame {number} is {frame.dtype} {list(frame.shape)}, not {wanted}.")
     return frame
 
 

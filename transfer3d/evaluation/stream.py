@@ -54,7 +54,8 @@ def stream(
     Args:
         student: with a classifier; put in eval mode. Clips go to its device, in its dtype; it may be fused,
             half precision, or compiled.
-        frames: RGB [H, W, 3] uint8, or without `fps` pairs (seconds, frame) whose times rise.
+        frames: RGB [H, W, 3] uint8, or without `fps` pairs (seconds, frame) whose times rise; for a student
+            of optical flow [H, W, 2].
         fps: frames per second; None = frames bring their times.
         window: length, seconds; None = what one clip spans (for a video-level student its action units, end
             to end), which needs `fps`.
@@ -82,7 +83,7 @@ def stream(
         window=window, stride=stride, clips=1 if clips is None else clips, together=together
     )
     sliding = SlidingWindow(spec, window_s=window, stride_s=stride, clips=clips)
-    return _predictions(student.eval(), windows_of(sliding, timed(frames, fps)), together)
+    return _predictions(student.eval(), windows_of(sliding, timed(frames, fps, spec.channels)), together)
 
 
 def _refuse_unless_positive(**values: float) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from transfer3d.errors import Transfer3dError, UsageError, did_you_mean
-from transfer3d.layout import ClipSpec
+from transfer3d.layout import ClipSpec, per_channel
 from transfer3d.models.registry import Family, entry, families, family_of, list_models
 from transfer3d.models.student import VideoStudent
 from transfer3d.models.trunks.spec import TrunkSpec
@@ -82,11 +82,6 @@ def _parse_spec(family: Family, spec: Any) -> TrunkSpec:
 
 
 def _with_channels(clip: ClipSpec, in_chans: int) -> ClipSpec:
-    """Gives a clip made for RGB a grey mean and deviation for each of `in_chans` channels."""
-    if len(clip.mean) == in_chans:
-        return clip
-    return replace(
-        clip,
-        mean=(sum(clip.mean) / len(clip.mean),) * in_chans,
-        std=(sum(clip.std) / len(clip.std),) * in_chans,
-    )
+    """Gives a clip made for RGB the mean and deviation of `in_chans` channels."""
+    mean, std = per_channel(clip.mean, clip.std, in_chans)
+    return replace(clip, mean=mean, std=std)

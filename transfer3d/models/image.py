@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -14,6 +13,7 @@ from timm.models import get_pretrained_cfg
 from torch import nn
 
 from transfer3d.errors import UsageError, WeightsError, did_you_mean
+from transfer3d.layout import FLOW_CHANNELS, RGB_CHANNELS, per_channel
 from transfer3d.models import googlenet, tiny_densenet  # noqa: F401 - registers them
 from transfer3d.weights.digest import tensors_digest
 from transfer3d.weights.header import abbreviate, differences
@@ -49,7 +49,7 @@ def create_image_model(
     name: str,
     weights: str = "timm",
     num_classes: int | None = None,
-    in_chans: int = 3,
+    in_chans: int = RGB_CHANNELS,
     seed: int = 0,
 ) -> nn.Module:
     """Builds a timm model in eval mode.
@@ -59,7 +59,9 @@ def create_image_model(
         weights: "timm" (the hub's, or its cache's), "none" (random), or a file: safetensors, or a PyTorch
             checkpoint that holds nothing but weights.
         num_classes: K; by default that of the weights. Another number brings a new head.
-        in_chans: channels of the input; timm adapts pretrained weights.
+        in_chans: channels of the input. Pretrained weights are adapted: for optical flow (2) by TSN's
+            cross-modality initialisation, "we average the weights across the RGB channels and replicate this
+            average by the channel number" (Wang et al., ECCV 2016, section 3.2), for other numbers by timm.
         seed: of all values that are random.
 
     Raises:
@@ -79,7 +81,7 @@ def create_image_model(
             classes: dict[str, Any] = {} if num_classes is None else {"num_classes": num_classes}
             return timm.create_model(name, in_chans=in_chans, **classes).eval()
         path = _hub_file(name) if weights == "timm" else Path(weights)
-        model = _filled(name, path, in_chans)
+        model = _filled_for_flow(name, path) if in_chans == FLOW_CHANNELS else _filled(name, path, in_chans)
         if num_classes not in (None, model.num_classes):
             cast(Any, model).reset_classifier(num_classes)
         return model.eval()
@@ -95,11 +97,11 @@ def image_model_info(model: nn.Module) -> ImageModelInfo:
     missing = [key for key in ("architecture", "mean", "std", "input_size") if not cfg.get(key)]
     if missing:
         raise UsageError(f"{type(model).__name__} lacks {missing}: build it with timm.create_model.")
-    channels = getattr(model, "in_chans", 3)
+    mean, std = per_channel(cfg["mean"], cfg["std"], getattr(model, "in_chans", RGB_CHANNELS))
     return ImageModelInfo(
         name=cfg["architecture"],
-        mean=_per_channel(cfg["mean"], channels),
-        std=_per_channel(cfg["std"], channels),
+        mean=mean,
+        std=std,
         size=cfg["input_size"][-1],
         takes_one_size=bool(cfg.get("fixed_input_size")),
         num_features=int(getattr(model, "head_hidden_size", 0) or cast(Any, model).num_features),
@@ -109,13 +111,6 @@ def image_model_info(model: nn.Module) -> ImageModelInfo:
 def weights_digest(model: nn.Module) -> str:
     """Returns the sha256 over names, types, shapes and bytes of all parameters and buffers, in hex."""
     return tensors_digest(model.state_dict())
-
-
-def _per_channel(values: Sequence[float], channels: int) -> tuple[float, ...]:
-    """RGB values unchanged; for other inputs (flow, depth) their average for every channel."""
-    if len(values) == channels:
-        return tuple(values)
-    return (sum(values) / len(values),) * channels
 
 
 def _hub_file(name: str) -> Path:
@@ -134,6 +129,20 @@ def _hub_file(name: str) -> Path:
         what=what,
         remedies=REMEDIES,
     )
+
+
+def _filled_for_flow(name: str, path: Path) -> nn.Module:
+    """Builds a network for two channels; each kernel over RGB is averaged and repeated."""
+    rgb = cast(Any, _filled(name, path, RGB_CHANNELS))
+    flow = timm.create_model(name, num_classes=rgb.num_classes, in_chans=FLOW_CHANNELS)
+    shapes = {key: tensor.shape for key, tensor in flow.state_dict().items()}
+    flow.load_state_dict(
+        {
+            key: tensor if tensor.shape == shapes[key] else tensor.mean(1, keepdim=True).expand(shapes[key])
+            for key, tensor in rgb.state_dict().items()
+        }
+    )
+    return flow
 
 
 def _filled(name: str, path: Path, in_chans: int) -> nn.Module:

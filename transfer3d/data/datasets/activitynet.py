@@ -34,7 +34,7 @@ def read(request: Request) -> Listing:
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{path}: not ActivityNet's JSON ({error!r}). Copy it again.") from None
     classes = sorted({label for _, _, label, _, _ in segments})
-    finder = Finder(request.root)
+    finder = Finder(request)
     entries = []
     for name, split, label, start, end in segments:
         if not 0 <= start < end:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from transfer3d.data.datasets.listing import Entry, Listing, Request
+from transfer3d.data.flow_files import U, is_component
 from transfer3d.data.folder import (
     has_classes,
     labelled_folders,
     log_other_files,
     split_folders,
     videos_by_class,
-    videos_under,
 )
+from transfer3d.errors import DataError
 
 
 def applies(request: Request) -> bool:
@@ -20,18 +21,25 @@ def applies(request: Request) -> bool:
 
 def read(request: Request) -> Listing:
     """Reads the folders; classes are those of train, sorted."""
-    root = request.root
+    root, every = request.root, request.videos(request.root)
+    bare = [path for path in every if path.parent == root or (path.parent == root / U and is_component(path))]
+    if request.flow_files and bare:
+        raise DataError(
+            f"{root}: its flow ({bare[0].name}, ...) is not in class folders. Give the dataset's lists with "
+            "--annotations, or a CSV list of path,label as SRC."
+        )
     splits = split_folders(root) or {"train": root}
     pool = splits.pop("unlabelled", None)
     classes = list(labelled_folders(next(iter(splits.values())))) if splits else []
     entries = []
     for split, folder in splits.items():
-        for name, path in videos_by_class(folder, classes, "train"):
+        for name, path in videos_by_class(folder, classes, "train", request.videos):
             called = path.relative_to(root).as_posix()
             entries.append(Entry(called, path, split, classes.index(name), called))
-    for path in [] if pool is None else videos_under(pool):
+    for path in [] if pool is None else request.videos(pool):
         called = path.relative_to(root).as_posix()
         entries.append(Entry(called, path, "unlabelled", None, called))
-    log_other_files(root)
+    if not request.flow_files:
+        log_other_files(root)
     named = {entry.path for entry in entries}
-    return Listing(tuple(classes), tuple(entries), tuple(p for p in videos_under(root) if p not in named))
+    return Listing(tuple(classes), tuple(entries), tuple(p for p in every if p not in named))

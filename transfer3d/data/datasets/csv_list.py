@@ -10,10 +10,10 @@ from __future__ import annotations
 import csv
 import re
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-from transfer3d.data.datasets.listing import Entry, Finder, Listing, Request, bad_line, lines
+from transfer3d.data.datasets.listing import Entry, Finder, Listing, Request, bad_line, lines, video_stem
 from transfer3d.data.folder import SPLIT_NAMES, existing, is_video
 from transfer3d.errors import DataError
 
@@ -67,6 +67,7 @@ def read(request: Request) -> Listing:
     classes = _classes(rows)
     number_of = {name: label for label, name in enumerate(classes)}
     folder = request.root.parent if request.root.is_file() else request.root
+    finder = Finder(request) if request.flow_files or request.root.is_dir() else None
     entries, seen = [], {}
     for row in rows:
         if (before := seen.setdefault(row.path, row)) is not row:
@@ -76,11 +77,15 @@ def read(request: Request) -> Listing:
         label = number_of.get(row.label)
         if label is None:
             raise bad_line(row.list, row.line, f"class '{row.label}' has no videos in train")
-        place = existing(row.list.parent / row.path) or existing(folder / row.path)
+        if request.flow_files and finder:
+            video = PurePosixPath(row.path)
+            place = finder.find(video_stem(video), folder=video.parent.name or None)
+        else:
+            place = existing(row.list.parent / row.path) or existing(folder / row.path)
         entries.append(Entry(row.path, place, row.split, label, row.path))
-    if request.root.is_file():
+    if request.root.is_file() or finder is None:
         return Listing(tuple(classes), tuple(entries))
-    return Finder(folder).listing(classes, entries)
+    return finder.listing(classes, entries)
 
 
 def _lists(request: Request) -> list[Path]:

@@ -28,7 +28,7 @@ def read(request: Request) -> Listing:
     if not lists:
         raise DataError(f"{request.root}: no *{ending}. Name their folder with --annotations.")
     classes = sorted(path.name.removesuffix(ending) for path in lists)
-    finder = Finder(request.root)
+    finder = Finder(request)
     entries, unused = [], set()
     for path in lists:
         label = classes.index(path.name.removesuffix(ending))

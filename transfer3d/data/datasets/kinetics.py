@@ -29,7 +29,7 @@ def read(request: Request) -> Listing:
     labels = {row.get("label") or "" for _, _, row in rows} - {""}
     classes = sorted(labels)
     number_of = {name: label for label, name in enumerate(classes)}
-    finder = Finder(request.root)
+    finder = Finder(request)
     entries = {}
     for path, number, row in rows:
         split = SPLIT_NAMES.get((row.get("split") or "").strip().lower()) or _split_of(path)

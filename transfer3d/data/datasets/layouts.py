@@ -17,6 +17,7 @@ from transfer3d.data.datasets import (
     ucf101,
 )
 from transfer3d.data.datasets.listing import Listing, Request
+from transfer3d.data.flow_files import flow_folders
 from transfer3d.data.folder import missing
 from transfer3d.errors import DataError, UsageError, did_you_mean
 
@@ -63,6 +64,10 @@ def read_listing(request: Request, layout: str = "auto") -> tuple[str, Listing]:
         near = did_you_mean(layout, LAYOUTS)
         raise UsageError(f"{request.root}: layout '{layout}'{near}; there are {', '.join(LAYOUTS)}.")
     listing = LAYOUTS[layout].read(request)
+    if not listing.found and not request.flow_files and request.root.is_dir() and flow_folders(request.root):
+        raise DataError(
+            f"{request.root}: no videos, but pictures of optical flow. Say that they are, with --flow files."
+        )
     if not listing.found:
         first = f", first {listing.missing[0].name}" if listing.missing else ""
         count = len(listing.missing)

@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePath
 
-from transfer3d.data.folder import composed, videos_under
+from transfer3d.data.flow_files import flow_folders
+from transfer3d.data.folder import composed, is_video, videos_under
 from transfer3d.errors import DataError, UsageError, did_you_mean
 from transfer3d.files import read_regular
 
@@ -93,11 +94,17 @@ class Request:
         root: folder of the videos, or a list of them.
         annotations: folder of the lists; None = the root and the folders in it.
         fold: which of a dataset's numbered splits.
+        flow_files: the videos are folders of flow pictures (see `flow_files`), not video files.
     """
 
     root: Path
     annotations: Path | None = None
     fold: int = 1
+    flow_files: bool = False
+
+    def videos(self, folder: Path) -> list[Path]:
+        """Returns all videos below a folder, sorted."""
+        return flow_folders(folder) if self.flow_files else videos_under(folder)
 
     def notes(self, pattern: str) -> list[Path]:
         """Returns the annotation files with such a name, sorted."""
@@ -122,19 +129,20 @@ def _files(folder: Path, pattern: str) -> list[Path]:
 
 
 class Finder:
-    """Finds listed videos below a folder by their names without suffix, in any of its folders.
+    """Finds listed videos by their names without suffix, in any folder of the dataset.
 
     Args:
-        root: of the videos.
+        request: where the dataset is.
         fold_case: whether A and a are one letter (not so in the names of YouTube).
     """
 
-    def __init__(self, root: Path, *, fold_case: bool = False) -> None:
-        self.files = videos_under(root)
+    def __init__(self, request: Request, *, fold_case: bool = False) -> None:
+        root = request.root.parent if request.root.is_file() else request.root
+        self.files = request.videos(root)
         self._fold_case = fold_case
         self._by_stem: dict[str, list[Path]] = {}
         for path in self.files:
-            self._by_stem.setdefault(self._name(path.stem), []).append(path)
+            self._by_stem.setdefault(self._name(video_stem(path)), []).append(path)
 
     def _name(self, stem: str) -> str:
         return composed(stem).casefold() if self._fold_case else composed(stem)
@@ -154,6 +162,11 @@ class Finder:
         entries = tuple(entries)
         named = {entry.path for entry in entries}
         return Listing(tuple(classes), entries, tuple(path for path in self.files if path not in named))
+
+
+def video_stem(path: PurePath) -> str:
+    """Returns the name of a video without the suffix of its file; a folder has none."""
+    return path.stem if is_video(path) else path.name
 
 
 def _plain(folder: str) -> str:

@@ -29,7 +29,7 @@ def read(request: Request) -> Listing:
     classes = _classes(labels_file)
     number_of = {name: label for label, name in enumerate(classes)}
     answers = _answers(request, number_of)
-    finder = Finder(request.root)
+    finder = Finder(request)
     entries = []
     for part in PARTS:
         path = _note(request, part)

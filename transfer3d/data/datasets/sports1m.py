@@ -22,7 +22,7 @@ def applies(request: Request) -> bool:
 def read(request: Request) -> Listing:
     """Reads both lists, as splits train (cuts) and test (whole videos)."""
     classes = [text for _, text in lines(request.note("labels.txt"))]
-    finder = Finder(request.root)
+    finder = Finder(request)
     entries = []
     for split in ("train", "test"):
         for path in request.notes(f"{split}_partition.txt")[:1]:

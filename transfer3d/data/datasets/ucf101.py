@@ -25,7 +25,7 @@ def read(request: Request) -> Listing:
     if request.fold not in FOLDS:
         raise UsageError(f"--fold {request.fold}: UCF101 has 1, 2 and 3.")
     classes = _classes(request.note("classInd.txt"))
-    finder = Finder(request.root, fold_case=True)
+    finder = Finder(request, fold_case=True)
     return finder.listing(
         classes,
         [

@@ -16,6 +16,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from transfer3d.insight.pictures.flow_colours import as_rgb
+
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 DASHES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (1, 1)))
 LONGEST_NAME = 28
@@ -124,13 +126,14 @@ def film_strip(clip_CTHW: np.ndarray, *, frames: int = 8, height: int = 96) -> b
     """Returns a clip as a PNG strip of evenly chosen frames with thin gaps.
 
     Args:
-        clip_CTHW: uint8, 3 channels.
+        clip_CTHW: uint8, RGB or optical flow.
         frames: how many are drawn at most.
         height: pixels of the strip, nearly: small frames are enlarged by a whole number without smoothing,
             large ones are made smaller.
     """
     from PIL import Image
 
+    clip_CTHW = as_rgb(clip_CTHW)
     _, total, tall, wide = clip_CTHW.shape
     chosen = np.unique(np.linspace(0, total - 1, min(frames, total)).round().astype(int))
     factor = max(round(height / tall), 1)

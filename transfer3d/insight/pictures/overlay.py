@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from transfer3d.insight.pictures.film import Bar, Pictures, motion, strip
+from transfer3d.insight.pictures.flow_colours import as_rgb
 
 COLOURS = "inferno"
 TICKS = ("none", "half", "most")
@@ -40,7 +41,7 @@ def heat_strip(
     """Returns a film strip as PNG: the frames above, each heat over them below; of each unit in turn.
 
     Args:
-        clip_u8: RGB, C T H W or U C T H W.
+        clip_u8: RGB or optical flow, C T H W or U C T H W.
         heats: T H W or U T H W, 0..1: one, or several by name.
         title: above it.
         label: what the heat means.
@@ -80,6 +81,7 @@ def _named(heats: Heat | Mapping[str, Heat]) -> Mapping[str, Heat]:
 def _units(clip_u8: NDArray[np.uint8], heats: Mapping[str, Heat]) -> dict[str, list[Pictures]]:
     """Returns frames, and each heat over them, of each unit by its name; a single one has none."""
     units = 1 if clip_u8.ndim == CLIP_NDIM else len(clip_u8)
+    clip_u8 = as_rgb(clip_u8)
     clips = clip_u8.reshape(units, *clip_u8.shape[-4:]).transpose(0, 2, 3, 4, 1)
     warm = [heat.reshape(units, *heat.shape[-3:]) for heat in heats.values()]
     names = [""] if units == 1 else [f"unit {number}" for number in range(units)]

@@ -14,6 +14,7 @@ from rich.console import Console
 
 from transfer3d.data.datasets.layouts import read_listing
 from transfer3d.data.datasets.listing import Listing, Request, keep_classes
+from transfer3d.data.flow import import_opencv
 from transfer3d.data.isolated import Limits
 from transfer3d.data.sharding import (
     ShardConfig,
@@ -85,7 +86,12 @@ def shard_dataset(
         workers: decoding children of each process.
         limits: of each video.
         console: for progress.
+
+    Raises:
+        SetupError: optical flow without the `flow` extra.
     """
+    if config.flow is not None and config.flow.algorithm != "files":
+        import_opencv()  # better missed before the work
     layout, listing = read_listing(request, layout)
     if classes is not None:
         listing = keep_classes(listing, classes)

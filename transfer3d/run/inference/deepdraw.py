@@ -12,6 +12,7 @@ from transfer3d.files import atomic_path
 from transfer3d.insight.deepdraw import DrawConfig, draw
 from transfer3d.insight.pictures.animation import check_animation_path, write_animation
 from transfer3d.insight.pictures.film import motion, strip
+from transfer3d.insight.pictures.flow_colours import as_rgb
 from transfer3d.progress import progress
 from transfer3d.run.inference.session import inference_session
 
@@ -46,7 +47,7 @@ def draw_class(file: Path, target: str, config: DrawConfig, *, out: Path, consol
             drawing = draw(
                 student, number, config, each_step=lambda odds: meter.update(note=f"log-odds {odds:.1f}")
             )
-    pixels = drawing.clip_u8.numpy()
+    pixels = as_rgb(drawing.clip_u8.numpy())
     rows = {"": pixels} if pixels.ndim == 4 else {f"unit {u}": clip for u, clip in enumerate(pixels)}
     clips = {name: clip.transpose(1, 2, 3, 0) for name, clip in rows.items()}
     title = f"what {student.model_name} takes for {target} ({drawing.scores[1]:.1%})"

@@ -8,21 +8,24 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from accelerate import Accelerator
+from pydantic import ValidationError
 from rich.console import Console
 
+from transfer3d.data.flow import FlowFormat, import_opencv
+from transfer3d.data.flow_of_videos import FlowOfVideos
 from transfer3d.data.folder import is_video, videos_under
 from transfer3d.data.source import open_files, open_videos
-from transfer3d.data.videoset import VideoSet
+from transfer3d.data.videoset import VideoSet, check_channels
 from transfer3d.engine.distributed import make_accelerator, resolve_precision, watched_processes
 from transfer3d.errors import UsageError, WeightsError, did_you_mean
 from transfer3d.evaluation.predict import class_names
 from transfer3d.evaluation.scoring import refuse_dropped
 from transfer3d.files import sha256_file
+from transfer3d.layout import FLOW_CHANNELS, RGB_CHANNELS
 from transfer3d.models.checkpoint import load
 from transfer3d.models.student import VideoStudent
 from transfer3d.weights.hub import WEIGHTS_NAME, locate
-
-RGB = 3
+from transfer3d.weights.metadata import read_metadata
 
 
 @dataclass(frozen=True)
@@ -72,21 +75,29 @@ class InferenceSession:
         """Opens a split of the data, of which every file must be good.
 
         Raises:
-            UsageError: no such data, or no such split.
+            UsageError: no such data, no such split, or only one of data and student is of optical flow.
             DataError: a file is bad.
         """
         videos = open_videos(data, split=split, labelled=labelled)
+        check_channels(videos, self.student.clip)
         refuse_dropped(videos, data)
         return videos
 
     def open_files(self, paths: Sequence[Path]) -> VideoSet:
         """Opens files and folders, and prints once which files are left out and why.
 
+        A student of optical flow gets the flow of plain videos, computed as that of its training videos was.
+
         Raises:
-            UsageError: a path does not exist.
+            UsageError: a path does not exist, only one of videos and student is of optical flow, or the
+                checkpoint does not say how its flow was computed.
             DataError: none of the files is a video.
+            SetupError: flow without the `flow` extra.
         """
         videos = open_files(paths)
+        if self.student.clip.channels == FLOW_CHANNELS and videos.flow is None:
+            videos = FlowOfVideos(videos, _recorded_flow(self.file))
+        check_channels(videos, self.student.clip)
         if self.is_main:
             for dropped in videos.dropped:
                 self.console.print(
@@ -109,7 +120,7 @@ def inference_session(
 
     Raises:
         WeightsError: the checkpoint is refused, or has no classifier.
-        UsageError: the student does not take RGB.
+        UsageError: the student takes neither RGB nor optical flow.
         SetupError: another process of the launch died.
     """
     file = Path(file)
@@ -135,6 +146,25 @@ def refuse_videos(file: Path, remedy: str) -> None:
 
 
 def refuse_other_channels(student: VideoStudent, file: Path | str) -> None:
-    """Raises UsageError unless a student, from a file or by its name, takes RGB, as videos are decoded."""
-    if len(student.clip.mean) != RGB:
-        raise UsageError(f"{file} takes {len(student.clip.mean)} channels, videos are decoded to {RGB}.")
+    """Raises UsageError unless a student, from a file or by its name, takes what videos are: RGB or flow."""
+    if student.clip.channels not in (RGB_CHANNELS, FLOW_CHANNELS):
+        raise UsageError(
+            f"{file} takes {student.clip.channels} channels, videos have {RGB_CHANNELS} (RGB) or "
+            f"{FLOW_CHANNELS} (optical flow)."
+        )
+
+
+def _recorded_flow(file: Path) -> FlowFormat:
+    """Returns how the flow was computed that a checkpoint was trained on."""
+    recorded = read_metadata(locate(file)).provenance.get("flow")
+    try:
+        flow = FlowFormat.model_validate(recorded)
+    except ValidationError:
+        flow = None
+    if flow is None or flow.algorithm == "files":
+        raise UsageError(
+            f"{file} takes optical flow and does not say how to compute it. Make shards of it with "
+            "`transfer3d shard ... --flow tvl1`, and give their folder instead of videos."
+        )
+    import_opencv()  # better missed before the work
+    return flow

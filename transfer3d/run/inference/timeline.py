@@ -93,7 +93,7 @@ def predict_timelines(
                 predictions = list(
                     _predictions(
                         session.student,
-                        decoder.open(source.open(index), name=source.keys[index]),
+                        decoder.open(source.open(index), name=source.keys[index], channels=source.channels),
                         source.keys[index],
                         options,
                         frames_console,

@@ -9,6 +9,7 @@ from pathlib import Path
 from accelerate import Accelerator
 from rich.console import Console
 
+from transfer3d.data.videoset import check_channels
 from transfer3d.engine.batches import clip_of
 from transfer3d.engine.distributed import is_main_process, on_main
 from transfer3d.engine.publishing import publish_student
@@ -94,9 +95,13 @@ def run_task(
 
 def _train(session: Session, task: Task) -> None:
     """Plans and trains, and leaves `model.safetensors` in the run folder."""
-    config = plan_training(session, task.objective, clip_of(task.objective), task.videos)
+    clip = clip_of(task.objective)
+    check_channels(task.videos, clip)
+    config = plan_training(session, task.objective, clip, task.videos)
     recipe, folder = recorded_recipe(session.recipe, config), session.folder
     provenance = {**task.provenance, "recipe": dump(recipe)}
+    if task.videos.flow:
+        provenance["flow"] = task.videos.flow.model_dump()
     publish = partial(
         publish_student,
         task.objective,

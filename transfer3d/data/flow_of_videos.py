@@ -1,0 +1,33 @@
+"""The optical flow of plain videos, computed when it is read: for a few videos that are predicted once."""
+
+from __future__ import annotations
+
+import hashlib
+
+from transfer3d.data.container import Source
+from transfer3d.data.decoder import Decoder
+from transfer3d.data.flow import FlowFormat
+from transfer3d.data.prepare import compute_flow
+from transfer3d.data.videoset import VideoSet
+
+
+class FlowOfVideos(VideoSet):
+    """Videos as their optical flow.
+
+    Args:
+        videos: of RGB.
+        flow: how it is computed; not "files".
+    """
+
+    def __init__(self, videos: VideoSet, flow: FlowFormat) -> None:
+        self._videos, self._format, self._decoder = videos, flow, Decoder()
+        self.flow = flow
+        self.keys, self.labels, self.sources = videos.keys, videos.labels, videos.sources
+        self.classes, self.dropped = videos.classes, videos.dropped
+        self.frame_counts = [max(count - 1, 0) for count in videos.frame_counts]
+        self.digest = hashlib.sha256(f"{videos.digest} {flow}".encode()).hexdigest()
+
+    def open(self, index: int) -> Source:
+        """Computes the flow of the whole video; see `compute_flow`."""
+        source, name = self._videos.open(index), self.keys[index]
+        return compute_flow(source, self._format, name=name, open_video=self._decoder.open)[0]
