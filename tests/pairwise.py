@@ -17,6 +17,7 @@ from transfer3d.models.factory import create_model
 from transfer3d.models.image import create_image_model
 from transfer3d.nn.pixels import normalise
 from transfer3d.objectives.correspondence import Correspondence, CorrespondenceConfig
+from transfer3d.objectives.pairs import source_ids
 from transfer3d.objectives.teacher import FrozenTeacher
 
 CLIPS = 16
@@ -35,7 +36,24 @@ def make_objective(config):
     teacher = FrozenTeacher(create_image_model("test_resnet", "none", num_classes=5, seed=3))
     student = create_model("p3d_tiny", num_classes=5 if config.get("kd") else 0, seed=1)
     objective = Correspondence(teacher, student, CorrespondenceConfig(**config), seed=2)
-    return objective.eval()  # BatchNorm frozen: its statistics would depend on the part
+    objective.eval()  # BatchNorm frozen: its statistics would depend on the part
+    if objective.bank is not None:
+        features_ND, sources = banked(teacher.num_features)
+        objective.bank.add(features_ND, source_ids(sources, torch.device("cpu")))
+        objective.training = True  # the objective alone: its bank takes in the step's features
+    return objective
+
+
+def banked(features):
+    """What a bank holds before the step: of five videos, two of them in the batch."""
+    generator = torch.Generator().manual_seed(9)
+    return torch.rand(5, features, generator=generator), [
+        "video 0",
+        "video 9",
+        "other 1",
+        "other 1",
+        "other 2",
+    ]
 
 
 def rows(batch, rank, world):
@@ -57,6 +75,7 @@ def one_step(config, *, rank=0, world=1, parts=1):
         "loss": report.total.detach(),
         "parts": {name: value.detach() for name, value in report.parts.items()},
         "gradients": gradients,
+        "bank": dict(objective.bank.named_buffers()) if objective.bank is not None else {},
     }
 
 
@@ -86,14 +105,18 @@ def plain_step(config):
     student = objective.student
     maps = student.forward_features(normalise(batch.clips, student.clip.mean, student.clip.std))
     clips = maps.mean((2, 3, 4))
-    frames, count = taught.features, range(CLIPS)
-    different = [(i, j) for i in count for j in count if SOURCES[i] != SOURCES[j]]
+    frames, of_frames, count = taught.features, SOURCES, range(CLIPS)
+    if config.get("bank"):
+        features_ND, sources = banked(objective.teacher.num_features)
+        frames, of_frames = torch.cat([frames, features_ND]), SOURCES + sources
+    everything = range(len(frames))
+    different = [(i, j) for i in everything for j in count if of_frames[i] != SOURCES[j]]
     total = torch.zeros(())
     if weight := config.get("match", 1.0):
         head = objective.head
         fc1 = torch.cat([head.fc1_frames.weight, head.fc1_clip.weight], 1)
         logits = {}
-        for i in count:
+        for i in everything:
             for j in count:
                 hidden = F.relu(F.linear(torch.cat([frames[i], clips[j]]), fc1, head.fc1_clip.bias))
                 logits[i, j] = head.classifier(F.relu(head.fc2(hidden)))
@@ -113,9 +136,9 @@ def plain_step(config):
         a, b = F.normalize(head.frames(frames), dim=1), F.normalize(head.clips(clips), dim=1)
         similarity = a @ b.T / 0.1
         loss = torch.zeros(())
-        for table in (similarity, similarity.T):
+        for table, others in ((similarity, SOURCES), (similarity.T, of_frames)):
             for i in count:
-                rivals = [j for j in count if j == i or SOURCES[i] != SOURCES[j]]
+                rivals = [j for j, other in enumerate(others) if j == i or SOURCES[i] != other]
                 loss = loss + (torch.logsumexp(table[i, rivals], 0) - table[i, i]) / (2 * CLIPS)
         total = total + weight * loss
     total.backward()

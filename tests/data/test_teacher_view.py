@@ -17,8 +17,9 @@ def videos(digits_folder):
     return open_videos(digits_folder, split="test", labelled=True)
 
 
-def batches(videos, teacher_view, augment=STILL, clip=CLIP, workers=0, steps=3):
+def batches(videos, teacher_view, augment=STILL, clip=CLIP, workers=0, steps=3, teacher_clip=None):
     options = {"batch_size": 8, "steps": steps, "seed": 3, "augment": augment, "workers": workers}
+    options["teacher_clip"] = teacher_clip
     return list(clip_batches(videos, clip, teacher_view=teacher_view, **options))
 
 
@@ -58,17 +59,37 @@ def test_one_draw_does_not_follow_from_the_other(videos):
 
 
 def test_the_centre_is_that_of_testing_and_its_name_says_which_frames(videos):
-    short = ClipSpec(frames=16, stride=1, size=24, crop=32)  # all frames of these videos: one place only
+    short = ClipSpec(frames=12, stride=1, size=24, crop=32)  # all frames of these videos: one place only
     tested = {}
     for batch in view_batches(videos, short, batch_size=8):
         tested |= dict(zip(batch.keys, batch.clips, strict=True))
     names = {}
-    for batch in batches(videos, "centre", AugmentConfig(), short, steps=10):
+    for batch in batches(videos, "centre", AugmentConfig(scale=(1.0, 1.0), colour=0.5), short, steps=10):
         for key, name, view in zip(batch.keys, batch.teacher_view_keys, batch.teacher_clips, strict=True):
             assert torch.equal(names.setdefault(name, view), view)
-            if [int(frame) for frame in name.split()[1:]] == list(range(16)):
-                assert torch.equal(view, tested[key])
+            assert [int(frame) for frame in name.split()[1:]] == list(range(12))
+            assert torch.equal(view, tested[key])
     assert len(names) == len({name.split()[0] for name in names}) == len(videos)
+
+
+def test_a_larger_centre_has_the_detail_of_the_video(videos):
+    """48 pixels high, as decoded: the teacher's frames are not the student's 24, scaled up."""
+    small, large = ClipSpec(frames=12, size=24, crop=24), ClipSpec(frames=12, size=48, crop=48)
+    tested = {}
+    for batch in view_batches(videos, large, batch_size=8):
+        tested |= dict(zip(batch.keys, batch.clips, strict=True))
+    found = batches(videos, "centre", clip=small, teacher_clip=large, steps=6)
+    whole = [
+        (batch.keys[n], batch.clips[n], batch.teacher_clips[n])
+        for batch in found
+        for n, name in enumerate(batch.teacher_view_keys)
+        if [int(frame) for frame in name.split()[1:]] == list(range(12))
+    ]
+    assert whole
+    for key, clip, view in whole:
+        assert torch.equal(view, tested[key])
+        assert clip.shape[-2:] == (24, 24)
+        assert view.float().std() > 1.02 * clip.float().std()  # fine strokes are not averaged away
 
 
 def test_equal_from_workers(videos):

@@ -10,6 +10,8 @@ SETTINGS = {
     "match": {"match": 1.0},
     "hard": {"match": 1.0, "pairs": "hard"},
     "infonce": {"match": 0.0, "infonce": 1.0},
+    "bank": {"match": 1.0, "infonce": 1.0, "bank": 12},
+    "hard, bank": {"match": 1.0, "pairs": "hard", "bank": 12},
 }
 CELLS = {
     "1 process, 4 parts": lambda config, folder: [one_step(config, parts=4)],
@@ -44,10 +46,20 @@ def test_loss_gradients_and_metrics_do_not_depend_on_processes_and_parts(setting
         for name, value in whole["parts"].items():
             torch.testing.assert_close(found["parts"][name], value, rtol=1e-4, atol=1e-5, msg=name)
         assert_same_gradients(found["gradients"], whole["gradients"])
+        assert found["bank"].keys() == whole["bank"].keys()
+        for name, rows in whole["bank"].items():
+            torch.testing.assert_close(found["bank"][name], rows, rtol=1e-5, atol=1e-6, msg=name)
 
 
 @pytest.mark.proc
-@pytest.mark.parametrize("config", [{"match": 1.0, "pairs": "one-to-one"}, {"feature": 1.0, "kd": 1.0}])
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"match": 1.0, "pairs": "one-to-one"},
+        {"match": 1.0, "pairs": "one-to-one", "bank": 12},
+        {"feature": 1.0, "kd": 1.0},
+    ],
+)
 def test_drawn_pairs_and_terms_without_pairs_agree_over_processes_too(config, tmp_path):
     first, second = two_processes(config, tmp_path, parts=2)
     torch.testing.assert_close(first["loss"], second["loss"])

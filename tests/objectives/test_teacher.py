@@ -9,12 +9,12 @@ from torch import nn
 from torchvision.transforms.v2.functional import resize
 
 from transfer3d.batch import ClipBatch
+from transfer3d.errors import UsageError
 from transfer3d.layout import ClipSpec
 from transfer3d.models.factory import create_model
 from transfer3d.models.image import create_image_model, image_model_info
-from transfer3d.models.registry import list_models
-from transfer3d.objectives.correspondence import Correspondence
-from transfer3d.objectives.teacher import FrozenTeacher, paired_student
+from transfer3d.objectives.correspondence import Correspondence, CorrespondenceConfig
+from transfer3d.objectives.teacher import FrozenTeacher, spread_frames
 
 
 def batch_of(count, frames=8):
@@ -129,15 +129,34 @@ def test_the_digest_sees_one_changed_value(teacher):
 
 
 @pytest.mark.parametrize(
-    ("name", "student"),
-    [
-        ("densenet121", "t3d_densenet121"),
-        ("resnet50", "p3d_resnet50"),
-        ("resnet50.a1_in1k", "p3d_resnet50"),
-        ("test_resnet", "p3d_tiny"),
-        ("test_densenet", "t3d_tiny"),
-        ("vit_small_patch16_224", "p3d_tiny"),
-    ],
+    ("frames", "seen"), [(1, [4]), (2, [2, 6]), (4, [1, 3, 5, 7]), (8, range(8)), (3, [1, 4, 6])]
 )
-def test_the_paired_student(name, student):
-    assert paired_student(name, list_models()) == student
+def test_the_frames_that_a_teacher_sees_are_evenly_spread(frames, seen):
+    clips = torch.arange(8).reshape(1, 1, 1, 8, 1, 1).expand(2, 3, 3, 8, 4, 4)
+    assert spread_frames(clips, frames)[0, 0, 0, :, 0, 0].tolist() == list(seen)
+    assert spread_frames(clips[:, 0], frames).shape == (2, 3, frames, 4, 4)
+    assert spread_frames(clips, None) is clips
+
+
+def test_fewer_frames_are_those_of_a_shorter_clip(teacher):
+    student = create_model("p3d_tiny", num_classes=0)
+    batch = batch_of(3)
+    few = Correspondence(teacher, student, CorrespondenceConfig(teacher_frames=2)).embed(batch)
+    expected = teacher(batch.clips[:, :, [2, 6]]).features
+    assert torch.equal(few.teacher_features, expected)
+    every = Correspondence(teacher, student, CorrespondenceConfig(teacher_frames=8)).embed(batch)
+    assert torch.equal(every.teacher_features, teacher(batch.clips).features)
+
+
+def test_frames_that_cannot_be_chosen_are_refused(teacher):
+    student, config = create_model("p3d_tiny", num_classes=0), CorrespondenceConfig(teacher_frames=9)
+    with pytest.raises(UsageError, match="teacher_frames=9: the student's clip has 8"):
+        Correspondence(teacher, student, config)
+    with pytest.raises(UsageError, match="p3d_tiny is a video model and sees whole clips"):
+        Correspondence(FrozenTeacher(student), student, CorrespondenceConfig(teacher_frames=1))
+
+
+@pytest.mark.parametrize(("crop", "expected"), [(32, 160), (40, 200), ((40, 60), (200, 300))])
+def test_its_own_view_shows_as_much_of_a_frame_in_the_pixels_it_was_trained_on(teacher, crop, expected):
+    own = teacher.own_view(ClipSpec(frames=4, stride=3, size=32, crop=crop))
+    assert (own.size, own.crop, own.frames, own.stride) == (160, expected, 4, 3)

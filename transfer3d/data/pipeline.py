@@ -85,6 +85,7 @@ def clip_batches(
     max_bad_fraction: float = 0.01,
     balanced: bool = False,
     teacher_view: TeacherView = "none",
+    teacher_clip: ClipSpec | None = None,
 ) -> ClipBatches:
     """Returns training batches: each video once per epoch, over all ranks; epochs follow one another.
 
@@ -104,6 +105,7 @@ def clip_batches(
         max_bad_fraction: of the videos; more that do not decode stop the run.
         balanced: every class as often as any other; an epoch then has as many clips, but not each video once.
         teacher_view: see `TeacherView`.
+        teacher_clip: see `ClipSampler`.
 
     Raises:
         UsageError: fewer videos than processes, a batch that does not divide by them, an option that needs
@@ -118,7 +120,7 @@ def clip_batches(
     if batch_size < 1 or batch_size % world:
         raise UsageError(f"batch_size={batch_size} does not divide by {world} processes.")
     tolerated = int(max_bad_fraction * len(videos))
-    maker = _TrainingClips(videos, clip, augment, seed, tolerated, balanced, teacher_view)
+    maker = _TrainingClips(videos, clip, augment, seed, tolerated, balanced, teacher_view, teacher_clip)
     return ClipBatches(maker, batch_size, steps, start_step, rank, world, workers, max_bad_fraction)
 
 
@@ -187,11 +189,12 @@ class _TrainingClips(Maker[ClipBatch]):
         tolerated: int,
         balanced: bool,
         teacher_view: TeacherView,
+        teacher_clip: ClipSpec | None,
     ) -> None:
         self.videos, self.seed = videos, seed
         self.order = make_epoch_sampler(videos, seed, balanced=balanced)
         self._tolerated, self._augment = tolerated, augment
-        self._sampler = ClipSampler(clip, augment, videos.classes, teacher_view)
+        self._sampler = ClipSampler(clip, augment, videos.classes, teacher_view, teacher_clip)
 
     def make(self, draws: list[ClipId]) -> Made[ClipBatch]:
         """Returns a batch, and what did not decode on the way."""

@@ -60,6 +60,8 @@ class ClipSampler:
         augment: how clips are varied; MixUp and CutMix act on batches (see `mix`).
         classes: names by label.
         teacher_view: see `TeacherView`.
+        teacher_clip: size and crop of the centre view; None = the student's. A larger one has all the detail
+            that the video has, and the student's frames are then scaled down from those.
 
     Attributes:
         side: the short side that frames are needed at, pixels.
@@ -74,14 +76,19 @@ class ClipSampler:
         augment: AugmentConfig,
         classes: Sequence[str] = (),
         teacher_view: TeacherView = "none",
+        teacher_clip: ClipSpec | None = None,
     ) -> None:
         if augment.sampling == "cover" and clip.units > 1:
             raise UsageError(
                 f'augment.sampling = "cover" takes single clips, not {clip.units} a video. Leave it out.'
             )
         self.side = decode_side(clip, augment.scale[1])
+        teacher_clip = teacher_clip or clip
+        if teacher_view == "centre":
+            self.side = max(self.side, decode_side(teacher_clip))
         self._clip, self._teacher_view, self._sampling = clip, teacher_view, augment.sampling
-        self._augment, self._centre = training_transform(clip, augment, classes), evaluation_transform(clip)
+        self._augment = training_transform(clip, augment, classes)
+        self._centre = evaluation_transform(teacher_clip)
 
     def load(
         self, videos: VideoSet, index: int, rng: np.random.Generator, open_video: OpenVideo

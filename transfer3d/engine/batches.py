@@ -68,6 +68,7 @@ def batches_for(
             max_bad_fraction=config.max_bad_fraction,
             balanced=config.balanced,
             teacher_view=getattr(objective, "teacher_view", "none"),
+            teacher_clip=getattr(objective, "teacher_clip", None),
         )
 
     return batches

@@ -23,15 +23,18 @@ from transfer3d.errors import UsageError
 from transfer3d.layout import ClipSpec
 from transfer3d.models.student import VideoStudent
 from transfer3d.nn.pixels import normalise
+from transfer3d.objectives.bank import FeatureBank
 from transfer3d.objectives.diagnostics import effective_rank, recall, relative_std, shuffled_clip_accuracy
 from transfer3d.objectives.feature_cache import FeatureCache
 from transfer3d.objectives.heads import FeatureHead, PairHead, SimilarityHead
 from transfer3d.objectives.losses import distillation, infonce, matching
 from transfer3d.objectives.objective import Embeddings, LossReport, PairwiseObjective
 from transfer3d.objectives.pairs import Pairs, choose_negatives, different_sources, source_ids
-from transfer3d.objectives.teacher import FrozenTeacher
+from transfer3d.objectives.teacher import FrozenTeacher, spread_frames
 
 RECALLS = (1, 5)
+MOST_BANKED = 1 << 20
+"""Features in a bank."""
 
 
 class CorrespondenceConfig(BaseModel):
@@ -61,25 +64,32 @@ class CorrespondenceConfig(BaseModel):
     """Temperature of infonce."""
     kd_temperature: float = Field(default=4.0, gt=0, allow_inf_nan=False)
     """Temperature of kd."""
-    teacher_view: Literal["same", "independent", "centre"] = "same"
+    teacher_view: Literal["same", "independent", "centre", "native"] = "same"
     """How the teacher sees the clip's frames: same = the student's own pixels; independent = crop, flip and
-    colours drawn again, so that no border and no tint gives the pair away; centre = the centre crop."""
+    colours drawn again, so that no border and no tint gives the pair away; centre = the centre crop; native =
+    the centre crop at the size that the teacher was trained on, with all the detail that the video has."""
+    teacher_frames: PositiveInt | None = None
+    """How many of the clip's frames the teacher sees, evenly spread; none = all."""
+    bank: int = Field(default=0, ge=0, le=MOST_BANKED)
+    """How many of the teacher's latest features serve as further negatives of match and infonce; 0 = none."""
     cache: str | None = None
-    """Folder that keeps the teacher's features, for this run and later ones; with teacher_view "centre"."""
+    """Folder that keeps the teacher's features, for this run and later ones; with teacher_view "centre" or
+    "native"."""
 
     @model_validator(mode="after")
     def _check_weights(self) -> Self:
         if not any((self.match, self.infonce, self.feature, self.kd)):
             raise ValueError("all weights are 0: set match, infonce, feature or kd above 0")
-        if self.cache is not None and self.teacher_view != "centre":
-            raise ValueError('a cache needs teacher_view = "centre": other views are random')
+        if self.cache is not None and self.teacher_view not in ("centre", "native"):
+            raise ValueError('a cache needs teacher_view = "centre" or "native": other views are random')
         return self
 
 
 class Correspondence(PairwiseObjective):
     """T3D's objective: a student learns to match a frozen teacher's view of the same frames.
 
-    Only the student and the heads of the terms that have a weight are trained and saved.
+    Only the student and the heads of the terms that have a weight are trained. These and the bank, which is
+    extended in training mode alone, are saved.
 
     Example:
         >>> objective = Correspondence(FrozenTeacher(timm.create_model("resnet50")), student)
@@ -96,7 +106,8 @@ class Correspondence(PairwiseObjective):
         cache: asked instead of the teacher where the batch's teacher views have keys.
 
     Raises:
-        UsageError: kd with different numbers of classes, or a student without `clip` or `num_features`.
+        UsageError: kd with different numbers of classes, a student without `clip` or `num_features`, or more
+            frames for the teacher than a clip has.
     """
 
     def __init__(
@@ -124,6 +135,7 @@ class Correspondence(PairwiseObjective):
                 f"kd needs one label space: teacher {teacher.name} has {teacher.num_classes} classes, "
                 f"the student {classes or 'none'}. Choose another of the two, or set correspondence.kd=0."
             )
+        _check_frames(teacher, config.teacher_frames, clip)
         self.teacher, self.student, self.clip, self.cache = teacher, student, clip, cache
         widths = teacher.num_features, config.student_fc or num_features
         with torch.random.fork_rng(devices=[]):
@@ -134,15 +146,23 @@ class Correspondence(PairwiseObjective):
             )
             self.similarity = SimilarityHead(*widths) if config.infonce else None
             self.feature = FeatureHead(*widths) if config.feature else None
+        self.bank = FeatureBank(config.bank, teacher.num_features) if config.bank else None
 
     @property
     def teacher_view(self) -> str:
         """The second view that batches must bring: "none", "independent" or "centre"."""
-        return "none" if self.config.teacher_view == "same" else self.config.teacher_view
+        views = {"same": "none", "native": "centre"}
+        return views.get(self.config.teacher_view, self.config.teacher_view)
+
+    @property
+    def teacher_clip(self) -> ClipSpec:
+        """Size and crop of what the teacher sees."""
+        return self.teacher.own_view(self.clip) if self.config.teacher_view == "native" else self.clip
 
     def embed(self, batch: ClipBatch) -> Embeddings:
         """Runs teacher and student on the clips of a batch."""
         teacher_clips = batch.clips if batch.teacher_clips is None else batch.teacher_clips
+        teacher_clips = spread_frames(teacher_clips, self.config.teacher_frames)
         if self.cache is None or batch.teacher_view_keys is None:
             taught = self.teacher(teacher_clips)
         else:
@@ -161,19 +181,19 @@ class Correspondence(PairwiseObjective):
 
     def compare(self, embeddings: Embeddings) -> LossReport:
         """Returns the weighted sum of the terms; each term, accuracies and recalls as parts (0..1)."""
-        config, frames, features = self.config, embeddings.teacher_features, embeddings.features
+        config, features = self.config, embeddings.features
         clips = features if self.student_fc is None else self.student_fc(features)
-        different_BB = different_sources(embeddings.sources)
-        match_BB2 = self.head and self.head(frames, clips)
-        similarity_BB = self.similarity and self.similarity(frames, clips)
-        feature_error = self.feature and self.feature(frames, clips)
+        frames, different_MB = self._frames(embeddings)
+        match_MB2 = self.head and self.head(frames, clips)
+        similarity_MB = self.similarity and self.similarity(frames, clips)
+        feature_error = self.feature and self.feature(embeddings.teacher_features, clips)
         terms: dict[str, tuple[float, Tensor]] = {}
         metrics: dict[str, Tensor] = {}
-        if similarity_BB is not None:
-            terms["infonce"] = (config.infonce, infonce(similarity_BB, different_BB, config.temperature))
-            metrics |= _recalls(similarity_BB, different_BB)
-        if match_BB2 is not None:
-            loss, matching_metrics = _match(match_BB2, different_BB, config.pairs)
+        if similarity_MB is not None:
+            terms["infonce"] = (config.infonce, infonce(similarity_MB, different_MB, config.temperature))
+            metrics |= _recalls(similarity_MB, different_MB)
+        if match_MB2 is not None:
+            loss, matching_metrics = _match(match_MB2, different_MB, config.pairs)
             terms["match"] = (config.match, loss)
             metrics |= matching_metrics
         if feature_error is not None:
@@ -185,23 +205,51 @@ class Correspondence(PairwiseObjective):
         metrics["feature_directions"] = effective_rank(features)
         metrics["feature_spread"] = relative_std(features)
         losses = {f"{name}_loss": loss.detach() for name, (_, loss) in terms.items()}
+        if self.bank is not None and self.training:
+            self.bank.add(embeddings.teacher_features, embeddings.sources)
         return LossReport(total, {"loss": total.detach(), **(losses if len(losses) > 1 else {}), **metrics})
 
+    def _frames(self, embeddings: Embeddings) -> tuple[Tensor, Tensor]:
+        """Returns the teacher's features of batch and bank, M D, and which are of other videos, M x B."""
+        frames_BD, different_BB = embeddings.teacher_features, different_sources(embeddings.sources)
+        if self.bank is None:
+            return frames_BD, different_BB
+        banked_NB = self.bank.negatives(embeddings.sources)
+        return torch.cat([frames_BD, self.bank.features]), torch.cat([different_BB, banked_NB])
 
-def _match(logits_BB2: Tensor, different_BB: Tensor, pairs: Pairs) -> tuple[Tensor, dict[str, Tensor]]:
-    """Returns the matching loss, and accuracies over all pairs, comparable between choices of pairs."""
-    match_logits_BB = (logits_BB2[..., 1] - logits_BB2[..., 0]).detach()
-    negatives_BB = choose_negatives(different_BB, match_logits_BB, pairs)
-    loss, overall = matching(logits_BB2, negatives_BB).loss, matching(logits_BB2, different_BB)
+
+def _check_frames(teacher: FrozenTeacher, frames: int | None, clip: ClipSpec) -> None:
+    if frames is None:
+        return
+    if teacher.sees_time:
+        raise UsageError(
+            f"teacher_frames={frames}: {teacher.name} is a video model and sees whole clips. Leave it out."
+        )
+    if frames > clip.frames:
+        raise UsageError(
+            f"teacher_frames={frames}: the student's clip has {clip.frames}. Set at most as many."
+        )
+
+
+def _match(logits_MB2: Tensor, different_MB: Tensor, pairs: Pairs) -> tuple[Tensor, dict[str, Tensor]]:
+    """Returns the matching loss, and accuracies over all pairs of the batch, whatever the choice of pairs."""
+    match_logits_MB = (logits_MB2[..., 1] - logits_MB2[..., 0]).detach()
+    negatives_MB = choose_negatives(different_MB, match_logits_MB, pairs)
+    loss = matching(logits_MB2, negatives_MB).loss
     if pairs == "hard":
         # At first the hardest negatives look like matches: a head that sees no others stays at chance.
-        loss = (loss + overall.loss) / 2
-    metrics = {"matched_accuracy": overall.matched}
-    if overall.mismatched is not None and overall.balanced is not None:
-        metrics |= {"mismatched_accuracy": overall.mismatched, "balanced_accuracy": overall.balanced}
-        metrics["shuffled_accuracy"] = shuffled_clip_accuracy(match_logits_BB, negatives_BB, different_BB)
-    return loss, metrics | _recalls(match_logits_BB, different_BB)
+        loss = (loss + matching(logits_MB2, different_MB).loss) / 2
+    clips = different_MB.shape[1]
+    batch = matching(logits_MB2[:clips].detach(), different_MB[:clips])
+    metrics = {"matched_accuracy": batch.matched}
+    if batch.mismatched is not None and batch.balanced is not None:
+        metrics |= {"mismatched_accuracy": batch.mismatched, "balanced_accuracy": batch.balanced}
+        metrics["shuffled_accuracy"] = shuffled_clip_accuracy(match_logits_MB, negatives_MB, different_MB)
+    return loss, metrics | _recalls(match_logits_MB, different_MB)
 
 
-def _recalls(match_logits_BB: Tensor, different_BB: Tensor) -> dict[str, Tensor]:
-    return {f"recall_at_{k}": recall(match_logits_BB.detach(), different_BB, k) for k in RECALLS}
+def _recalls(match_logits_MB: Tensor, different_MB: Tensor) -> dict[str, Tensor]:
+    """Recalls among the clips of the batch."""
+    clips = different_MB.shape[1]
+    logits_BB, different_BB = match_logits_MB[:clips].detach(), different_MB[:clips]
+    return {f"recall_at_{k}": recall(logits_BB, different_BB, k) for k in RECALLS}

@@ -34,24 +34,25 @@ def recall(match_logits_BB: Tensor, different_BB: Tensor, k: int) -> Tensor:
     return (better_B + equal_B / 2 < k).float().mean()
 
 
-def shuffled_clip_accuracy(match_logits_BB: Tensor, negatives_BB: Tensor, different_BB: Tensor) -> Tensor:
+def shuffled_clip_accuracy(match_logits_MB: Tensor, negatives_MB: Tensor, different_MB: Tensor) -> Tensor:
     """Returns the balanced accuracy, 0..1, on the trained pairs with every clip replaced by another video's.
 
     A head that uses the student's features is then at chance, 0.5. A head above chance has learnt how the
     pairs were chosen. 0.5 is also returned where no clip can be replaced.
 
     Args:
-        match_logits_BB: row = frames, column = clip; above 0 where the head predicts a match.
-        negatives_BB: the mismatched pairs that are trained on.
-        different_BB: pairs of different videos.
+        match_logits_MB: row = frames, column = clip; above 0 where the head predicts a match. After the first
+            B rows, frames without a clip.
+        negatives_MB: the mismatched pairs that are trained on.
+        different_MB: pairs of different videos.
     """
-    count = torch.arange(len(match_logits_BB), device=match_logits_BB.device)
+    count = torch.arange(match_logits_MB.shape[1], device=match_logits_MB.device)
     # Of all rotations by 1 to B - 1 places, the one that replaces the most clips by another video's.
     rotations_NB = (count - count[1:, None]) % len(count)
-    order_B = rotations_NB[different_BB[count, rotations_NB].sum(1).argmax()]
-    matches_BB, replaced_BB = match_logits_BB[:, order_B] > 0, different_BB[:, order_B]
-    matched = matches_BB.diagonal()[replaced_BB.diagonal()].float().mean()
-    mismatched = (~matches_BB[negatives_BB & replaced_BB]).float().mean()
+    order_B = rotations_NB[different_MB[count, rotations_NB].sum(1).argmax()]
+    matches_MB, replaced_MB = match_logits_MB[:, order_B] > 0, different_MB[:, order_B]
+    matched = matches_MB.diagonal()[replaced_MB.diagonal()].float().mean()
+    mismatched = (~matches_MB[negatives_MB & replaced_MB]).float().mean()
     return ((matched + mismatched) / 2).nan_to_num(0.5)
 
 

@@ -37,18 +37,18 @@ class PairHead(nn.Module):
         self.fc2 = nn.Linear(hidden[0], hidden[1])
         self.classifier = nn.Linear(hidden[1], 2)
 
-    def forward(self, frames_BD: Tensor, clips_BD: Tensor) -> Tensor:
+    def forward(self, frames_MD: Tensor, clips_BD: Tensor) -> Tensor:
         """Compares every frame set with every clip.
 
         Args:
-            frames_BD: the teacher's features of B frame sets.
+            frames_MD: the teacher's features of M frame sets.
             clips_BD: the student's features of B clips.
 
         Returns:
-            Logits, B (frames) x B (clips) x 2; index 1 = they match.
+            Logits, M (frames) x B (clips) x 2; index 1 = they match.
         """
-        frames_BD, clips_BD = self.standard_frames(frames_BD), self.standard_clips(clips_BD)
-        hidden = self.fc1_frames(frames_BD)[:, None] + self.fc1_clip(clips_BD)[None]
+        frames_MD, clips_BD = self.standard_frames(frames_MD), self.standard_clips(clips_BD)
+        hidden = self.fc1_frames(frames_MD)[:, None] + self.fc1_clip(clips_BD)[None]
         return self.classifier(functional.relu(self.fc2(functional.relu(hidden))))
 
 
@@ -60,10 +60,10 @@ class SimilarityHead(nn.Module):
         self.frames = nn.Linear(frame_features, EMBEDDING)
         self.clips = nn.Linear(clip_features, EMBEDDING)
 
-    def forward(self, frames_BD: Tensor, clips_BD: Tensor) -> Tensor:
-        """Returns B (frames) x B (clips), -1..1."""
-        frames_BE = functional.normalize(self.frames(frames_BD), dim=1)
-        return frames_BE @ functional.normalize(self.clips(clips_BD), dim=1).T
+    def forward(self, frames_MD: Tensor, clips_BD: Tensor) -> Tensor:
+        """Returns M (frames) x B (clips), -1..1."""
+        frames_ME = functional.normalize(self.frames(frames_MD), dim=1)
+        return frames_ME @ functional.normalize(self.clips(clips_BD), dim=1).T
 
 
 class FeatureHead(nn.Module):

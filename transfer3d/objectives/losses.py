@@ -29,18 +29,19 @@ class Matching:
         return None if self.mismatched is None else (self.matched + self.mismatched) / 2
 
 
-def matching(logits_BB2: Tensor, negatives_BB: Tensor) -> Matching:
+def matching(logits_MB2: Tensor, negatives_MB: Tensor) -> Matching:
     """Returns loss and accuracies of the matching head (T3D section 3.2).
 
     Args:
-        logits_BB2: row = frames, column = clip; index 1 = they match. The diagonal holds the matched pairs.
-        negatives_BB: the mismatched pairs; without any, only the matched half counts.
+        logits_MB2: row = frames, column = clip; index 1 = they match. The diagonal holds the matched pairs;
+            after the first B rows, frames without a clip.
+        negatives_MB: the mismatched pairs; without any, only the matched half counts.
     """
-    matched_B2 = logits_BB2.diagonal().T.float()
+    matched_B2 = logits_MB2.diagonal().T.float()
     ones_B = matched_B2.new_ones(len(matched_B2), dtype=torch.long)
     loss = functional.cross_entropy(matched_B2, ones_B) / 2
     matched = (matched_B2.argmax(1) == 1).float().mean()
-    mismatched_M2 = logits_BB2[negatives_BB].float()
+    mismatched_M2 = logits_MB2[negatives_MB].float()
     if len(mismatched_M2) == 0:
         return Matching(loss, matched, None)
     zeros_M = mismatched_M2.new_zeros(len(mismatched_M2), dtype=torch.long)
@@ -48,23 +49,23 @@ def matching(logits_BB2: Tensor, negatives_BB: Tensor) -> Matching:
     return Matching(loss, matched, (mismatched_M2.argmax(1) == 0).float().mean())
 
 
-def infonce(similarity_BB: Tensor, negatives_BB: Tensor, temperature: float) -> Tensor:
+def infonce(similarity_MB: Tensor, negatives_MB: Tensor, temperature: float) -> Tensor:
     """InfoNCE in both directions: each clip against all frame sets, each frame set against all clips.
 
     van den Oord et al., "Representation Learning with Contrastive Predictive Coding" (arXiv:1807.03748),
     equation (4).
 
     Args:
-        similarity_BB: row = frames, column = clip, -1..1.
-        negatives_BB: the negatives; the diagonal holds the positives.
+        similarity_MB: row = frames, column = clip, -1..1; after the first B rows, frames without a clip.
+        negatives_MB: the negatives; the diagonal holds the positives.
         temperature: divides the similarities.
     """
-    diagonal_BB = torch.eye(len(similarity_BB), dtype=torch.bool, device=similarity_BB.device)
-    logits_BB = (similarity_BB.float() / temperature).masked_fill(~(negatives_BB | diagonal_BB), -torch.inf)
-    target_B = torch.arange(len(logits_BB), device=logits_BB.device)
-    return (
-        functional.cross_entropy(logits_BB, target_B) + functional.cross_entropy(logits_BB.T, target_B)
-    ) / 2
+    rows, clips = similarity_MB.shape
+    diagonal_MB = torch.eye(rows, clips, dtype=torch.bool, device=similarity_MB.device)
+    logits_MB = (similarity_MB.float() / temperature).masked_fill(~(negatives_MB | diagonal_MB), -torch.inf)
+    target_B = torch.arange(clips, device=logits_MB.device)
+    frames_loss = functional.cross_entropy(logits_MB[:clips], target_B)
+    return (frames_loss + functional.cross_entropy(logits_MB.T, target_B)) / 2
 
 
 def distillation(student_BK: Tensor, teacher_BK: Tensor, temperature: float) -> Tensor:

@@ -24,30 +24,29 @@ def different_sources(ids_B: Tensor) -> Tensor:
     return ids_B[:, None] != ids_B[None]
 
 
-def choose_negatives(different_BB: Tensor, match_logits_BB: Tensor, pairs: Pairs) -> Tensor:
+def choose_negatives(different_MB: Tensor, match_logits_MB: Tensor, pairs: Pairs) -> Tensor:
     """Chooses the negatives among the pairs of different videos.
 
     Args:
-        different_BB: row = frames, column = clip; see `different_sources`.
-        match_logits_BB: how strongly the head takes each pair for a match; read by "hard" alone.
+        different_MB: row = frames, column = clip; see `different_sources`.
+        match_logits_MB: how strongly the head takes each pair for a match; read by "hard" alone.
         pairs: in-batch takes all of them; one-to-one draws one frame set for each clip from torch's generator
             (T3D section 3.2); hard takes the `HARDEST` with the highest match logits, for each clip.
 
     Returns:
-        B x B, whether the pair is a negative.
+        M x B, whether the pair is a negative.
     """
     if pairs == "in-batch":
-        return different_BB
-    chosen_BB = torch.zeros_like(different_BB)
-    columns_M = different_BB.any(0).nonzero()[:, 0]
-    if len(columns_M) == 0:
-        return chosen_BB
+        return different_MB
+    chosen_MB = torch.zeros_like(different_MB)
+    columns_C = different_MB.any(0).nonzero()[:, 0]
+    if len(columns_C) == 0:
+        return chosen_MB
+    different_CM = different_MB.T[columns_C]
     if pairs == "one-to-one":
-        rows_MN = torch.multinomial(different_BB.T[columns_M].float(), 1)
+        rows_CN = torch.multinomial(different_CM.float(), 1)
     else:
-        logits_MB = match_logits_BB.detach().float().T[columns_M]
-        rows_MN = logits_MB.masked_fill(~different_BB.T[columns_M], -torch.inf).topk(
-            min(HARDEST, len(different_BB)), dim=1
-        )[1]
-    chosen_BB[rows_MN, columns_M[:, None]] = True
-    return chosen_BB & different_BB
+        logits_CM = match_logits_MB.detach().float().T[columns_C].masked_fill(~different_CM, -torch.inf)
+        rows_CN = logits_CM.topk(min(HARDEST, len(different_MB)), dim=1)[1]
+    chosen_MB[rows_CN, columns_C[:, None]] = True
+    return chosen_MB & different_MB

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import torch
@@ -48,6 +48,8 @@ class FrozenTeacher(nn.Module):
         name: the network's.
         num_features: D.
         num_classes: K; 0 without a classifier.
+        own_size: H and W of the frames that it was trained on.
+        sees_time: whether it sees whole clips, as a `VideoStudent`, and not single frames.
     """
 
     network: nn.Module
@@ -56,15 +58,16 @@ class FrozenTeacher(nn.Module):
         super().__init__()
         # Set past nn.Module, which would register it as a part whose parameters are trained and saved.
         self.__dict__["network"] = network.requires_grad_(False).eval()
+        self.sees_time = isinstance(network, VideoStudent)
         if isinstance(network, VideoStudent):
             self.name, self.num_features = network.model_name, network.num_features
             self.mean, self.std, self.num_classes = network.clip.mean, network.clip.std, network.num_classes
-            self.size = None
+            self.size, self.own_size = None, network.clip.size
         else:
             image = image_model_info(network)
             self.name, self.num_features = image.name, image.num_features
             self.mean, self.std = image.mean, image.std
-            self.size = image.size if image.takes_one_size else None
+            self.size, self.own_size = image.size if image.takes_one_size else None, image.size
             self.num_classes = int(getattr(network, "num_classes", 0))
         self.eval()
 
@@ -108,6 +111,12 @@ class FrozenTeacher(nn.Module):
             frames_NCHW = F.interpolate(frames_NCHW, (self.size, self.size), mode="bilinear", antialias=True)
         return frames_NCHW.contiguous(memory_format=torch.channels_last)
 
+    def own_view(self, clip: ClipSpec) -> ClipSpec:
+        """Returns a student's clip at the teacher's own size: as much of each frame, in other pixels."""
+        sides = clip.crop if isinstance(clip.crop, tuple) else (clip.crop, clip.crop)
+        crop = tuple(max(round(side * self.own_size / clip.size), self.own_size) for side in sides)
+        return replace(clip, size=self.own_size, crop=crop if isinstance(clip.crop, tuple) else crop[0])
+
     def check(self, clip: ClipSpec) -> None:
         """Raises UsageError where the network cannot take the frames of such a clip."""
         if isinstance(self.network, VideoStudent):
@@ -141,16 +150,15 @@ class FrozenTeacher(nn.Module):
         return weights_digest(self.network)
 
 
-def paired_student(teacher: str, registered: list[str]) -> str:
-    """Returns the student that goes with a timm teacher when none was chosen.
-
-    densenet121 -> t3d_densenet121, resnet50 -> p3d_resnet50; otherwise the tiny student of its kind.
+def spread_frames(clips: Tensor, count: int | None) -> Tensor:
+    """Returns evenly spread frames of clips: the middle ones of `count` equal sections; None = all frames.
 
     Args:
-        teacher: timm model name, a pretrained tag allowed.
-        registered: names of all students.
+        clips: B C T H W or B U C T H W.
+        count: from 1 to T.
     """
-    base = teacher.split(".")[0]
-    family = "t3d" if "densenet" in base else "p3d"
-    paired = f"{family}_{base}"
-    return paired if paired in registered else f"{family}_tiny"
+    if count is None:
+        return clips
+    frames = clips.shape[-3]
+    middles = [(2 * section + 1) * frames // (2 * count) for section in range(count)]
+    return clips[..., middles, :, :]

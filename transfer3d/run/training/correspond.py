@@ -10,16 +10,15 @@ from pathlib import Path
 from transfer3d.data.source import open_videos
 from transfer3d.data.subset import share_of
 from transfer3d.errors import UsageError
-from transfer3d.layout import ClipSpec
 from transfer3d.models.checkpoint import load
 from transfer3d.models.image import create_image_model
-from transfer3d.models.registry import list_models
 from transfer3d.objectives.correspondence import Correspondence
 from transfer3d.objectives.diagnostics import training_warnings
 from transfer3d.objectives.feature_cache import FeatureCache
-from transfer3d.objectives.teacher import FrozenTeacher, paired_student
+from transfer3d.objectives.teacher import FrozenTeacher
 from transfer3d.recipes.schema import Recipe
 from transfer3d.run.training.builtin_data import data_folder, data_text
+from transfer3d.run.training.paired_student import describe, with_paired_student
 from transfer3d.run.training.session import Session
 from transfer3d.run.training.students import build_student, class_names_of, is_file, parent_entry
 from transfer3d.run.training.task import Metrics, Task
@@ -43,8 +42,7 @@ def complete_recipe(recipe: Recipe) -> Recipe:
         raise UsageError(f"{teacher} is a checkpoint and has its own weights: leave --weights out.")
     if recipe.student is None and is_file(teacher):
         raise UsageError(f"{teacher} is a video teacher, which any student can learn from: name one.")
-    student = recipe.student or paired_student(teacher, list_models())
-    return recipe.model_copy(update={"student": student})
+    return recipe if recipe.student else with_paired_student(recipe)
 
 
 def build_task(session: Session) -> Task:
@@ -62,13 +60,15 @@ def build_task(session: Session) -> Task:
     )
     if recipe.data is None:
         session.say(f"{REHEARSAL}; the paper's recipe: --recipe {PAPER_RECIPE} --data DIR")
-    teacher.check(student.clip)
+    session.say(describe(student))
+    objective = Correspondence(teacher, student, recipe.correspondence, seed=recipe.seed)
+    teacher.check(objective.teacher_clip)
     data = data_folder(session)
     videos = share_of(open_videos(data, split=None, labelled=False), recipe.data_share, seed=recipe.seed)
     session.say(f"{len(videos)} videos of {data}")
     session.say_dropped(videos)
     teacher.to(session.accelerator.device)
-    cache = open_cache(session, teacher, student.clip, videos.digest)
+    cache = objective.cache = open_cache(session, objective, videos.digest)
 
     @contextmanager
     def training() -> Iterator[None]:
@@ -90,7 +90,7 @@ def build_task(session: Session) -> Task:
             yield f"warning: {warning}"
 
     return Task(
-        objective=Correspondence(teacher, student, recipe.correspondence, seed=recipe.seed, cache=cache),
+        objective=objective,
         student=student,
         videos=videos,
         summary=summary,
@@ -105,15 +105,16 @@ def build_task(session: Session) -> Task:
     )
 
 
-def open_cache(
-    session: Session, teacher: FrozenTeacher, clip: ClipSpec, data_digest: str
-) -> FeatureCache | None:
+def open_cache(session: Session, objective: Correspondence, data_digest: str) -> FeatureCache | None:
     """Opens the recipe's cache of teacher outputs, or returns None where it names none."""
-    folder = session.recipe.correspondence.cache
+    folder, clip = objective.config.cache, objective.teacher_clip
     if folder is None:
         return None
+    frames = objective.config.teacher_frames
     scope = f"{data_digest} {clip.size} {clip.crop} {session.accelerator.mixed_precision}"
-    cache = FeatureCache(teacher, Path(folder), scope=scope, process=session.accelerator.process_index)
+    scope += "" if frames is None else f" {frames} frames"
+    process = session.accelerator.process_index
+    cache = FeatureCache(objective.teacher, Path(folder), scope=scope, process=process)
     session.say(f"{len(cache)} outputs of this teacher in {folder}")
     return cache
 

@@ -43,7 +43,10 @@ def plan_training(session: Session, objective: nn.Module, clip: ClipSpec, videos
     def make_batch(count: int) -> ClipBatch:
         clips = torch.randint(0, 256, clip.shape(count), dtype=torch.uint8)
         names = [str(number) for number in range(count)]
-        return ClipBatch(clips, torch.zeros(count, dtype=torch.long), names, names)
+        batch = ClipBatch(clips, torch.zeros(count, dtype=torch.long), names, names)
+        if (teacher_clip := getattr(objective, "teacher_clip", clip)) == clip:
+            return batch
+        return replace(batch, teacher_clips=torch.zeros(teacher_clip.shape(count), dtype=torch.uint8))
 
     share = None if recipe.batch_size == "auto" else recipe.batch_size // shares
     plan = plan_batch(objective, session.accelerator, make_batch, batch_size=share, largest=largest)

@@ -12,6 +12,7 @@ from transfer3d.errors import UsageError
 from transfer3d.files import parse_json, sha256_file
 from transfer3d.recipes.load import load_recipe
 from transfer3d.recipes.schema import Recipe
+from transfer3d.run.training.paired_student import with_paired_student
 
 CHECKPOINTS = ("student", "start", "teacher", "weights")
 """Keys of a recipe that may name a file."""
@@ -61,6 +62,8 @@ def resolve(
     if resumed is not None and (resumed / RECIPE).is_file():
         stored = load_recipe(resumed / RECIPE)
         asked = load_recipe(name if recipe else resumed / RECIPE, overrides, **given)
+        if task == "correspond" and asked.student is None and asked.teacher:
+            asked = with_paired_student(asked)
         moved = _moved_keys(stored, asked, recorded_files(resumed))
         if changed := changed_keys(stored, asked, moved):
             raise UsageError(

@@ -1,0 +1,50 @@
+"""Teacher features of earlier clips, as further negatives.
+
+The teacher is frozen, so what it computed for other videos stays exact, and a negative from here costs a
+product of matrices instead of a batch. A queue of keys as in MoCo (He et al., arXiv:1911.05722, section 3.2);
+no momentum encoder is needed, since this encoder never changes.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+class FeatureBank(nn.Module):
+    """The latest teacher features and the videos that they are of; part of the training state.
+
+    Args:
+        size: N, number of features.
+        num_features: D of the teacher.
+
+    Attributes:
+        features: float32 N D, the latest last; zeros where there are none yet.
+        sources: int64 N, see `source_ids`.
+        filled: int64 scalar, number of features.
+    """
+
+    features: Tensor
+    sources: Tensor
+    filled: Tensor
+
+    def __init__(self, size: int, num_features: int) -> None:
+        super().__init__()
+        self.register_buffer("features", torch.zeros(size, num_features))
+        self.register_buffer("sources", torch.zeros(size, dtype=torch.long))
+        self.register_buffer("filled", torch.zeros((), dtype=torch.long))
+
+    def negatives(self, sources_B: Tensor) -> Tensor:
+        """Returns, N x B, whether a feature may be a clip's negative: there is one, of another video."""
+        size = len(self.sources)
+        is_filled_N = torch.arange(size, device=sources_B.device) >= size - self.filled
+        return is_filled_N[:, None] & (self.sources[:, None] != sources_B[None])
+
+    @torch.no_grad()
+    def add(self, features_BD: Tensor, sources_B: Tensor) -> None:
+        """Takes in the features of one step, in place of the oldest."""
+        size = len(self.sources)
+        # New tensors: the backward pass of the step still needs the old ones.
+        self.features = torch.cat([self.features, features_BD.detach().float()])[-size:]
+        self.sources = torch.cat([self.sources, sources_B])[-size:]
+        self.filled = (self.filled + len(sources_B)).clamp(max=size)

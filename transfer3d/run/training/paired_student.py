@@ -1,0 +1,85 @@
+"""The student that goes with a teacher when the recipe names none."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from transfer3d.errors import UsageError
+from transfer3d.inflation.inflation import CROP_MARGIN
+from transfer3d.inflation.source import read_source
+from transfer3d.models.factory import create_model
+from transfer3d.models.image import create_image_model, image_model_info
+from transfer3d.models.registry import entry, list_models
+from transfer3d.models.student import VideoStudent
+from transfer3d.models.trunks.timm3d import TimmSpec
+from transfer3d.recipes.schema import ClipConfig, Recipe
+
+FAMILIES = ("p3d", "t3d", "i3d")
+"""Of a teacher that several students are inflated from, the first of these families."""
+OTHERWISE, SMALL = "p3d_resnet18", ClipConfig(size=112, crop=128)
+"""For a teacher that no student is inflated from: a ResNet-18 over clips of 3D ResNets' usual size."""
+
+
+def with_paired_student(recipe: Recipe) -> Recipe:
+    """Returns the recipe with the student that goes with its teacher, at random weights.
+
+    The registered one that is inflated from it: densenet121 -> t3d_densenet121, resnet50 -> p3d_resnet50.
+    Otherwise what `inflate --to i3d` makes of it, for frames of its own size. For a network that cannot be
+    inflated, as a transformer, `OTHERWISE`. What the recipe says of clip and arguments wins.
+
+    Args:
+        recipe: names a timm model as teacher.
+
+    Raises:
+        UsageError: timm has no such model.
+    """
+    teacher = recipe.require("teacher")
+    base = teacher.split(".")[0]
+    for family in FAMILIES:
+        for name in list_models(family=family):
+            if entry(name).source == base:
+                return recipe.model_copy(update={"student": name})
+    spec, size = _inflatable(teacher)
+    if spec is None:
+        return _completed(recipe, OTHERWISE, {}, SMALL)
+    return _completed(recipe, "i3d", {"spec": spec}, ClipConfig(size=size, crop=round(size * CROP_MARGIN)))
+
+
+def describe(student: VideoStudent) -> str:
+    """Returns a line about a student: its size, its clip, and how to take another."""
+    clip, parameters = student.clip, sum(weights.numel() for weights in student.parameters())
+    spec = student.model_args.get("spec") or {}
+    source = f" of {spec['architecture']}" if "architecture" in spec else ""
+    units = f"{clip.units} x " if clip.units > 1 else ""
+    return (
+        f"student {student.model_name}{source}: {parameters / 1e6:.1f} M parameters, clips of "
+        f"{units}{clip.frames} frames, stride {clip.stride}, {clip.size}x{clip.size} pixels. Another one: "
+        "--student NAME, another clip: --set clip.size=..."
+    )
+
+
+def _inflatable(teacher: str) -> tuple[dict[str, Any] | None, int]:
+    """Returns the shape through which i3d takes a timm network, or None, and the size of its frames."""
+    with torch.device("meta"):
+        network = create_image_model(teacher, "none")
+        size = image_model_info(network).size
+        try:
+            spec = read_source(network, TimmSpec).spec.to_dict()
+            create_model("i3d", num_classes=0, spec=spec)
+        except UsageError:
+            return None, size
+    return spec, size
+
+
+def _completed(recipe: Recipe, student: str, arguments: dict[str, Any], clip: ClipConfig) -> Recipe:
+    own_clip = {name: value for name, value in recipe.clip.model_dump().items() if value is not None}
+    changes = {} if "size" in own_clip else clip.model_dump()
+    return recipe.model_copy(
+        update={
+            "student": student,
+            "student_args": {**arguments, **recipe.student_args},
+            "clip": ClipConfig.model_validate({**changes, **own_clip}),
+        }
+    )
