@@ -27,3 +27,13 @@ def clips_folder() -> Path:
     if not folder.is_dir():
         pytest.skip("no real clips: TRANSFER3D_CLIPS names no folder")
     return folder
+
+
+@pytest.fixture(scope="session")
+def real_folder() -> Path:
+    """Real weights (tf_efficientnet_lite0.safetensors), photographs, videos, where the machine has them."""
+    named = os.environ.get("TRANSFER3D_REAL") or str(Path(__file__).parents[2] / "shared" / "real")
+    folder = Path(named)
+    if not (folder / "tf_efficientnet_lite0.safetensors").is_file():
+        pytest.skip("no real weights: TRANSFER3D_REAL names no folder with tf_efficientnet_lite0.safetensors")
+    return folder
