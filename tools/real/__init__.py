@@ -1,0 +1,1 @@
+"""What `tools/real_result.py` is made of."""
