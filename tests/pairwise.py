@@ -37,6 +37,8 @@ def make_objective(config):
     student = create_model("p3d_tiny", num_classes=5 if config.get("kd") else 0, seed=1)
     objective = Correspondence(teacher, student, CorrespondenceConfig(**config), seed=2)
     objective.eval()  # BatchNorm frozen: its statistics would depend on the part
+    if objective.head is not None:
+        objective.head.train()  # its statistics are those of all pairs, whatever the parts
     if objective.bank is not None:
         features_ND, sources = banked(teacher.num_features)
         objective.bank.add(features_ND, source_ids(sources, torch.device("cpu")))

@@ -10,6 +10,7 @@ from transfer3d.engine.trainer import Trainer
 from transfer3d.errors import NonFiniteError
 from transfer3d.objectives.bank import FeatureBank
 from transfer3d.objectives.correspondence import CorrespondenceConfig
+from transfer3d.objectives.pairs import different_sources
 
 
 @pytest.mark.parametrize("counts", [(2, 2), (3, 3, 3), (9,), (4, 1, 2)])
@@ -25,16 +26,15 @@ def test_it_holds_the_latest_features_in_order(counts):
     assert not bank.features[: 5 - held].any()
 
 
-def test_neither_an_empty_place_nor_the_clips_own_video_is_a_negative():
-    bank = FeatureBank(4, 2)
+def test_what_is_compared_is_the_batch_and_what_the_bank_holds_but_no_empty_place():
+    bank, features_BD, sources_B = FeatureBank(4, 2), torch.ones(3, 2), torch.tensor([0, 7, 5])
+    assert all(map(torch.equal, bank.join(features_BD, sources_B), (features_BD, sources_B)))
     bank.add(torch.zeros(3, 2), torch.tensor([7, 0, 7]))
-    found = bank.negatives(torch.tensor([0, 7, 5]))  # an empty place has the source 0 as well
-    assert found.tolist() == [
-        [False, False, False],
-        [True, False, True],
-        [False, True, True],
-        [True, False, True],
-    ]
+    joined, of_frames = bank.join(features_BD, sources_B)
+    assert joined[:, 0].tolist() == [1, 1, 1, 0, 0, 0]
+    different = different_sources(sources_B, of_frames)
+    assert different[3:].tolist() == [[True, False, True], [False, True, True], [True, False, True]]
+    assert torch.equal(different[:3], different_sources(sources_B))
 
 
 def test_the_step_fills_it_in_training_alone_and_after_the_loss():

@@ -13,6 +13,7 @@ SETTINGS = {
     "bank": {"match": 1.0, "infonce": 1.0, "bank": 12},
     "hard, bank": {"match": 1.0, "pairs": "hard", "bank": 12},
 }
+STANDARDISED = {"standardise, bank": {"match": 1.0, "standardise": True, "bank": 12}}
 CELLS = {
     "1 process, 4 parts": lambda config, folder: [one_step(config, parts=4)],
     "2 processes": two_processes,
@@ -37,10 +38,11 @@ def test_one_process_and_one_part_give_the_loss_of_plain_autograd(setting):
 
 @pytest.mark.proc
 @pytest.mark.parametrize("cell", CELLS)
-@pytest.mark.parametrize("setting", SETTINGS)
+@pytest.mark.parametrize("setting", [*SETTINGS, *STANDARDISED])
 def test_loss_gradients_and_metrics_do_not_depend_on_processes_and_parts(setting, cell, tmp_path):
-    whole = one_step(SETTINGS[setting])
-    for found in CELLS[cell](SETTINGS[setting], tmp_path):
+    config = {**SETTINGS, **STANDARDISED}[setting]
+    whole = one_step(config)
+    for found in CELLS[cell](config, tmp_path):
         torch.testing.assert_close(found["loss"], whole["loss"], rtol=1e-5, atol=1e-5)
         assert found["parts"].keys() == whole["parts"].keys()
         for name, value in whole["parts"].items():

@@ -31,6 +31,7 @@ def memory_batches(
     seed: int,
     cache: Cache,
     teacher_view: TeacherView = "none",
+    teacher_clip: ClipSpec | None = None,
 ) -> Callable[[int], Iterator[ClipBatch]]:
     """Returns a function from the first step to the training batches from that step on.
 
@@ -42,10 +43,11 @@ def memory_batches(
         steps: of the whole run.
         seed: of order, sampling and augmentation.
         cache: is filled, and may be shared by runs on the same dataset.
-        teacher_view: as in `CorrespondenceConfig`, "none" for "same".
+        teacher_view: see `TeacherView`.
+        teacher_clip: see `ClipSampler`.
     """
     order = make_epoch_sampler(videos, seed, balanced=False)
-    sampler = ClipSampler(clip, augment, teacher_view=teacher_view)
+    sampler = ClipSampler(clip, augment, teacher_view=teacher_view, teacher_clip=teacher_clip)
 
     def sample(epoch: int, index: int) -> ClipSample:
         place = videos.keys[index], sampler.side

@@ -215,7 +215,6 @@ def _provenance(path: Path) -> dict[str, Any]:
 def _fit(data: Path, videos: VideoSet, objective: nn.Module, clip: ClipSpec, recipe: Recipe) -> Trainer:
     """Trains an objective by a recipe with `max_steps`, and returns its trainer."""
     batch_size, steps = int(recipe.batch_size), recipe.max_steps or 1
-    view = recipe.correspondence.teacher_view
     batches = memory_batches(
         videos,
         clip,
@@ -224,7 +223,8 @@ def _fit(data: Path, videos: VideoSet, objective: nn.Module, clip: ClipSpec, rec
         steps=steps,
         seed=recipe.seed,
         cache=_cache(data),
-        teacher_view="none" if view == "same" else view,
+        teacher_view=getattr(objective, "teacher_view", "none"),
+        teacher_clip=getattr(objective, "teacher_clip", None),
     )
     keys = (TrainerConfig.model_fields.keys() & Recipe.model_fields.keys()) - {"batch_size"}
     shared = {key: getattr(recipe, key) for key in keys}

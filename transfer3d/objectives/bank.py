@@ -34,11 +34,10 @@ class FeatureBank(nn.Module):
         self.register_buffer("sources", torch.zeros(size, dtype=torch.long))
         self.register_buffer("filled", torch.zeros((), dtype=torch.long))
 
-    def negatives(self, sources_B: Tensor) -> Tensor:
-        """Returns, N x B, whether a feature may be a clip's negative: there is one, of another video."""
-        size = len(self.sources)
-        is_filled_N = torch.arange(size, device=sources_B.device) >= size - self.filled
-        return is_filled_N[:, None] & (self.sources[:, None] != sources_B[None])
+    def join(self, features_BD: Tensor, sources_B: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns features and sources of a batch, followed by those of the bank, as far as it is filled."""
+        first = len(self.sources) - int(self.filled)
+        return torch.cat([features_BD, self.features[first:]]), torch.cat([sources_B, self.sources[first:]])
 
     @torch.no_grad()
     def add(self, features_BD: Tensor, sources_B: Tensor) -> None:

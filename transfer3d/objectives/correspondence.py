@@ -183,7 +183,10 @@ class Correspondence(PairwiseObjective):
         """Returns the weighted sum of the terms; each term, accuracies and recalls as parts (0..1)."""
         config, features = self.config, embeddings.features
         clips = features if self.student_fc is None else self.student_fc(features)
-        frames, different_MB = self._frames(embeddings)
+        frames, sources = embeddings.teacher_features, embeddings.sources
+        if self.bank is not None:
+            frames, sources = self.bank.join(frames, sources)
+        different_MB = different_sources(embeddings.sources, sources)
         match_MB2 = self.head and self.head(frames, clips)
         similarity_MB = self.similarity and self.similarity(frames, clips)
         feature_error = self.feature and self.feature(embeddings.teacher_features, clips)
@@ -208,14 +211,6 @@ class Correspondence(PairwiseObjective):
         if self.bank is not None and self.training:
             self.bank.add(embeddings.teacher_features, embeddings.sources)
         return LossReport(total, {"loss": total.detach(), **(losses if len(losses) > 1 else {}), **metrics})
-
-    def _frames(self, embeddings: Embeddings) -> tuple[Tensor, Tensor]:
-        """Returns the teacher's features of batch and bank, M D, and which are of other videos, M x B."""
-        frames_BD, different_BB = embeddings.teacher_features, different_sources(embeddings.sources)
-        if self.bank is None:
-            return frames_BD, different_BB
-        banked_NB = self.bank.negatives(embeddings.sources)
-        return torch.cat([frames_BD, self.bank.features]), torch.cat([different_BB, banked_NB])
 
 
 def _check_frames(teacher: FrozenTeacher, frames: int | None, clip: ClipSpec) -> None:

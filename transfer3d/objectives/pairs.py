@@ -19,9 +19,17 @@ def source_ids(sources: Sequence[str], device: torch.device) -> Tensor:
     return torch.tensor([int.from_bytes(digest, signed=True) for digest in digests], device=device)
 
 
-def different_sources(ids_B: Tensor) -> Tensor:
-    """Returns, B x B, whether two items come from different videos: only such a pair can be a negative."""
-    return ids_B[:, None] != ids_B[None]
+def different_sources(ids_B: Tensor, frame_ids_M: Tensor | None = None) -> Tensor:
+    """Returns whether frames and clip come from different videos: only such a pair can be a negative.
+
+    Args:
+        ids_B: of the clips.
+        frame_ids_M: of the frame sets; None = those of the clips.
+
+    Returns:
+        M x B, row = frames, column = clip.
+    """
+    return (ids_B if frame_ids_M is None else frame_ids_M)[:, None] != ids_B[None]
 
 
 def choose_negatives(different_MB: Tensor, match_logits_MB: Tensor, pairs: Pairs) -> Tensor:
