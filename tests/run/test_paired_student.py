@@ -26,6 +26,7 @@ def completed(teacher, recipe="default/correspond", overrides=()):
         ("test_resnet", "p3d_tiny"),
         ("test_densenet", "t3d_tiny"),
         ("googlenet", "i3d_googlenet"),
+        ("vit_small_patch16_224.augreg_in1k", "timesformer_small"),
     ],
 )
 def test_a_registered_student_goes_with_the_network_it_is_inflated_from(teacher, student):
@@ -46,8 +47,17 @@ def test_any_other_convolutional_network_gets_what_i3d_makes_of_it():
     assert set(small.student_args) == {"spec", "depths"}
 
 
+def test_a_vision_transformer_of_another_shape_gets_a_timesformer():
+    recipe = completed("test_vit2")
+    assert (recipe.student, recipe.clip.size) == ("timesformer", 160)
+    assert recipe.student_args["spec"]["architecture"] == "test_vit2"
+    student = transfer3d.create_model("timesformer", 0, **recipe.student_args)
+    inflated = transfer3d.inflate(create_image_model("test_vit2", "none"), "timesformer", num_classes=0)
+    assert student.state_dict().keys() == inflated.student.state_dict().keys()
+
+
 def test_a_network_that_cannot_be_inflated_gets_a_small_resnet_not_a_tiny_one():
-    recipe = completed("test_vit")
+    recipe = completed("test_mambaout")
     assert (recipe.student, recipe.clip.size, recipe.clip.crop) == ("p3d_resnet18", 112, 128)
 
 

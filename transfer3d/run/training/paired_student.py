@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import torch
 
 from transfer3d.errors import UsageError
 from transfer3d.inflation.inflation import CROP_MARGIN
-from transfer3d.inflation.source import read_source
+from transfer3d.inflation.source import read_source, spec_types
 from transfer3d.models.factory import create_model
 from transfer3d.models.image import create_image_model, image_model_info
 from transfer3d.models.registry import entry, list_models
 from transfer3d.models.student import VideoStudent
 from transfer3d.models.trunks.timm3d import TimmSpec
+from transfer3d.models.trunks.vit import ViTSpec
 from transfer3d.recipes.schema import ClipConfig, Recipe
 
-FAMILIES = ("p3d", "t3d", "i3d")
+FAMILIES = ("p3d", "t3d", "i3d", "timesformer")
 """Of a teacher that several students are inflated from, the first of these families."""
+SHAPES = (("i3d", TimmSpec), ("timesformer", ViTSpec))
+"""Families that take any network of a kind; TimeSformer costs less than ViViT, whose clips are longer."""
 OTHERWISE, SMALL = "p3d_resnet18", ClipConfig(size=112, crop=128)
 """For a teacher that no student is inflated from: a ResNet-18 over clips of 3D ResNets' usual size."""
 
@@ -26,8 +30,9 @@ def with_paired_student(recipe: Recipe) -> Recipe:
     """Returns the recipe with the student that goes with its teacher, at random weights.
 
     The registered one that is inflated from it: densenet121 -> t3d_densenet121, resnet50 -> p3d_resnet50.
-    Otherwise what `inflate --to i3d` makes of it, for frames of its own size. For a network that cannot be
-    inflated, as a transformer, `OTHERWISE`. What the recipe says of clip and arguments wins.
+    Otherwise what `inflate --to i3d` makes of it, or of a vision transformer `--to timesformer`, for frames of
+    its own size. For a network that neither takes, `OTHERWISE`. What the recipe says of clip and arguments
+    wins.
 
     Args:
         recipe: names a timm model as teacher.
@@ -41,10 +46,11 @@ def with_paired_student(recipe: Recipe) -> Recipe:
         for name in list_models(family=family):
             if entry(name).source == base:
                 return recipe.model_copy(update={"student": name})
-    spec, size = _inflatable(teacher)
-    if spec is None:
+    found, size = _inflatable(teacher)
+    if found is None:
         return _completed(recipe, OTHERWISE, {}, SMALL)
-    return _completed(recipe, "i3d", {"spec": spec}, ClipConfig(size=size, crop=round(size * CROP_MARGIN)))
+    family, spec = found
+    return _completed(recipe, family, {"spec": spec}, ClipConfig(size=size, crop=round(size * CROP_MARGIN)))
 
 
 def describe(student: VideoStudent) -> str:
@@ -60,17 +66,18 @@ def describe(student: VideoStudent) -> str:
     )
 
 
-def _inflatable(teacher: str) -> tuple[dict[str, Any] | None, int]:
-    """Returns the shape through which i3d takes a timm network, or None, and the size of its frames."""
+def _inflatable(teacher: str) -> tuple[tuple[str, dict[str, Any]] | None, int]:
+    """Returns the family that takes a timm network and its shape, or None, and the size of its frames."""
     with torch.device("meta"):
         network = create_image_model(teacher, "none")
         size = image_model_info(network).size
-        try:
-            spec = read_source(network, TimmSpec).spec.to_dict()
-            create_model("i3d", num_classes=0, spec=spec)
-        except UsageError:
-            return None, size
-    return spec, size
+        for family, spec_type in SHAPES:
+            if spec_type in spec_types(network):
+                with suppress(UsageError):
+                    spec = read_source(network, spec_type).spec.to_dict()
+                    create_model(family, num_classes=0, spec=spec)
+                    return (family, spec), size
+    return None, size
 
 
 def _completed(recipe: Recipe, student: str, arguments: dict[str, Any], clip: ClipConfig) -> Recipe:
