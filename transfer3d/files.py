@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import os
 import re
 import shutil
@@ -10,7 +11,7 @@ import stat
 import tempfile
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,8 @@ from transfer3d.errors import SetupError, did_you_mean
 
 PARTIAL = ".transfer3d-partial-"
 """How the names of our half-written files begin."""
+DEEPEST = 32
+"""Levels of nesting in JSON and TOML of others."""
 
 
 def refuse_unwritable(final: Path) -> None:
@@ -172,20 +175,60 @@ def read_regular(path: Path, most: int) -> bytes:
     return path.read_bytes()
 
 
-def parse_json(content: str | bytes, *, parse_constant: Callable[[str], Any] | None = None) -> Any:
+def parse_json(content: str | bytes, *, untrusted: bool = False) -> Any:
     """Returns the value of JSON.
 
     Args:
         content: of a file.
-        parse_constant: called with NaN, Infinity or -Infinity; None takes them for numbers.
+        untrusted: no name twice in a table, no number that is not finite, no text that is not Unicode, and
+            no deep nesting.
 
     Raises:
-        ValueError: it is not JSON, or nests too deep.
+        ValueError: it is not such JSON, or nests too deep.
     """
     try:
-        return json.loads(content, parse_constant=parse_constant)
+        value = json.loads(content, object_pairs_hook=_table if untrusted else None)
     except RecursionError:
         raise ValueError("it nests too deep") from None
+    if untrusted:
+        refuse_extremes(value)
+    return value
+
+
+def refuse_extremes(value: Any) -> None:
+    """Raises ValueError where JSON or TOML nests too deep, or holds odd numbers or text.
+
+    Odd are numbers that are not finite, and text that cannot be written as UTF-8.
+    """
+    stack = [(1, value)]
+    while stack:
+        depth, found = stack.pop()
+        if depth > DEEPEST:
+            raise ValueError("it nests too deep")
+        if isinstance(found, float) and not math.isfinite(found):
+            raise ValueError(f"the number {found}")
+        if isinstance(found, str) and not _is_unicode(found):
+            raise ValueError(f"text that is not Unicode, {found[:100]!r}")
+        if isinstance(found, Mapping):
+            stack += [(depth + 1, inner) for item in found.items() for inner in item]
+        elif isinstance(found, list | tuple):
+            stack += [(depth + 1, inner) for inner in found]
+
+
+def _is_unicode(text: str) -> bool:
+    """Whether it has no half of a surrogate pair, which no UTF-8 can hold."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _table(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    table = dict(pairs)
+    if len(table) < len(pairs):
+        raise ValueError("a name appears twice in a table")
+    return table
 
 
 def nearest_beside(path: Path) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import reprlib
+from collections.abc import Mapping
 from typing import Any
 
 from rich.console import Console
@@ -12,6 +14,11 @@ HIDDEN = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f"  # control characters, but for tab and new line
     "\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]"  # marks that turn the direction of writing
 )
+UNION = ("constrained-", "list[")
+"""How the parts begin by which pydantic tells a field's alternatives apart."""
+DICTIONARY = re.compile(r"valid dictionary( or instance of \w+)?")
+LONGEST = 200
+"""Of a name in a message."""
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
@@ -23,6 +30,24 @@ def visible(text: str) -> str:
 def cell(value: Any) -> Any:
     """Returns a cell of a CSV file that no spreadsheet takes for a formula: text may gain a leading quote."""
     return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA) else value
+
+
+def problem(error: Mapping[str, Any]) -> str:
+    """Describes one of a pydantic ValidationError's `errors()`: key, value and reason, in one short line."""
+    path = [str(part) for part in error["loc"]]
+    key = shortened(".".join(part for part in path if not part.startswith(UNION)))
+    reason = DICTIONARY.sub("table", error["msg"].removeprefix("Value error, "))
+    reason = reason[0].lower() + reason[1:]
+    if error["type"] == "missing":
+        return f"key '{key}' is missing"
+    if error["type"] == "value_error":  # a check of several values, which says what they are
+        return f"{key}: {reason}" if key else reason
+    return f"{key} = {reprlib.repr(error['input'])}: {reason}"
+
+
+def shortened(text: str) -> str:
+    """Returns text, or its beginning and its end where it is long."""
+    return text if len(text) <= LONGEST else f"{text[: LONGEST // 2]} ... {text[-LONGEST // 2 :]}"
 
 
 class PlainConsole(Console):

@@ -49,7 +49,7 @@ def build_student(
             raise UsageError(f"{name} has no argument '{key}'{near}: it has {', '.join(known)}.")
     arguments = {**options, **{key: value for key, value in model_args.items() if key in family.arguments}}
     clip = clip or default_clip
-    in_chans = int(model_args.get("in_chans", 3 if family.clips else len(clip.mean)))
+    in_chans = model_args.get("in_chans", 3 if family.clips else len(clip.mean))
     recorded = dict(model_args) if given_spec is None else {**model_args, "spec": given_spec.to_dict()}
     try:
         with torch.random.fork_rng(devices=[]):
@@ -57,7 +57,7 @@ def build_student(
             return VideoStudent(
                 family.build(spec, **arguments),
                 num_classes=DEFAULT_CLASSES if num_classes is None else num_classes,
-                clip=_with_channels(clip, in_chans),
+                clip=_with_channels(clip, int(in_chans)),
                 model_name=name,
                 model_args=recorded,
                 drop_rate=float(model_args.get("drop_rate", 0.0)),

@@ -13,11 +13,15 @@ import tomli_w
 from pydantic import BaseModel, ValidationError
 
 from transfer3d.errors import UsageError, did_you_mean
-from transfer3d.files import read_regular
+from transfer3d.files import read_regular, refuse_extremes
 from transfer3d.recipes.schema import Recipe
+from transfer3d.text import problem, shortened
 
 MOST_BYTES = 1 << 20
 """Of a recipe."""
+MOST_PARENTS = 16
+MOST_PROBLEMS = 10
+"""Named in one message."""
 
 
 def recipe_folder() -> Path:
@@ -53,8 +57,11 @@ def validate(values: Mapping[str, Any], where: str) -> Recipe:
     """Checks values against the schema; an error names every wrong key, its value and the nearest name."""
     try:
         recipe = Recipe.model_validate(values)
+        refuse_extremes(values)  # in the tables that the schema leaves open
     except ValidationError as error:
         raise UsageError(f"recipe {where}: {'; '.join(_sentences(error))}.") from None
+    except ValueError as error:
+        raise UsageError(f"recipe {where}: {error}. Change that value.") from None
     stages_of(recipe, where)
     return recipe
 
@@ -71,10 +78,8 @@ def stages_of(recipe: Recipe, where: str = "that is resolved") -> dict[str, Reci
     """
     common = recipe.model_dump(exclude={"stages"})
     for name, changes in recipe.stages.items():
-        if not re.fullmatch(r"\w[\w-]*", name) or "stages" in changes:
-            raise UsageError(
-                f"recipe {where}: stage '{name}': letters, digits, _ and -; and no stages within one."
-            )
+        if "stages" in changes:
+            raise UsageError(f"recipe {where}: stage '{name}' has stages. List all of them side by side.")
     return {
         name: validate(_merge(common, changes), f"{where}, stage {name}")
         for name, changes in recipe.stages.items()
@@ -96,6 +101,8 @@ def _read_with_parents(name: str | Path, seen: tuple[Path, ...]) -> dict[str, An
     path = _find(name)
     if path in seen:
         raise UsageError(f"recipe {path} extends itself. Break the circle of `extends`.")
+    if len(seen) > MOST_PARENTS:
+        raise UsageError(f"recipe {path} has more than {MOST_PARENTS} descendants. Shorten the row of `extends`.")
     try:
         values = tomllib.loads(read_regular(path, MOST_BYTES).decode("utf-8"))
     except (ValueError, RecursionError) as error:  # also of bytes that are not UTF-8, and of endless numbers
@@ -156,20 +163,20 @@ def _set(values: dict[str, Any], override: str) -> None:
 
 
 def _sentences(error: ValidationError) -> Iterator[str]:
-    for problem in error.errors():
-        path = [str(part) for part in problem["loc"]]
-        key = ".".join(path)
-        if problem["type"] == "extra_forbidden":
-            near = did_you_mean(path[-1], _keys(path[:-1]))
-            yield f"unknown key '{key}'{near}, value {reprlib.repr(problem['input'])}"
-        elif problem["type"] == "missing":
-            yield f"key '{key}' is missing"
-        elif problem["type"] == "literal_error":
-            known = re.findall(r"'([^']*)'", problem.get("ctx", {}).get("expected", ""))
-            near = did_you_mean(str(problem["input"]), known)
-            yield f"{key} = {problem['input']!r}{near}: one of {', '.join(known)}"
+    problems = error.errors()
+    for found in problems[:MOST_PROBLEMS]:
+        path = [str(part) for part in found["loc"]]
+        if found["type"] == "extra_forbidden":
+            near, value = did_you_mean(path[-1], _keys(path[:-1])), reprlib.repr(found["input"])
+            yield f"unknown key '{shortened('.'.join(path))}'{near}, value {value}"
+        elif found["type"] == "literal_error":
+            known = re.findall(r"'([^']*)'", found.get("ctx", {}).get("expected", ""))
+            near, value = did_you_mean(str(found["input"]), known), reprlib.repr(found["input"])
+            yield f"{'.'.join(path)} = {value}{near}: one of {', '.join(known)}"
         else:
-            yield f"{key} = {problem['input']!r}: {problem['msg'][0].lower() + problem['msg'][1:]}"
+            yield problem(found)
+    if len(problems) > MOST_PROBLEMS:
+        yield f"and {len(problems) - MOST_PROBLEMS} more"
 
 
 def _keys(tables: Sequence[str]) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -10,6 +10,11 @@ from transfer3d.engine.config import Training
 from transfer3d.errors import UsageError
 from transfer3d.layout import ClipSpec
 from transfer3d.objectives.correspondence import CorrespondenceConfig
+from transfer3d.weights.schema import Frames, Pixels, Units
+
+MOST_STAGES = 100
+StageName = Annotated[str, Field(max_length=60, pattern=r"^\w[\w-]*$")]
+"""The name of a folder."""
 
 
 class ClipConfig(BaseModel):
@@ -17,11 +22,11 @@ class ClipConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    frames: int | None = Field(default=None, ge=1)
-    stride: int | None = Field(default=None, ge=1)
-    size: int | None = Field(default=None, ge=1)
-    crop: int | tuple[int, int] | None = None
-    units: int | None = Field(default=None, ge=1)
+    frames: Frames | None = None
+    stride: Frames | None = None
+    size: Pixels | None = None
+    crop: Pixels | tuple[Pixels, Pixels] | None = None
+    units: Units | None = None
 
     def apply(self, spec: ClipSpec) -> ClipSpec:
         """Returns `spec` with these changes; a new size without a crop takes crop = size.
@@ -76,7 +81,7 @@ class Recipe(Training):
     finetune and students of single clips."""
     clip: ClipConfig = ClipConfig()
     correspondence: CorrespondenceConfig = CorrespondenceConfig()
-    stages: dict[str, dict[str, Any]] = Field(default={})
+    stages: dict[StageName, dict[str, Any]] = Field(default={}, max_length=MOST_STAGES)
     """Runs that follow one another, by name: each a table of keys in which it differs from the recipe. From
     the second on they start from the weights of the one before."""
 

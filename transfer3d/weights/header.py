@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+
+from pydantic import ValidationError
 
 from transfer3d.errors import WeightsError
-from transfer3d.files import nearest_beside
+from transfer3d.files import nearest_beside, parse_json
+from transfer3d.text import problem
+from transfer3d.weights.schema import SafetensorsHeader
 
 MAX_HEADER_BYTES = 10_000_000
 LENGTH_BYTES = 8
@@ -30,7 +32,7 @@ def refuse_no_file(path: Path) -> None:
 def read_header(path: Path) -> tuple[dict[str, str], dict[str, tuple[int, ...]]]:
     """Returns a safetensors file's metadata and the shape of each of its tensors; no tensor is read.
 
-    The library takes duplicate names and headers of 100 MB; both are refused here.
+    The library takes duplicate names and headers of 100 MB; both are refused here, by `weights.schema`.
 
     Raises:
         WeightsError: there is no such file, or its header does not describe it.
@@ -42,16 +44,20 @@ def read_header(path: Path) -> tuple[dict[str, str], dict[str, tuple[int, ...]]]
             size = path.stat().st_size
             if not 0 < length <= min(MAX_HEADER_BYTES, size - LENGTH_BYTES):
                 raise ValueError(f"{size} bytes cannot hold a header of {length}")
-            header = json.loads(file.read(length), object_pairs_hook=_without_duplicates)
-        strings = header.pop(METADATA, {})
-        end = max((int(row["data_offsets"][1]) for row in header.values()), default=0)
+            entries = parse_json(file.read(length), untrusted=True)
+        if not isinstance(entries, dict):
+            raise ValueError("its header is not a table")
+        metadata = entries.pop(METADATA, {})
+        header = SafetensorsHeader.model_validate({"metadata": metadata, "tensors": entries})
+        end = max((entry.data_offsets[1] for entry in header.tensors.values()), default=0)
         if LENGTH_BYTES + length + end != size:
             raise ValueError(f"its header describes {LENGTH_BYTES + length + end} bytes, it has {size}")
-        return dict(strings), {name: tuple(row["shape"]) for name, row in header.items()}
-    except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError) as error:
+    except (OSError, ValueError) as error:
+        reason = problem(error.errors()[0]) if isinstance(error, ValidationError) else error
         raise WeightsError(
-            f"{path}: not a safetensors file, or damaged ({error}): copy or write it again."
+            f"{path}: not a safetensors file, or damaged ({reason}): copy or write it again."
         ) from error
+    return header.metadata, {name: tuple(entry.shape) for name, entry in header.tensors.items()}
 
 
 def differences(expected: dict[str, tuple[int, ...]], actual: dict[str, tuple[int, ...]]) -> str:
@@ -68,10 +74,3 @@ def abbreviate(names: Sequence[str]) -> str:
     """Returns the first few names, and how many follow."""
     more = f" and {len(names) - NAMED_AT_MOST} more" if len(names) > NAMED_AT_MOST else ""
     return ", ".join(names[:NAMED_AT_MOST]) + more
-
-
-def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    table = dict(pairs)
-    if len(table) < len(pairs):
-        raise ValueError("a name appears twice in its header")
-    return table

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,14 +9,16 @@ from pathlib import Path
 import torch
 from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url, try_to_load_from_cache
 from huggingface_hub.errors import EntryNotFoundError
+from pydantic import ValidationError
 from torch.hub import HASH_REGEX, download_url_to_file
 
 from transfer3d.errors import SetupError, UsageError, WeightsError
+from transfer3d.text import problem, shortened
+from transfer3d.weights.schema import HubAddress
 
 WEIGHTS_NAME = "model.safetensors"
 HUB_PREFIX = "hf_hub:"
 HUB_TIMEOUT_S = 5.0
-ADDRESS = re.compile(r"(?P<repository>[\w.-]+/[\w.-]+)(@(?P<revision>[^@]+))?")
 
 
 def locate(path: str | Path) -> Path:
@@ -35,13 +36,18 @@ def locate(path: str | Path) -> Path:
     """
     text = str(path)
     if text.startswith(HUB_PREFIX):
-        address = ADDRESS.fullmatch(text.removeprefix(HUB_PREFIX))
-        if address is None:
-            raise UsageError(f"'{text}' is not an address on the hub: write hf_hub:user/name@revision.")
+        repository, at, revision = text.removeprefix(HUB_PREFIX).partition("@")
+        try:
+            address = HubAddress(repository=repository, revision=revision if at else None)
+        except ValidationError as error:
+            raise UsageError(
+                f"'{shortened(text)}' is not an address on the hub ({problem(error.errors()[0])}): "
+                "write hf_hub:user/name@revision."
+            ) from None
         return hub_file(
-            address["repository"],
+            address.repository,
             (WEIGHTS_NAME,),
-            revision=address["revision"],
+            revision=address.revision,
             what=f"the weights of '{text}'",
             remedies="download its folder where the hub can be reached, and give that",
         )

@@ -7,45 +7,22 @@ Its tensors are the student's `state_dict`. Its metadata are strings: `format=pt
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from transfer3d import __version__
 from transfer3d.errors import WeightsError
-from transfer3d.layout import ClipSpec
-from transfer3d.weights.bounds import check_classes, check_clip, check_model_args, parse
+from transfer3d.files import parse_json
+from transfer3d.text import problem
 from transfer3d.weights.header import read_header
 from transfer3d.weights.hub import locate
+from transfer3d.weights.schema import CheckpointMetadata
 
 PREFIX = "transfer3d."
-
-
-@dataclass(frozen=True, kw_only=True)
-class CheckpointMetadata:
-    """What a checkpoint says about itself, read without its tensors.
-
-    Attributes:
-        version: of transfer3d, when it was written.
-        model: `VideoStudent.model_name`.
-        model_args: `VideoStudent.model_args`.
-        num_classes: K.
-        class_names: in the order of the logits; None when they are not known.
-        clip: the network's input.
-        provenance: where it came from: teacher, source weights, recipe, data, metrics, proof.
-        digest: `tensors_digest` of the tensors when they were written; None in files of older versions.
-        shapes: of every tensor.
-    """
-
-    version: str
-    model: str
-    model_args: dict[str, Any]
-    num_classes: int
-    class_names: list[str] | None
-    clip: ClipSpec
-    provenance: dict[str, Any]
-    digest: str | None
-    shapes: dict[str, tuple[int, ...]] = field(repr=False)
+PLAIN = ("version", "model", "digest")
+JSON = ("model_args", "num_classes", "class_names", "clip", "provenance")
 
 
 def metadata_to_strings(**metadata: Any) -> dict[str, str]:
@@ -80,28 +57,18 @@ def read_metadata(path: str | Path) -> CheckpointMetadata:
             f"{path}: a safetensors file, but not a transfer3d checkpoint: `transfer3d import` reads others.",
         )
     try:
-        fields = ("model_args", "num_classes", "class_names", "clip", "provenance")
-        values = {name: parse(strings[f"{PREFIX}{name}"]) for name in fields}
-        for name in ("model_args", "clip", "provenance"):
-            if not isinstance(values[name], dict):
-                raise ValueError(f"{name} is not a table")
-        check_classes(values["num_classes"], values["class_names"])
-        check_model_args(values["model_args"], len(shapes))
-        check_clip(values["clip"])
-        return CheckpointMetadata(
-            version=strings[f"{PREFIX}version"],
-            model=strings[f"{PREFIX}model"],
-            model_args=values["model_args"],
-            num_classes=values["num_classes"],
-            class_names=values["class_names"],
-            clip=ClipSpec.from_dict(values["clip"]),
-            provenance=values["provenance"],
-            digest=strings.get(f"{PREFIX}digest"),
-            shapes=shapes,
-        )
-    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        fields: dict[str, Any] = {
+            key.removeprefix(PREFIX): text for key, text in strings.items() if key.startswith(PREFIX)
+        }
+        fields = {name: fields[name] for name in (*PLAIN, *JSON) if name in fields}
+        for name in JSON:
+            if name in fields:
+                fields[name] = parse_json(fields[name], untrusted=True)
+        return CheckpointMetadata(**fields, shapes=shapes)
+    except ValueError as error:
+        reason = problem(error.errors()[0]) if isinstance(error, ValidationError) else error
         raise WeightsError(
-            f"{path}: its metadata do not describe a student ({error}): write it again."
+            f"{path}: its metadata do not describe a student ({reason}): write it again."
         ) from error
 
 

@@ -1,0 +1,162 @@
+"""What files and addresses of others may say of a network: types, ranges, lengths. Checked before it is built.
+
+Lengths and depths of the JSON itself are bounded where it is parsed (`files.parse_json`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from transfer3d.layout import ClipSpec
+
+MOST_TENSORS = 100_000
+MOST_CLASSES = 1_000_000
+MOST_CHANNELS = 4096
+"""Of a frame."""
+MOST_NUMBER = 1_000_000
+"""Of a network's arguments: channels, widths, depths."""
+
+Name = Annotated[str, Field(min_length=1, max_length=1000)]
+Frames = Annotated[int, Field(ge=1, le=4096)]
+Pixels = Annotated[int, Field(ge=1, le=8192)]
+Units = Annotated[int, Field(ge=1, le=256)]
+Size = Annotated[int, Field(ge=0, lt=2**63)]
+Level = Annotated[float, Field(ge=-1000, le=1000)]
+"""A channel's mean, on a 0..1 scale."""
+Deviation = Annotated[float, Field(gt=0, le=1000)]
+
+
+class _Strict(BaseModel):
+    """No type is guessed from another: 3.0 and "3" and true are not the number 3."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class TensorEntry(_Strict):
+    """One tensor in the header of a safetensors file."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    dtype: Annotated[str, Field(max_length=20)]
+    shape: Annotated[list[Size], Field(max_length=64)]
+    data_offsets: Annotated[list[Size], Field(min_length=2, max_length=2)]
+
+
+class SafetensorsHeader(_Strict):
+    """The header of any safetensors file: its metadata, and its tensors by name."""
+
+    metadata: dict[Name, str]
+    tensors: Annotated[dict[Name, TensorEntry], Field(max_length=MOST_TENSORS)]
+
+
+class ClipFields(_Strict):
+    """`transfer3d.clip`, the fields of `ClipSpec`."""
+
+    frames: Frames
+    stride: Frames = 1
+    size: Pixels
+    crop: Annotated[int, Field(ge=0, le=16384)] | Annotated[
+        list[Annotated[int, Field(ge=1, le=16384)]], Field(min_length=2, max_length=2)
+    ] = 0
+    units: Units = 1
+    mean: Annotated[list[Level], Field(min_length=1, max_length=MOST_CHANNELS)]
+    std: Annotated[list[Deviation], Field(min_length=1, max_length=MOST_CHANNELS)]
+
+
+class ModelArguments(_Strict):
+    """`transfer3d.model_args`: those that every family has, and numbers of a possible size in the others."""
+
+    model_config = ConfigDict(extra="allow")
+
+    in_chans: Annotated[int, Field(ge=1, le=MOST_CHANNELS)] = 3
+    drop_rate: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    global_pool: Literal["avg", ""] = "avg"
+    spec: dict[Name, Any] = {}
+
+    @model_validator(mode="after")
+    def _check_numbers(self) -> Self:
+        for name, value in {**self.spec, **(self.model_extra or {})}.items():
+            for leaf in _leaves(value):
+                if isinstance(leaf, int | float) and abs(leaf) > MOST_NUMBER:
+                    raise ValueError(f"{name} has the number {leaf:.3g}, at most {MOST_NUMBER} are possible")
+        return self
+
+    @property
+    def blocks(self) -> int:
+        """How many blocks the arguments promise: each has at least a tensor."""
+        overrides, extra = self.spec.get("overrides"), self.model_extra or {}
+        depth = overrides.get("depth") if isinstance(overrides, dict) else None
+        promised = [self.spec.get("depths"), depth, extra.get("encoder_depth")]
+        return sum(leaf for leaf in _leaves(promised) if isinstance(leaf, int))
+
+
+def _check_arguments(value: Any) -> Any:
+    """Checks a table of arguments, which stays as it is: a default is not an argument that was given."""
+    ModelArguments.model_validate(value)
+    return value
+
+
+def _to_clip(value: Any) -> ClipSpec:
+    return ClipSpec.from_dict(ClipFields.model_validate(value).model_dump())
+
+
+class CheckpointMetadata(_Strict):
+    """What a checkpoint says about itself, read without its tensors."""
+
+    version: Name
+    """Of transfer3d, when it was written."""
+    model: Name
+    """`VideoStudent.model_name`."""
+    model_args: Annotated[dict[Name, Any], BeforeValidator(_check_arguments)]
+    """`VideoStudent.model_args`."""
+    num_classes: Annotated[int, Field(ge=0, le=MOST_CLASSES)]
+    """K."""
+    class_names: Annotated[list[Annotated[str, Field(max_length=1000)]], Field(max_length=MOST_CLASSES)] | None
+    """In the order of the logits; None when they are not known."""
+    clip: Annotated[ClipSpec, BeforeValidator(_to_clip)]
+    """The network's input."""
+    provenance: dict[str, Any]
+    """Where it came from: teacher, source weights, recipe, data, metrics, proof."""
+    digest: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None
+    """`tensors_digest` of the tensors when they were written; None in files of older versions."""
+    shapes: Annotated[dict[str, tuple[int, ...]], Field(repr=False)]
+    """Of every tensor."""
+
+    @model_validator(mode="after")
+    def _check_agreement(self) -> Self:
+        """Compares what the parts say of each other, and of the tensors that follow."""
+        names, rows = self.class_names, self.shapes.get("head.weight", (self.num_classes,))[:1]
+        if names is not None and len(names) != self.num_classes:
+            raise ValueError(f"{len(names)} class names for {self.num_classes} classes")
+        if rows != (self.num_classes,):
+            raise ValueError(f"{self.num_classes} classes, and head.weight has {list(rows)} rows")
+        blocks = ModelArguments.model_validate(self.model_args).blocks
+        if blocks > len(self.shapes):
+            raise ValueError(f"{blocks} blocks in {len(self.shapes)} tensors")
+        return self
+
+
+class HubAddress(_Strict):
+    """`user/name@revision` on the Hugging Face hub, by its rules for names."""
+
+    repository: Annotated[str, Field(max_length=96, pattern=r"^\w([\w.-]*\w)?/\w([\w.-]*\w)?$")]
+    revision: Annotated[str, Field(max_length=200, pattern=r"^\w[\w./-]*$")] | None = None
+
+    @model_validator(mode="after")
+    def _check_names(self) -> Self:
+        text = f"{self.repository}@{self.revision}"
+        if "--" in self.repository or ".." in text or self.repository.endswith(".git"):
+            raise ValueError("a name has neither -- nor .. in it, nor .git at its end")
+        return self
+
+
+def _leaves(value: Any) -> Iterator[Any]:
+    """Yields what is in a JSON value that is neither a list nor a table."""
+    if isinstance(value, dict | list):
+        for inner in value.values() if isinstance(value, dict) else value:
+            yield from _leaves(inner)
+    else:
+        yield value
