@@ -45,9 +45,9 @@ def problem(error: Mapping[str, Any]) -> str:
     return f"{key} = {reprlib.repr(error['input'])}: {reason}"
 
 
-def shortened(text: str) -> str:
-    """Returns text, or its beginning and its end where it is long."""
-    return text if len(text) <= LONGEST else f"{text[: LONGEST // 2]} ... {text[-LONGEST // 2 :]}"
+def shortened(text: str, most: int = LONGEST) -> str:
+    """Returns text, or its beginning and its end where it has more characters."""
+    return text if len(text) <= most else f"{text[: most // 2]} ... {text[-most // 2 :]}"
 
 
 class PlainConsole(Console):

@@ -19,6 +19,7 @@ from transfer3d.data.shard_writer import list_members
 from transfer3d.data.shards import FORMAT, Index, IndexedSample, Member, Shard, Store, check_index
 from transfer3d.errors import DataError, UsageError
 from transfer3d.files import parse_json
+from transfer3d.text import shortened
 
 READ = (*SUFFIXES, "cls", "json")
 PICKLES = ("pyd", "pkl", "pickle", "pth", "pt")
@@ -105,15 +106,15 @@ def _read_through(path: Path, where: str) -> list[_Read]:
             base, fields = base_plus_ext(name)
             suffix = (fields or "").rpartition(".")[2].lower()
             if suffix in PICKLES:
-                raise DataError(f"{where}: member '{name}' is a pickle. Such shards are refused.")
+                raise DataError(f"{where}: member '{shortened(name)}' is a pickle. Such shards are refused.")
             if base is None or fields is None or suffix not in READ:
                 continue
             key = str(PurePosixPath(base))
             if other := plain.setdefault(key, {}).get(suffix):
                 if suffix in SUFFIXES:
                     raise DataError(
-                        f"{where}: {key} has two videos, {other} and {fields}: a sample's name ends at its "
-                        "first dot. Rename the files."
+                        f"{where}: {shortened(key)} has two videos, {shortened(other)} and {shortened(fields)}: a "
+                        "sample's name ends at its first dot. Rename the files."
                     )
                 if fields.lower() != suffix:
                     continue  # another .json or .cls beside the plain one
@@ -134,7 +135,9 @@ def _sample(key: str, members: dict[str, Member], small: dict[str, bytes], where
     entries = entries if isinstance(entries, dict) else {}
     label = small["cls"].decode(errors="replace") if "cls" in small else entries.get("label")
     if label is not None and (isinstance(label, bool) or not isinstance(label, int | str)):
-        raise DataError(f"{where}: {key} has label '{label}'. A class is a number or a name.")
+        raise DataError(
+            f"{where}: {shortened(key)} has label '{shortened(str(label))}'. A class is a number or a name."
+        )
     source, frames = entries.get("source"), entries.get("frames")
     sample = IndexedSample(
         key=key,
@@ -162,7 +165,7 @@ def _number_labels(labels: Sequence[tuple[str, str | None]]) -> tuple[tuple[str,
     for where, label in given:
         if not re.fullmatch(r"[0-9]{1,6}", label):
             raise DataError(
-                f"{where} has label '{label}'. Give numbers from 0 to 999999 to all, or names to all."
+                f"{where} has label '{shortened(label)}'. Give numbers from 0 to 999999 to all, or names to all."
             )
     most = max(int(label) for _, label in given)
     return tuple(map(str, range(most + 1))), [None if label is None else int(label) for _, label in labels]

@@ -18,6 +18,7 @@ from transfer3d.data.shards import FORMAT, INDEX, Index, IndexedSample, Member, 
 from transfer3d.data.videoset import Dropped
 from transfer3d.errors import DataError
 from transfer3d.files import atomic_path, write_text
+from transfer3d.text import shortened
 
 END = 2 * tarfile.BLOCKSIZE  # of zeros, after the last member
 
@@ -172,7 +173,7 @@ def list_members(path: Path, where: str = "") -> dict[str, tuple[int, int]]:
                 name = PurePosixPath(member.name)
                 if not member.isreg() or name.is_absolute() or ".." in name.parts or member.name in members:
                     raise DataError(
-                        f"{where}: member '{member.name}' is refused: not a plain, single, safe file."
+                        f"{where}: member '{shortened(member.name)}' is refused: not a plain, single, safe file."
                     )
                 members[member.name] = member.offset_data, member.size
     except tarfile.TarError as error:

@@ -19,9 +19,12 @@ from transfer3d.data.flow import FlowFormat
 from transfer3d.data.folder import SUFFIXES
 from transfer3d.data.videoset import VideoSet
 from transfer3d.errors import DataError
+from transfer3d.text import problem, shortened
 
 INDEX = "index.json"
 FORMAT = "transfer3d-shards-1"
+LONGEST_TEXT = 4000
+"""Of a path or a reason in the index."""
 
 
 class Member(NamedTuple):
@@ -33,7 +36,7 @@ class Member(NamedTuple):
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", str_max_length=LONGEST_TEXT)
 
 
 class IndexedSample(_Strict):
@@ -240,11 +243,11 @@ def read_index(store: Store) -> Index:
     try:
         index = Index.model_validate_json(store.whole(INDEX))
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise DataError(f"{path}: {where}: {first['msg']}. Write the shards again.") from None
+        raise DataError(f"{path}: {problem(error.errors()[0])}. Write the shards again.") from None
     if index.format != FORMAT:
-        raise DataError(f"{path}: format {index.format}, known is {FORMAT}. Write the shards again.")
+        raise DataError(
+            f"{path}: format {shortened(index.format)}, known is {FORMAT}. Write the shards again."
+        )
     check_index(index, path)
     if index.digest not in ("", index.content_digest()):  # versions before 0.2 wrote none
         raise DataError(f"{path}: it is not what was written: another digest. Copy or write it again.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, get_type_hints
 
 import torch
 
@@ -12,7 +12,7 @@ from transfer3d.errors import Transfer3dError, UsageError, did_you_mean
 from transfer3d.layout import ClipSpec, per_channel
 from transfer3d.models.registry import Family, entry, families, family_of, list_models
 from transfer3d.models.student import VideoStudent
-from transfer3d.models.trunks.spec import TrunkSpec
+from transfer3d.models.trunks.spec import TrunkSpec, check_types
 
 DEFAULT_CLASSES = 400  # Kinetics
 
@@ -52,6 +52,8 @@ def build_student(
     in_chans = model_args.get("in_chans", 3 if family.clips else len(clip.mean))
     recorded = dict(model_args) if given_spec is None else {**model_args, "spec": given_spec.to_dict()}
     try:
+        if family.clips:  # the types of a user's module are the user's own
+            check_types(arguments, get_type_hints(family.build, include_extras=True))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             return VideoStudent(
@@ -65,7 +67,7 @@ def build_student(
             )
     except Transfer3dError:  # a ValueError too, and already says what is wrong
         raise
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RuntimeError, ArithmeticError) as error:  # torch's too, for absurd sizes
         raise UsageError(f"{name}: {error}.") from error
 
 

@@ -21,11 +21,15 @@ from transfer3d.layout import ClipSpec
 from transfer3d.models.builder import build_student
 from transfer3d.models.registry import entry, families, family_of
 from transfer3d.models.student import VideoStudent
+from transfer3d.text import shortened
 from transfer3d.weights.digest import tensors_digest
 from transfer3d.weights.header import abbreviate, differences
 from transfer3d.weights.hub import locate
 from transfer3d.weights.metadata import CheckpointMetadata, metadata_to_strings, read_metadata
 from transfer3d.weights.state_file import is_finite
+
+LONGEST_REASON = 1000
+"""Of a network that cannot be built: it may name what is in the file."""
 
 
 def save(
@@ -117,7 +121,8 @@ def _load(
     try:
         student = _build(metadata, clip or metadata.clip, {**metadata.model_args, **(model_args or {})})
     except UsageError as error:
-        raise WeightsError(f"{path}: its network cannot be built: {error}") from error
+        reason = shortened(str(error), LONGEST_REASON)
+        raise WeightsError(f"{path}: its network cannot be built: {reason}") from error
     if difference := _differences(student, metadata):
         raise WeightsError(
             f"{path}: no {metadata.model} with {metadata.num_classes} classes: tensors {difference}."
@@ -126,6 +131,12 @@ def _load(
         tensors = load_file(path)
     except (OSError, SafetensorError) as error:
         raise WeightsError(f"{path}: damaged ({error}): copy or write it again.") from error
+    expected = student.state_dict()
+    kinds = [n for n, t in tensors.items() if t.is_floating_point() != expected[n].is_floating_point()]
+    if kinds:
+        raise WeightsError(
+            f"{path}: not the weights of {metadata.model}: {abbreviate(kinds)} are {tensors[kinds[0]].dtype}."
+        )
     bad = [name for name, tensor in tensors.items() if not is_finite(tensor)]
     if bad:
         warnings.warn(f"{path}: NaN or infinite values in {abbreviate(bad)}", stacklevel=3)

@@ -11,7 +11,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field
 
 from transfer3d.layout import ClipSpec
 from transfer3d.models.registry import TINY_CLIP, register_family, register_student
@@ -41,6 +43,8 @@ CLIP_8x4 = ClipSpec(frames=8, stride=4, size=224, crop=256, units=4)
 STAGES = ("res3", "res4")
 KERNEL = (3, 3, 1, 1)
 BASIC_CONVS = 2
+Extent = Annotated[int, Field(ge=1, le=63)]
+"""Of a 4D kernel."""
 
 
 class V4DPlan(SlowPathPlan):
@@ -100,7 +104,7 @@ def v4d(
     *,
     in_chans: int = 3,
     stages: Sequence[str] = STAGES,
-    kernel: Sequence[int] = KERNEL,
+    kernel: Sequence[Extent] = KERNEL,
     norm_act: bool = True,
 ) -> ResNet3d:
     """Builds a V4D trunk.

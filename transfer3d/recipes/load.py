@@ -102,7 +102,9 @@ def _read_with_parents(name: str | Path, seen: tuple[Path, ...]) -> dict[str, An
     if path in seen:
         raise UsageError(f"recipe {path} extends itself. Break the circle of `extends`.")
     if len(seen) > MOST_PARENTS:
-        raise UsageError(f"recipe {path} has more than {MOST_PARENTS} descendants. Shorten the row of `extends`.")
+        raise UsageError(
+            f"recipe {path} has more than {MOST_PARENTS} descendants. Shorten the row of `extends`."
+        )
     try:
         values = tomllib.loads(read_regular(path, MOST_BYTES).decode("utf-8"))
     except (ValueError, RecursionError) as error:  # also of bytes that are not UTF-8, and of endless numbers

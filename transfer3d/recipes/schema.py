@@ -13,6 +13,8 @@ from transfer3d.objectives.correspondence import CorrespondenceConfig
 from transfer3d.weights.schema import Frames, Pixels, Units
 
 MOST_STAGES = 100
+LONGEST_TEXT = 4000
+"""Of a value: a path, or where numbers come from."""
 StageName = Annotated[str, Field(max_length=60, pattern=r"^\w[\w-]*$")]
 """The name of a folder."""
 
@@ -45,6 +47,8 @@ class ClipConfig(BaseModel):
 
 class Recipe(Training):
     """One training run. `extends` names the recipe whose values these change."""
+
+    model_config = ConfigDict(str_max_length=LONGEST_TEXT)
 
     task: Literal["correspond", "finetune"]
     source: str = ""

@@ -19,7 +19,11 @@ MOST_CHANNELS = 4096
 MOST_NUMBER = 1_000_000
 """Of a network's arguments: channels, widths, depths."""
 
-Name = Annotated[str, Field(min_length=1, max_length=1000)]
+LONGEST_TEXT = 200
+"""Of such an argument."""
+
+Name = Annotated[str, Field(max_length=1000, pattern=r"^\P{Cc}+$")]
+"""Without control characters."""
 Frames = Annotated[int, Field(ge=1, le=4096)]
 Pixels = Annotated[int, Field(ge=1, le=8192)]
 Units = Annotated[int, Field(ge=1, le=256)]
@@ -58,9 +62,10 @@ class ClipFields(_Strict):
     frames: Frames
     stride: Frames = 1
     size: Pixels
-    crop: Annotated[int, Field(ge=0, le=16384)] | Annotated[
-        list[Annotated[int, Field(ge=1, le=16384)]], Field(min_length=2, max_length=2)
-    ] = 0
+    crop: (
+        Annotated[int, Field(ge=0, le=16384)]
+        | Annotated[list[Annotated[int, Field(ge=1, le=16384)]], Field(min_length=2, max_length=2)]
+    ) = 0
     units: Units = 1
     mean: Annotated[list[Level], Field(min_length=1, max_length=MOST_CHANNELS)]
     std: Annotated[list[Deviation], Field(min_length=1, max_length=MOST_CHANNELS)]
@@ -81,7 +86,9 @@ class ModelArguments(_Strict):
         for name, value in {**self.spec, **(self.model_extra or {})}.items():
             for leaf in _leaves(value):
                 if isinstance(leaf, int | float) and abs(leaf) > MOST_NUMBER:
-                    raise ValueError(f"{name} has the number {leaf:.3g}, at most {MOST_NUMBER} are possible")
+                    raise ValueError(f"{name} has the number {repr(leaf)[:20]}, beyond {MOST_NUMBER}")
+                if isinstance(leaf, str) and len(leaf) > LONGEST_TEXT:
+                    raise ValueError(f"{name} has a text of {len(leaf)} characters, beyond {LONGEST_TEXT}")
         return self
 
     @property
@@ -114,7 +121,9 @@ class CheckpointMetadata(_Strict):
     """`VideoStudent.model_args`."""
     num_classes: Annotated[int, Field(ge=0, le=MOST_CLASSES)]
     """K."""
-    class_names: Annotated[list[Annotated[str, Field(max_length=1000)]], Field(max_length=MOST_CLASSES)] | None
+    class_names: (
+        Annotated[list[Annotated[str, Field(max_length=1000)]], Field(max_length=MOST_CLASSES)] | None
+    )
     """In the order of the logits; None when they are not known."""
     clip: Annotated[ClipSpec, BeforeValidator(_to_clip)]
     """The network's input."""

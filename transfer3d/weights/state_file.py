@@ -56,7 +56,10 @@ def read_state(path: Path) -> dict[str, Tensor]:
 
 def is_finite(tensor: Tensor) -> bool:
     """Whether no value is NaN or infinite; no mask as large as the tensor is made."""
-    return tensor.numel() == 0 or all(bool(end.isfinite()) for end in tensor.aminmax())
+    if tensor.numel() == 0 or not tensor.is_floating_point():
+        return True
+    narrow = tensor.float() if tensor.element_size() == 1 else tensor  # torch finds no extremes of float8
+    return all(bool(end.isfinite()) for end in narrow.aminmax())
 
 
 def _refuse_inflating_zip(path: Path) -> None:
@@ -119,4 +122,5 @@ def _is_plain_tensor(name: Any, value: Any) -> bool:
         and value.layout is torch.strided
         and not value.is_quantized
         and not value.is_meta
+        and not value.is_complex()
     )

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F
+from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
 from transfer3d.models.trunks.spec import TrunkSpec
@@ -28,9 +30,9 @@ class DenseNetSpec(TrunkSpec):
         bn_size: the 1x1 of a layer has bn_size * growth_rate channels.
     """
 
-    depths: tuple[int, ...]
-    growth_rate: int = 32
-    bn_size: int = 4
+    depths: Annotated[tuple[PositiveInt, ...], Field(min_length=1)]
+    growth_rate: PositiveInt = 32
+    bn_size: PositiveInt = 4
 
     @property
     def num_features(self) -> int:

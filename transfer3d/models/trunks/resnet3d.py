@@ -12,8 +12,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Annotated, Literal, get_args
 
+from pydantic import Field, PositiveInt
 from torch import nn
 
 from transfer3d.layout import Triple
@@ -44,14 +45,14 @@ class ResNetSpec(TrunkSpec):
         squeeze: squeeze-and-excitation ratio (timm: 1/16); 0 for none.
     """
 
-    depths: tuple[int, ...]
+    depths: Annotated[tuple[PositiveInt, ...], Field(min_length=1)]
     kinds: tuple[BlockKind, ...]
-    widths: tuple[int, ...] = (64, 128, 256, 512)
-    stem: tuple[int, ...] = (64,)
+    widths: tuple[PositiveInt, ...] = (64, 128, 256, 512)
+    stem: tuple[PositiveInt, ...] = (64,)
     avg_down: bool = False
-    cardinality: int = 1
-    base_width: int = 64
-    squeeze: float = 0.0
+    cardinality: PositiveInt = 1
+    base_width: PositiveInt = 64
+    squeeze: Annotated[float, Field(ge=0, le=1)] = 0.0
 
     def __post_init__(self) -> None:
         if not len(self.depths) == len(self.kinds) == len(self.widths):
