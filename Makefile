@@ -6,12 +6,13 @@ READY := $(VENV)/.ready
 CLIPS := $(abspath ../shared/clips)
 export TRANSFER3D_CLIPS ?= $(wildcard $(CLIPS))
 
-.PHONY: help demo test test-slow lint format clean
+.PHONY: help demo test test-slow fuzz lint format clean
 
 help:
 	@echo "make demo       everything end to end on the built-in dataset -> runs/demo/report.html"
 	@echo "make test       lint and the tests"
 	@echo "make test-slow  the long tests"
+	@echo "make fuzz       damaged and hostile files for FUZZ_MINUTES=10"
 	@echo "make format     ruff's formatter and fixes"
 
 $(READY): pyproject.toml constraints.txt
@@ -40,6 +41,11 @@ test: $(READY) lint
 
 test-slow: $(READY)
 	$(PYTEST) -m slow
+
+FUZZ_MINUTES ?= 10
+
+fuzz: $(READY)
+	PYTHONPATH=tools OMP_NUM_THREADS=1 $(BIN)/python -m fuzz --minutes $(FUZZ_MINUTES)
 
 format: $(READY)
 	$(BIN)/ruff check --fix .

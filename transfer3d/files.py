@@ -13,6 +13,8 @@ import time
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from datetime import date
+from datetime import time as time_of_day
 from pathlib import Path
 from typing import Any
 
@@ -198,7 +200,7 @@ def parse_json(content: str | bytes, *, untrusted: bool = False) -> Any:
 def refuse_extremes(value: Any) -> None:
     """Raises ValueError where JSON or TOML nests too deep, or holds odd numbers or text.
 
-    Odd are numbers that are not finite, and text that cannot be written as UTF-8.
+    Odd are numbers that are not finite, text that cannot be written as UTF-8, and TOML's dates.
     """
     stack = [(1, value)]
     while stack:
@@ -209,6 +211,8 @@ def refuse_extremes(value: Any) -> None:
             raise ValueError(f"the number {found}")
         if isinstance(found, str) and not _is_unicode(found):
             raise ValueError(f"text that is not Unicode, {found[:100]!r}")
+        if isinstance(found, date | time_of_day):
+            raise ValueError(f"the date or time {found}")
         if isinstance(found, Mapping):
             stack += [(depth + 1, inner) for item in found.items() for inner in item]
         elif isinstance(found, list | tuple):

@@ -11,3 +11,5 @@ kept in `tests/corpus`, which `make test` replays.
 """
 
 TARGETS = ("videos", "tars", "index", "checkpoints", "http_answers", "recipes", "run_folders")
+CRAFTED = "crafted"
+"""Checkpoints made by hand, tried once each."""

@@ -6,10 +6,11 @@ import json
 from pathlib import Path
 from typing import Any
 
-from fuzz.edits import dumps, edited_bytes, edited_json, rows
-from fuzz.outcome import Outcome, of_command, worst
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
+
+from fuzz.edits import dumps, edited_bytes, edited_json, rows
+from fuzz.outcome import Outcome, of_command, worst
 
 PREFIX = "transfer3d."
 SPEC = {"depths": [1, 1, 1, 1], "kinds": ["basic"] * 4, "widths": [2, 2, 2, 2], "stem": [2]}

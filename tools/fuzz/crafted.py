@@ -234,7 +234,7 @@ def _tensors(rows: dict[str, Any]) -> dict[str, Any]:
         "complex": row("head.weight", dtype="C64", shape=[3, 1]),
         "float8": row("head.weight", dtype="F8_E4M3", shape=[3, 8]),
         "a path": {**rows, "../../evil": {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]}},
-        "no rows": {name: None for name in rows},
+        "no rows": dict.fromkeys(rows),
         "rows as lists": {name: list(value.values()) for name, value in rows.items()},
     }
 

@@ -8,11 +8,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from hypothesis import strategies as st
+from hypothesis.strategies import SearchStrategy
+
 from fuzz.edits import edited_bytes
 from fuzz.index import write_shards
 from fuzz.outcome import Outcome, of_call
-from hypothesis import strategies as st
-from hypothesis.strategies import SearchStrategy
 
 LINES = (
     *(

@@ -7,10 +7,11 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from fuzz.edits import dumps, edited_bytes, edited_json
-from fuzz.outcome import Outcome, of_call
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
+
+from fuzz.edits import dumps, edited_bytes, edited_json
+from fuzz.outcome import Outcome, of_call
 
 TEXTS = ("train", "mp4", "cls", "0/1.tar", "../x.tar", "pipe:id.tar", "unlabelled")
 

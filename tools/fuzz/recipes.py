@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import tomli_w
-from fuzz.edits import edited_bytes, edited_json
-from fuzz.outcome import Outcome, of_call, of_command, worst
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
+
+from fuzz.edits import edited_bytes, edited_json
+from fuzz.outcome import Outcome, of_call, of_command, worst
 
 NAMES = ("demo/tiny-finetune", "demo/correspond")
 SETS = (

@@ -7,11 +7,12 @@ import shutil
 import tempfile
 from pathlib import Path
 
+from hypothesis import strategies as st
+from hypothesis.strategies import SearchStrategy
+
 from fuzz.edits import dumps, edited_bytes, edited_json
 from fuzz.index import write_shards
 from fuzz.outcome import Outcome, of_command, worst
-from hypothesis import strategies as st
-from hypothesis.strategies import SearchStrategy
 
 OPTIONS = (
     "--recipe",

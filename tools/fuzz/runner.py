@@ -19,10 +19,11 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from fuzz.outcome import Outcome, Target
 from hypothesis import HealthCheck, Phase, Verbosity, given, seed, settings
 from hypothesis.errors import HypothesisWarning
 from hypothesis.strategies import SearchStrategy
+
+from fuzz.outcome import Outcome, Target
 
 SECONDS = 60.0
 """For one file, after which it hangs."""
@@ -63,10 +64,13 @@ class Worker:
         module: of the target.
         place: a folder for its examples.
         seconds: for one file.
+
+    Attributes:
+        seconds: see above.
     """
 
     def __init__(self, module: str, place: Path, *, seconds: float = SECONDS) -> None:
-        self._module, self._place, self._seconds = module, place, seconds
+        self._module, self._place, self.seconds = module, place, seconds
         self._target: Target = importlib.import_module(module).Files(place)
         self._process: subprocess.Popen[str] | None = None
 
@@ -83,7 +87,7 @@ class Worker:
         died = process.poll()
         self.close()
         if died is None:
-            return Outcome("wrong", f"hangs: no answer within {self._seconds:g} s")
+            return Outcome("wrong", f"hangs: no answer within {self.seconds:g} s")
         return Outcome("wrong", f"died: {signal.Signals(-died).name if died < 0 else f'exit {died}'}")
 
     def close(self) -> None:
@@ -110,7 +114,7 @@ class Worker:
     def _answer(self, process: subprocess.Popen[str]) -> str | None:
         """Returns the next line; None where there is none in time."""
         assert process.stdout is not None
-        ready, _, _ = select.select([process.stdout], [], [], self._seconds)
+        ready, _, _ = select.select([process.stdout], [], [], self.seconds)
         line = process.stdout.readline() if ready else ""
         if ready and not line:
             process.wait()

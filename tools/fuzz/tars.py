@@ -7,11 +7,12 @@ import json
 import tarfile
 from pathlib import Path
 
+from hypothesis import strategies as st
+from hypothesis.strategies import SearchStrategy
+
 from fuzz.checkpoints import write_video
 from fuzz.edits import edited_bytes
 from fuzz.outcome import Outcome, of_call
-from hypothesis import strategies as st
-from hypothesis.strategies import SearchStrategy
 
 KINDS = (
     tarfile.REGTYPE,

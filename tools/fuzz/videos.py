@@ -7,10 +7,11 @@ import os
 import shutil
 from pathlib import Path
 
+from hypothesis.strategies import SearchStrategy
+
 from fuzz.checkpoints import write_video
 from fuzz.edits import edited_bytes
 from fuzz.outcome import Outcome, of_sentence
-from hypothesis.strategies import SearchStrategy
 
 KINDS = {"mp4": "libx264", "mkv": "libx264", "avi": "mpeg4", "webm": "libvpx"}
 SUFFIXES = (".mp4", ".mkv", ".avi", ".webm", ".mov")
