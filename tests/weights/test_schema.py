@@ -26,9 +26,9 @@ def clip_with(strings, **changes):
 DEEP = "[" * 100_000 + "]" * 100_000
 LIES = {
     "too few names": ("class_names", lambda _: '["a"]', "1 class names"),
-    "names as a table": ("class_names", lambda _: '{"a": 1}', "class_names = {'a': 1}: input should be a valid list"),
+    "names as a table": ("class_names", lambda _: '{"a": 1}', "class_names = .*a valid list"),
     "names as numbers": ("class_names", lambda _: "[1, 2, 3]", "class_names.0 = 1"),
-    "a long name": ("class_names", lambda _: json.dumps(["a", "b", "c" * 10**6]), "class_names.2 = .*at most 1000"),
+    "a long name": ("class_names", lambda _: json.dumps(["a", "b", "c" * 10**6]), "at most 1000"),
     "negative": ("num_classes", lambda _: "-1", "num_classes = -1"),
     "a fraction": ("num_classes", lambda _: "3.0", "num_classes = 3.0"),
     "true": ("num_classes", lambda _: "true", "num_classes = True"),

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+
 from fuzz import CRAFTED, TARGETS
 from fuzz.crafted import crafted
 from fuzz.outcome import Target
 from fuzz.runner import Tally, Worker, fuzz, keep, try_all
 from fuzz.table import record, with_table
-
 from transfer3d.files import write_text
 
 ROOT = Path(__file__).parents[2]

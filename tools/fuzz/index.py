@@ -28,7 +28,7 @@ class Files:
             write_shards(self.folder)
 
     def cases(self) -> SearchStrategy[bytes]:
-        """Returns indices with a few changes: without their digest, which would give each away, or with it."""
+        """Returns indices with a few changes, most without the digest that would give each away."""
         content = (self.folder / "index.json").read_bytes()
         document = {**json.loads(content), "digest": ""}
         changed = edited_json(document, texts=TEXTS).map(

@@ -74,8 +74,8 @@ def of_call(function: Callable[[], Any]) -> Outcome:
 
 
 def of_sentence(sentence: str) -> Outcome:
-    """Judges the message of a refusal."""
-    if "\n" in sentence or len(sentence) > LONGEST_SENTENCE:
+    """Judges the message of a refusal; the command line writes a new line in a name as its escape."""
+    if not sentence or len(sentence) > LONGEST_SENTENCE:
         return Outcome("wrong", f"not a sentence: {sentence[:100]!r} of {len(sentence)}")
     return Outcome("refused", sentence)
 
@@ -91,6 +91,8 @@ def of_command(*arguments: str) -> Outcome:
     if done.exit_code == 0:
         return Outcome("read")
     last = said.splitlines()[-1].strip() if said else ""
+    if done.exit_code in range(3, 7) and not last.startswith("transfer3d: error: "):
+        return Outcome("wrong", f"{arguments[0]}: exit {done.exit_code}, the last line is {last}")
     if done.exit_code not in range(2, 7) or "Traceback" in said:
         return Outcome("wrong", f"{arguments[0]}: exit {done.exit_code}, {last or repr(done.exception)}")
     return of_sentence(last) if last else Outcome("wrong", f"{arguments[0]}: exit {done.exit_code}, no word")

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from fuzz.runner import Tally
-
 from transfer3d.files import write_text
 
 START, END = "<!-- table of tools/fuzz -->\n", "<!-- end of the table -->\n"

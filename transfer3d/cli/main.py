@@ -93,6 +93,7 @@ def _is_click_error(error: Exception) -> bool:
 def _say(line: str, *, debug: bool) -> None:
     if debug:
         traceback.print_exc()
+    line = line.replace("\n", "\\n")  # of a name in it
     typer.echo(visible(f"transfer3d: {line}"), err=True)
 
 

@@ -112,9 +112,10 @@ def _read_through(path: Path, where: str) -> list[_Read]:
             key = str(PurePosixPath(base))
             if other := plain.setdefault(key, {}).get(suffix):
                 if suffix in SUFFIXES:
+                    both = f"{shortened(other)} and {shortened(fields)}"
                     raise DataError(
-                        f"{where}: {shortened(key)} has two videos, {shortened(other)} and {shortened(fields)}: a "
-                        "sample's name ends at its first dot. Rename the files."
+                        f"{where}: {shortened(key)} has two videos, {both}: a sample's name ends at its "
+                        "first dot. Rename the files."
                     )
                 if fields.lower() != suffix:
                     continue  # another .json or .cls beside the plain one
@@ -165,7 +166,8 @@ def _number_labels(labels: Sequence[tuple[str, str | None]]) -> tuple[tuple[str,
     for where, label in given:
         if not re.fullmatch(r"[0-9]{1,6}", label):
             raise DataError(
-                f"{where} has label '{shortened(label)}'. Give numbers from 0 to 999999 to all, or names to all."
+                f"{where} has label '{shortened(label)}'. Give numbers from 0 to 999999 to all, or names to "
+                "all."
             )
     most = max(int(label) for _, label in given)
     return tuple(map(str, range(most + 1))), [None if label is None else int(label) for _, label in labels]

@@ -172,9 +172,8 @@ def list_members(path: Path, where: str = "") -> dict[str, tuple[int, int]]:
                     continue  # what `tar -cf x.tar folder` writes
                 name = PurePosixPath(member.name)
                 if not member.isreg() or name.is_absolute() or ".." in name.parts or member.name in members:
-                    raise DataError(
-                        f"{where}: member '{shortened(member.name)}' is refused: not a plain, single, safe file."
-                    )
+                    named = shortened(member.name)
+                    raise DataError(f"{where}: member '{named}' is refused: not a plain, single, safe file.")
                 members[member.name] = member.offset_data, member.size
     except tarfile.TarError as error:
         raise DataError(f"{where} is not a complete tar file ({error}). Copy it again.") from None

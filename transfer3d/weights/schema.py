@@ -1,4 +1,4 @@
-"""What files and addresses of others may say of a network: types, ranges, lengths. Checked before it is built.
+"""What files and addresses may say of a network: types, ranges, lengths. Checked before it is built.
 
 Lengths and depths of the JSON itself are bounded where it is parsed (`files.parse_json`).
 """
