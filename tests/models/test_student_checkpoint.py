@@ -164,6 +164,16 @@ CORPUS = {
     "arguments of another kind": (spoil_meta("model_args", '{"weights": "/etc/passwd"}'), "cannot be built"),
     "arguments that are no JSON": (spoil_meta("model_args", "{"), "do not describe a student"),
     "arguments of wrong types": (spoil_meta("model_args", '{"stem_pool_t": [[]]}'), "cannot be built"),
+    "rows of another head": (
+        lambda path: (spoil_meta("class_names", "null")(path), spoil_meta("num_classes", "4")(path)),
+        r"4 classes, and head.weight has \[3\] rows",
+    ),
+    "integers for weights": (
+        lambda path: rewrite(
+            path, lambda text: text.replace('"head.bias":{"dtype":"F32"', '"head.bias":{"dtype":"I32"')
+        ),
+        "head.bias are torch.int32",
+    ),
     "a giant": (
         spoil_meta("model_args", '{"spec": {"depths": [9, 9, 9, 9], "growth_rate": 999}}'),
         "missing",

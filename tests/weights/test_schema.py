@@ -8,7 +8,8 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 import transfer3d
-from transfer3d.errors import WeightsError
+from transfer3d.errors import UsageError, WeightsError
+from transfer3d.weights.hub import locate
 from transfer3d.weights.metadata import read_metadata
 
 
@@ -45,6 +46,11 @@ LIES = {
     "a list": ("clip", lambda _: "[]", r"clip = \[\]: input should be a table"),
     "large": ("clip", lambda s: clip_with(s, size=10**6, crop=10**6), "clip.size = 1000000"),
     r"clip.mean = \[\]": ("clip", lambda s: clip_with(s, mean=[], std=[]), r"clip.mean = \[\]"),
+    "a name twice": ("model_args", lambda _: '{"in_chans": 3, "in_chans": 4}', "twice"),
+    "an overflow": ("provenance", lambda _: '{"loss": 1e999}', "the number inf"),
+    "half a character": ("provenance", lambda _: '{"a": "\\ud800"}', "not Unicode"),
+    "no deviation": ("clip", lambda s: clip_with(s, std=[0, 1, 1]), "clip.std.0 = 0"),
+    "other rows": ("num_classes", lambda _: "4", "class names for 4 classes"),
     "many blocks": (
         "model_args",
         lambda _: json.dumps({"spec": {"depths": [10**5, 1, 1, 1], "kinds": ["basic"] * 4}}),
@@ -67,3 +73,22 @@ def test_lies_are_refused_at_once(lie, checkpoint, tmp_path):
             read(path)
         assert "\n" not in str(caught.value)
     assert time.monotonic() - started < 5
+
+
+@pytest.mark.parametrize(
+    ("address", "said"),
+    [
+        ("hf_hub:../..", "repository"),
+        ("hf_hub:-a/b", "repository"),
+        ("hf_hub:a--b/c", "neither --"),
+        ("hf_hub:a/b.git", "neither --"),
+        (f"hf_hub:a/{'b' * 5000}", "at most 96"),
+        ("hf_hub:a/b@../../x", "revision"),
+        ("hf_hub:a/b@x/../y", "neither --"),
+        ("hf_hub:a/b@", "revision"),
+    ],
+)
+def test_odd_hub_addresses_are_refused_before_the_hub_is_asked(address, said):
+    with pytest.raises(UsageError, match=said) as caught:
+        locate(address)
+    assert len(str(caught.value)) < 1000

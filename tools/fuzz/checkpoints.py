@@ -14,7 +14,7 @@ from fuzz.outcome import Outcome, of_command, worst
 
 PREFIX = "transfer3d."
 SPEC = {"depths": [1, 1, 1, 1], "kinds": ["basic"] * 4, "widths": [2, 2, 2, 2], "stem": [2]}
-CLIP = {"frames": 8, "size": 32, "mean": [0.5] * 3, "std": [0.5] * 3}
+CLIP: dict[str, Any] = {"frames": 8, "size": 32, "mean": [0.5] * 3, "std": [0.5] * 3}
 NAMES = ["zero", "one", "two"]
 TEXTS = (
     *("p3d", "v4d", "f4d", "t3d", "i3d", "r3d_tiny", "t3d_densenet121", "no such student", "i3d_tiny"),
@@ -81,7 +81,7 @@ def write_example(path: Path) -> None:
     import transfer3d
     from transfer3d.layout import ClipSpec
 
-    clip = ClipSpec(**{key: tuple(v) if isinstance(v, list) else v for key, v in CLIP.items()})
+    clip = ClipSpec.from_dict(CLIP)
     student = transfer3d.create_model("p3d", 3, clip=clip, spec=SPEC, drop_rate=0.1)
     transfer3d.save(student, path, class_names=NAMES, provenance={"recipe": "none", "metrics": {"top1": 0.5}})
 
@@ -93,7 +93,7 @@ def write_video(path: Path) -> None:
     from transfer3d.data.transcode import encode_frames
 
     frames = np.random.default_rng(0).integers(0, 256, (12, 48, 64, 3), dtype=np.uint8)
-    content, _ = encode_frames(iter(frames), np.arange(12) / 25, gop=4)
+    content, _ = encode_frames(iter(frames), [number / 25 for number in range(12)], gop=4)
     path.write_bytes(content)
 
 

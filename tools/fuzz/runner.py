@@ -27,6 +27,8 @@ from fuzz.outcome import Outcome, Target
 
 SECONDS = 60.0
 """For one file, after which it hangs."""
+SLOW_OR_LARGE = (HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.large_base_example)
+"""What hypothesis would complain of, and is meant."""
 ROUND = 200
 """Files of one seed."""
 
@@ -157,7 +159,7 @@ def _round(cases: SearchStrategy[bytes], worker: Worker, tally: Tally, number: i
         deadline=None,
         phases=(Phase.generate, Phase.shrink),
         report_multiple_bugs=False,
-        suppress_health_check=list(HealthCheck),
+        suppress_health_check=SLOW_OR_LARGE,
         verbosity=Verbosity.quiet,
     )
     @given(cases)
