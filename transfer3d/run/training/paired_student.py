@@ -30,9 +30,9 @@ def with_paired_student(recipe: Recipe) -> Recipe:
     """Returns the recipe with the student that goes with its teacher, at random weights.
 
     The registered one that is inflated from it: densenet121 -> t3d_densenet121, resnet50 -> p3d_resnet50.
-    Otherwise what `inflate --to i3d` makes of it, or of a vision transformer `--to timesformer`, for frames of
-    its own size. For a network that neither takes, `OTHERWISE`. What the recipe says of clip and arguments
-    wins.
+    Otherwise what `inflate --to i3d` makes of it, or `--to timesformer` of a vision transformer, for frames
+    of its own size. For a network that neither takes, `OTHERWISE`. What the recipe says of clip and
+    arguments wins.
 
     Args:
         recipe: names a timm model as teacher.
