@@ -77,7 +77,8 @@ def read_timesformer(shapes: Shapes, options: Mapping[str, str]) -> Released:
 def read_vivit(shapes: Shapes, options: Mapping[str, str]) -> Released:
     """Reads names and shapes of a ViViT's file."""
     root = "vivit"
-    tubelet, *_, patch = shapes[f"{root}.embeddings.patch_embeddings.projection.weight"][2:]
+    kernel = shapes[f"{root}.embeddings.patch_embeddings.projection.weight"]
+    tubelet, patch = kernel[2], kernel[-1]
     frames = _number(options, "frames")
     positions = shapes[f"{root}.embeddings.position_embeddings"][1] - 1
     spec = _spec(shapes, options, root, patch, positions // max(1, frames // tubelet), act_layer="gelu_tanh")
@@ -97,7 +98,8 @@ def read_vivit(shapes: Shapes, options: Mapping[str, str]) -> Released:
 def _spec(
     shapes: Shapes, options: Mapping[str, str], root: str, patch: int, patches: int, **overrides: Any
 ) -> ViTSpec:
-    hidden, dim = shapes[f"{root}.encoder.layer.0.intermediate.dense.weight"]
+    dense = shapes[f"{root}.encoder.layer.0.intermediate.dense.weight"]
+    hidden, dim = dense[0], dense[-1]
     values = {
         "depth": _depth(shapes, root),
         "embed_dim": dim,
