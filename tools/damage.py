@@ -40,6 +40,7 @@ KINDS = {
 }
 SETTINGS: dict[str, dict[str, str]] = {
     "as it is": {},
+    "FFmpeg's own": {"err_detect": "0"},
     "crccheck": {"err_detect": "crccheck"},
     "bitstream": {"err_detect": "bitstream"},
     "buffer": {"err_detect": "buffer"},

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 from media import numbers, write_numbered
 
-from transfer3d.data import clips as clips_module
 from transfer3d.data.clips import views_of_video
 from transfer3d.data.decode import Video
 from transfer3d.data.pipeline import view_batches
@@ -156,7 +155,7 @@ def test_a_batch_of_videos_is_their_views_in_turn(tmp_path, units):
     assert (batch.clips[len(one) :] == two).all()
 
 
-def test_a_video_is_opened_and_read_once_for_all_views(tmp_path, monkeypatch):
+def test_a_video_is_opened_and_read_once_for_all_views(tmp_path):
     path = write_numbered(tmp_path / "a.mp4", 40)
     calls = []
 
@@ -165,7 +164,6 @@ def test_a_video_is_opened_and_read_once_for_all_views(tmp_path, monkeypatch):
             calls.append(len(indices))
             return super().read(indices, short_side=short_side)
 
-    monkeypatch.setattr(clips_module, "Video", Counted)
-    views = views_of_video(path, CLIP, ViewPlan(count=10, crops=10), name="a")
+    views = views_of_video(path, CLIP, ViewPlan(count=10, crops=10), name="a", open_video=Counted)
     assert len(views) == 100
     assert calls == [len(np.unique(ViewPlan(count=10).indices(40, 25.0, CLIP)[0]))]

@@ -19,6 +19,7 @@ from transfer3d.bench.case import Case, Comparison
 from transfer3d.bench.videos import BenchClip, bench_videos, clips_of
 from transfer3d.data.augment import AugmentConfig
 from transfer3d.data.decode import Video
+from transfer3d.data.decoder import Decoder
 from transfer3d.data.pipeline import clip_batches
 from transfer3d.data.pixels import Converter, Frames
 from transfer3d.data.prepare import TranscodeJob, prepare
@@ -48,6 +49,9 @@ def data_cases(folder: Path | None, scratch: Path) -> Iterator[Case]:
         ("PyAV from the start to the clip's end", 1.3, lambda: _sequential),
     ):
         yield _case(f"decode {ONE_CLIP}", "by seek", name, at_least, partial(_decoders, paths, decode))
+    yield _case(
+        f"decode {ONE_CLIP}", "in a child, with limits", "in this process", 0.9, partial(_child, paths)
+    )  # fmt: skip
     for name, at_least, build in (
         (f"16 decoded frames at {SMALL} px", 1.5, _scaling),
         (f"{ONE_CLIP} at {SMALL} px", None, _scaling_with_decoding),
@@ -94,6 +98,19 @@ def _all(work: Callable[[Any], Any], clips: Sequence[Any]) -> Callable[[], None]
             work(clip)
 
     return run
+
+
+def _child(paths: list[Path], _: torch.device) -> Comparison:
+    clips, decoder = clips_of(paths), Decoder()
+
+    def ours(clip: BenchClip) -> Frames:
+        with decoder.open(clip.path) as video:
+            return video.read(clip.indices)
+
+    def difference() -> float:
+        return float(max(np.abs(ours(clip).astype(int) - _ours(clip)).max() for clip in clips))
+
+    return Comparison(ours=_all(ours, clips), baseline=_all(_ours, clips), difference=difference)
 
 
 def _ours(clip: BenchClip, short_side: int | None = None) -> Frames:

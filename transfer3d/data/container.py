@@ -42,6 +42,9 @@ SOUND = (
     "pcm_s24le", "pcm_s24be", "pcm_s32le", "pcm_s32be", "pcm_f32le", "pcm_dvd", "pcm_bluray",
 )  # fmt: skip
 CODEC_OPTIONS = {"codec_whitelist": ",".join(CODECS), "max_pixels": str(MAX_PIXELS)}
+# Where FFmpeg would put something in a damaged picture's place, it is to refuse it. Not of H.264, where that
+# refuses sound recordings which begin with an open group of pictures; of others it changes little.
+STRICT_CODECS, STRICT = ("mjpeg",), {"err_detect": "explode"}
 EBML, SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"
 """IDs of Matroska's outermost elements (RFC 9559)."""
 UNKNOWN = 2**32 - 1
@@ -87,7 +90,7 @@ def video_stream(container: InputContainer, name: str) -> VideoStream:
         most = f"{MAX_PIXELS / 1e6:.0f} million pixels"
         raise BadVideo(f"{name}: {codec.width}x{codec.height} is more than {most}")
     codec.thread_type, codec.thread_count = "NONE", 1
-    codec.options = CODEC_OPTIONS
+    codec.options = (STRICT if codec.name in STRICT_CODECS else {}) | CODEC_OPTIONS
     return moving[0]
 
 

@@ -110,8 +110,9 @@ class _Server:
             return Answer("bug", traceback.format_exc())
         finally:
             self._memory.allow(0)
-        is_frames = value is not None and request.method in ("read", "chunk")
-        return Answer("frames", value.shape) if is_frames else Answer("value", value)
+        if value is not None and request.method in ("read", "chunk"):
+            return Answer("frames", value.shape)
+        return Answer("value", value)
 
     def _open(self, path: Path | None, name: str, channels: int) -> None:
         source = self._pipe.recv_bytes() if path is None else path

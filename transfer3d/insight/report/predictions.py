@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from accelerate import Accelerator
@@ -10,6 +10,7 @@ from rich.console import Console
 from torch import Tensor
 
 from transfer3d.data.clips import views_of_video
+from transfer3d.data.decoder import Decoder
 from transfer3d.data.videoset import VideoSet
 from transfer3d.data.views import ViewPlan
 from transfer3d.evaluation.inference import infer_videos
@@ -34,11 +35,17 @@ class CentrePredictions:
     videos: VideoSet
     features: FeatureSet
     scores: Scores | None
+    _decoder: Decoder = field(default_factory=Decoder, repr=False, compare=False)
 
     def clip(self, index: int) -> Tensor:
         """Decodes the centre clip of a video, uint8 C T H W or U C T H W."""
-        name = self.videos.keys[index]
-        return views_of_video(self.videos.open(index), self.student.clip, ViewPlan(), name=name).clips()[0]
+        return views_of_video(
+            self.videos.open(index),
+            self.student.clip,
+            ViewPlan(),
+            name=self.videos.keys[index],
+            open_video=self._decoder.open,
+        ).clips()[0]
 
     def frames(self, index: int) -> Tensor:
         """Returns the same as one row of frames, uint8 C T H W; those of several units follow one another."""
