@@ -13,6 +13,7 @@ from rich.table import Table
 
 from transfer3d.bench.case import Result, matching, run_cases, unknown_case
 from transfer3d.bench.conv4d import conv4d_cases
+from transfer3d.bench.depthwise import depthwise_cases
 from transfer3d.bench.gpu import gpu_cases
 from transfer3d.bench.networks import network_cases
 from transfer3d.errors import SetupError, UsageError
@@ -43,7 +44,8 @@ def bench_models(
     where = torch.device("cuda" if device != "cpu" and torch.cuda.is_available() else "cpu")
     if threads is not None:
         torch.set_num_threads(threads)
-    every = [*conv4d_cases(), *network_cases(), *(gpu_cases() if where.type == "cuda" else ())]
+    of_device = gpu_cases() if where.type == "cuda" else depthwise_cases()
+    every = [*conv4d_cases(), *network_cases(), *of_device]
     chosen = matching(every, only)
     if not chosen:
         raise unknown_case(only, every)

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from transfer3d.layout import Triple
+from transfer3d.nn.depthwise import convolution
 
 
 def convolve(
@@ -39,7 +40,7 @@ def convolve(
         x, before = F.pad(x, (0, 0, 0, 0, before, after)), 0
     elif after > before:
         x = F.pad(x, (0, 0, 0, 0, 0, 1))
-    return F.conv3d(x, weight, bias, stride, (before, height, width), dilation, groups)
+    return convolution(x, weight, bias, stride, (before, height, width), dilation, groups)
 
 
 def _is_bf16_on_cpu(x: Tensor) -> bool:

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from typing import cast
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from transfer3d.nn.convolution import Conv3d
+from transfer3d.nn.depthwise2d import pad_same
 
 
 class FrameCount:
@@ -65,18 +65,8 @@ class TemporalConv(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """`B*T C H W` to `B*T C' H' W'`."""
         if self.same:
-            x = self._pad(x)
+            x = pad_same(x, self.conv.kernel_size, self.conv.stride, self.conv.dilation)
         return fold_frames(self.conv(unfold_frames(x, self.count.frames)))
-
-    def _pad(self, x: Tensor) -> Tensor:
-        """Pads so that a size of n gives ceil(n / stride), with more zeros after than before."""
-        pads: list[int] = []
-        for axis in (2, 1):  # W, then H: the order of F.pad
-            size, kernel = x.shape[axis + 1], self.conv.kernel_size[axis]
-            stride, dilation = self.conv.stride[axis], self.conv.dilation[axis]
-            total = max((-(-size // stride) - 1) * stride + (kernel - 1) * dilation + 1 - size, 0)
-            pads += [total // 2, total - total // 2]
-        return F.pad(x, pads)
 
 
 def _zeros_around(conv: nn.Conv2d) -> tuple[int, int]:

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from transfer3d.models.trunks.spec import TrunkSpec
 from transfer3d.models.trunks.timm_trunk import TimmTrunk
+from transfer3d.nn.depthwise2d import give_fast_gradients
 from transfer3d.nn.failing_module import failing_module
 from transfer3d.nn.framewise import TemporalConv
 
@@ -70,6 +71,7 @@ class Timm3d(TimmTrunk):
             )
         for name, depth in chosen.items():
             self._inflate(name, depth, spec.architecture)
+        give_fast_gradients(self.net, Conv2dSame)
 
     def _inflate(self, name: str, depth: int, architecture: str) -> None:
         conv = self.net.get_submodule(name)
