@@ -14,9 +14,10 @@ from transfer3d.cli.main import app
 from transfer3d.models.measure import count_gmac
 from transfer3d.objectives import correspondence
 from transfer3d.objectives.correspondence import Correspondence
-from transfer3d.objectives.teacher import paired_student
 from transfer3d.recipes.load import load_recipe
 from transfer3d.run.training import correspond
+from transfer3d.run.training.paired_student import with_paired_student
+from transfer3d.run.training.students import build_student
 from transfer3d.weights.metadata import read_metadata
 
 CLIPS = 8
@@ -198,11 +199,10 @@ def test_without_data_it_says_what_this_is_and_where_the_papers_recipe_is(data, 
 @pytest.mark.parametrize("teacher", ["densenet121", "resnet50"])
 def test_the_rehearsal_without_data_is_ten_minutes_of_two_cores(teacher):
     """A core computes about 19 GMAC a second in these small layers; ten minutes of two are 22800."""
-    recipe = load_recipe("demo/correspond")
+    recipe = with_paired_student(load_recipe("demo/correspond", teacher=teacher))
     with torch.device("meta"):
-        student = transfer3d.create_model(paired_student(teacher, transfer3d.list_models()), num_classes=0)
+        student = build_student(recipe, num_classes=0)
         image = timm.create_model(teacher, num_classes=0)
-    student.clip = recipe.clip.apply(student.clip)
     frames = torch.empty(student.clip.frames, 3, student.clip.size, student.clip.size, device="meta")
     with FlopCounterMode(display=False) as counter:
         image(frames)

@@ -37,8 +37,8 @@ class Setting(BaseModel):
     stride: int = Field(default=4, ge=1)
     size: int = Field(default=112, ge=16)
     batch_size: int = Field(default=16, ge=2)
-    finetune_steps: int = Field(default=60, ge=1)
-    transfer_steps: int = Field(default=120, ge=1)
+    finetune_steps: int = Field(default=50, ge=1)
+    transfer_steps: int = Field(default=100, ge=1)
     rates: tuple[float, ...] = (3e-4, 1e-3, 3e-3)
     """Of fine-tuning with AdamW; each row takes the best on validation."""
     penalties: tuple[float, ...] = (1e-3, 1e-2, 1e-1)
