@@ -7,6 +7,7 @@ from transfer3d.errors import UsageError
 from transfer3d.models.trunks.densenet3d import DenseNetSpec
 from transfer3d.models.trunks.resnet3d import ResNetSpec
 
+VIT = {"architecture": "vit_tiny_patch16_224", "img_size": 32}
 BASIC = {"depths": [1] * 4, "kinds": ["basic"] * 4, "widths": [8] * 4, "stem": [8]}
 
 
@@ -26,6 +27,8 @@ BASIC = {"depths": [1] * 4, "kinds": ["basic"] * 4, "widths": [8] * 4, "stem": [
         ("p3d", {"spec": BASIC | {"depths": [], "kinds": [], "widths": []}}, "depths = "),
         ("p3d", {"spec": BASIC | {"depths": [1.5, 1, 1, 1]}}, "depths.0 = 1.5"),
         ("t3d", {"spec": {"depths": [1] * 4, "growth_rate": -32}}, "growth_rate = -32"),
+        ("vivit", {"spec": VIT | {"overrides": {"act_layer": "os.system"}}}, "cannot be built: 'os.system'"),
+        ("timesformer", {"spec": VIT | {"overrides": {"norm_layer": "evil"}}}, "cannot be built: 'evil'"),
     ],
 )
 def test_odd_arguments_are_refused(name, arguments, said):

@@ -88,7 +88,19 @@ ARGUMENTS: dict[str, tuple[str, dict[str, Any]]] = {
     "depths": ("i3d", {"depths": [1, 1, 1, 1, 3, 99_999]}),
     "depths too few": ("i3d", {"depths": [1]}),
     "depths of text": ("i3d", {"depths": ["1"] * 6}),
+    "many frames": ("vivit", {"frames": 10**6}),
+    "no frames": ("vivit", {"frames": 0}),
+    "frames of text": ("vivit", {"frames": "8"}),
+    "tubelet 0": ("vivit", {"tubelet": 0}),
+    "tubelet negative": ("vivit", {"tubelet": -2}),
+    "tubelet longer than the clip": ("vivit", {"tubelet": 10**6}),
+    "positions": ("vivit", {"positions": ["factorised"]}),
+    "no such attention": ("timesformer", {"attention": "evil"}),
+    "a deep encoder": ("timesformer", {"attention": "factorised", "encoder_depth": 10**6}),
+    "a negative encoder": ("timesformer", {"attention": "factorised", "encoder_depth": -3}),
+    "an encoder of a fraction": ("timesformer", {"attention": "factorised", "encoder_depth": 1.5}),
 }
+VIT = {"architecture": "vit_tiny_patch16_224", "img_size": 32}
 SPECS: dict[str, tuple[str, Any]] = {
     "a list": ("p3d", [1, 2]),
     "empty": ("p3d", {}),
@@ -133,6 +145,32 @@ SPECS: dict[str, tuple[str, Any]] = {
     "timm, a number": ("i3d", {"architecture": 18}),
     "timm, a transformer": ("i3d", {"architecture": "vit_tiny_patch16_224"}),
     "timm, a large one": ("i3d", {"architecture": "convnextv2_huge"}),
+    "transformer, no image": ("vivit", VIT | {"img_size": 0}),
+    "transformer, large image": ("vivit", VIT | {"img_size": 4096, "overrides": {"patch_size": 1}}),
+    "transformer, image of text": ("vivit", VIT | {"img_size": "224"}),
+    "transformer, a convolutional one": ("vivit", VIT | {"architecture": "resnet18"}),
+    "transformer, a list": ("vivit", VIT | {"overrides": [1]}),
+    **{
+        f"transformer, {name} {str(value)[:20]}": ("timesformer", VIT | {"overrides": {name: value}})
+        for name, value in (
+            *(("depth", 10**6), ("depth", -1), ("embed_dim", -1), ("embed_dim", 10**6), ("num_heads", 0)),
+            *(
+                ("num_heads", 7),
+                ("patch_size", 0),
+                ("patch_size", -16),
+                ("patch_size", 4096),
+                ("mlp_ratio", -1),
+            ),
+            *(("mlp_ratio", 10**6), ("reg_tokens", -1), ("reg_tokens", 10**6), ("act_layer", "os.system")),
+            *(
+                ("norm_layer", "evil"),
+                ("global_pool", "evil"),
+                ("init_values", -1),
+                ("evil", 1),
+                ("depth", [1]),
+            ),
+        )
+    },
     "timm, with a tag": ("i3d", {"architecture": "resnet18.a1_in1k"}),
 }
 

@@ -80,7 +80,7 @@ class ViTSpec(TrunkSpec):
             net = timm.create_model(
                 self.architecture, num_classes=num_classes, in_chans=in_chans, **arguments
             )
-        except (AssertionError, RuntimeError, ZeroDivisionError) as error:
+        except (AssertionError, LookupError, RuntimeError, ZeroDivisionError) as error:
             raise ValueError(f"timm's {self.architecture} cannot be built: {error}") from error
         if fault := unsupported(net):
             raise ValueError(f"{self.architecture} has {fault}, which has no form over clips")
