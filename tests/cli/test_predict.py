@@ -131,10 +131,22 @@ def test_names_in_brackets_are_names_and_no_markup(run, folder, tmp_path):
 
 
 @pytest.mark.parametrize("command", ["predict", "evaluate", "cam"])
-def test_a_student_of_two_channels_is_refused_by_every_command(folder, digits_folder, tmp_path, command):
-    student = transfer3d.create_model("p3d_tiny", num_classes=3, in_chans=2)
+@pytest.mark.parametrize(
+    "channels, message",
+    [
+        (1, "takes 1 channels, videos have 3 (RGB) or 2 (optical flow)"),
+        (2, ("takes optical flow and does not say how", "takes 2 channels, the videos are RGB")),
+    ],
+    ids=["grey", "flow"],
+)
+def test_a_student_of_other_channels_is_refused_by_every_command(
+    folder, digits_folder, tmp_path, command, channels, message
+):
+    student = transfer3d.create_model("p3d_tiny", num_classes=3, in_chans=channels)
     transfer3d.save(student, tmp_path / "two.safetensors", class_names=NAMES)
     data = ["--data", digits_folder / "shards"] if command == "evaluate" else [folder / "videos" / "a.mp4"]
     done = CliRunner().invoke(app, [command, str(tmp_path / "two.safetensors"), *map(str, data)])
     assert done.exit_code == 2, done.output
-    assert "takes 2 channels" in done.output
+    if isinstance(message, tuple):
+        message = message[command == "evaluate"]
+    assert message in " ".join(done.output.split())
