@@ -18,11 +18,12 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import Annotated, NamedTuple, cast
 
 import av
 import numpy as np
 import typer
+from av.video.stream import VideoStream
 
 from transfer3d.data import container
 from transfer3d.data.container import BadVideo
@@ -103,7 +104,7 @@ def digests_of(file: bytes) -> tuple[str, ...]:
         BadVideo: the file is refused.
     """
     with Video(file, name="mutant") as video:
-        return tuple(hashlib.sha256(frame).hexdigest() for frame in video.stream())
+        return tuple(hashlib.sha256(frame.tobytes()).hexdigest() for frame in video.stream())
 
 
 def clips(folder: Path) -> Iterator[Clip]:
@@ -117,7 +118,8 @@ def clips(folder: Path) -> Iterator[Clip]:
         for kind, (form, codec, pix_fmt) in KINDS.items():
             file = io.BytesIO()
             with av.open(file, "w", format=form) as out:
-                stream = out.add_stream(codec, rate=25, options={"g": str(GOP), "threads": "1"})
+                options = {"g": str(GOP), "threads": "1"}
+                stream = cast(VideoStream, out.add_stream(codec, rate=25, options=options))
                 stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, pix_fmt
                 for picture in pictures:
                     out.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
