@@ -6,11 +6,12 @@ from fractions import Fraction
 import numpy as np
 import pytest
 import torch
+from media import Here
 from moving_noise import wakeful_student, write_noise_videos
 from torch import nn
 from torchvision.transforms.v2 import functional
 
-from transfer3d.data import clips as clips_module
+from transfer3d.data import workers
 from transfer3d.data.decode import Video
 from transfer3d.data.source import open_videos
 from transfer3d.engine.distributed import make_accelerator
@@ -98,15 +99,15 @@ def test_every_video_is_decoded_once_for_all_its_views(videos, monkeypatch):
     opened, reads = [], []
 
     class Counted(Video):
-        def __init__(self, source, *, name=""):
+        def __init__(self, source, *, name="", **options):
             opened.append(name)
-            super().__init__(source, name=name)
+            super().__init__(source, name=name, **options)
 
         def read(self, indices, *, short_side=None):
             reads.append(len(set(indices.tolist())) == len(indices))
             return super().read(indices, short_side=short_side)
 
-    monkeypatch.setattr(clips_module, "Video", Counted)
+    monkeypatch.setattr(workers, "Decoder", lambda: Here(Counted))
     scores = score_videos(
         wakeful_student("p3d"), videos, make_accelerator("fp32"), named_protocol("dense", clips=10, crops=3)
     )

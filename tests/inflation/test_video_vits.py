@@ -288,8 +288,8 @@ def test_what_cannot_be_taken_is_named(name, arguments, message):
 def test_too_few_frames_and_unknown_forms_are_refused():
     for family, options, message in (
         ("vivit", {"frames": 3}, "at least two time steps"),
-        ("vivit", {"positions": "both"}, "positions='both'"),
-        ("timesformer", {"attention": "joint"}, "attention='joint'"),
+        ("vivit", {"positions": "both"}, "positions = 'both'"),
+        ("timesformer", {"attention": "joint"}, "attention = 'joint'"),
     ):
         with pytest.raises(UsageError, match=message):
             inflate(vit("vit_tiny_patch16_224"), family, **options)

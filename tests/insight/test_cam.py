@@ -172,12 +172,14 @@ def test_auto_takes_the_deepest_layer_that_tells_places_and_times_apart():
 
 
 def test_a_headline_names_true_predicted_and_shown_class():
-    nothing = torch.zeros(4, 2, 1, 1)
-    found = ClassMap(nothing, nothing, torch.tensor([0.625, 0.25, 0.125]), 2, "gradcam", "last")
+    heat = torch.ones(4, 2, 1, 1)
+    found = ClassMap(heat, heat, torch.tensor([0.625, 0.25, 0.125]), 2, "gradcam", "last")
     names = ["run", "walk", "sit"]
     assert found.headline(names) == "predicted run (62.5%), heat for sit (12.5%)"
+    cold = replace(found, evidence=torch.zeros(4, 2, 1, 1))
+    assert cold.headline(names).endswith("heat for sit (12.5%), nothing in the clip speaks for sit")
     assert replace(found, target=0).headline(names, "walk") == "true walk, predicted run (62.5%)"
-    one_cell = replace(found, target=0, evidence=torch.zeros(4, 1, 1, 1))
+    one_cell = replace(found, target=0, evidence=torch.ones(4, 1, 1, 1))
     assert one_cell.headline(names).endswith(
         "(62.5%), the layer sees one cell: it cannot distinguish places or times"
     )

@@ -6,10 +6,11 @@ from fractions import Fraction
 import numpy as np
 import pytest
 import torch
+from media import Here
 from moving_noise import wakeful_student, write_noise_videos
 from torchvision.transforms.v2 import functional
 
-from transfer3d.data import clips as clips_module
+from transfer3d.data import workers
 from transfer3d.data.decode import Video
 from transfer3d.data.source import open_videos
 from transfer3d.engine.distributed import make_accelerator
@@ -94,11 +95,11 @@ def test_every_video_is_decoded_once_and_no_clip_is_looked_at_twice(videos, tmp_
     opened, seen = [], []
 
     class Counted(Video):
-        def __init__(self, source, *, name=""):
+        def __init__(self, source, *, name="", **options):
             opened.append(name)
-            super().__init__(source, name=name)
+            super().__init__(source, name=name, **options)
 
-    monkeypatch.setattr(clips_module, "Video", Counted)
+    monkeypatch.setattr(workers, "Decoder", lambda: Here(Counted))
     student = wakeful_student("p3d")
     student.trunk.steps()[0][1].register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
     extract(student, videos, tmp_path / "parts")

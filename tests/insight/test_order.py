@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 import timm
 import torch
-from media import encode
+from media import Here, encode
 from torch import nn
 from typer.testing import CliRunner
 
 import transfer3d
 from transfer3d.cli.main import app
-from transfer3d.data import clips as clips_module
+from transfer3d.data import workers
 from transfer3d.data.decode import Video
 from transfer3d.data.source import open_videos
 from transfer3d.data.views import ViewPlan
@@ -134,11 +134,11 @@ def test_each_video_is_decoded_once_for_all_orders(moving, monkeypatch):
     opened = []
 
     class Counted(Video):
-        def __init__(self, source, *, name=""):
+        def __init__(self, source, *, name="", **options):
             opened.append(name)
-            super().__init__(source, name=name)
+            super().__init__(source, name=name, **options)
 
-    monkeypatch.setattr(clips_module, "Video", Counted)
+    monkeypatch.setattr(workers, "Decoder", lambda: Here(Counted))
     results_of(Watcher(direction, frames=8), moving)
     assert len(opened) == len(set(opened)) == 9
 

@@ -74,7 +74,7 @@ def test_the_scaled_rate_is_printed(digits_folder, tmp_path):
 def test_what_the_recipe_says_of_the_loss_reaches_it(digits_folder, tmp_path, monkeypatch):
     built = []
 
-    def objective(student, *, label_smoothing, class_weights):
+    def objective(student, *, label_smoothing, class_weights, **others):
         built.append((student.dropout.p, label_smoothing, class_weights))
         raise UsageError("enough")
 

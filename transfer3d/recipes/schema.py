@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from transfer3d.engine.config import Training
 from transfer3d.errors import UsageError
@@ -12,10 +13,18 @@ from transfer3d.layout import ClipSpec
 from transfer3d.objectives.correspondence import CorrespondenceConfig
 from transfer3d.weights.schema import Frames, Pixels, Units
 
-MOST_STAGES = 100
+MOST_STAGES, LONGEST_STAGE_NAME = 100, 60
 LONGEST_TEXT = 4000
 """Of a value: a path, or where numbers come from."""
-StageName = Annotated[str, Field(max_length=60, pattern=r"^\w[\w-]*$")]
+
+
+def _check_stage_name(name: str) -> str:
+    if len(name) > LONGEST_STAGE_NAME or not re.fullmatch(r"\w[\w-]*", name):
+        raise ValueError(f"letters, digits, _ and -, at most {LONGEST_STAGE_NAME}, are the name of a stage")
+    return name
+
+
+StageName = Annotated[str, AfterValidator(_check_stage_name)]
 """The name of a folder."""
 
 
