@@ -38,6 +38,16 @@ EXPERIMENTS = {
 }  # fmt: skip
 
 
+def title_of(name):
+    """The table, figure or section of a recipe."""
+    return name.split("-")[0]
+
+
+# One recipe of each table in `make test`, all of them in `make test-slow`.
+FIRST = {title_of(name): name for name in reversed(NAMES)}.values()
+ONE_OF_EACH = [name if name in FIRST else pytest.param(name, marks=pytest.mark.slow) for name in NAMES]
+
+
 def runs_of(name):
     """The runs that a recipe makes: itself, or its stages."""
     recipe = load_recipe(name)
@@ -188,7 +198,7 @@ def test_crops_and_clips_are_those_that_the_papers_print():
 BUILT = set()
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", ONE_OF_EACH)
 def test_every_recipe_builds(name):
     """On `meta`: the student takes its clips, the teacher exists. The same networks are built once."""
     for recipe in runs_of(name):
@@ -253,7 +263,7 @@ def two_steps(folder: str, dumped: str) -> tuple[int, int, int]:
     return trainer.step, len(changed), len(before)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", ONE_OF_EACH)
 def test_two_steps_run_in_miniature(name, digits_folder):
     """With the recipe's optimiser, schedule and augmentation. Equal miniatures run once."""
     for recipe in runs_of(name):
