@@ -20,13 +20,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from hypothesis import HealthCheck, Phase, Verbosity, given, seed, settings
-from hypothesis.errors import HypothesisWarning
+from hypothesis.errors import Flaky, HypothesisWarning
 from hypothesis.strategies import SearchStrategy
 
 from fuzz.outcome import Outcome, Target
 
 SECONDS = 60.0
-"""For one file, after which it hangs."""
+"""For one file. One that takes longer is tried once more, alone: a busy machine is no hang."""
+START_SECONDS = 600.0
+"""For a child to import what it needs, and to make its examples."""
 SLOW_OR_LARGE = (HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.large_base_example)
 """What hypothesis would complain of, and is meant."""
 ROUND = 200
@@ -77,20 +79,27 @@ class Worker:
         self._process: subprocess.Popen[str] | None = None
 
     def attempt(self, case: bytes) -> Outcome:
-        """Tries one file."""
+        """Tries one file; where there is no answer, once more in a fresh child."""
         path = self._place / f"case{self._target.suffix}"
         path.write_bytes(case)
+        outcome = self._once(path)
+        if isinstance(outcome, str):
+            outcome = self._once(path)
+        return Outcome("wrong", outcome) if isinstance(outcome, str) else outcome
+
+    def _once(self, path: Path) -> Outcome | str:
+        """Returns the outcome, or why there is none."""
         process = self._process = self._process or self._start()
         assert process.stdin is not None
         print(json.dumps(str(path)), file=process.stdin, flush=True)
-        answer = self._answer(process)
+        answer = self._answer(process, self.seconds)
         if answer is not None:
             return Outcome(**json.loads(answer))
         died = process.poll()
         self.close()
         if died is None:
-            return Outcome("wrong", f"hangs: no answer within {self.seconds:g} s")
-        return Outcome("wrong", f"died: {signal.Signals(-died).name if died < 0 else f'exit {died}'}")
+            return f"hangs: no answer within {self.seconds:g} s"
+        return f"died: {signal.Signals(-died).name if died < 0 else f'exit {died}'}"
 
     def close(self) -> None:
         """Ends the child and all that it started."""
@@ -109,14 +118,14 @@ class Worker:
             env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"},
             start_new_session=True,
         )
-        if self._answer(process) is None:
+        if self._answer(process, START_SECONDS) is None:
             raise RuntimeError(f"{self._module}: its child does not start")
         return process
 
-    def _answer(self, process: subprocess.Popen[str]) -> str | None:
+    def _answer(self, process: subprocess.Popen[str], seconds: float) -> str | None:
         """Returns the next line; None where there is none in time."""
         assert process.stdout is not None
-        ready, _, _ = select.select([process.stdout], [], [], self.seconds)
+        ready, _, _ = select.select([process.stdout], [], [], seconds)
         line = process.stdout.readline() if ready else ""
         if ready and not line:
             process.wait()
@@ -141,7 +150,7 @@ def fuzz(
     """
     tally, end = Tally(), time.monotonic() + seconds
     for number in range(rounds):
-        with suppress(_Wrong):
+        with suppress(_Wrong, Flaky):  # flaky: it was wrong, and is not when tried again
             _round(target.cases(), worker, tally, first_seed + number, end)
         if time.monotonic() > end:
             break
