@@ -77,6 +77,48 @@ def v4d_shapes(layers=50, classes=19, depths=None, tap_first=False):
     return shapes | {"new_fc.weight": (classes, 2048), "new_fc.bias": (classes,)}
 
 
+def v4d_basic_shapes(classes=19):
+    """V4D ResNet-18: two blocks a stage, a 4D convolution after the second one of res3 and of res4."""
+    shapes = {"base_model.conv1.weight": (64, 3, 1, 7, 7), **norm("base_model.bn1", 64)}
+    channels = 64
+    for stage, width in enumerate(WIDTHS, 1):
+        depth = 3 if stage > 2 else 1
+        for block in range(2):
+            name = f"base_model.layer{stage}.{block}"
+            shapes |= {f"{name}.conv1.weight": (width, channels, depth, 3, 3), **norm(f"{name}.bn1", width)}
+            shapes |= {f"{name}.conv2.weight": (width, width, depth, 3, 3), **norm(f"{name}.bn2", width)}
+            if channels != width:
+                shapes[f"{name}.downsample.0.weight"] = (width, channels, 1, 1, 1)
+                shapes |= norm(f"{name}.downsample.1", width)
+            channels = width
+        if stage in (2, 3):
+            shapes[f"base_model.layer{stage}.2.tsa.weight"] = (3, width, width, 3, 1, 1)
+    return shapes | {"new_fc.weight": (classes, 512), "new_fc.bias": (classes,)}
+
+
+def densenet3d_shapes(depths=(6, 12, 24, 16), growth=32, classes=17):
+    """The names of the authors' DenseNet3D; of PyTorch before 0.4.1, which did not count batches."""
+    features = 2 * growth
+    shapes = {"features.conv0.weight": (features, 3, 3, 7, 7), **norm("features.norm0", features)}
+    for block, depth in enumerate(depths, 1):
+        for layer in range(1, depth + 1):
+            name = f"features.denseblock{block}.denselayer{layer}"
+            shapes |= {**norm(f"{name}.norm.1", features), **norm(f"{name}.norm.2", 4 * growth)}
+            shapes[f"{name}.conv.1.weight"] = (4 * growth, features, 1, 1, 1)
+            shapes[f"{name}.conv.2.weight"] = (growth, 4 * growth, 3, 3, 3)
+            features += growth
+        if block < len(depths):
+            name = f"features.transition{block}"
+            shapes |= {
+                **norm(f"{name}.norm", features),
+                f"{name}.conv.weight": (features // 2, features, 1, 1, 1),
+            }
+            features //= 2
+    shapes |= {**norm("features.norm5", features), "classifier.weight": (classes, features)}
+    shapes["classifier.bias"] = (classes,)
+    return {name: shape for name, shape in shapes.items() if not name.endswith("num_batches_tracked")}
+
+
 SHAPES = {"p3d-pytorch": p3d_shapes, "pytorchvideo-slow": slow_shapes, "v4d-release": v4d_shapes}
 
 

@@ -98,6 +98,51 @@ def v4d(state, units, layers):
     return F.linear(pooled, state["new_fc.weight"], state["new_fc.bias"])
 
 
+def v4d_basic(state, units):
+    """V4D ResNet-18 over one video `U C T H W`; 4D kernels `ku O I kt 1 1`."""
+    x = F.max_pool3d(
+        stem(state, "base_model.conv1", "base_model.bn1", units), (1, 3, 3), (1, 2, 2), (0, 1, 1)
+    )
+    for stage in range(1, 5):
+        frames = int(stage > 2)
+        for block in range(2):
+            name, step = f"base_model.layer{stage}.{block}", 2 if block == 0 and stage > 1 else 1
+            y = normed(
+                state, f"{name}.conv1", f"{name}.bn1", x, stride=(1, step, step), padding=(frames, 1, 1)
+            )
+            y = normed(state, f"{name}.conv2", f"{name}.bn2", y.relu(), padding=(frames, 1, 1))
+            if step == 2:
+                x = normed(state, f"{name}.downsample.0", f"{name}.downsample.1", x, stride=(1, 2, 2))
+            x = (x + y).relu()
+        if stage in (2, 3):
+            taps = state[f"base_model.layer{stage}.2.tsa.weight"]
+            padded = F.pad(x, (0, 0, 0, 0, 0, 0, 0, 0, 1, 1))  # a unit of zeros on both sides
+            x = x + sum(F.conv3d(padded[u : u + len(x)], taps[u], padding=(1, 0, 0)) for u in range(3))
+    return F.linear(x.mean((0, 2, 3, 4))[None], state["new_fc.weight"], state["new_fc.bias"])
+
+
+def densenet3d(state, clips, depths=(6, 12, 24, 16)):
+    """The authors' DenseNet3D over clips of 32 frames."""
+
+    def norm_relu(name, x):
+        parts = (state[f"{name}.{part}"] for part in ("running_mean", "running_var", "weight", "bias"))
+        return F.batch_norm(x, *parts).relu()
+
+    x = F.conv3d(clips, state["features.conv0.weight"], stride=2, padding=(1, 3, 3))
+    x = F.max_pool3d(norm_relu("features.norm0", x), 3, 2, 1)
+    for block, depth in enumerate(depths, 1):
+        for layer in range(1, depth + 1):
+            name = f"features.denseblock{block}.denselayer{layer}"
+            y = F.conv3d(norm_relu(f"{name}.norm.1", x), state[f"{name}.conv.1.weight"])
+            y = F.conv3d(norm_relu(f"{name}.norm.2", y), state[f"{name}.conv.2.weight"], padding=1)
+            x = torch.cat([x, y], 1)
+        if block < len(depths):
+            name = f"features.transition{block}"
+            x = F.avg_pool3d(F.conv3d(norm_relu(f"{name}.norm", x), state[f"{name}.conv.weight"]), 2, 2)
+    x = norm_relu("features.norm5", x).mean((3, 4)).flatten(1)
+    return F.linear(x, state["classifier.weight"], state["classifier.bias"])
+
+
 NETS = {"p3d-pytorch": (p3d, 16), "pytorchvideo-slow": (slow, 4), "v4d-release": (v4d, 3)}
 """The oracle of a kind, and how many frames it is asked about."""
 

@@ -5,15 +5,17 @@ import torch
 import torch.nn.functional as F
 from inflation.released import (
     SHAPES,
+    densenet3d_shapes,
     p3d_shapes,
     reference,
     reference_record,
     slow_shapes,
+    v4d_basic_shapes,
     v4d_shapes,
     values,
     zeros,
 )
-from inflation.released_nets import NETS, answer
+from inflation.released_nets import NETS, answer, densenet3d, v4d_basic
 from torch import nn
 from torchvision.models.video import mc3_18, r2plus1d_18, r3d_18, resnet
 
@@ -202,12 +204,60 @@ def test_torchvisions_own_networks_are_the_oracle(layers):
         assert difference(done.student(clips), net(clips)) < TOLERANCE
 
 
-@pytest.mark.parametrize("make, name", [(mc3_18, "mc3_18"), (r2plus1d_18, "r2plus1d_18")])
-def test_other_nets_of_torchvision_are_refused_by_name(make, name):
-    with torch.device("meta"):
-        state = make().state_dict()
-    with pytest.raises(WeightsError, match=name):
-        import_state("torchvision-video", state, {})
+@pytest.mark.parametrize("make, convolutions", [(mc3_18, "mc3"), (r2plus1d_18, "2plus1d")])
+def test_torchvisions_factorised_networks_are_the_oracle(make, convolutions):
+    torch.manual_seed(0)
+    net = shake(make(num_classes=7))
+    done = import_state("torchvision-video", net.state_dict(), {})
+    assert done.student.model_args["convolutions"] == convolutions
+    assert done.weight_report.counts()["copied"] == len(net.state_dict()) == len(done.student.state_dict())
+    clips = torch.randn(1, 3, 8, 40, 40)
+    with torch.no_grad():
+        assert difference(done.student(clips), net(clips)) < TOLERANCE
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("layers", BOTTLENECK_DEPTHS)
+def test_deeper_r2plus1d_of_torchvisions_class(layers):
+    torch.manual_seed(0)
+    builders = [resnet.Conv2Plus1D] * 4
+    depths = BOTTLENECK_DEPTHS[layers]
+    net = resnet.VideoResNet(resnet.Bottleneck, builders, depths, resnet.R2Plus1dStem, num_classes=5)
+    student = import_state("torchvision-video", shake(net).state_dict(), {}).student
+    clips = torch.randn(1, 3, 8, 40, 40)
+    with torch.no_grad():
+        assert difference(student(clips), net(clips)) < TOLERANCE
+
+
+def test_v4d_resnet18_of_the_release():
+    state = values(v4d_basic_shapes())
+    for name in state:
+        if name.endswith("tsa.weight"):
+            state[name] *= 0.1
+    done = import_state("v4d-release", state, {})
+    student = done.student
+    assert (student.model_name, student.model_args["stages"]) == ("v4d_resnet18", ["res3.1", "res4.1"])
+    assert sum(done.weight_report.counts().values()) == len(state) == len(student.state_dict())
+    units = torch.randn(4, 3, 4, 48, 48)
+    with torch.no_grad():
+        assert difference(student(units[None]), v4d_basic(state, units)) < TOLERANCE
+
+
+def test_the_densenet3d_of_t3ds_authors():
+    shapes = densenet3d_shapes()
+    assert len(shapes) == 606
+    state = values(shapes)
+    done = import_state("t3d-densenet3d", state, {})
+    assert (done.student.model_name, done.student.num_classes) == ("densenet3d_densenet121", 17)
+    assert done.weight_report.counts()["copied"] == 606
+    clips = torch.randn(1, 3, 32, 64, 64)
+    with torch.no_grad():
+        assert difference(done.student(clips), densenet3d(state, clips)) < TOLERANCE
+
+
+def test_a_densenet3d_of_no_known_depth_is_refused():
+    with pytest.raises(WeightsError, match="dense blocks have 6, 12, 24, 15 layers, which no depth has"):
+        import_state("t3d-densenet3d", zeros(densenet3d_shapes(depths=(6, 12, 24, 15))), {})
 
 
 @pytest.mark.parametrize("kind", SHAPES)

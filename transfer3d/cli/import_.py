@@ -15,8 +15,8 @@ def import_(
         str,
         typer.Argument(
             metavar="KIND",
-            help="p3d-pytorch, v4d-release, pytorchvideo-slow, torchvision-video, transformers-vivit or "
-            "transformers-timesformer.",
+            help="p3d-pytorch, v4d-release, t3d-densenet3d, pytorchvideo-slow, torchvision-video, "
+            "transformers-vivit or transformers-timesformer.",
         ),
     ],
     file: Annotated[

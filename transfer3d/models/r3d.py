@@ -1,17 +1,20 @@
-"""R3D: a ResNet whose every 3x3 is 3x3x3.
+"""R3D: a ResNet whose every 3x3 is 3x3x3; and its two relatives, MC3 and R(2+1)D.
 
 Papers: Hara, Kataoka, Satoh, "Can Spatiotemporal 3D CNNs Retrace the History of 2D CNNs and ImageNet?",
-CVPR 2018; Tran et al., "A Closer Look at Spatiotemporal Convolutions", CVPR 2018, whose net (torchvision's
-r3d_18) has no pool after the stem.
+CVPR 2018; Tran et al., "A Closer Look at Spatiotemporal Convolutions", CVPR 2018, whose nets (torchvision's
+r3d_18, mc3_18, r2plus1d_18) have no pool after the stem.
 """
 
 from __future__ import annotations
 
+from typing import Literal
+
 from torch import nn
 
-from transfer3d.layout import ClipSpec
+from transfer3d.layout import ClipSpec, Triple
 from transfer3d.models.registry import TINY_CLIP, register_family, register_student
 from transfer3d.models.trunks.resnet3d import (
+    FIRST_STAGE,
     RESNET18,
     RESNET34,
     RESNET50,
@@ -22,6 +25,7 @@ from transfer3d.models.trunks.resnet3d import (
     ResNetSpec,
     TimePlan,
 )
+from transfer3d.nn.convolution import ConvNorm
 from transfer3d.nn.pooling import SpatialMaxPool, TemporalMaxPool
 
 CLIP = ClipSpec(frames=16, stride=1, size=112, crop=128)
@@ -52,8 +56,62 @@ class R3DPlan(TimePlan):
         return site.kernel
 
 
+class MC3Plan(R3DPlan):
+    """MC3 (Tran et al., section 3.4): 3D convolutions up to res2, after it 2D ones that keep T."""
+
+    def stride(self, site: BlockSite) -> int:
+        """Time is not halved."""
+        return 1
+
+    def depth(self, site: ConvSite) -> int:
+        """3 in res2 only."""
+        return site.kernel if site.block.stage == FIRST_STAGE else 1
+
+
+class R2Plus1DPlan(R3DPlan):
+    """R(2+1)D (Tran et al., section 3.5): a spatial and a temporal convolution, with BatchNorm between.
+
+    The spatial one has as many channels as make the pair's parameters those of the block's 3D convolution;
+    torchvision takes the block's channels for its second convolution too.
+    """
+
+    STEM_CHANNELS = 45
+    """Of the stem's spatial convolution (the authors' code)."""
+
+    def stem_conv(self, index: int, in_channels: int, out_channels: int, size: int, stride: int) -> nn.Module:
+        """Spatial to 45 channels, then temporal."""
+        return _factorised(in_channels, self.STEM_CHANNELS, out_channels, size, (1, stride, stride), act=True)
+
+    def conv(self, site: ConvSite, stride: Triple) -> nn.Module:
+        """Factorises every 3x3x3; a 1x1x1 stays."""
+        if site.kernel == 1:
+            return super().conv(site, stride)
+        into, out, taps = site.block.in_channels, site.block.inner_channels, site.kernel**2
+        between = into * out * 3 * taps // (into * taps + 3 * out)
+        return _factorised(site.in_channels, between, site.out_channels, site.kernel, stride, act=site.act)
+
+
+def _factorised(
+    in_channels: int, between: int, out_channels: int, size: int, stride: Triple, *, act: bool
+) -> nn.Sequential:
+    depth, height, width = stride
+    return nn.Sequential(
+        ConvNorm(in_channels, between, (1, size, size), stride=(1, height, width)),
+        ConvNorm(between, out_channels, (3, 1, 1), stride=(depth, 1, 1), act=act),
+    )
+
+
+PLANS = {"3d": R3DPlan, "mc3": MC3Plan, "2plus1d": R2Plus1DPlan}
+
+
 @register_family("r3d", paper="R3D (arXiv:1711.09577, arXiv:1711.11248)", clips={ResNetSpec: CLIP})
-def r3d(spec: ResNetSpec, *, in_chans: int = 3, stem_pool: bool = True) -> ResNet3d:
+def r3d(
+    spec: ResNetSpec,
+    *,
+    in_chans: int = 3,
+    stem_pool: bool = True,
+    convolutions: Literal["3d", "mc3", "2plus1d"] = "3d",
+) -> ResNet3d:
     """Builds an R3D trunk.
 
     Args:
@@ -61,8 +119,12 @@ def r3d(spec: ResNetSpec, *, in_chans: int = 3, stem_pool: bool = True) -> ResNe
         in_chans: channels of a frame.
         stem_pool: False leaves out the pool after the stem, as torchvision's r3d_18 does; such a net is not
             an inflated 2D one.
+        convolutions: every one in space and time; "mc3": those up to res2; "2plus1d": all, each a spatial and
+            a temporal one, which no 2D net fits.
     """
-    return ResNet3d(spec, R3DPlan(stem_pool), in_chans=in_chans)
+    if convolutions not in PLANS:
+        raise ValueError(f"convolutions={convolutions!r}: one of {tuple(PLANS)}")
+    return ResNet3d(spec, PLANS[convolutions](stem_pool), in_chans=in_chans)
 
 
 register_student("r3d_resnet18", "r3d", RESNET18, CLIP, source="resnet18")

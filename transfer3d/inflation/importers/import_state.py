@@ -17,6 +17,7 @@ from transfer3d.errors import UsageError, WeightsError, did_you_mean
 from transfer3d.inflation.importers.kind import Kind, Released, add_time
 from transfer3d.inflation.importers.p3d_pytorch import P3D_PYTORCH
 from transfer3d.inflation.importers.pytorchvideo_slow import PYTORCHVIDEO_SLOW
+from transfer3d.inflation.importers.t3d_densenet3d import T3D_DENSENET3D
 from transfer3d.inflation.importers.torchvision_video import TORCHVISION_VIDEO
 from transfer3d.inflation.importers.transformers_vits import TRANSFORMERS_TIMESFORMER, TRANSFORMERS_VIVIT
 from transfer3d.inflation.importers.v4d_release import V4D_RELEASE
@@ -32,6 +33,7 @@ KINDS: dict[str, Kind] = {
     for kind in (
         P3D_PYTORCH,
         V4D_RELEASE,
+        T3D_DENSENET3D,
         PYTORCHVIDEO_SLOW,
         TORCHVISION_VIDEO,
         TRANSFORMERS_VIVIT,

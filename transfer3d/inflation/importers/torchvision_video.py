@@ -1,18 +1,14 @@
-"""r3d_18 of torchvision, and deeper nets made by its VideoResNet with 3x3x3 convolutions.
-
-mc3_18 has 1x3x3 convolutions in its last three stages; r2plus1d_18 replaces each convolution by a spatial and
-a temporal one. No family here has these forms, so both are refused by name.
-"""
+"""r3d_18, mc3_18 and r2plus1d_18 of torchvision, and deeper nets that its VideoResNet makes likewise."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-from transfer3d.errors import WeightsError
 from transfer3d.inflation.importers.kind import Kind, Released, Shapes
 from transfer3d.inflation.importers.resnet_names import (
     BASICS,
     BOTTLENECKS,
+    Units,
     block_modules,
     channels,
     classes,
@@ -35,23 +31,27 @@ STEM = "stem.0"
 
 def read(shapes: Shapes, options: Mapping[str, str]) -> Released:
     """Reads names and shapes of a file."""
-    if "layer1.0.conv1.0.0.weight" in shapes or "stem.3.weight" in shapes:
-        raise WeightsError("the file is an r2plus1d_18, which no family here has: r3d_18 can be imported.")
-    if (kernel := shapes.get("layer2.0.conv2.0.weight")) and len(kernel) == 5 and kernel[2] == 1:
-        raise WeightsError("the file is an mc3_18, which no family here has: r3d_18 can be imported.")
     deep = any(".conv3." in name for name in shapes)
     known = BOTTLENECKS if deep else BASICS
     spec = read_spec(shapes, r"layer(?P<stage>\d)\.(?P<block>\d+)\.", known, counts_from=1)
-    units = {f"units.{unit}": (f"conv{unit + 1}.0", f"conv{unit + 1}.1") for unit in range(3 if deep else 2)}
+    convolutions = _convolutions(shapes)
+    units = _units(convolutions, deep)
+    stem = {"trunk.stem.0.conv": STEM, "trunk.stem.0.norm": "stem.1"}
+    if convolutions == "2plus1d":
+        parts = {"0.conv": STEM, "0.norm": "stem.1", "1.conv": "stem.3", "1.norm": "stem.4"}
+        stem = {f"trunk.stem.0.{ours}": theirs for ours, theirs in parts.items()}
     return Released(
         family="r3d",
         spec=spec,
-        model_args={"stem_pool": False, **channels(shapes, STEM)},
+        model_args={
+            "stem_pool": False,
+            **({} if convolutions == "3d" else {"convolutions": convolutions}),
+            **channels(shapes, STEM),
+        },
         num_classes=classes(shapes, "fc"),
         clip=CLIP,
         modules={
-            "trunk.stem.0.conv": STEM,
-            "trunk.stem.0.norm": "stem.1",
+            **stem,
             "head": "fc",
             **block_modules(
                 spec,
@@ -63,9 +63,32 @@ def read(shapes: Shapes, options: Mapping[str, str]) -> Released:
     )
 
 
+def _convolutions(shapes: Shapes) -> str:
+    """Returns the student's `convolutions`, which the names and the kernels of res3 tell apart."""
+    if "stem.3.weight" in shapes:
+        return "2plus1d"
+    wide = [
+        kernel for name, kernel in shapes.items() if name.startswith("layer2.0.conv2.0") and len(kernel) == 5
+    ]
+    return "mc3" if wide and wide[0][2] == 1 else "3d"
+
+
+def _units(convolutions: str, deep: bool) -> Units:
+    """Returns a block's units; of R(2+1)D each 3x3x3 is a chain of four layers within the file's first."""
+    units: Units = {}
+    for unit in range(3 if deep else 2):
+        theirs = f"conv{unit + 1}"
+        if convolutions == "2plus1d" and not (deep and unit != 1):
+            units[f"units.{unit}.0"] = (f"{theirs}.0.0", f"{theirs}.0.1")
+            units[f"units.{unit}.1"] = (f"{theirs}.0.3", f"{theirs}.1")
+        else:
+            units[f"units.{unit}"] = (f"{theirs}.0", f"{theirs}.1")
+    return units
+
+
 TORCHVISION_VIDEO = Kind(
     name="torchvision-video",
-    what="r3d_18 of torchvision",
+    what="r3d_18, mc3_18, r2plus1d_18 of torchvision",
     signature=f"{STEM}.weight",
     options={},
     read=read,

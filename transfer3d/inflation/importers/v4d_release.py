@@ -15,6 +15,7 @@ from torch import Tensor
 from transfer3d.errors import WeightsError
 from transfer3d.inflation.importers.kind import Kind, Released, Shapes
 from transfer3d.inflation.importers.resnet_names import (
+    BASICS,
     BOTTLENECKS,
     block_modules,
     channels,
@@ -25,6 +26,8 @@ from transfer3d.layout import ClipSpec
 from transfer3d.models.trunks.resnet3d import BlockSite
 
 CLIP = ClipSpec(frames=8, stride=4, size=224, crop=256, units=4)
+SHALLOW_CLIP = ClipSpec(frames=4, stride=8, size=224, crop=256, units=4)
+"""Of ResNet-18 and 34, trained on Mini-Kinetics (V4D, section 4.2)."""
 BASE = "base_model"
 STEM, CLASSIFIER = f"{BASE}.conv1", "new_fc"
 PLACE = re.compile(rf"{BASE}\.layer(?P<stage>\d)\.(?P<place>\d+)\.(?P<part>.*)")
@@ -36,8 +39,10 @@ def read(shapes: Shapes, options: Mapping[str, str]) -> Released:
     """Reads names and shapes of a file."""
     blocks, convolutions = _places(shapes)
     numbered = [f"layer{stage}.{index}." for stage, places in blocks.items() for index in range(len(places))]
-    spec = read_spec(numbered, r"layer(?P<stage>\d)\.(?P<block>\d+)\.", BOTTLENECKS, counts_from=1)
-    units = {f"units.{unit}": (f"conv{unit + 1}", f"bn{unit + 1}") for unit in range(3)}
+    deep = any(".conv3." in name for name in shapes)
+    known = BOTTLENECKS if deep else BASICS
+    spec = read_spec(numbered, r"layer(?P<stage>\d)\.(?P<block>\d+)\.", known, counts_from=1)
+    units = {f"units.{unit}": (f"conv{unit + 1}", f"bn{unit + 1}") for unit in range(3 if deep else 2)}
 
     def block(site: BlockSite) -> str:
         return f"{BASE}.layer{site.stage - 1}.{blocks[site.stage - 1][site.index]}"
@@ -71,7 +76,7 @@ def read(shapes: Shapes, options: Mapping[str, str]) -> Released:
             **channels(shapes, STEM),
         },
         num_classes=classes(shapes, CLASSIFIER),
-        clip=CLIP,
+        clip=CLIP if deep else SHALLOW_CLIP,
         modules=modules,
         fits=fits,
     )

@@ -146,6 +146,11 @@ class TimePlan:
         """Temporal depth of the stem's convolution `index`."""
         return 1
 
+    def stem_conv(self, index: int, in_channels: int, out_channels: int, size: int, stride: int) -> nn.Module:
+        """Makes the unit for the stem's convolution `index`; size and stride are those in space."""
+        kernel = (self.stem_depth(index), size, size)
+        return ConvNorm(in_channels, out_channels, kernel, stride=(1, stride, stride))
+
     def stem_pool(self) -> nn.Module:
         """What follows the stem: in 2D a 3x3 max pool of stride 2."""
         return SpatialMaxPool(3, 2, 1)
@@ -277,8 +282,7 @@ def _stem(spec: ResNetSpec, plan: TimePlan, in_chans: int) -> nn.Sequential:
     size = 7 if len(spec.stem) == 1 else 3
     convs, before = [], in_chans
     for index, channels in enumerate(spec.stem):
-        stride = (1, 2, 2) if index == 0 else (1, 1, 1)
-        convs.append(ConvNorm(before, channels, (plan.stem_depth(index), size, size), stride=stride))
+        convs.append(plan.stem_conv(index, before, channels, size, 2 if index == 0 else 1))
         before = channels
     return nn.Sequential(*convs)
 
