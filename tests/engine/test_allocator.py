@@ -11,9 +11,9 @@ from transfer3d.engine.allocator import keep_freed_memory
 from transfer3d.engine.distributed import make_accelerator
 
 def steps():
-    for _ in range(3):
-        x = y = torch.ones(2**22, requires_grad=True)
-        for _ in range(8):
+    for _ in range(2):
+        x = y = torch.ones(9 * 2**20, requires_grad=True)  # 36 MiB: above glibc's largest threshold of its own
+        for _ in range(4):
             y = torch.relu(1.5 * y)
         y.sum().backward()
 
