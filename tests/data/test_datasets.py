@@ -155,6 +155,36 @@ def test_kinetics(tmp_path):
         keep_classes(listing, ["abseilin"])
 
 
+def test_mini_kinetics_takes_the_ids_of_its_lists_alone(tmp_path):
+    root = kinetics(tmp_path)
+    (root / "annotations" / "train_ytid_list.txt").write_text("-abcdefghi0\nabcdefghi_1\nneverinlist\n")
+    (root / "annotations" / "val_ytid_list.txt").write_text("valvalvalva\n")
+    layout, listing = read_listing(Request(root))
+    assert (layout, listing.classes) == ("kinetics", ("abseiling", "riding a bike"))
+    rows = {entry.name: (entry.split, entry.label, entry.path is not None) for entry in listing.entries}
+    assert rows == {
+        "-abcdefghi0_000001_000011": ("train", 1, True),
+        "abcdefghi_1_000004_000014": ("train", 0, True),
+        "valvalvalva_000072_000082": ("val", 0, True),
+        "neverinlist": ("train", None, False),
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("val_ytid_list.txt", "valvalvalva\n-abcdefghi0\n", "line 2: -abcdefghi0 is in train too"),
+        ("my_ytid_list.txt", "valvalvalva\n", "called after its split"),
+    ],
+)
+def test_wrong_lists_of_mini_kinetics(tmp_path, name, content, message):
+    root = kinetics(tmp_path)
+    (root / "annotations" / "train_ytid_list.txt").write_text("-abcdefghi0\n")
+    (root / "annotations" / name).write_text(content)
+    with pytest.raises(DataError, match=message):
+        read_listing(Request(root))
+
+
 @pytest.mark.parametrize("old_names", [True, False])
 def test_something_v2(tmp_path, old_names):
     layout, listing = read_listing(Request(something_v2(tmp_path / "ss", old_names=old_names)))
@@ -201,6 +231,21 @@ def test_activitynet_is_cut_exactly(tmp_path):
     test = packed["idididid_02"]
     assert (test["split"], test["label"]) == ("test", None)
     assert test["bytes"] == (root / "v_idididid_02.mp4").read_bytes()
+
+
+def test_activitynets_videos_whole_with_all_their_classes(tmp_path):
+    root = activitynet(tmp_path / "an")
+    layout, listing = read_listing(Request(root), "activitynet-videos")
+    assert (layout, listing.classes) == ("activitynet-videos", ("Archery", "Polishing shoes"))
+    rows = {entry.name: (entry.split, entry.labels, entry.cut) for entry in listing.entries}
+    assert rows == {
+        "-idididid00": ("train", (1, 0), None),
+        "idididid_01": ("val", (0,), None),
+        "idididid_02": ("test", (), None),
+    }
+    packed = facts(pack(listing, tmp_path / "out", allow_empty_classes=True))
+    assert packed["-idididid00"]["bytes"] == (root / "v_-idididid00.mp4").read_bytes()
+    assert packed["-idididid00"]["labels"] == [1, 0]
 
 
 def test_sports1m_gives_five_cuts_of_five_seconds(tmp_path):

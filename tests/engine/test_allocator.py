@@ -12,7 +12,7 @@ from transfer3d.engine.distributed import make_accelerator
 
 def steps():
     for _ in range(2):
-        x = y = torch.ones(9 * 2**20, requires_grad=True)  # 36 MiB: above glibc's largest threshold of its own
+        x = y = torch.ones(9 * 2**20, requires_grad=True)  # 36 MiB, above any threshold of glibc's own
         for _ in range(4):
             y = torch.relu(1.5 * y)
         y.sum().backward()

@@ -21,8 +21,8 @@ def shard(
         str,
         typer.Option(
             metavar="NAME",
-            help="auto, ucf101, hmdb51, kinetics, something-v1, something-v2, activitynet, sports1m, csv, "
-            "folders, pool (unlabelled).",
+            help="auto, ucf101, hmdb51, kinetics, something-v1, something-v2, activitynet, "
+            "activitynet-videos (whole), sports1m, csv, folders, pool (unlabelled).",
         ),
     ] = "auto",
     annotations: Annotated[Path | None, typer.Option(help="Folder of the lists, if not in SRC.")] = None,

@@ -5,6 +5,8 @@ Each segment becomes a video of its class; the test videos, which have no segmen
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,30 +21,80 @@ def applies(request: Request) -> bool:
     return any('"database"' in _start(path) or '"subset"' in _start(path) for path in request.notes("*.json"))
 
 
+@dataclass(frozen=True)
+class Segment:
+    """A part of a video, in seconds, and its class."""
+
+    start: float
+    end: float
+    label: str
+
+
+@dataclass(frozen=True)
+class Annotated:
+    """A video of the list: its id, its split (train, val or test) and its segments, none for test videos."""
+
+    name: str
+    split: str
+    segments: tuple[Segment, ...]
+
+
 def read(request: Request) -> Listing:
     """Reads the segments, as splits train, val and test."""
+    videos, finder = annotations(request), Finder(request)
+    classes = class_names(videos)
+    entries = []
+    for video in videos:
+        for part in video.segments:
+            cut, label = Cut(part.start, part.end - part.start), classes.index(part.label)
+            name = f"{video.name} {part.start:g}-{part.end:g} s"
+            entries.append(Entry(name, find(finder, video), video.split, label, video.name, cut))
+    entries += [whole(finder, video, ()) for video in videos if not video.segments]
+    return finder.listing(classes, entries)
+
+
+def annotations(request: Request) -> list[Annotated]:
+    """Returns the videos of the list.
+
+    Raises:
+        DataError: the file has another form, or a segment is empty.
+    """
     path = next(p for p in request.notes("*.json") if '"database"' in _start(p) or '"subset"' in _start(p))
     try:
         database: dict[str, Any] = parse_json(path.read_text(encoding="utf-8"))["database"]
-        segments = [
-            (name, SPLIT_NAMES[video["subset"]], str(note["label"]), float(start), float(end))
+        videos = [
+            Annotated(name, SPLIT_NAMES[video["subset"]], tuple(map(_segment, video["annotations"])))
             for name, video in database.items()
-            for note in video["annotations"]
-            for start, end in (note["segment"],)
         ]
-        whole = [(name, SPLIT_NAMES[v["subset"]]) for name, v in database.items() if not v["annotations"]]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{path}: not ActivityNet's JSON ({error!r}). Copy it again.") from None
-    classes = sorted({label for _, _, label, _, _ in segments})
-    finder = Finder(request)
-    entries = []
-    for name, split, label, start, end in segments:
-        if not 0 <= start < end:
-            raise DataError(f"{path}: {name}: segment {start} to {end} s is empty. Mend the list.")
-        place, cut = finder.find(f"v_{name}", name), Cut(start, end - start)
-        entries.append(Entry(f"{name} {start:g}-{end:g} s", place, split, classes.index(label), name, cut))
-    entries += [Entry(name, finder.find(f"v_{name}", name), split, None, name) for name, split in whole]
-    return finder.listing(classes, entries)
+    for video in videos:
+        for part in video.segments:
+            if not 0 <= part.start < part.end:
+                where = f"{video.name}: segment {part.start} to {part.end} s"
+                raise DataError(f"{path}: {where} is empty. Mend the list.")
+    return videos
+
+
+def class_names(videos: Iterable[Annotated]) -> list[str]:
+    """Returns the names of the classes, sorted."""
+    return sorted({part.label for video in videos for part in video.segments})
+
+
+def find(finder: Finder, video: Annotated) -> Path | None:
+    """Returns the file of a video."""
+    return finder.find(f"v_{video.name}", video.name)
+
+
+def whole(finder: Finder, video: Annotated, labels: tuple[int, ...]) -> Entry:
+    """Returns a video from its beginning to its end."""
+    label = labels[0] if labels else None
+    return Entry(video.name, find(finder, video), video.split, label, video.name, None, labels)
+
+
+def _segment(note: dict[str, Any]) -> Segment:
+    start, end = note["segment"]
+    return Segment(float(start), float(end), str(note["label"]))
 
 
 def _start(path: Path) -> str:

@@ -3,6 +3,9 @@
 The header is `label,youtube_id,time_start,time_end,split[,is_cc]`; test lists may have no label. Class
 folders are called with spaces or underscores, here neither matters: a name tells the video. A file may also
 be called by its id alone. Classes are sorted.
+
+Mini-Kinetics (Xie et al., arXiv:1712.04851) is the same with its authors' two lists beside the CSV files,
+`train_ytid_list.txt` and `val_ytid_list.txt`: one id a line, and nothing else is taken.
 """
 
 from __future__ import annotations
@@ -12,7 +15,7 @@ import io
 from collections.abc import Iterator
 from pathlib import Path
 
-from transfer3d.data.datasets.listing import Entry, Finder, Listing, Request, bad_line, text_of
+from transfer3d.data.datasets.listing import Entry, Finder, Listing, Request, bad_line, lines, text_of
 from transfer3d.data.folder import SPLIT_NAMES
 
 Row = dict[str, str]
@@ -26,6 +29,8 @@ def applies(request: Request) -> bool:
 def read(request: Request) -> Listing:
     """Reads all official lists that are there, as splits train, val and test."""
     rows = [(path, number, row) for path in _lists(request) for number, row in _rows(path)]
+    if subsets := _subsets(request):
+        rows = [(path, number, row) for path, number, row in rows if row["youtube_id"] in subsets]
     labels = {row.get("label") or "" for _, _, row in rows} - {""}
     classes = sorted(labels)
     number_of = {name: label for label, name in enumerate(classes)}
@@ -33,13 +38,33 @@ def read(request: Request) -> Listing:
     entries = {}
     for path, number, row in rows:
         split = SPLIT_NAMES.get((row.get("split") or "").strip().lower()) or _split_of(path)
+        name, video = row["youtube_id"], _name(path, number, row)
+        split = subsets.get(name, split)
         if split is None:
             raise bad_line(path, number, f"'{row.get('split')}' is not one of train, validate, test")
-        name, video = row["youtube_id"], _name(path, number, row)
         label = number_of.get(row.get("label") or "")
         place = finder.find(video, name, folder=row.get("label"))
         entries.setdefault((split, video), Entry(video, place, split, label, name))
+    for name in subsets.keys() - {row["youtube_id"] for _, _, row in rows}:  # no official list has them
+        entries[subsets[name], name] = Entry(name, None, subsets[name], None, name)
     return finder.listing(classes, entries.values())
+
+
+def _subsets(request: Request) -> dict[str, str]:
+    """Returns the split of every id that Mini-Kinetics' lists name; empty without lists.
+
+    Raises:
+        DataError: a list is of no split, or an id is in two.
+    """
+    split_of: dict[str, str] = {}
+    for path in request.notes("*ytid_list.txt"):
+        split = _split_of(path)
+        if split is None:
+            raise bad_line(path, 1, "a list of ids is called after its split, as in train_ytid_list.txt")
+        for number, name in lines(path):
+            if split_of.setdefault(name, split) != split:
+                raise bad_line(path, number, f"{name} is in {split_of[name]} too")
+    return split_of
 
 
 def _lists(request: Request) -> list[Path]:

@@ -6,6 +6,7 @@ from typing import Protocol
 
 from transfer3d.data.datasets import (
     activitynet,
+    activitynet_videos,
     class_folders,
     csv_list,
     hmdb51,
@@ -40,6 +41,7 @@ LAYOUTS: dict[str, Layout] = {
     "something-v1": something_v1,
     "something-v2": something_v2,
     "activitynet": activitynet,
+    "activitynet-videos": activitynet_videos,
     "sports1m": sports1m,
     "kinetics": kinetics,
     "csv": csv_list,
