@@ -88,6 +88,7 @@ def test_peak_memory_is_that_of_the_run_and_not_of_one_before():
     assert taken[1] == pytest.approx(50 * MIB, rel=0.2)
 
 
+@pytest.mark.slow
 def test_a_contestant_apart_runs_in_a_process_of_its_own_with_as_many_threads():
     other = SubprocessRunner(partial, os.getpid)
     assert other() == other() != os.getpid()

@@ -71,6 +71,7 @@ def test_the_file_names_videos_classes_and_whence_it_came(whole, shards):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.proc
 def test_two_processes_write_the_same_numbers(whole, checkpoint, shards, tmp_path):
     out = tmp_path / "two.safetensors"

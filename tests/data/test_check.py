@@ -154,7 +154,10 @@ def decoded(file):
         return video.read(np.arange(video.frames))
 
 
-@pytest.mark.parametrize("container", ["mp4", "avi", "matroska"])
+@pytest.mark.parametrize(
+    "container",
+    ["mp4", pytest.param("avi", marks=pytest.mark.slow), pytest.param("matroska", marks=pytest.mark.slow)],
+)
 def test_mutations_end_in_facts_or_in_a_reason(container):
     whole = encode(numbered_frames(12), container=container, codec="mpeg4")
     rng = np.random.default_rng(0)

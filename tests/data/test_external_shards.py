@@ -1,6 +1,7 @@
 """Webdatasets without our index: the same exactness, here and from servers that can and do less."""
 
 import io
+import itertools
 import json
 import pickle
 import tarfile
@@ -73,8 +74,13 @@ def external_at(address, patience=HASTY):
     return ShardVideos(store, index_external(store, expand(NAMES)), split="train", labelled=True)
 
 
-@pytest.mark.parametrize("world", [1, 2, 3])
-@pytest.mark.parametrize("workers", [0, 1, 2])
+@pytest.mark.parametrize(
+    ("workers", "world"),
+    [
+        case if case in [(0, 1), (1, 2), (2, 3)] else pytest.param(*case, marks=pytest.mark.slow)
+        for case in itertools.product(range(3), (1, 2, 3))
+    ],
+)
 def test_each_sample_once_per_epoch_from_a_bad_server(folder, world, workers, monkeypatch):
     """Without ranges, and every so often it stalls, truncates or answers 500."""
     monkeypatch.setattr(remote, "BUFFER", 2)
@@ -109,6 +115,7 @@ def test_each_sample_once_per_epoch_from_a_bad_server(folder, world, workers, mo
         assert not state.faults
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ranges", [True, False])
 def test_any_step_again_without_those_before(folder, ranges):
     local = batches(open_videos(folder, labelled=True))

@@ -142,6 +142,7 @@ def test_pairs_that_are_plainly_the_same_are_told(method):
     assert (result["accuracy"], result["auc"]) == (1.0, 1.0)
 
 
+@pytest.mark.slow
 def test_shuffled_answers_give_chance():
     """Of 240 pairs a guesser is right on 120, with a deviation of 7.7."""
     features, pairs = aslan()

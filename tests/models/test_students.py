@@ -104,7 +104,9 @@ def test_compiles_to_machine_code(name):
     torch.testing.assert_close(*compiled(name, "inductor"), rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", TINY)
+@pytest.mark.parametrize(
+    "name", [name if name in COMPILED else pytest.param(name, marks=pytest.mark.slow) for name in TINY]
+)
 def test_exports(name):
     student = create_model(name, num_classes=5).eval()
     clips = clips_for(student)

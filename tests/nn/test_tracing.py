@@ -5,9 +5,17 @@ import torch
 
 import transfer3d
 
+FAST = ("p3d_tiny", "v4d_tiny", "densenet3d_tiny", "vivit_tiny")
+
 
 @pytest.mark.parametrize("grad", [pytest.param(True, marks=pytest.mark.slow), False])
-@pytest.mark.parametrize("name", transfer3d.list_models("*_tiny"))
+@pytest.mark.parametrize(
+    "name",
+    [
+        name if name in FAST else pytest.param(name, marks=pytest.mark.slow)
+        for name in transfer3d.list_models("*_tiny")
+    ],
+)
 def test_a_trace_of_a_student_answers_alike(name, grad, tmp_path):
     student = transfer3d.create_model(name, num_classes=5).eval()
     clips = torch.randn(student.clip.shape(2), generator=torch.Generator().manual_seed(0))

@@ -31,6 +31,7 @@ def launch(processes, *arguments):
     return subprocess.run(command, capture_output=True, text=True, env=environment, check=False, timeout=240)
 
 
+@pytest.mark.slow
 def test_two_processes_train_one_student(digits_folder, tmp_path):
     out = tmp_path / "run"
     done = launch(
@@ -47,6 +48,7 @@ def test_two_processes_train_one_student(digits_folder, tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_the_validation_score_of_two_processes_is_that_of_the_saved_student(digits_folder, tmp_path):
     out, data = tmp_path / "run", digits_folder / "shards"
     done = launch(

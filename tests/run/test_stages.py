@@ -105,6 +105,7 @@ def test_a_wrong_key_in_a_stage_is_named(recipe, override, named):
     assert named in str(caught.value)
 
 
+@pytest.mark.slow
 def test_a_staged_run_that_dies_in_a_stage_resumes_to_the_same_student(recipe, digits_folder, tmp_path):
     arguments = ["finetune", "--recipe", recipe, "--data", digits_folder / "shards", "-o"]
     straight = run(*arguments, tmp_path / "straight")

@@ -127,6 +127,7 @@ def test_a_process_that_is_lost_ends_the_run_which_another_number_resumes(
     assert_same_curve(tmp_path / "run", alone)
 
 
+@pytest.mark.slow
 def test_what_is_not_finite_in_one_process_stops_both_before_the_step(digits_folder, tmp_path):
     done, seconds, codes = broken("nan", digits_folder, tmp_path)
     assert done.returncode != 0

@@ -103,6 +103,7 @@ def test_the_runner_finds_a_fault_and_keeps_its_smallest_file(runner, tmp_path):
     assert kept.read_bytes() == case
 
 
+@pytest.mark.slow
 @pytest.mark.proc
 def test_the_runner_survives_a_hang_and_a_death(runner, tmp_path):
     worker = runner.Worker("planted_faults", tmp_path, seconds=30)

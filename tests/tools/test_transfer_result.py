@@ -193,6 +193,7 @@ def test_the_whole_tool_ended_in_between_and_gone_on_with(tmp_path, monkeypatch)
     assert line.rstrip("| ").endswith("2")
 
 
+@pytest.mark.slow
 def test_what_was_taught_in_another_setting_is_not_gone_on_with(tmp_path, monkeypatch):
     from result import schedule
 
