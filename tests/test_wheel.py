@@ -29,7 +29,8 @@ def test_the_wheel_holds_the_package_and_its_recipes(tmp_path):
     ]
     subprocess.run(install, check=True, capture_output=True, text=True)
     code = (
-        "import transfer3d; from transfer3d.recipes.load import list_recipes, load_recipe, recipe_folder\n"
+        "import transfer3d; from transfer3d.recipes.load import load_recipe\n"
+        "from transfer3d.recipes.files import list_recipes, recipe_folder\n"
         "print(transfer3d.__file__); print(recipe_folder()); print(*list_recipes())\n"
         "load_recipe('demo/tiny-correspond')"
     )

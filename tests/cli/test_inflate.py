@@ -105,8 +105,8 @@ def test_without_a_network_one_sentence_names_both_remedies(run, tmp_path, monke
 
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     monkeypatch.setattr("urllib.request.urlopen", unreachable)
-    monkeypatch.setattr("transfer3d.weights.hub.get_hf_file_metadata", unreachable)
-    monkeypatch.setattr("transfer3d.weights.hub.try_to_load_from_cache", lambda *args, **kwargs: None)
+    monkeypatch.setattr("huggingface_hub.get_hf_file_metadata", unreachable)
+    monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *args, **kwargs: None)
     done = run(model, "--to", family)
     assert done.exit_code == 5, done.output
     message = " ".join(done.output.split())

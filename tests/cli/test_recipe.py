@@ -7,7 +7,7 @@ from typer.testing import CliRunner
 
 import transfer3d
 from transfer3d.cli.main import app
-from transfer3d.recipes.load import list_recipes
+from transfer3d.recipes.files import list_recipes
 
 
 def run(*arguments):

@@ -6,7 +6,7 @@ import torch
 from transfer3d.errors import UsageError
 from transfer3d.insight.features.layers import LayerReader
 from transfer3d.models.factory import create_model
-from transfer3d.models.trunks.timm3d import TimmSpec
+from transfer3d.models.trunks.timm_spec import TimmSpec
 from transfer3d.models.trunks.trunk import run
 
 

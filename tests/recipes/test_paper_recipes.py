@@ -19,7 +19,8 @@ from transfer3d.models.registry import entry, families
 from transfer3d.objectives.classification import Classification
 from transfer3d.objectives.correspondence import Correspondence
 from transfer3d.objectives.teacher import FrozenTeacher
-from transfer3d.recipes.load import list_recipes, load_recipe, recipe_folder, stages_of
+from transfer3d.recipes.files import list_recipes, recipe_folder
+from transfer3d.recipes.load import load_recipe, stages_of
 from transfer3d.recipes.schema import ClipConfig, Recipe
 from transfer3d.run.training.plan import trainer_config
 from transfer3d.run.training.students import build_student, check_recipe

@@ -6,7 +6,8 @@ import pytest
 
 from transfer3d.errors import UsageError
 from transfer3d.models.registry import entry
-from transfer3d.recipes.load import dump, list_recipes, load_recipe
+from transfer3d.recipes.files import list_recipes
+from transfer3d.recipes.load import dump, load_recipe
 from transfer3d.recipes.schema import ClipConfig
 
 

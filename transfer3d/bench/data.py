@@ -17,7 +17,7 @@ from torchvision.transforms.v2 import functional
 
 from transfer3d.bench.case import Case, Comparison
 from transfer3d.bench.videos import BenchClip, bench_videos, clips_of
-from transfer3d.data.augment import AugmentConfig
+from transfer3d.data.augment_config import AugmentConfig
 from transfer3d.data.decode import Video
 from transfer3d.data.decoder import Decoder
 from transfer3d.data.pipeline import clip_batches

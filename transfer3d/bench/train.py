@@ -17,7 +17,7 @@ from transfer3d.bench.evaluation import evaluation_cases
 from transfer3d.bench.paired import Run
 from transfer3d.bench.subprocess_runner import in_subprocess_on_cpu
 from transfer3d.bench.videos import bench_videos
-from transfer3d.data.augment import AugmentConfig
+from transfer3d.data.augment_config import AugmentConfig
 from transfer3d.data.pipeline import clip_batches
 from transfer3d.data.prepare import TranscodeJob, prepare
 from transfer3d.data.shard_writer import Sample, write_index, write_shards

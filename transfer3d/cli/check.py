@@ -46,10 +46,10 @@ def check(
 
     from transfer3d.data.isolated import Limits
     from transfer3d.errors import DataError
-    from transfer3d.run.datasets.check import browse as write_strips
-    from transfer3d.run.datasets.check import check_source
 
     if browse:
+        from transfer3d.run.datasets.browse import browse as write_strips
+
         folder = Path("browse")
         written = write_strips(
             source,
@@ -62,6 +62,8 @@ def check(
         )
         stdout().print(f"{len(written)} film strips in {folder}/")
         return
+    from transfer3d.run.datasets.check import check_source
+
     limits = Limits(seconds, memory_gib)
     checked = check_source(source, workers=workers, limits=limits, report=out, console=progress_console())
     bad = [video for video in checked if video.reason]

@@ -19,16 +19,16 @@ def models(
     from rich.table import Table
 
     from transfer3d.errors import UsageError, did_you_mean
-    from transfer3d.models.measure import measure
+    from transfer3d.models.costs import read_costs
     from transfer3d.models.registry import entry, list_models
 
     names = list_models(pattern)
     if not names:
         hint = did_you_mean(pattern, list_models())
         raise UsageError(f"no student is called '{pattern}'{hint}. `transfer3d models` lists them all.")
-    rows = []
+    rows, costs = [], read_costs()
     for name in names:
-        student, cost = entry(name), measure(name)
+        student, cost = entry(name), costs[name]
         clip = student.clip
         frames = f"{clip.units}x{clip.frames}" if clip.units > 1 else str(clip.frames)
         rows.append(
@@ -36,7 +36,7 @@ def models(
                 "name": name,
                 "aliases": list(student.aliases),
                 "parameters": cost.parameters,
-                "gmac": round(cost.gmac, 3),
+                "gmac": cost.gmac,
                 "clip": f"{frames}x{clip.size}x{clip.size}@{clip.stride}",
                 "source": student.source,
                 "paper": student.paper,

@@ -19,13 +19,13 @@ def ls(json: options.Json = False) -> None:
 
     Example: `transfer3d recipe ls`
     """
-    from transfer3d.recipes.load import list_recipes, load_recipe
+    from transfer3d.recipes.files import list_recipes, read_with_parents
 
-    recipes = {name: load_recipe(name) for name in list_recipes()}
+    recipes = {name: read_with_parents(name) for name in list_recipes()}
     if json:
         print_json(
             [
-                {"name": name, "task": recipe.task, "student": recipe.student, "source": recipe.source}
+                {"name": name, **{key: recipe.get(key) for key in ("task", "student", "source")}}
                 for name, recipe in recipes.items()
             ]
         )
@@ -34,7 +34,7 @@ def ls(json: options.Json = False) -> None:
     for paper, names in groupby(recipes, key=lambda name: name.partition("/")[0]):
         out().print(f"{paper}:")
         for name in names:
-            out().print(f"  {name:<{width}}{recipes[name].source}".rstrip())
+            out().print(f"  {name:<{width}}{recipes[name].get('source', '')}".rstrip())
 
 
 @app.command()

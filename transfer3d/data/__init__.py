@@ -6,7 +6,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from transfer3d.data.augment import AugmentConfig
+    from transfer3d.data.augment_config import AugmentConfig
     from transfer3d.data.clips import clip_of_file
     from transfer3d.data.dataset import VideoDataset
     from transfer3d.data.source import open_files, open_videos
@@ -27,7 +27,7 @@ __all__ = [
 ]
 
 _MODULES = {
-    "AugmentConfig": "augment",
+    "AugmentConfig": "augment_config",
     "ClipSample": "training_clips",
     "VideoDataset": "dataset",
     "VideoList": "video_list",

@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from transfer3d.data.augment import AugmentConfig, evaluation_transform
+from transfer3d.data.augment import evaluation_transform
+from transfer3d.data.augment_config import AugmentConfig
 from transfer3d.data.clips import views_of_video
 from transfer3d.data.decoder import Decoder
 from transfer3d.data.source import open_videos

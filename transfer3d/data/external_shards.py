@@ -12,8 +12,6 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
-from webdataset.tariterators import base_plus_ext
-
 from transfer3d.data.folder import SUFFIXES, composed
 from transfer3d.data.shard_writer import list_members
 from transfer3d.data.shards import FORMAT, Index, IndexedSample, Member, Shard, Store, check_index
@@ -98,6 +96,8 @@ def index_external(store: Store, files: Sequence[str]) -> Index:
 
 
 def _read_through(path: Path, where: str) -> list[_Read]:
+    from webdataset.tariterators import base_plus_ext
+
     samples: dict[str, dict[str, Member]] = {}
     small: dict[str, dict[str, bytes]] = {}
     plain: dict[str, dict[str, str]] = {}

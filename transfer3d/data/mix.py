@@ -10,7 +10,8 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 
 from transfer3d.batch import ClipBatch
-from transfer3d.data.augment import AugmentConfig, seeded
+from transfer3d.data.augment import seeded
+from transfer3d.data.augment_config import AugmentConfig
 
 
 def mix_batch(batch: ClipBatch, config: AugmentConfig, classes: int, *, seed: int) -> ClipBatch:

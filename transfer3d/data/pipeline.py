@@ -13,7 +13,8 @@ import numpy as np
 import torch
 
 from transfer3d.batch import ClipBatch
-from transfer3d.data.augment import AugmentConfig, evaluation_transform
+from transfer3d.data.augment import evaluation_transform
+from transfer3d.data.augment_config import AugmentConfig
 from transfer3d.data.batch import ClipId, ViewBatch
 from transfer3d.data.clips import views_of_video
 from transfer3d.data.container import BadVideo

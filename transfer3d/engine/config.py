@@ -6,7 +6,7 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from transfer3d.data.augment import AugmentConfig
+from transfer3d.data.augment_config import AugmentConfig
 from transfer3d.engine.optim import OptimizerConfig
 from transfer3d.engine.schedule import ScheduleConfig
 

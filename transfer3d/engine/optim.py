@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat
-from timm.optim import create_optimizer_v2
 from torch import nn
 from torch.optim import Optimizer
 
@@ -41,6 +40,8 @@ def make_optimizer(module: nn.Module, lr: float, config: OptimizerConfig) -> Opt
     Raises:
         UsageError: a name of `config.lr_scale` fits no parameter.
     """
+    from timm.optim import create_optimizer_v2
+
     groups = parameter_groups(
         module, lr_scale=config.lr_scale, layer_decay=config.layer_decay, weight_decay=config.weight_decay
     )

@@ -6,7 +6,6 @@ from collections.abc import Collection, Iterable, Mapping
 from fnmatch import fnmatchcase
 from typing import Any
 
-from timm.models import group_parameters
 from torch import nn
 
 from transfer3d.errors import UsageError, did_you_mean
@@ -68,6 +67,8 @@ def layer_depths(module: nn.Module) -> dict[str, int]:
     student: Any = getattr(module, "student", module)
     if not hasattr(student, "group_matcher"):
         raise UsageError(f"optimizer.layer_decay: {type(module).__name__} has no `student`, so no layers.")
+    from timm.models import group_parameters
+
     numbers: Any = group_parameters(student, student.group_matcher(), reverse=True)
     trunk: dict[str, int] = {name: n for name, n in numbers.items() if name.startswith("trunk.")}
     return {name: max(trunk.values()) + 1 - number for name, number in trunk.items()}

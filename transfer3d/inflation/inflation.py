@@ -19,8 +19,7 @@ from transfer3d.models.registry import Family, StudentEntry, entry, families, li
 from transfer3d.models.student import VideoStudent
 from transfer3d.models.trunks.joint_table import JointTableViT
 from transfer3d.models.trunks.spec import TrunkSpec
-from transfer3d.models.trunks.timm3d import TimmSpec
-from transfer3d.models.trunks.vit import ViTSpec
+from transfer3d.models.trunks.timm_spec import TimmSpec, ViTSpec
 
 CROP_MARGIN = 256 / 224
 """A frame's short side over the crop's size, for families that take the network's own input size."""

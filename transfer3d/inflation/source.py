@@ -22,8 +22,7 @@ from transfer3d.models.trunks.googlenet3d import EPS as GOOGLENET_EPS
 from transfer3d.models.trunks.googlenet3d import GoogLeNetSpec
 from transfer3d.models.trunks.resnet3d import EXPANSION, FIRST_STAGE, BlockKind, ResNetSpec
 from transfer3d.models.trunks.spec import TrunkSpec
-from transfer3d.models.trunks.timm3d import TimmSpec
-from transfer3d.models.trunks.vit import ViTSpec
+from transfer3d.models.trunks.timm_spec import TimmSpec, ViTSpec
 
 KNOWN_SOURCES = {
     ResNetSpec: "timm ResNets (test_resnet, resnet18 to resnet152; d, wide, resnext, seresnet forms)",

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from transfer3d.errors import UsageError
-from transfer3d.models.trunks.timm3d import TimmSpec
+from transfer3d.models.trunks.timm_spec import TimmSpec
 from transfer3d.weights.header import differences
 
 

@@ -9,7 +9,8 @@ import torch
 from torch import nn
 
 from transfer3d.errors import UsageError
-from transfer3d.models.trunks.vit import OVERRIDES, ViTSpec, unsupported
+from transfer3d.models.trunks.timm_spec import OVERRIDES, ViTSpec
+from transfer3d.models.trunks.vit import build_vit, unsupported
 from transfer3d.weights.header import differences
 
 
@@ -30,7 +31,7 @@ def read_vit(name: str, model: nn.Module) -> tuple[ViTSpec, dict[str, str], str]
     try:
         spec = ViTSpec(architecture=name, img_size=size, overrides=given)
         with torch.device("meta"):
-            expected = spec.build(num_classes=net.num_classes, in_chans=net.in_chans)
+            expected = build_vit(spec, num_classes=net.num_classes, in_chans=net.in_chans)
     except (ValueError, TypeError) as error:
         raise UsageError(f"{name} cannot be inflated: {error}.") from error
     shapes = [{key: tuple(value.shape) for key, value in m.state_dict().items()} for m in (expected, model)]

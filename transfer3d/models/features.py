@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from timm.models import FeatureInfo
 from torch import Tensor, nn
 
 from transfer3d.models.student import VideoStudent
@@ -24,6 +23,8 @@ class VideoFeatures(nn.Module):
 
     def __init__(self, student: VideoStudent, out_indices: int | Sequence[int] | None = None) -> None:
         super().__init__()
+        from timm.models import FeatureInfo
+
         stages = student.trunk.stages
         indices = [stages.index(name) for name in student.layer_names(out_indices)]
         self.feature_info = FeatureInfo(student.feature_info, tuple(indices))

@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from transfer3d.layout import ClipSpec
 from transfer3d.models.registry import TINY_CLIP, register_family, register_student
 from transfer3d.models.trunks.googlenet3d import GOOGLENET, TEST_GOOGLENET, GoogLeNet3d, GoogLeNetSpec
-from transfer3d.models.trunks.timm3d import DEPTHS, Timm3d, TimmSpec
+from transfer3d.models.trunks.timm_spec import TimmSpec
+from transfer3d.models.trunks.trunk import Trunk
 
 CLIP = ClipSpec(frames=64, stride=1, size=224, crop=256)
 """Section 2.3: 64 frames in training, short side 256, 224x224."""
@@ -27,9 +28,7 @@ CLIP_8x8 = ClipSpec(frames=8, stride=8, size=224, crop=256)
     paper="I3D, CVPR 2017 (arXiv:1705.07750)",
     clips={GoogLeNetSpec: CLIP, TimmSpec: CLIP_8x8},
 )
-def i3d(
-    spec: GoogLeNetSpec | TimmSpec, *, in_chans: int = 3, depths: Sequence[int] | None = None
-) -> GoogLeNet3d | Timm3d:
+def i3d(spec: GoogLeNetSpec | TimmSpec, *, in_chans: int = 3, depths: Sequence[int] | None = None) -> Trunk:
     """Builds an I3D trunk.
 
     Args:
@@ -38,6 +37,8 @@ def i3d(
         depths: frames that spatial convolutions see, by stage, where the shape is timm's (`timm3d.DEPTHS`).
     """
     if isinstance(spec, TimmSpec):
+        from transfer3d.models.trunks.timm3d import DEPTHS, Timm3d
+
         return Timm3d(spec, in_chans=in_chans, depths=DEPTHS if depths is None else depths)
     if depths is not None:
         raise ValueError(f"depths={list(depths)}: a GoogLeNet's are the paper's")

@@ -2,23 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from transfer3d.models.costs import Cost
 from transfer3d.models.factory import create_model
 from transfer3d.models.student import VideoStudent
 
 FLOPS_PER_GMAC = 2e9
-
-
-@dataclass(frozen=True, kw_only=True)
-class Cost:
-    """Attributes: parameters (all, head included) and GMAC of one forward pass, batch 1, at `clip`'s size."""
-
-    parameters: int
-    gmac: float
 
 
 def count_parameters(student: torch.nn.Module) -> int:

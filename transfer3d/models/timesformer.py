@@ -11,14 +11,10 @@ from __future__ import annotations
 from functools import partial
 from typing import Literal, get_args
 
-from timm.models.eva import EvaBlock
-from timm.models.vision_transformer import Block
-
 from transfer3d.layout import ClipSpec
 from transfer3d.models.registry import TINY_CLIP, register_family, register_student
-from transfer3d.models.trunks.vit import VideoViT, ViTSpec
-from transfer3d.nn.divided_attention import DividedBlock
-from transfer3d.nn.temporal_encoder import TemporalEncoder
+from transfer3d.models.trunks.timm_spec import ViTSpec
+from transfer3d.models.trunks.trunk import Trunk
 
 CLIP = ClipSpec(frames=8, stride=32, size=224, crop=256)
 """Section 4: 8 frames at stride 32, 224x224."""
@@ -36,7 +32,7 @@ def timesformer(
     tubelet: int = 1,
     attention: Attention = "divided",
     encoder_depth: int = 4,
-) -> VideoViT:
+) -> Trunk:
     """Builds a TimeSformer trunk.
 
     Args:
@@ -47,6 +43,13 @@ def timesformer(
         attention: `divided`, or `factorised`: the whole 2D network on each step, then blocks over time.
         encoder_depth: blocks over time of `factorised`; ViViT, table 1: 4.
     """
+    from timm.models.eva import EvaBlock
+    from timm.models.vision_transformer import Block
+
+    from transfer3d.models.trunks.vit import VideoViT
+    from transfer3d.nn.divided_attention import DividedBlock
+    from transfer3d.nn.temporal_encoder import TemporalEncoder
+
     if attention not in get_args(Attention):
         raise ValueError(f"attention={attention!r}: one of {get_args(Attention)}")
     trunk = VideoViT(spec, in_chans=in_chans, frames=frames, tubelet=tubelet)

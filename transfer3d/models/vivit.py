@@ -14,9 +14,8 @@ from typing import Literal, get_args
 
 from transfer3d.layout import ClipSpec
 from transfer3d.models.registry import TINY_CLIP, register_family, register_student
-from transfer3d.models.trunks.joint_table import JointTableViT
-from transfer3d.models.trunks.vit import VideoViT, ViTSpec
-from transfer3d.nn.joint_attention import JointBlock
+from transfer3d.models.trunks.timm_spec import ViTSpec
+from transfer3d.models.trunks.trunk import Trunk
 
 CLIP = ClipSpec(frames=32, stride=2, size=224, crop=256)
 """Section 4.1: 32 frames at stride 2, 224x224."""
@@ -32,7 +31,7 @@ def vivit(
     frames: int = CLIP.frames,
     tubelet: int = 2,
     positions: Positions = "factorised",
-) -> VideoViT:
+) -> Trunk:
     """Builds a ViViT trunk.
 
     Args:
@@ -43,6 +42,10 @@ def vivit(
         positions: `factorised`, in space and time; `joint`, the paper's: one table for all tubelets of a clip
             and one class token, which fixes the size of clips and cannot be inflated.
     """
+    from transfer3d.models.trunks.joint_table import JointTableViT
+    from transfer3d.models.trunks.vit import VideoViT
+    from transfer3d.nn.joint_attention import JointBlock
+
     if positions not in get_args(Positions):
         raise ValueError(f"positions={positions!r}: one of {get_args(Positions)}")
     if positions == "joint":

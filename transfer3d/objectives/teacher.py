@@ -14,9 +14,9 @@ from torch import Tensor, nn
 
 from transfer3d.errors import Transfer3dError, UsageError
 from transfer3d.layout import ClipSpec
-from transfer3d.models.image import image_model_info, weights_digest
 from transfer3d.models.student import VideoStudent
 from transfer3d.nn.pixels import normalise
+from transfer3d.weights.digest import tensors_digest
 
 
 @dataclass(frozen=True)
@@ -64,6 +64,8 @@ class FrozenTeacher(nn.Module):
             self.mean, self.std, self.num_classes = network.clip.mean, network.clip.std, network.num_classes
             self.size, self.own_size = None, network.clip.size
         else:
+            from transfer3d.models.image import image_model_info
+
             image = image_model_info(network)
             self.name, self.num_features = image.name, image.num_features
             self.mean, self.std = image.mean, image.std
@@ -147,7 +149,7 @@ class FrozenTeacher(nn.Module):
 
     def digest(self) -> str:
         """Returns the sha256 of the weights and buffers: equal before and after any training."""
-        return weights_digest(self.network)
+        return tensors_digest(self.network.state_dict())
 
 
 def spread_frames(clips: Tensor, count: int | None) -> Tensor:

@@ -13,27 +13,13 @@ import tomli_w
 from pydantic import BaseModel, ValidationError
 
 from transfer3d.errors import UsageError, did_you_mean
-from transfer3d.files import read_regular, refuse_extremes
+from transfer3d.files import refuse_extremes
+from transfer3d.recipes.files import merge, read_with_parents
 from transfer3d.recipes.schema import Recipe
 from transfer3d.text import problem, shortened
 
-MOST_BYTES = 1 << 20
-"""Of a recipe."""
-MOST_PARENTS = 16
 MOST_PROBLEMS = 10
 """Named in one message."""
-
-
-def recipe_folder() -> Path:
-    """Returns the recipes of the installed package, or of the source checkout."""
-    packed = Path(__file__).parents[1] / "_recipes"
-    return packed if packed.is_dir() else Path(__file__).parents[2] / "recipes"
-
-
-def list_recipes() -> list[str]:
-    """Returns the names of all built-in recipes, `<folder>/<file>` without the suffix."""
-    root = recipe_folder()
-    return sorted(path.relative_to(root).with_suffix("").as_posix() for path in root.rglob("*.toml"))
 
 
 def load_recipe(name: str | Path, overrides: Sequence[str] = (), **options: Any) -> Recipe:
@@ -47,7 +33,7 @@ def load_recipe(name: str | Path, overrides: Sequence[str] = (), **options: Any)
     Raises:
         UsageError: no such recipe, bad TOML, an unknown key or a value of the wrong type.
     """
-    values = {**_read_with_parents(name, ()), **options}
+    values = {**read_with_parents(name), **options}
     for override in overrides:
         _set(values, override)
     return validate(values, str(name))
@@ -81,7 +67,7 @@ def stages_of(recipe: Recipe, where: str = "that is resolved") -> dict[str, Reci
         if "stages" in changes:
             raise UsageError(f"recipe {where}: stage '{name}' has stages. List all of them side by side.")
     return {
-        name: validate(_merge(common, changes), f"{where}, stage {name}")
+        name: validate(merge(common, changes), f"{where}, stage {name}")
         for name, changes in recipe.stages.items()
     }
 
@@ -95,42 +81,6 @@ def _without_none(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _without_none(item) for key, item in value.items() if item is not None}
     return value
-
-
-def _read_with_parents(name: str | Path, seen: tuple[Path, ...]) -> dict[str, Any]:
-    path = _find(name)
-    if path in seen:
-        raise UsageError(f"recipe {path} extends itself. Break the circle of `extends`.")
-    if len(seen) > MOST_PARENTS:
-        raise UsageError(
-            f"recipe {path} has more than {MOST_PARENTS} descendants. Shorten the row of `extends`."
-        )
-    try:
-        values = tomllib.loads(read_regular(path, MOST_BYTES).decode("utf-8"))
-    except (ValueError, RecursionError) as error:  # also of bytes that are not UTF-8, and of endless numbers
-        raise UsageError(f"recipe {path} is not TOML: {error}. Mend the file.") from None
-    parent = values.pop("extends", None)
-    if parent is None:
-        return values
-    if str(parent).endswith(".toml"):
-        parent = path.parent / parent
-    return _merge(_read_with_parents(parent, (*seen, path)), values)
-
-
-def _find(name: str | Path) -> Path:
-    path = Path(name) if str(name).endswith(".toml") else recipe_folder() / f"{name}.toml"
-    if path.is_file():
-        return path
-    hint = did_you_mean(str(name), list_recipes())
-    raise UsageError(f"no recipe '{name}'{hint}. `transfer3d recipe ls` lists them.")
-
-
-def _merge(base: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    merged = dict(base)
-    for key, value in changes.items():
-        old = merged.get(key)
-        merged[key] = _merge(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
-    return merged
 
 
 def key_and_value(override: str) -> tuple[str, Any]:

@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url, try_to_load_from_cache
-from huggingface_hub.errors import EntryNotFoundError
 from pydantic import ValidationError
 from torch.hub import HASH_REGEX, download_url_to_file
 
@@ -74,17 +72,21 @@ def hub_file(
     Raises:
         SetupError: nothing is cached, and the hub cannot be reached or has none of the files.
     """
+    import huggingface_hub as hub
+    from huggingface_hub.errors import EntryNotFoundError
 
     def is_cached(filename: str) -> bool:
-        return isinstance(try_to_load_from_cache(repository, filename, revision=revision), str)
+        return isinstance(hub.try_to_load_from_cache(repository, filename, revision=revision), str)
 
     try:
         for filename in sorted(filenames, key=is_cached, reverse=True):
             try:
                 if not is_cached(filename):  # the download itself would try for a minute to reach the hub
-                    url = hf_hub_url(repository, filename, revision=revision)
-                    get_hf_file_metadata(url, timeout=HUB_TIMEOUT_S)
-                path = hf_hub_download(repository, filename, revision=revision, etag_timeout=HUB_TIMEOUT_S)
+                    url = hub.hf_hub_url(repository, filename, revision=revision)
+                    hub.get_hf_file_metadata(url, timeout=HUB_TIMEOUT_S)
+                path = hub.hf_hub_download(
+                    repository, filename, revision=revision, etag_timeout=HUB_TIMEOUT_S
+                )
             except EntryNotFoundError:
                 continue
             return Path(path)

@@ -17,7 +17,7 @@ from torch import Tensor
 from transfer3d.errors import WeightsError
 from transfer3d.inflation.importers.kind import Kind, Released, Shapes
 from transfer3d.layout import ClipSpec
-from transfer3d.models.trunks.vit import ViTSpec
+from transfer3d.models.trunks.timm_spec import ViTSpec
 
 ARCHITECTURE = "vit_base_patch16_224"
 DEFAULTS = {"depth": 12, "embed_dim": 768, "num_heads": 12, "patch_size": 16, "mlp_ratio": 4.0}

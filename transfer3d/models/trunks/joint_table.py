@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from transfer3d.errors import UsageError
-from transfer3d.models.trunks.vit import VideoViT, ViTSpec
+from transfer3d.models.trunks.timm_spec import ViTSpec
+from transfer3d.models.trunks.vit import VideoViT
 
 
 class JointTableViT(VideoViT):

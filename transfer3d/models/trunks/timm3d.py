@@ -10,16 +10,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, cast
 
-import timm
 import torch
 from timm import layers as timm_layers
 from torch import Tensor, nn
 
-from transfer3d.models.trunks.spec import TrunkSpec
-from transfer3d.models.trunks.timm_trunk import TimmTrunk
+from transfer3d.models.trunks.timm_spec import TimmSpec
+from transfer3d.models.trunks.timm_trunk import TimmTrunk, create_timm
 from transfer3d.nn.depthwise2d import give_fast_gradients
 from transfer3d.nn.failing_module import failing_module
 from transfer3d.nn.framewise import TemporalConv
@@ -29,21 +27,6 @@ DEPTHS = (1, 1, 1, 1, 3, 3)
 
 Conv2dSame: Any = timm_layers.Conv2dSame  # pyright: ignore[reportPrivateImportUsage]
 INFLATABLE: tuple[type[nn.Conv2d], ...] = (nn.Conv2d, Conv2dSame)
-
-
-@dataclass(frozen=True, kw_only=True)
-class TimmSpec(TrunkSpec):
-    """A network of timm.
-
-    Attributes:
-        architecture: timm's name, without a tag.
-    """
-
-    architecture: str
-
-    def __post_init__(self) -> None:
-        if not timm.is_model(self.architecture):
-            raise ValueError(f"timm has no model '{self.architecture}'")
 
 
 class Timm3d(TimmTrunk):
@@ -61,7 +44,7 @@ class Timm3d(TimmTrunk):
     def __init__(self, spec: TimmSpec, *, in_chans: int = 3, depths: Sequence[int] = DEPTHS) -> None:
         if len(depths) != len(DEPTHS) or min(depths) < 1:
             raise ValueError(f"depths={list(depths)}: {len(DEPTHS)} numbers from 1")
-        super().__init__(timm.create_model(spec.architecture, num_classes=0, in_chans=in_chans))
+        super().__init__(create_timm(spec.architecture, num_classes=0, in_chans=in_chans))
         stages = convolution_stages(spec.architecture, in_chans)
         chosen = {name: depths[stage] for name, stage in stages.items() if depths[stage] > 1}
         if not chosen and max(depths) > 1:
@@ -92,7 +75,7 @@ def convolution_stages(architecture: str, in_chans: int) -> dict[str, int]:
         ValueError: the network does not map an image to feature maps.
     """
     with torch.device("meta"):
-        net = timm.create_model(architecture, num_classes=0, in_chans=in_chans).eval()
+        net = create_timm(architecture, num_classes=0, in_chans=in_chans).eval()
         size = cast(Any, net).pretrained_cfg["input_size"][-1]
         images = torch.empty(1, in_chans, size, size)
     stages: dict[str, int] = {}

@@ -7,12 +7,24 @@ from collections.abc import Collection
 from contextlib import ExitStack
 from typing import Any
 
+import timm
 import torch
 from timm.models import group_parameters
 from torch import Tensor, nn
 
 from transfer3d.models.trunks.trunk import Trunk, fixed_statistics
 from transfer3d.nn.framewise import FrameCount, fold_frames, unfold_frames
+
+
+def create_timm(architecture: str, **arguments: Any) -> nn.Module:
+    """Builds a network of timm by its name alone, with random weights.
+
+    Raises:
+        ValueError: timm has none of that name; an address of a file or a hub is no name.
+    """
+    if not timm.is_model(architecture):
+        raise ValueError(f"timm has no model '{architecture}'")
+    return timm.create_model(architecture, **arguments)
 
 
 class TimmTrunk(Trunk):

@@ -6,11 +6,9 @@ The 2D network's own code runs, over the time steps of clips as a batch; see `nn
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection
 from typing import Any, cast
 
-import timm
 import torch
 from timm.layers import PatchEmbed
 from timm.models.eva import Eva
@@ -18,73 +16,30 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from transfer3d.errors import UsageError
-from transfer3d.models.trunks.spec import TrunkSpec
-from transfer3d.models.trunks.timm_trunk import TimmTrunk
+from transfer3d.models.trunks.timm_spec import ViTSpec
+from transfer3d.models.trunks.timm_trunk import TimmTrunk, create_timm
 from transfer3d.nn.framewise import fold_frames
 from transfer3d.nn.temporal_encoder import TemporalEncoder
 from transfer3d.nn.time_positions import TimedNorm, TimePositions
 from transfer3d.nn.tubelet import TubeletConv
 
-LARGEST_SIDE = 4096
-OVERRIDES: dict[str, tuple[type, ...]] = {
-    **dict.fromkeys(
-        ("depth", "embed_dim", "num_heads", "patch_size", "reg_tokens", "num_reg_tokens"), (int,)
-    ),
-    **dict.fromkeys(
-        ("class_token", "no_embed_class", "pre_norm", "final_norm", "fc_norm"), (bool, type(None))
-    ),
-    **dict.fromkeys(("qkv_bias", "qk_norm", "swiglu_mlp", "scale_mlp", "use_rot_pos_emb"), (bool,)),
-    **dict.fromkeys(("use_abs_pos_emb", "use_fc_norm", "use_post_norm"), (bool, type(None))),
-    **dict.fromkeys(("mlp_ratio", "init_values"), (int, float, type(None))),
-    **dict.fromkeys(("global_pool", "act_layer", "norm_layer"), (str,)),
-}
-"""timm's arguments that the shape of a vision transformer may override, and their types."""
 
-
-@dataclass(frozen=True, kw_only=True)
-class ViTSpec(TrunkSpec):
-    """A vision transformer of timm.
-
-    Attributes:
-        architecture: timm's name, without a tag.
-        img_size: H and W of the images that its positions are made for.
-        overrides: arguments of timm's that differ from those of the name; one of `OVERRIDES` each.
+def build_vit(
+    spec: ViTSpec, *, num_classes: int = 0, in_chans: int = 3, dynamic_img_size: bool = True
+) -> nn.Module:
+    """Builds the 2D network with random weights.
 
     Raises:
-        ValueError: timm has no such network, or a value is out of range.
+        ValueError: timm has no such network or refuses the arguments, or it is of another kind.
     """
-
-    architecture: str
-    img_size: int
-    overrides: Mapping[str, Any] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        if not timm.is_model(self.architecture):
-            raise ValueError(f"timm has no model '{self.architecture}'")
-        if type(self.img_size) is not int or not 1 <= self.img_size <= LARGEST_SIDE:
-            raise ValueError(f"img_size={self.img_size!r}: 1 to {LARGEST_SIDE}")
-        if not isinstance(self.overrides, Mapping):
-            raise ValueError(f"overrides={self.overrides!r}: names with values")
-        for name, value in self.overrides.items():
-            if type(value) not in OVERRIDES.get(name, ()):
-                raise ValueError(f"override {name}={value!r} of {self.architecture} cannot be recorded")
-
-    def build(self, *, num_classes: int = 0, in_chans: int = 3, dynamic_img_size: bool = True) -> nn.Module:
-        """Builds the network with random weights.
-
-        Raises:
-            ValueError: it is of another kind, or timm refuses the arguments.
-        """
-        arguments = {**self.overrides, "img_size": self.img_size, "dynamic_img_size": dynamic_img_size}
-        try:
-            net = timm.create_model(
-                self.architecture, num_classes=num_classes, in_chans=in_chans, **arguments
-            )
-        except (AssertionError, LookupError, RuntimeError, ZeroDivisionError) as error:
-            raise ValueError(f"timm's {self.architecture} cannot be built: {error}") from error
-        if fault := unsupported(net):
-            raise ValueError(f"{self.architecture} has {fault}, which has no form over clips")
-        return net
+    arguments = {**spec.overrides, "img_size": spec.img_size, "dynamic_img_size": dynamic_img_size}
+    try:
+        net = create_timm(spec.architecture, num_classes=num_classes, in_chans=in_chans, **arguments)
+    except (AssertionError, LookupError, RuntimeError, ZeroDivisionError) as error:
+        raise ValueError(f"timm's {spec.architecture} cannot be built: {error}") from error
+    if fault := unsupported(net):
+        raise ValueError(f"{spec.architecture} has {fault}, which has no form over clips")
+    return net
 
 
 def unsupported(net: nn.Module) -> str | None:
@@ -137,7 +92,7 @@ class VideoViT(TimmTrunk):
     def __init__(self, spec: ViTSpec, *, in_chans: int, frames: int, tubelet: int) -> None:
         if tubelet < 1 or frames < 2 * tubelet:
             raise ValueError(f"{frames} frames in tubelets of {tubelet}: at least two time steps are needed")
-        super().__init__(spec.build(in_chans=in_chans))
+        super().__init__(build_vit(spec, in_chans=in_chans))
         self.prefix: int = self.net.num_prefix_tokens
         self.tubelet, self.time_steps = tubelet, -(-frames // tubelet)
         self.temporal: TemporalEncoder | None = None

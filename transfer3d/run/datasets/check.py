@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
-from itertools import islice
 from pathlib import Path
 
 from rich.console import Console
@@ -12,15 +10,11 @@ from rich.console import Console
 from transfer3d.data.check import Checked, check_videos, count_videos
 from transfer3d.data.folder import log_other_files
 from transfer3d.data.isolated import Limits
-from transfer3d.data.pipeline import clip_batches
-from transfer3d.data.source import open_shards, open_videos
+from transfer3d.data.source import open_shards
 from transfer3d.data.videoset import Dropped
-from transfer3d.files import atomic_path, refuse_unwritable, write_text
-from transfer3d.insight.pictures.figures import film_strip
-from transfer3d.models.registry import entry
+from transfer3d.files import refuse_unwritable, write_text
 from transfer3d.progress import track
-from transfer3d.recipes.load import load_recipe
-from transfer3d.run.datasets.shard import left_out_csv
+from transfer3d.run.datasets.left_out import left_out_csv
 
 
 def check_source(
@@ -47,35 +41,3 @@ def check_source(
     if report is not None and bad:
         write_text(report, left_out_csv(bad))
     return checked
-
-
-def browse(
-    source: str, folder: Path, *, count: int, student: str, recipe: str, overrides: Sequence[str], split: str
-) -> list[Path]:
-    """Writes augmented training clips as film strips, to look at; returns the pictures.
-
-    Args:
-        source: videos, labelled or not.
-        folder: where the pictures go.
-        count: number of clips.
-        student: whose clip is made.
-        recipe: whose augmentation is applied.
-        overrides: `key=value`, of the recipe.
-        split: of the data.
-    """
-    settings = load_recipe(recipe, overrides, student=student, data=source)
-    clip = settings.clip.apply(entry(student).clip)
-    videos = open_videos(source, split=split)
-    batches = clip_batches(
-        videos, clip, batch_size=1, steps=count, seed=settings.seed, augment=settings.augment
-    )  # fmt: skip
-    pictures = []
-    for number, batch in enumerate(islice(batches, count)):
-        label, clip_u8 = int(batch.labels[0]), batch.clips[0]
-        name = "unlabelled" if label < 0 else re.sub(r"[^\w-]+", "_", videos.classes[label])
-        path = folder / f"{number:03d}-{name}.png"
-        frames_CTHW = clip_u8.movedim(0, 1).flatten(1, 2) if clip.units > 1 else clip_u8
-        with atomic_path(path) as partial:
-            partial.write_bytes(film_strip(frames_CTHW.numpy()))
-        pictures.append(path)
-    return pictures

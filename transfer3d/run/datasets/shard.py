@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -31,8 +29,8 @@ from transfer3d.data.videoset import Dropped
 from transfer3d.engine.distributed import make_accelerator, on_main, watched_processes
 from transfer3d.files import write_text
 from transfer3d.progress import progress
+from transfer3d.run.datasets.left_out import left_out_csv
 from transfer3d.scratch import remove_abandoned
-from transfer3d.text import cell
 
 REPORT = "left_out.csv"
 
@@ -141,12 +139,3 @@ def _report(layout: str, listing: Listing, out: Path, finished: bool) -> ShardRe
         extra,
         finished,
     )
-
-
-def left_out_csv(left_out: Sequence[Dropped]) -> str:
-    """Returns CSV with the columns path and reason."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("path", "reason"))
-    writer.writerows((cell(dropped.path), cell(dropped.reason)) for dropped in left_out)
-    return text.getvalue()

@@ -15,7 +15,8 @@ from transfer3d.evaluation.scores import load_scores
 from transfer3d.files import nearest_beside, parse_json, sha256_file
 from transfer3d.insight.report.chain import chain_of
 from transfer3d.insight.report.record import Change, Evaluation, RunRecord, correct_videos
-from transfer3d.recipes.load import dump, list_recipes, load_recipe
+from transfer3d.recipes.files import list_recipes
+from transfer3d.recipes.load import dump, load_recipe
 from transfer3d.recipes.schema import Recipe
 from transfer3d.weights.metadata import read_metadata
 

@@ -14,8 +14,7 @@ from transfer3d.models.factory import create_model
 from transfer3d.models.image import create_image_model, image_model_info
 from transfer3d.models.registry import entry, list_models
 from transfer3d.models.student import VideoStudent
-from transfer3d.models.trunks.timm3d import TimmSpec
-from transfer3d.models.trunks.vit import ViTSpec
+from transfer3d.models.trunks.timm_spec import TimmSpec, ViTSpec
 from transfer3d.recipes.schema import ClipConfig, Recipe
 
 FAMILIES = ("p3d", "t3d", "i3d", "timesformer")

@@ -1,0 +1,73 @@
+"""The files of recipes: where they are, and what they and their parents say. Needs no torch."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from transfer3d.errors import UsageError, did_you_mean
+from transfer3d.files import read_regular
+
+MOST_BYTES = 1 << 20
+"""Of a recipe."""
+MOST_PARENTS = 16
+
+
+def recipe_folder() -> Path:
+    """Returns the recipes of the installed package, or of the source checkout."""
+    packed = Path(__file__).parents[1] / "_recipes"
+    return packed if packed.is_dir() else Path(__file__).parents[2] / "recipes"
+
+
+def list_recipes() -> list[str]:
+    """Returns the names of all built-in recipes, `<folder>/<file>` without the suffix."""
+    root = recipe_folder()
+    return sorted(path.relative_to(root).with_suffix("").as_posix() for path in root.rglob("*.toml"))
+
+
+def read_with_parents(name: str | Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """Returns the values of a recipe, laid over those of its parents; they are not checked.
+
+    Args:
+        name: a built-in name, or a path that ends in .toml.
+        seen: the recipes that led here.
+
+    Raises:
+        UsageError: no such recipe, bad TOML, a recipe that extends itself, or more than `MOST_PARENTS`.
+    """
+    path = _find(name)
+    if path in seen:
+        raise UsageError(f"recipe {path} extends itself. Break the circle of `extends`.")
+    if len(seen) > MOST_PARENTS:
+        raise UsageError(
+            f"recipe {path} has more than {MOST_PARENTS} descendants. Shorten the row of `extends`."
+        )
+    try:
+        values = tomllib.loads(read_regular(path, MOST_BYTES).decode("utf-8"))
+    except (ValueError, RecursionError) as error:  # also of bytes that are not UTF-8, and of endless numbers
+        raise UsageError(f"recipe {path} is not TOML: {error}. Mend the file.") from None
+    parent = values.pop("extends", None)
+    if parent is None:
+        return values
+    if str(parent).endswith(".toml"):
+        parent = path.parent / parent
+    return merge(read_with_parents(parent, (*seen, path)), values)
+
+
+def _find(name: str | Path) -> Path:
+    path = Path(name) if str(name).endswith(".toml") else recipe_folder() / f"{name}.toml"
+    if path.is_file():
+        return path
+    hint = did_you_mean(str(name), list_recipes())
+    raise UsageError(f"no recipe '{name}'{hint}. `transfer3d recipe ls` lists them.")
+
+
+def merge(base: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the values of `base` with these changes, table by table."""
+    merged = dict(base)
+    for key, value in changes.items():
+        old = merged.get(key)
+        merged[key] = merge(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
+    return merged
