@@ -63,7 +63,7 @@ class Case:
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """A measured case: its description, median times, ratio = baseline / ours, and peak memory.
+    """A measured case: its description, median times, ratio = baseline / ours, its spread, and peak memory.
 
     `per_second` holds the case's counts per second, of ours and of the baseline; `skipped` says why it was
     not measured.
@@ -77,6 +77,7 @@ class Result:
     ours_ms: float | None = None
     baseline_ms: float | None = None
     ratio: float | None = None
+    spread: float | None = None
     ours_mib: float | None = None
     baseline_mib: float | None = None
     difference: float | None = None
@@ -129,6 +130,7 @@ def _measure(case: Case, comparison: Comparison, device: torch.device, pairs: in
         ours_ms=1000 * paired.ours_s,
         baseline_ms=1000 * paired.baseline_s,
         ratio=paired.ratio,
+        spread=paired.spread,
         ours_mib=None if peaks[0] is None else peaks[0] / MIB,
         baseline_mib=None if peaks[1] is None else peaks[1] / MIB,
         difference=None if comparison.difference is None else comparison.difference(),

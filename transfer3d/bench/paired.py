@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from statistics import median
+from statistics import median, quantiles
 from typing import Any
 
 PAIRS = 7
@@ -15,11 +15,16 @@ Run = Callable[[], Any]
 
 @dataclass(frozen=True, kw_only=True)
 class Paired:
-    """Median seconds of both functions, and the median of baseline / ours over the pairs."""
+    """Median seconds of both functions, and the median of baseline / ours over the pairs.
+
+    `spread` says how noisy the machine was: the middle half of the pairs' ratios, from the first quartile to
+    the third, as a share of their median; None of one pair.
+    """
 
     ours_s: float
     baseline_s: float
     ratio: float
+    spread: float | None
 
 
 def paired_ratio(ours: Run, baseline: Run, *, pairs: int = PAIRS, synchronise: Run = lambda: None) -> Paired:
@@ -46,8 +51,17 @@ def paired_ratio(ours: Run, baseline: Run, *, pairs: int = PAIRS, synchronise: R
         first, second = (ours, baseline) if pair % 2 == 0 else (baseline, ours)
         one, other = seconds(first), seconds(second)
         times.append((one, other) if pair % 2 == 0 else (other, one))
+    ratios = [theirs / mine for mine, theirs in times]
     return Paired(
         ours_s=median(mine for mine, _ in times),
         baseline_s=median(theirs for _, theirs in times),
-        ratio=median(theirs / mine for mine, theirs in times),
+        ratio=median(ratios),
+        spread=_spread(ratios),
     )
+
+
+def _spread(ratios: list[float]) -> float | None:
+    if len(ratios) < 2:
+        return None
+    first, middle, third = quantiles(ratios, n=4, method="inclusive")
+    return (third - first) / middle

@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 from collections.abc import Iterator, Sequence
 from itertools import groupby
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -71,12 +72,13 @@ def show(console: Console, machine: dict[str, Any], pairs: int, results: Sequenc
         group = list(same)
         console.print(f"{name}, against {baseline}", style="bold")
         table = Table("ours", "phase", box=None)
-        for heading in ("ms", "ratio", "at least", "MiB", "diff"):
+        for heading in ("ms", "ratio", "spread", "at least", "MiB", "diff"):
             table.add_column(heading, justify="right", no_wrap=True)
         for result in group:
             cells = (
                 f"{_number(result.ours_ms)} / {_number(result.baseline_ms)}",
                 _number(result.ratio, ".2f"),
+                _number(result.spread, ".0%"),
                 _number(result.at_least, ".2f"),
                 f"{_number(result.ours_mib)} / {_number(result.baseline_mib)}",
                 _number(result.difference, ".0e"),
@@ -93,8 +95,24 @@ def show(console: Console, machine: dict[str, Any], pairs: int, results: Sequenc
         f"{value} {key}" if key == "threads" else str(value) for key, value in machine.items()
     )
     console.print(
-        f"{setting}. Medians of {pairs} interleaved pairs, ours / baseline; ratio = baseline / ours."
+        f"{setting}. Medians of {pairs} interleaved pairs, ours / baseline; ratio = baseline / ours; "
+        "spread = the middle half of the pairs' ratios, the machine's noise."
     )
+
+
+def show_changes(console: Console, path: Path, rows: Sequence[dict[str, Any]]) -> None:
+    """Prints what became of the ratios of an earlier bench."""
+    console.print(f"against {path}: {len(rows)} cases of both", style="bold")
+    table = Table("case", "ours", "phase", box=None)
+    for heading in ("before", "now", "now / before"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for row in rows:
+        change = f"{row['change']:.2f}" + (" (noise)" if row["within_noise"] else "")
+        table.add_row(
+            row["name"], row["ours"], row["phase"], f"{row['before']:.2f}", f"{row['now']:.2f}", change
+        )
+    if rows:
+        console.print(table)
 
 
 def _number(value: float | None, form: str = ".4g") -> str:

@@ -28,6 +28,10 @@ Only = Annotated[
     str, typer.Option(help="Only cases whose name or baseline contains this, e.g. `conv4d`, `plain`.")
 ]
 Pairs = Annotated[int, typer.Option(min=1, help="How often each pair is timed.")]
+Against = Annotated[
+    Path | None,
+    typer.Option(metavar="OLD.json", help="An earlier bench, written with --json: how the ratios changed."),
+]
 
 
 @app.command()
@@ -36,6 +40,7 @@ def models(
     pairs: Pairs = 7,
     device: Annotated[str, typer.Option(metavar="cpu|cuda|auto", help="Where to run.")] = "auto",
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; default: torch's.")] = None,
+    against: Against = None,
     json: options.Json = False,
 ) -> None:
     """Compare networks with plain code of the same mathematics: time, ratio, peak memory.
@@ -45,7 +50,7 @@ def models(
     from transfer3d.bench.report import bench_models
 
     machine, total, results = bench_models(only=only, pairs=pairs, device=device, threads=threads)
-    _report(machine, results, total, pairs=pairs, json=json)
+    _report(machine, results, total, pairs=pairs, against=against, json=json)
 
 
 @app.command()
@@ -53,6 +58,7 @@ def data(
     folder: Folder = None,
     only: Only = "",
     pairs: Pairs = 7,
+    against: Against = None,
     json: options.Json = False,
 ) -> None:
     """Compare decoding with other decoders and methods, and two workers with one.
@@ -76,7 +82,7 @@ def data(
         torch.set_num_threads(1)
         cpu = torch.device("cpu")
         results = run_cases(cases, cpu, pairs=pairs)
-        _report(machine_info(cpu), results, len(cases), pairs=pairs, json=json)
+        _report(machine_info(cpu), results, len(cases), pairs=pairs, against=against, json=json)
 
 
 @app.command()
@@ -84,6 +90,7 @@ def train(
     folder: Folder = None,
     only: Only = "",
     pairs: Pairs = 7,
+    against: Against = None,
     json: options.Json = False,
 ) -> None:
     """Compare training and evaluation with hand-written loops, and measure how long training waits for data.
@@ -96,12 +103,13 @@ def train(
 
     with scratch_folder() as scratch:
         device, total, results = train_results(folder, scratch, only=only, pairs=pairs)
-        _report(machine_info(device), results, total, pairs=pairs, json=json)
+        _report(machine_info(device), results, total, pairs=pairs, against=against, json=json)
 
 
 @app.command()
 def correspond(
     pairs: Pairs = 7,
+    against: Against = None,
     json: options.Json = False,
 ) -> None:
     """Compare a step of correspondence with one written from the paper's text.
@@ -118,20 +126,32 @@ def correspond(
     with scratch_folder() as scratch:
         cases = list(correspondence_cases(scratch))
         results = run_cases(cases, device, pairs=pairs)
-        _report(machine_info(device), results, len(cases), pairs=pairs, json=json)
+        _report(machine_info(device), results, len(cases), pairs=pairs, against=against, json=json)
 
 
 def _report(
-    machine: dict[str, Any], results: Iterable[Result], total: int, *, pairs: int, json: bool
+    machine: dict[str, Any],
+    results: Iterable[Result],
+    total: int,
+    *,
+    pairs: int,
+    against: Path | None,
+    json: bool,
 ) -> None:
     """Measures, with a progress bar, and prints."""
     from dataclasses import asdict
 
-    from transfer3d.bench.report import show
+    from transfer3d.bench.against import changes, read_results
+    from transfer3d.bench.report import show, show_changes
     from transfer3d.progress import track
 
+    before = None if against is None else read_results(against)
     done = list(track(results, "bench", total, console=progress_console()))
+    rows = [] if before is None else changes(done, before)
     if json:
-        print_json({"machine": machine, "pairs": pairs, "results": [asdict(result) for result in done]})
-    else:
-        show(out(), machine, pairs, done)
+        report = {"machine": machine, "pairs": pairs, "results": [asdict(result) for result in done]}
+        print_json(report if before is None else {**report, "changes": rows})
+        return
+    show(out(), machine, pairs, done)
+    if against is not None:
+        show_changes(out(), against, rows)
