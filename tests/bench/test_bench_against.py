@@ -6,7 +6,7 @@ import pytest
 from typer.testing import CliRunner
 
 from transfer3d.bench.against import changes, read_results
-from transfer3d.bench.case import Result
+from transfer3d.bench.case import Case, Comparison, Result
 from transfer3d.bench.paired import paired_ratio
 from transfer3d.cli.main import app
 
@@ -71,15 +71,20 @@ def test_the_spread_is_that_of_the_middle_half_of_the_pairs(monkeypatch):
     assert paired.spread == pytest.approx((4 - 2) / 3)
 
 
-def test_the_command_compares_with_what_it_wrote(tmp_path):
-    arguments = ["bench", "models", "--only", "3x3x1x1, 256", "--pairs", "2", "--device", "cpu"]
+def test_the_command_compares_with_what_it_wrote(tmp_path, monkeypatch):
+    def cases():
+        for phase in ("forward", "gradients"):
+            yield Case(**{**CASE, "phase": phase}, build=lambda _: Comparison(ours=list, baseline=dict))
+
+    monkeypatch.setattr("transfer3d.bench.report.network_cases", cases)
+    arguments = ["bench", "models", "--only", CASE["name"], "--pairs", "3", "--device", "cpu"]
     first = CliRunner().invoke(app, [*arguments, "--json"])
     old = tmp_path / "old.json"
     old.write_text(first.stdout)
     again = CliRunner().invoke(app, [*arguments, "--against", str(old), "--json"])
     assert again.exit_code == 0, again.output
     report = json.loads(again.stdout)
-    assert len(report["changes"]) == 4
+    assert [row["phase"] for row in report["changes"]] == ["forward", "gradients"]
     for row, result in zip(report["changes"], report["results"], strict=True):
         assert row["now"] == result["ratio"]
         assert result["spread"] >= 0

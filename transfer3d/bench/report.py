@@ -17,6 +17,7 @@ from transfer3d.bench.conv4d import conv4d_cases
 from transfer3d.bench.depthwise import depthwise_cases
 from transfer3d.bench.gpu import gpu_cases
 from transfer3d.bench.networks import network_cases
+from transfer3d.bench.recomputation import recomputation_cases
 from transfer3d.errors import SetupError, UsageError
 
 
@@ -46,7 +47,7 @@ def bench_models(
     if threads is not None:
         torch.set_num_threads(threads)
     of_device = gpu_cases() if where.type == "cuda" else depthwise_cases()
-    every = [*conv4d_cases(), *network_cases(), *of_device]
+    every = [*conv4d_cases(), *network_cases(), *recomputation_cases(), *of_device]
     chosen = matching(every, only)
     if not chosen:
         raise unknown_case(only, every)

@@ -12,13 +12,14 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from transfer3d.batch import ClipBatch
+from transfer3d.engine.live_memory import step_bytes
 from transfer3d.engine.out_of_memory import is_out_of_memory, step_fits
 from transfer3d.objectives.objective import LossReport, PairwiseObjective
 
 PROBE_CLIPS = 2  # the smallest batch that has a negative pair
 TIMED_CLIPS = 8
 HEADROOM = 0.8  # share of the free memory that a step may plan for
-WORKSPACE = 1.3  # a convolution's scratch space comes on top of what autograd keeps
+WORKSPACE = 1.3  # a convolution's scratch space comes on top of its tensors
 
 
 @dataclass(frozen=True)
@@ -69,9 +70,9 @@ def plan_batch(
     kept = {name: tensor.clone() for name, tensor in objective.state_dict().items()}
     probe = make_batch(PROBE_CLIPS)
     with step_fits():
-        _step(objective, accelerator, probe)  # the first step includes lazy initialisation
-        started = time.perf_counter()
-        activation_bytes = _step(objective, accelerator, probe)
+        activation_bytes = step_bytes(objective, lambda: _loss(objective, accelerator, probe))
+        started = time.perf_counter()  # after the first step, which includes lazy initialisation
+        _step(objective, accelerator, probe)
     seconds = time.perf_counter() - started
     fixed = 4 * sum(p.numel() * p.element_size() for p in objective.parameters())
     free = free_memory(accelerator.device)
@@ -115,26 +116,19 @@ def _runs(
     return True
 
 
-def _step(objective: nn.Module, accelerator: Accelerator, batch: ClipBatch) -> int:
-    """One forward and backward; returns the bytes that autograd kept for the backward pass."""
-    kept: dict[int, int] = {}
-    weights = {parameter.untyped_storage().data_ptr() for parameter in objective.parameters()}
+def _step(objective: nn.Module, accelerator: Accelerator, batch: ClipBatch) -> None:
+    _loss(objective, accelerator, batch).backward()
 
-    def note(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in weights:
-            kept[storage.data_ptr()] = storage.nbytes()
-        return tensor
 
+def _loss(objective: nn.Module, accelerator: Accelerator, batch: ClipBatch) -> Tensor:
     objective.train()
     moved = batch.to(accelerator.device)
-    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor), accelerator.autocast():
+    with accelerator.autocast():
         if isinstance(objective, PairwiseObjective):  # its forward pass would wait for the other processes
             report = objective.compare(objective.embed(moved))
         else:
             report: LossReport = objective(moved)
-    report.total.backward()
-    return sum(kept.values())
+    return report.total
 
 
 def free_memory(device: torch.device) -> int:

@@ -21,6 +21,7 @@ from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from transfer3d.batch import ClipBatch
 from transfer3d.data.videoset import VideoSet
 from transfer3d.engine.accumulation import backward_mean, backward_pairwise, split_batch
+from transfer3d.engine.activation_checkpointing import recompute_activations
 from transfer3d.engine.batch_norm import recompute_statistics, training_mode
 from transfer3d.engine.batches import batches_for
 from transfer3d.engine.config import TrainerConfig
@@ -122,6 +123,8 @@ class Trainer:
             self.identity = {"data": videos.digest, **self.identity}
             self.batches = batches_for(objective, videos, config, self.accelerator)
         objective.to(self.accelerator.device)
+        if config.activation_checkpointing:
+            recompute_activations(objective)
         if config.compile:
             student = getattr(objective, "student", objective)
             getattr(student, "trunk", student).compile()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, cast
 
 import torch
 import torch.nn.functional as F
@@ -15,7 +15,7 @@ from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
 from transfer3d.models.trunks.spec import TrunkSpec
-from transfer3d.models.trunks.trunk import Step, Trunk
+from transfer3d.models.trunks.trunk import Step, Trunk, recomputed
 from transfer3d.nn.convolution import ConvNorm, conv3d
 from transfer3d.nn.pooling import SpatialMaxPool, TemporalMaxPool
 
@@ -65,20 +65,28 @@ class DenseLayer(nn.Module):
         self.norm2 = nn.BatchNorm3d(inner)
         self.conv2 = conv3d(inner, spec.growth_rate, (3, 3, 3))
 
-    def forward(self, x: Tensor) -> Tensor:
-        """`B C T H W` to `B growth_rate T H W`."""
+    def forward(self, *features: Tensor) -> Tensor:
+        """Each `B C' T H W`, to `B growth_rate T H W`."""
+        x = torch.cat(features, 1)
         x = self.conv1(F.relu(self.norm1(x), inplace=True))
         return self.conv2(F.relu(self.norm2(x), inplace=True))
 
 
 class DenseBlock(nn.ModuleList):
-    """Layers that each see all features before them."""
+    """Layers that each see all features before them.
+
+    Attributes:
+        grad_checkpointing: whether each layer computes its activations again in the backward pass, all but
+            the last convolution's: then no concatenation is kept, only the features themselves.
+    """
+
+    grad_checkpointing = False
 
     def forward(self, x: Tensor) -> Tensor:
         """`B C T H W` to `B C + layers * growth_rate T H W`."""
         features = [x]
         for layer in self:
-            features.append(layer(torch.cat(features, 1)))
+            features.append(recomputed(layer, *features) if self.grad_checkpointing else layer(*features))
         return torch.cat(features, 1)
 
 
@@ -122,6 +130,15 @@ class DenseNet3d(Trunk):
             if index in self.transitions._modules:
                 parts.append((f"transitions.{index}", self.transitions.get_submodule(index)))
         return parts + [(name, module) for name, module in self.named_children() if name in ("norm", "act")]
+
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        """As in `Trunk`, but layer by layer within a dense block."""
+        super().set_grad_checkpointing(enable)
+        for block in self.blocks:
+            cast(DenseBlock, block).grad_checkpointing = enable
+
+    def _apply_step(self, module: nn.Module, x: Tensor, units: int) -> Tensor:
+        return module(x) if isinstance(module, DenseBlock) else super()._apply_step(module, x, units)
 
     def group_matcher(self, coarse: bool = False) -> dict[str, str]:
         """As in `Trunk`; a transition belongs to the block before it."""

@@ -148,10 +148,7 @@ class Trunk(nn.Module):
 
     def _apply_step(self, module: nn.Module, x: Tensor, units: int) -> Tensor:
         inputs = (x, units) if isinstance(module, AcrossUnits) else (x,)
-        if not (self.grad_checkpointing and torch.is_grad_enabled()):
-            return module(*inputs)
-        contexts = partial(_checkpoint_contexts, module)
-        return checkpoint(module, *inputs, use_reentrant=False, context_fn=contexts)  # pyright: ignore[reportReturnType]
+        return recomputed(module, *inputs) if self.grad_checkpointing else module(*inputs)
 
 
 class ModuleTrunk(Trunk):
@@ -183,6 +180,17 @@ class ModuleTrunk(Trunk):
                 f"return feature maps B D T' H' W' with D = num_features = {self.num_features}."
             )
         return maps
+
+
+def recomputed(module: nn.Module, *inputs: Any) -> Tensor:
+    """Applies a module; its activations are not kept, but computed again in the backward pass.
+
+    Gradients, random numbers and BatchNorm statistics are those of the module itself.
+    """
+    if not torch.is_grad_enabled():
+        return module(*inputs)
+    contexts = partial(_checkpoint_contexts, module)
+    return checkpoint(module, *inputs, use_reentrant=False, context_fn=contexts)  # pyright: ignore[reportReturnType]
 
 
 def _checkpoint_contexts(module: nn.Module) -> tuple[Any, Any]:

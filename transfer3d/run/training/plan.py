@@ -13,6 +13,7 @@ from torch import nn
 
 from transfer3d.batch import ClipBatch
 from transfer3d.data.videoset import VideoSet
+from transfer3d.engine.activation_checkpointing import recompute_activations
 from transfer3d.engine.config import TrainerConfig, Training
 from transfer3d.engine.distributed import gather_list, on_main
 from transfer3d.engine.memory_plan import MemoryPlan, plan_batch, readable_bytes, readable_seconds
@@ -48,6 +49,8 @@ def plan_training(session: Session, objective: nn.Module, clip: ClipSpec, videos
             return batch
         return replace(batch, teacher_clips=torch.zeros(teacher_clip.shape(count), dtype=torch.uint8))
 
+    if recipe.activation_checkpointing:
+        recompute_activations(objective)
     share = None if recipe.batch_size == "auto" else recipe.batch_size // shares
     plan = plan_batch(objective, session.accelerator, make_batch, batch_size=share, largest=largest)
     plan = replace(plan, batch_size=min(gather_list(session.accelerator, [plan.batch_size])))
