@@ -1,11 +1,16 @@
 """`transfer3d models`."""
 
-from typing import Annotated
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from transfer3d.cli import options
 from transfer3d.cli.output import out, print_json
+
+if TYPE_CHECKING:
+    from transfer3d.models.costs import Cost
 
 
 def models(
@@ -28,7 +33,8 @@ def models(
         raise UsageError(f"no student is called '{pattern}'{hint}. `transfer3d models` lists them all.")
     rows, costs = [], read_costs()
     for name in names:
-        student, cost = entry(name), costs[name]
+        student = entry(name)
+        cost = costs[name] if name in costs else _counted(name)  # another package's
         clip = student.clip
         frames = f"{clip.units}x{clip.frames}" if clip.units > 1 else str(clip.frames)
         rows.append(
@@ -36,7 +42,7 @@ def models(
                 "name": name,
                 "aliases": list(student.aliases),
                 "parameters": cost.parameters,
-                "gmac": cost.gmac,
+                "gmac": round(cost.gmac, 3),
                 "clip": f"{frames}x{clip.size}x{clip.size}@{clip.stride}",
                 "source": student.source,
                 "paper": student.paper,
@@ -51,3 +57,9 @@ def models(
         table.add_row(*cells, row["clip"], row["source"] or "", row["paper"])
     out().print(table)
     out().print("clip = frames x pixels @ stride; parameters with the head; GMAC of one clip.")
+
+
+def _counted(name: str) -> Cost:
+    from transfer3d.models.measure import measure
+
+    return measure(name)
