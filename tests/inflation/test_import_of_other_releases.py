@@ -1,4 +1,4 @@
-"""V4D's released ResNet-18 and T3D's DenseNet3D, against the networks written by hand in the released names."""
+"""V4D's released ResNet-18 and T3D's DenseNet3D, against networks written by hand in the released names."""
 
 import pytest
 import torch
