@@ -105,7 +105,7 @@ def test_a_place_that_cannot_be_written_to(run, file, tmp_path):
 def test_export_to_onnx(run, tmp_path):
     transfer3d.save(transfer3d.create_model("p3d_tiny", num_classes=2), tmp_path / "s.safetensors")
     facts = json.loads(run("export", "s.safetensors", "--format", "onnx", "--json").stdout)
-    assert facts["files"] == ["p3d_tiny.onnx"]
+    assert facts["files"] == ["p3d_tiny.onnx", "preprocess.json"]
     assert facts["agreement"]["difference"] < 1e-4
 
 

@@ -7,8 +7,10 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from onnxruntime.quantization import quantize_dynamic
 from torch import nn
 
+import transfer3d
 from transfer3d.errors import SetupError, UsageError, WeightsError
 from transfer3d.export.agreement import compare, random_clips
 from transfer3d.export.onnx import write_onnx
@@ -60,6 +62,28 @@ def test_onnx_of_every_family(name, student, tmp_path):
     (actual,) = session.run(["logits"], {"clips": clips.numpy()})
     with torch.no_grad():
         torch.testing.assert_close(torch.from_numpy(actual), made(clips), rtol=1e-4, atol=1e-4)
+
+
+def quantised(file, made, folder):
+    """How far onnxruntime's dynamic int8 is from a student, relative to its logits."""
+    quantize_dynamic(file, folder / "q.onnx")
+    clips = random_clips(made, batch=2, seed=9)
+    (actual,) = onnxruntime.InferenceSession(folder / "q.onnx").run(["logits"], {"clips": clips.numpy()})
+    with torch.no_grad():
+        expected = made(clips)
+    return (torch.from_numpy(actual) - expected).norm() / expected.norm()
+
+
+def test_onnxruntime_quantises_what_was_written(exported, tmp_path):
+    assert quantised(exported / "m.onnx", transfer3d.load(exported / "s.safetensors"), tmp_path) < 0.1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", list_models("*_tiny"))
+def test_onnxruntime_quantises_every_family(name, student, tmp_path):
+    made = student(name)
+    write_onnx(made, tmp_path / "m.onnx", FACTS)
+    assert quantised(tmp_path / "m.onnx", made, tmp_path) < 0.3
 
 
 @pytest.mark.proc

@@ -26,10 +26,19 @@ def export(
         Path | None,
         typer.Option("-o", "--out", help="File (hub: folder) to write. Default: named after the student."),
     ] = None,
+    provenance: Annotated[
+        str,
+        typer.Option(
+            metavar="short|full",
+            help="What is said of where it came from; short: no recipe, no path of data or files.",
+        ),
+    ] = "short",
     force: Annotated[bool, typer.Option("--force", help="Overwrite existing files.")] = False,
     json: options.Json = False,
 ) -> None:
     """Write a checkpoint for other programs, checked against the original's outputs.
+
+    Beside it comes `preprocess.json`: how a video becomes the network's input.
 
     ONNX needs the extra `export`: `pip install 'transfer3d[export]'`.
 
@@ -37,7 +46,7 @@ def export(
     """
     from transfer3d.run.checkpoints.export import export_checkpoint
 
-    done = export_checkpoint(file, format, out, force=force)
+    done = export_checkpoint(file, format, out, force=force, provenance=provenance)
     if json:
         print_json(done.to_dict())
     else:

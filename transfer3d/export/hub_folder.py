@@ -1,4 +1,4 @@
-"""Writes a folder for the Hugging Face hub: `model.safetensors`, `config.json`, `README.md`.
+"""Writes a folder for the Hugging Face hub: weights, `config.json`, `preprocess.json`, `README.md`.
 
 `transfer3d.load` reads the weights file alone, which describes the student. The config repeats its metadata
 with the keys of timm and of transformers' video models, for other programs.
@@ -7,26 +7,29 @@ with the keys of timm and of transformers' video models, for other programs.
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
 from huggingface_hub import ModelCardData
+from safetensors.torch import load_file, save_file
 
+from transfer3d.export.preprocessing import SIDECAR_NAME, preprocessing
 from transfer3d.files import atomic_path, write_text
 from transfer3d.models.checkpoint import load
 from transfer3d.models.measure import count_parameters
 from transfer3d.models.registry import family_of
 from transfer3d.weights.hub import WEIGHTS_NAME, locate
-from transfer3d.weights.metadata import CheckpointMetadata, read_metadata
+from transfer3d.weights.metadata import CheckpointMetadata, exported_strings, read_metadata
+from transfer3d.weights.provenance import Provenance, public_provenance
 
 
-def write_hub_folder(checkpoint: str | Path, folder: Path) -> list[Path]:
+def write_hub_folder(checkpoint: str | Path, folder: Path, *, provenance: Provenance = "short") -> list[Path]:
     """Writes a checkpoint as a folder ready for upload.
 
     Args:
         checkpoint: as for `load`; it is loaded first, so that a broken one raises before anything is written.
         folder: may exist; files of these names are replaced.
+        provenance: "short" leaves out the recipe and every path, of the weights' header too.
 
     Returns:
         The files written.
@@ -35,12 +38,19 @@ def write_hub_folder(checkpoint: str | Path, folder: Path) -> list[Path]:
         WeightsError: the checkpoint is refused.
     """
     student, metadata = load(checkpoint), read_metadata(checkpoint)
-    config = hub_config(metadata, student.num_features)
+    if provenance == "short":
+        metadata = metadata.model_copy(update={"provenance": public_provenance(metadata.provenance)})
+    texts = {
+        "config.json": json.dumps(hub_config(metadata, student.num_features), indent=2) + "\n",
+        SIDECAR_NAME: json.dumps(preprocessing(metadata), indent=2) + "\n",
+        "README.md": model_card(metadata, count_parameters(student)),
+    }
     with atomic_path(folder / WEIGHTS_NAME) as partial:
-        shutil.copyfile(locate(checkpoint), partial)
-    write_text(folder / "config.json", json.dumps(config, indent=2) + "\n")
-    write_text(folder / "README.md", model_card(metadata, count_parameters(student)))
-    return [folder / name for name in (WEIGHTS_NAME, "config.json", "README.md")]
+        strings = {"format": "pt", **exported_strings(checkpoint, provenance)}
+        save_file(load_file(locate(checkpoint)), partial, metadata=strings)
+    for name, text in texts.items():
+        write_text(folder / name, text)
+    return [folder / name for name in (WEIGHTS_NAME, *texts)]
 
 
 def hub_config(metadata: CheckpointMetadata, num_features: int) -> dict[str, Any]:

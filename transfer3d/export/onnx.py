@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,7 +20,7 @@ from transfer3d.models.student import VideoStudent
 def write_onnx(student: VideoStudent, path: Path, metadata: Mapping[str, str]) -> Agreement:
     """Writes a student as one ONNX file, after onnxruntime has given the same outputs.
 
-    The graph's input is `clips`, its output `logits`.
+    The graph's input is `clips`, its output `logits`. onnxruntime's `quantize_dynamic` takes the file.
 
     Args:
         student: on the CPU, in fp32.
@@ -31,6 +32,7 @@ def write_onnx(student: VideoStudent, path: Path, metadata: Mapping[str, str]) -
         WeightsError: the outputs differ; no file is written.
     """
     try:
+        import onnx
         import onnxruntime
         import onnxscript  # noqa: F401 - needed by torch's exporter, whose own message is less clear
     except ImportError as error:
@@ -52,11 +54,24 @@ def write_onnx(student: VideoStudent, path: Path, metadata: Mapping[str, str]) -
     if onnx_program is None:
         raise RuntimeError("torch.onnx.export returned no program")
     onnx_program.model.metadata_props.update(metadata)
+    model = onnx_program.model_proto
+    _drop_shapes_of_initialisers(model.graph)
 
     def run(clips: list[Tensor]) -> list[Tensor]:
         session = onnxruntime.InferenceSession(partial, providers=["CPUExecutionProvider"])
         return [torch.from_numpy(session.run(None, {"clips": tensor.numpy()})[0]) for tensor in clips]
 
     with atomic_path(path) as partial:
-        onnx_program.save(partial, external_data=False)
+        onnx.save(model, partial)
         return compare(student, run, open_axes=graph.open_axes)
+
+
+def _drop_shapes_of_initialisers(graph: Any) -> None:
+    """Drops what the graph says of its initialisers besides themselves.
+
+    onnxruntime's quantisation transposes some and leaves these old shapes, which then contradict the new.
+    """
+    named = {tensor.name for tensor in graph.initializer}
+    kept = [value for value in graph.value_info if value.name not in named]
+    del graph.value_info[:]
+    graph.value_info.extend(kept)

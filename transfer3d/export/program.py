@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.export import Dim, ExportedProgram
+from torch.fx import GraphModule
 
 from transfer3d.errors import UsageError, WeightsError
 from transfer3d.export.agreement import Agreement, compare, random_clips
@@ -67,7 +68,15 @@ def trace(student: VideoStudent) -> Graph:
         open_axes[frames_axis] = "frames"
     shapes = {axis: Dim(name, min=1 if axis == 0 else 2, max=MOST) for axis, name in open_axes.items()}
     program = torch.export.export(student.eval(), (clips,), dynamic_shapes=(shapes,), strict=False)
+    _forget_source_lines(program.graph_module)
     return Graph(program=program, open_axes=open_axes)
+
+
+def _forget_source_lines(module: GraphModule) -> None:
+    """Removes the paths of this machine's source files, which torch notes beside every operation."""
+    for part in module.modules():
+        for node in part.graph.nodes if isinstance(part, GraphModule) else ():
+            node.meta.pop("stack_trace", None)
 
 
 def write_program(student: VideoStudent, path: Path, metadata: Mapping[str, str]) -> Agreement:

@@ -18,6 +18,7 @@ from transfer3d.files import parse_json
 from transfer3d.text import problem
 from transfer3d.weights.header import read_header
 from transfer3d.weights.hub import locate
+from transfer3d.weights.provenance import Provenance, public_provenance
 from transfer3d.weights.schema import CheckpointMetadata
 
 PREFIX = "transfer3d."
@@ -72,12 +73,20 @@ def read_metadata(path: str | Path) -> CheckpointMetadata:
         ) from error
 
 
-def metadata_strings(path: str | Path) -> dict[str, str]:
-    """Returns what a checkpoint says about itself in the file's own strings, only the `transfer3d.*` entries.
+def exported_strings(path: str | Path, provenance: Provenance = "short") -> dict[str, str]:
+    """Returns what an export says about itself: the `transfer3d.*` entries of a checkpoint's header.
+
+    Args:
+        path: as for `load`.
+        provenance: "short" leaves out the recipe and every path; see `public_provenance`.
 
     Raises:
         WeightsError: see `read_metadata`.
     """
-    read_metadata(path)
-    strings, _ = read_header(locate(path))
-    return {key: value for key, value in strings.items() if key.startswith(PREFIX)}
+    path = locate(path)
+    metadata = read_metadata(path)
+    strings = {key: value for key, value in read_header(path)[0].items() if key.startswith(PREFIX)}
+    if provenance == "short":
+        short = public_provenance(metadata.provenance)
+        strings[f"{PREFIX}provenance"] = json.dumps(short, sort_keys=True)
+    return strings

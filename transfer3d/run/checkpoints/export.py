@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast, get_args
 
 from transfer3d.errors import UsageError, did_you_mean
 from transfer3d.export.agreement import Agreement
 from transfer3d.export.hub_folder import write_hub_folder
 from transfer3d.export.onnx import write_onnx
+from transfer3d.export.preprocessing import METADATA_KEY, SIDECAR_NAME, preprocessing
 from transfer3d.export.program import SUFFIX, write_program
+from transfer3d.files import write_text
 from transfer3d.models.checkpoint import load
 from transfer3d.run.output_file import refuse_existing
-from transfer3d.weights.metadata import metadata_strings
+from transfer3d.weights.metadata import exported_strings, read_metadata
+from transfer3d.weights.provenance import Provenance
 
 SUFFIXES = {"onnx": ".onnx", "torch": SUFFIX, "hub": "-hub"}
 
@@ -49,29 +53,44 @@ class ExportedFile:
         return "\n".join([*([] if self.agreement is None else [str(self.agreement)]), *lines])
 
 
-def export_checkpoint(checkpoint: str, format: str, out: Path | None, *, force: bool = False) -> ExportedFile:
-    """Exports a checkpoint.
+def export_checkpoint(
+    checkpoint: str, format: str, out: Path | None, *, force: bool = False, provenance: str = "short"
+) -> ExportedFile:
+    """Exports a checkpoint, and beside it `preprocess.json`, which says how a video becomes its input.
 
     Args:
         checkpoint: file, Hub folder, or `hf_hub:user/name@revision`.
         format: "onnx", "torch" or "hub".
         out: None = `./<student>.onnx`, `./<student>.pt2` or the folder `./<student>-hub`.
         force: overwrite.
+        provenance: "short" leaves out the recipe and every path; "full" leaves nothing out.
 
     Raises:
-        UsageError: the format is unknown, or `out` exists and `force` is off.
+        UsageError: the format is unknown, or a file exists and `force` is off.
         WeightsError: the checkpoint is refused, or the exported network gives other outputs.
         SetupError: the `export` extra is missing for ONNX, or `out` cannot be written.
     """
     if format not in SUFFIXES:
         near = did_you_mean(format, SUFFIXES)
         raise UsageError(f"unknown format '{format}'{near}: must be one of {', '.join(SUFFIXES)}.")
+    if provenance not in get_args(Provenance):
+        raise UsageError(f"--provenance {provenance}: must be one of {', '.join(get_args(Provenance))}.")
+    known = cast(Provenance, provenance)
     student = load(checkpoint)
     path = out or Path(f"{student.model_name}{SUFFIXES[format]}")
     refuse_existing(path, force)
     if format == "hub":
-        files = tuple(write_hub_folder(checkpoint, path))
+        files = tuple(write_hub_folder(checkpoint, path, provenance=known))
         return ExportedFile(format=format, path=path, files=files, agreement=None)
+    sidecar = path.with_name(SIDECAR_NAME)
+    text = json.dumps(preprocessing(read_metadata(checkpoint)), indent=2) + "\n"
+    if sidecar.exists() and not force and sidecar.read_text(encoding="utf-8") != text:
+        raise UsageError(
+            f"{sidecar} exists and describes another model. Give each model a folder of its own with -o, "
+            "or --force to overwrite it."
+        )
+    strings = {**exported_strings(checkpoint, known), METADATA_KEY: text}
     write = write_onnx if format == "onnx" else write_program
-    agreement = write(student, path, metadata_strings(checkpoint))
-    return ExportedFile(format=format, path=path, files=(path,), agreement=agreement)
+    agreement = write(student, path, strings)
+    write_text(sidecar, text)
+    return ExportedFile(format=format, path=path, files=(path, sidecar), agreement=agreement)

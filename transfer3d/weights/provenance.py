@@ -1,0 +1,47 @@
+"""What a checkpoint that leaves the house says of where it came from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import PureWindowsPath
+from typing import Any, Literal
+
+Provenance = Literal["short", "full"]
+
+PUBLIC = (
+    "made_by",
+    "kind",
+    "source",
+    "source_digest",
+    "temporal_init",
+    "frozen_bn",
+    "proof",
+    "parent",
+    "teacher",
+    "data_digest",
+    "flow",
+    "metrics",
+)
+HUB_ADDRESSES = ("hf_hub:", "hf-hub:")
+
+
+def public_provenance(provenance: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns how a student was made, without the recipe and without any path.
+
+    Digests stay, so that whoever has the files can still tell that they are the ones. Keys that are not known
+    here, the recipe among them, are left out; of a path its last part stays.
+
+    Args:
+        provenance: of a checkpoint.
+    """
+    return {key: _without_paths(provenance[key]) for key in PUBLIC if key in provenance}
+
+
+def _without_paths(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _without_paths(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_without_paths(inner) for inner in value]
+    if isinstance(value, str) and not value.startswith(HUB_ADDRESSES):
+        return PureWindowsPath(value).name if "/" in value or "\\" in value else value
+    return value
