@@ -95,10 +95,9 @@ def test_another_models_sidecar_is_not_overwritten(checkpoint, tmp_path, written
     transfer3d.save(create_model("p3d_tiny", num_classes=5), other)
     export_checkpoint(checkpoint, "onnx", tmp_path / "m.onnx")
     export_checkpoint(checkpoint, "onnx", tmp_path / "again.onnx")  # the same model: the same file
-    with pytest.raises(UsageError, match="describes another model"):
-        export_checkpoint(other, "onnx", tmp_path / "other.onnx")
     with pytest.raises(UsageError, match="--provenance some"):
-        export_checkpoint(checkpoint, "onnx", tmp_path / "third.onnx", provenance="some")
-    assert not (tmp_path / "other.onnx").exists()
-    export_checkpoint(other, "onnx", tmp_path / "other.onnx", force=True)
-    assert json.loads((tmp_path / "preprocess.json").read_text())["num_classes"] == 5
+        export_checkpoint(other, "onnx", tmp_path / "third.onnx", provenance="some")
+    assert not (tmp_path / "third.onnx").exists()
+    export_checkpoint(other, "onnx", tmp_path / "other.onnx")
+    classes = {path.name: json.loads(path.read_text())["num_classes"] for path in tmp_path.glob("*.json")}
+    assert classes == {"preprocess.json": 3, "other.preprocess.json": 5}

@@ -58,6 +58,8 @@ def export_checkpoint(
 ) -> ExportedFile:
     """Exports a checkpoint, and beside it `preprocess.json`, which says how a video becomes its input.
 
+    Where that file describes another model, this one's is `<stem of out>.preprocess.json`.
+
     Args:
         checkpoint: file, Hub folder, or `hf_hub:user/name@revision`.
         format: "onnx", "torch" or "hub".
@@ -66,7 +68,7 @@ def export_checkpoint(
         provenance: "short" leaves out the recipe and every path; "full" leaves nothing out.
 
     Raises:
-        UsageError: the format is unknown, or a file exists and `force` is off.
+        UsageError: the format is unknown, or `out` exists and `force` is off.
         WeightsError: the checkpoint is refused, or the exported network gives other outputs.
         SetupError: the `export` extra is missing for ONNX, or `out` cannot be written.
     """
@@ -82,13 +84,10 @@ def export_checkpoint(
     if format == "hub":
         files = tuple(write_hub_folder(checkpoint, path, provenance=known))
         return ExportedFile(format=format, path=path, files=files, agreement=None)
-    sidecar = path.with_name(SIDECAR_NAME)
     text = json.dumps(preprocessing(read_metadata(checkpoint)), indent=2) + "\n"
+    sidecar = path.with_name(SIDECAR_NAME)
     if sidecar.exists() and not force and sidecar.read_text(encoding="utf-8") != text:
-        raise UsageError(
-            f"{sidecar} exists and describes another model. Give each model a folder of its own with -o, "
-            "or --force to overwrite it."
-        )
+        sidecar = path.with_name(f"{path.stem}.{SIDECAR_NAME}")  # the first is another model's
     strings = {**exported_strings(checkpoint, known), METADATA_KEY: text}
     write = write_onnx if format == "onnx" else write_program
     agreement = write(student, path, strings)
