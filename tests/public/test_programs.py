@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from media import write_numbered
 
 import transfer3d
 
@@ -25,12 +26,16 @@ DIGITS = [
     "--size",
     "32",
 ]
+ARGUMENTS = {"webcam": ["model.safetensors", "camera.mp4"]}
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A folder with the small built-in dataset that the programs' page makes first."""
+    """A folder with the small built-in dataset that the programs' page makes first, a model and a film."""
     folder = tmp_path_factory.mktemp("programs")
+    student = transfer3d.create_model("p3d_tiny", num_classes=2)
+    transfer3d.save(student, folder / "model.safetensors", class_names=["walk", "run"])
+    write_numbered(folder / "camera.mp4", 100)
     subprocess.run([sys.executable, "-m", "transfer3d", *DIGITS], cwd=folder, check=True, capture_output=True)
     return folder
 
@@ -39,10 +44,18 @@ def folder(tmp_path_factory):
 @pytest.mark.parametrize("program", PROGRAMS, ids=lambda path: path.stem)
 def test_a_program_runs(program, folder):
     done = subprocess.run(
-        [sys.executable, str(program)], cwd=folder, capture_output=True, text=True, timeout=250, check=False
+        [sys.executable, str(program), *ARGUMENTS.get(program.stem, ())],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=250,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr
+    if program.stem == "webcam":
+        assert [line.split()[0] for line in done.stdout.splitlines()] == ["2.0", "2.5", "3.0", "3.5", "4.0"]
+        assert all(line.split()[2] in ("walk", "run") for line in done.stdout.splitlines())
 
 
 def public_names(program):

@@ -8,6 +8,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+from colours import CLIP, colour_student, coloured
 from media import encode
 from rich.console import Console
 from torch import nn
@@ -20,44 +21,19 @@ from transfer3d.data.moving_digits import CLASSES, FPS, SynthConfig, draw_video,
 from transfer3d.data.views import ViewPlan
 from transfer3d.evaluation.sliding import SlidingWindow
 from transfer3d.layout import ClipSpec
-from transfer3d.models.student import VideoStudent
 from transfer3d.nn.pixels import normalise
 from transfer3d.run.inference import session
 from transfer3d.run.inference.timeline import TimelineOptions, predict_timelines
 
 QUIET = Console(quiet=True)
-CLIP = ClipSpec(frames=4, stride=2, size=16, crop=16, mean=(0.0,) * 3, std=(1.0,) * 3)
-
-
-class Colours(nn.Module):
-    """A trunk that sees red, green and blue."""
-
-    num_features = 3
-
-    def __init__(self):
-        super().__init__()
-        self.brightness = nn.Parameter(torch.ones(()))
-
-    def forward(self, clips):
-        return self.brightness * clips
 
 
 @pytest.fixture
 def by_colour(monkeypatch):
     """Puts a student whose class is the brightest colour in the place of every checkpoint's."""
-    student = VideoStudent(Colours(), num_classes=3, clip=CLIP, model_name="colours", model_args={})
-    student.head.weight.data = 20 * torch.eye(3)
-    student.class_names = ["red", "green", "blue"]
-    monkeypatch.setattr(session, "load", lambda file: student.eval())
+    student = colour_student()
+    monkeypatch.setattr(session, "load", lambda file: student)
     return student
-
-
-def coloured(*parts):
-    """Frames [N, 32, 48, 3]: (colour, count) one after the other."""
-    frames = [np.zeros((count, 32, 48, 3), np.uint8) for _, count in parts]
-    for (colour, _), pixels in zip(parts, frames, strict=True):
-        pixels[..., colour] = 230
-    return np.concatenate(frames)
 
 
 def leaders(video, **options):

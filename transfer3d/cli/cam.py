@@ -33,7 +33,10 @@ def cam(
         str | None,
         typer.Option(metavar="NAME", help="Layer for gradcam, as in `res4`. [default: the last one]"),
     ] = None,
-    format: Annotated[Literal["gif", "mp4"], typer.Option(help="Of the moving pictures.")] = "gif",
+    format: Annotated[
+        Literal["gif", "mp4"],
+        typer.Option(help="gif: the centre clip in motion; mp4: the whole video, clip by clip."),
+    ] = "gif",
     beside: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Another checkpoint that takes the same clips, drawn beside."),
@@ -43,9 +46,11 @@ def cam(
 ) -> None:
     """Show where and when videos hold the evidence for a class: a film strip and a moving picture of each.
 
+    The strip and the GIF show the clip at the video's centre; `--format mp4` goes over the whole video.
+
     Grad-CAM needs the extra `cam`: `pip install 'transfer3d[cam]'`.
 
-    Example: `transfer3d cam model.safetensors holiday.mp4 -o cam/`
+    Example: `transfer3d cam model.safetensors holiday.mp4 --format mp4 -o cam/`
     """
     from rich.table import Table
 

@@ -42,6 +42,12 @@ def predict(
     plot: Annotated[
         Path | None, typer.Option(metavar="X.png", help="Draw one video's timeline, as .png or .svg.")
     ] = None,
+    save_video: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="X.mp4", help="Write one video with classes, probabilities and timeline beneath it."
+        ),
+    ] = None,
     precision: options.Precision = None,
     json: options.Json = False,
     csv: Annotated[
@@ -50,13 +56,17 @@ def predict(
 ) -> None:
     """Name the top classes of videos, each as a whole or from one moment to the next.
 
-    Example: `transfer3d predict model.safetensors holiday.mp4 --timeline --window 2 --plot holiday.png`
+    `--save-video` writes a video that browsers play, with the frames and times of the source and without
+    sound. It says `--timeline`, too.
+
+    Example: `transfer3d predict model.safetensors holiday.mp4 --window 2 --save-video seen.mp4`
     """
     from transfer3d.engine.distributed import is_main_process
     from transfer3d.errors import UsageError
 
+    timeline = timeline or save_video is not None
     if not timeline and (window, stride, plot) != (None, None, None):
-        raise UsageError("--window, --stride and --plot belong to --timeline. Say that, too.")
+        raise UsageError("--window, --stride and --plot belong to --timeline. Add it.")
     if json and csv:
         raise UsageError("--json and --csv: choose one.")
     for name, seconds in (("window", window), ("stride", stride)):
@@ -66,7 +76,9 @@ def predict(
     if timeline:
         from transfer3d.run.inference.timeline import TimelineOptions, predict_timelines
 
-        chosen = TimelineOptions(window_s=window, stride_s=stride, clips=clips, top=top or 1, plot=plot)
+        chosen = TimelineOptions(
+            window_s=window, stride_s=stride, clips=clips, top=top or 1, plot=plot, film=save_video
+        )
         predictions = predict_timelines(file, videos, chosen, **shared)
         rows = _rows_of_windows(predictions)
     else:

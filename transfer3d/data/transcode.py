@@ -1,4 +1,4 @@
-"""Frames -> H.264 in MP4: smaller copies, cuts of long videos, folders of frames, and optical flow."""
+"""Frames -> H.264 in MP4: smaller copies, cuts of long videos, folders of frames, flow, films to look at."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 import av
 import numpy as np
 from av.container import OutputContainer
+from av.error import FFmpegError
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
@@ -23,6 +24,8 @@ from transfer3d.scratch import scratch_folder
 Times = Sequence[float] | NDArray[np.float64]
 TIME_BASE = Fraction(1, 90_000)
 CRF = 18  # without visible loss
+MUXER = {"fflags": "+bitexact", "movflags": "+faststart"}
+"""Of MP4: its index comes first, to play while it loads."""
 PICTURES = (".jpg", ".jpeg", ".png")
 FRAME_FOLDER_FPS = 12  # Something-Something v1's
 
@@ -116,34 +119,67 @@ def _encode(
     codec: str,
     options: dict[str, str],
 ) -> tuple[bytes, int]:
-    count, last = 0, -1
     with new_mp4() as (container, path):
-        stream = container.add_stream(codec, rate=fps, options=options | {"threads": "1"})
-        assert isinstance(stream, VideoStream)
-        for frame, time_s in timed:
-            if not count:
-                stream.width, stream.height, stream.pix_fmt = frame.width, frame.height, pix_fmt
-                stream.codec_context.time_base = TIME_BASE
-                if pix_fmt.startswith("yuvj"):
-                    stream.codec_context.color_range = 2
-            # Two frames at one time would be one frame.
-            last = max(round(time_s / TIME_BASE), last + 1)
-            frame.pts, frame.time_base = last, TIME_BASE
-            container.mux(stream.encode(frame))
-            count += 1
-        if count:
-            container.mux(stream.encode())
+        count = _mux(container, timed, fps, pix_fmt, codec, options)
         container.close()
         return path.read_bytes(), count
 
 
+def _mux(
+    container: OutputContainer,
+    timed: Iterable[tuple[VideoFrame, float]],
+    fps: Fraction,
+    pix_fmt: str,
+    codec: str,
+    options: dict[str, str],
+) -> int:
+    """Encodes frames into a file, and returns their number."""
+    count, last = 0, -1
+    stream = container.add_stream(codec, rate=fps, options=options | {"threads": "1"})
+    assert isinstance(stream, VideoStream)
+    for frame, time_s in timed:
+        if not count:
+            stream.width, stream.height, stream.pix_fmt = frame.width, frame.height, pix_fmt
+            stream.codec_context.time_base = TIME_BASE
+            if pix_fmt.startswith("yuvj"):
+                stream.codec_context.color_range = 2
+        # Two frames at one time would be one frame.
+        last = max(round(time_s / TIME_BASE), last + 1)
+        frame.pts, frame.time_base = last, TIME_BASE
+        container.mux(stream.encode(frame))
+        count += 1
+    if count:
+        container.mux(stream.encode())
+    return count
+
+
+def write_film(path: Path, timed: Iterable[tuple[Frames, float]], *, fps: float) -> None:
+    """Writes frames for people to watch, one at a time: H.264 that every browser plays.
+
+    Args:
+        path: of the new file.
+        timed: frames [H, W, 3] of one size, H and W even, with the seconds at which they are displayed.
+        fps: mean rate; the last frame is shown for one such interval.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    rate = Fraction(fps).limit_denominator(1001)
+    frames = ((VideoFrame.from_ndarray(pixels, format="rgb24"), time_s) for pixels, time_s in timed)
+    options = {"preset": "veryfast", "crf": str(CRF), "g": str(max(round(2 * fps), 1))}
+    try:
+        with av.open(str(path), "w", format="mp4", options=MUXER) as container:
+            _mux(container, frames, rate, "yuv420p", "libx264", options)
+    except FFmpegError as error:
+        raise OSError(error.errno, error.strerror) from error
+
+
 @contextmanager
 def new_mp4() -> Iterator[tuple[OutputContainer, Path]]:
-    """Opens an MP4 file that is removed at the end; its index comes first, to play while it loads."""
+    """Opens an MP4 file that is removed at the end."""
     with scratch_folder() as folder:
         path = folder / "video.mp4"
-        muxer = {"fflags": "+bitexact", "movflags": "+faststart"}
-        with av.open(str(path), "w", format="mp4", options=muxer) as container:
+        with av.open(str(path), "w", format="mp4", options=MUXER) as container:
             yield container, path
 
 

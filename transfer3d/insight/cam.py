@@ -244,7 +244,11 @@ def _by_gradients(student: VideoStudent, clips: Tensor, target: int, layer: str)
 
 def _heat(evidence: Tensor, clip_u8: Tensor) -> Tensor:
     """Enlarges [U T' H' W'] to the clip's [T H W] or [U T H W], 0..1."""
-    sizes = (clip_u8.shape[-3], *clip_u8.shape[-2:])
-    heat = F.interpolate(evidence[:, None], sizes, mode="trilinear")[:, 0].clamp(min=0)
+    heat = enlarged(evidence, (clip_u8.shape[-3], *clip_u8.shape[-2:])).clamp(min=0)
     heat = heat / heat.max().clamp(min=torch.finfo(torch.float32).tiny)
     return heat if clip_u8.ndim == UNITS_NDIM - 1 else heat[0]
+
+
+def enlarged(evidence: Tensor, sizes: Triple) -> Tensor:
+    """Returns evidence [U T' H' W'], interpolated to [U T H W] of a clip's sizes."""
+    return F.interpolate(evidence[:, None], sizes, mode="trilinear")[:, 0]

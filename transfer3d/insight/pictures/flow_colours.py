@@ -12,6 +12,11 @@ MIDDLE = 127.5
 BRIGHT = 0.25  # of the largest motion that can be stored: most are far smaller
 
 
+def frame_as_rgb(frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Returns a frame [H, W, C] in RGB; see `as_rgb`."""
+    return np.ascontiguousarray(as_rgb(frame.transpose(2, 0, 1)[:, None])[:, 0].transpose(1, 2, 0))
+
+
 def as_rgb(clip_u8: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Returns a clip [..., C, T, H, W] in RGB; of flow the direction as hue, white where nothing moves.
 

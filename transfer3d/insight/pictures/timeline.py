@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import groupby, pairwise
 
 import torch
@@ -14,6 +16,44 @@ from transfer3d.insight.pictures.figures import COLOURS, DASHES, short
 OTHERS = "#999999"
 BAND = (104.0, 8.0)  # bottom and height of the band of leading classes, on the scale of percents
 LETTER = 0.012  # share of the width that a letter of a name needs
+
+
+@dataclass(frozen=True)
+class Leaders:
+    """Which class leads when.
+
+    Attributes:
+        classes: of each window the most likely class.
+        edges: seconds; a window's step is around its middle, from `edges[n]` to `edges[n + 1]`.
+        colours: of the classes that lead longest, as many as there are colours, in the order in which they
+            appear.
+    """
+
+    classes: list[int]
+    edges: list[float]
+    colours: dict[int, str]
+
+    def at(self, time_s: float) -> int:
+        """Returns the number of the window whose step a time falls into."""
+        return bisect_right(self.edges[1:-1], time_s)
+
+    @property
+    def stretches(self) -> list[tuple[int, float, float]]:
+        """Each stretch of time with one leader: the class, start and end in seconds."""
+        groups = groupby(range(len(self.classes)), key=self.classes.__getitem__)
+        spans = [(k, list(windows)) for k, windows in groups]
+        return [(k, self.edges[windows[0]], self.edges[windows[-1] + 1]) for k, windows in spans]
+
+
+def find_leaders(predictions: Sequence[Prediction]) -> Leaders:
+    """Returns which class leads when, of at least one prediction in the order of time."""
+    classes: list[int] = [int(prediction.scores_K.argmax()) for prediction in predictions]
+    middles = [(prediction.start + prediction.end) / 2 for prediction in predictions]
+    edges = [predictions[0].start, *((a + b) / 2 for a, b in pairwise(middles)), predictions[-1].end]
+    appearing = list(dict.fromkeys(classes))
+    longest = sorted(appearing, key=classes.count, reverse=True)[: len(COLOURS)]
+    drawn = [k for k in appearing if k in longest]
+    return Leaders(classes, edges, dict(zip(drawn, COLOURS, strict=False)))
 
 
 def draw_timeline(
@@ -31,13 +71,9 @@ def draw_timeline(
         title: of the drawing.
     """
     scores_NK = torch.stack([prediction.scores_K for prediction in predictions])
-    leaders: list[int] = scores_NK.argmax(1).tolist()
-    middles = [(prediction.start + prediction.end) / 2 for prediction in predictions]
-    edges = [predictions[0].start, *((a + b) / 2 for a, b in pairwise(middles)), predictions[-1].end]
-    appearing = list(dict.fromkeys(leaders))
-    longest = sorted(appearing, key=leaders.count, reverse=True)[: len(COLOURS)]
-    drawn = [k for k in appearing if k in longest]
-    for k, colour, dash in zip(drawn, COLOURS, DASHES, strict=False):
+    leaders = find_leaders(predictions)
+    edges = leaders.edges
+    for (k, colour), dash in zip(leaders.colours.items(), DASHES, strict=False):
         heights = (100 * scores_NK[:, k]).tolist()
         axes.stairs(
             heights,
@@ -48,14 +84,14 @@ def draw_timeline(
             color=colour,
             linestyle=dash,
         )
-    _draw_band(axes, leaders, edges, classes, dict(zip(drawn, COLOURS, strict=False)))
+    _draw_band(axes, leaders, classes)
     axes.set_title(title, loc="left", fontsize=10)
     axes.set_xlabel("time in the video, seconds")
     axes.set_ylabel("probability, %")
     axes.set_xlim(edges[0], edges[-1])
     axes.set_ylim(-1, sum(BAND) + 1)
     axes.set_yticks(range(0, 101, 20))
-    others = len(appearing) - len(drawn)
+    others = len(set(leaders.classes)) - len(leaders.colours)
     axes.legend(
         title=f"most likely class\n(grey: {others} others)" if others else "most likely class",
         frameon=False, fontsize=9, loc="upper left", bbox_to_anchor=(1.0, 1.0), alignment="left",
@@ -63,20 +99,13 @@ def draw_timeline(
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def _draw_band(
-    axes: Axes,
-    leaders: Sequence[int],
-    edges: Sequence[float],
-    classes: Sequence[str],
-    colours: dict[int, str],
-) -> None:
+def _draw_band(axes: Axes, leaders: Leaders, classes: Sequence[str]) -> None:
     """Draws a bar for each stretch of time with one leading class, and its name where there is room."""
     bottom, height = BAND
-    for k, group in groupby(range(len(leaders)), key=leaders.__getitem__):
-        windows = list(group)
-        start, end = edges[windows[0]], edges[windows[-1] + 1]
-        axes.broken_barh([(start, end - start)], BAND, facecolors=colours.get(k, OTHERS), edgecolor="white")
-        if end - start >= LETTER * len(classes[k]) * (edges[-1] - edges[0]):
+    for k, start, end in leaders.stretches:
+        colour = leaders.colours.get(k, OTHERS)
+        axes.broken_barh([(start, end - start)], BAND, facecolors=colour, edgecolor="white")
+        if end - start >= LETTER * len(classes[k]) * (leaders.edges[-1] - leaders.edges[0]):
             axes.text(
                 (start + end) / 2, bottom + height / 2, classes[k], ha="center", va="center", fontsize=8,
                 color="white", fontweight="bold", clip_on=True,

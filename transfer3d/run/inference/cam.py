@@ -1,4 +1,4 @@
-"""Class activation maps of videos, as film strips and moving pictures."""
+"""Class activation maps of videos, as film strips, moving pictures and whole films."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from typing import Any, Literal
 from rich.console import Console
 from torch import Tensor
 
+from transfer3d.data.decoder import Decoder
+from transfer3d.data.videoset import VideoSet
 from transfer3d.engine.distributed import gather_list
 from transfer3d.errors import UsageError
 from transfer3d.evaluation.inference import decoded_videos
@@ -18,6 +20,8 @@ from transfer3d.insight.cam import Method, class_map
 from transfer3d.insight.pictures.animation import write_animation
 from transfer3d.insight.pictures.overlay import heat_film, heat_strip
 from transfer3d.models.checkpoint import load
+from transfer3d.run.inference.cam_film import film_of_maps
+from transfer3d.run.inference.film import refuse_videos_as_pictures
 from transfer3d.run.inference.session import InferenceSession, inference_session
 
 FPS = 5
@@ -32,7 +36,7 @@ class CamOptions:
         target: name of the class in question; None = of each video the one with the highest score.
         method: see `class_map`.
         layer: see `class_map`.
-        format: of the moving pictures.
+        format: "gif" = the centre clip in motion; "mp4" = the whole video, window by window.
         beside: another checkpoint, whose heat is drawn beside the first one's (V4D, figures 3 and 4).
     """
 
@@ -46,7 +50,7 @@ class CamOptions:
 def explain_videos(
     file: Path, videos: Sequence[Path], options: CamOptions, *, out: Path, console: Console
 ) -> list[dict[str, Any]] | None:
-    """Writes a film strip and a moving picture for the clip at the centre of each video.
+    """Writes a film strip for the clip at the centre of each video, and it in motion or the whole video.
 
     A video in a folder that is called like a class is taken to be of that class.
 
@@ -61,7 +65,7 @@ def explain_videos(
         One row for each video, with the paths of its pictures; None on other processes.
 
     Raises:
-        UsageError: no such class, layer or video; or `out` is a file.
+        UsageError: no such class, layer or video; `out` is a file; or a picture would replace a video.
         WeightsError: the checkpoint has no classifier.
         DataError: none of the files is a video.
         SetupError: Grad-CAM without the `cam` extra, or the place cannot be written.
@@ -77,6 +81,7 @@ def explain_videos(
         targets = [None if options.target is None else one.class_index(options.target) for one in networks]
         source = session.open_files(videos)
         names = dict(zip(source.keys, picture_names(source.keys), strict=True))
+        refuse_videos_as_pictures([out / f"{name}.{options.format}" for name in names.values()], source.keys)
         batches = decoded_videos(
             source, session.student.clip, session.accelerator, title="explaining", console=console
         )
@@ -85,8 +90,28 @@ def explain_videos(
             for batch in batches
             for key in batch.keys
         }
+        if options.format == "mp4":
+            _write_films(networks, source, targets, options, rows)
         rows = dict(gather_list(session.accelerator, list(rows.items())))
     return [rows[key] for key in source.keys] if session.is_main else None
+
+
+def _write_films(
+    networks: Sequence[InferenceSession],
+    source: VideoSet,
+    targets: Sequence[int | None],
+    options: CamOptions,
+    rows: dict[str, dict[str, Any]],
+) -> None:
+    """Writes the films of this process's videos, and adds their windows to the rows."""
+    decoder, session = Decoder(), networks[0]
+    console = session.console if session.is_main else Console(quiet=True)
+    for index in (index for index, key in enumerate(source.keys) if key in rows):
+        row = rows[source.keys[index]]
+        row["windows"] = film_of_maps(
+            networks, source, index, decoder, targets=targets, method=options.method, layer=options.layer,
+            path=Path(row["film"]), console=console,
+        )  # fmt: skip
 
 
 def picture_names(keys: Sequence[str]) -> list[str]:
@@ -158,8 +183,9 @@ def _explain(
     strip_path, film_path = (picture.with_name(f"{picture.name}.{kind}") for kind in ("png", options.format))
     with atomic_path(strip_path) as partial:
         partial.write_bytes(heat_strip(clip_u8.cpu().numpy(), heats, title=title, label=label))
-    film = heat_film(clip_u8.cpu().numpy(), heats, title=title, label=label)
-    write_animation(film_path, list(film), fps=FPS)
+    if options.format == "gif":
+        film = heat_film(clip_u8.cpu().numpy(), heats, title=title, label=label)
+        write_animation(film_path, list(film), fps=FPS)
     row, *others = rows
     beside = {"beside": others[0]} if others else {}
     return {**row, **beside, "strip": str(strip_path), "film": str(film_path)}

@@ -28,6 +28,7 @@ from transfer3d.insight.pictures.timeline import draw_timeline
 from transfer3d.layout import ClipSpec
 from transfer3d.models.student import VideoStudent
 from transfer3d.progress import track
+from transfer3d.run.inference.film import check_film_path, film_of_predictions
 from transfer3d.run.inference.predict import class_rows
 from transfer3d.run.inference.session import inference_session
 
@@ -44,6 +45,7 @@ class TimelineOptions:
         clips: of a window; None = as many as cover it.
         top: classes for each window.
         plot: where the picture goes, .png or .svg; None = nowhere.
+        film: where the video goes that shows the classes beneath each frame, .mp4; None = nowhere.
     """
 
     window_s: float | None = None
@@ -51,6 +53,7 @@ class TimelineOptions:
     clips: int | None = None
     top: int = 1
     plot: Path | None = None
+    film: Path | None = None
 
 
 def predict_timelines(
@@ -68,9 +71,9 @@ def predict_timelines(
         console: for progress, and for the names of files that were left out.
 
     Raises:
-        UsageError: a length of time is not positive, the picture has another suffix or several videos, or the
-            student does not see RGB.
-        SetupError: the picture cannot be written.
+        UsageError: a length of time is not positive, the picture or the film has another suffix or several
+            videos or is the video itself, or the student does not see RGB.
+        SetupError: the picture or the film cannot be written.
         WeightsError: the checkpoint has no classifier.
         DataError: none of the files is a video, or one does not decode to its end.
     """
@@ -78,8 +81,11 @@ def predict_timelines(
         check_figure_path(options.plot)
     with inference_session(file, precision=precision, console=console) as session:
         source, accelerator, names = session.open_files(videos), session.accelerator, session.classes
-        if options.plot is not None and len(source) > 1:
-            raise UsageError(f"--plot draws one video, not {len(source)}. Name one.")
+        for name, path in (("--plot", options.plot), ("--save-video", options.film)):
+            if path is not None and len(source) > 1:
+                raise UsageError(f"{name} draws one video, not {len(source)}. Name one.")
+        if options.film is not None:
+            check_film_path(options.film, source.keys)
         to_channels_last(session.student)
         share = range(accelerator.process_index, len(source), accelerator.num_processes)
         one_video = len(share) == 1  # then progress is that of its frames
@@ -103,6 +109,8 @@ def predict_timelines(
         by_key = dict(gather_list(accelerator, timelines))
         if options.plot is not None and session.is_main:
             _plot(by_key[source.keys[0]], names, source.keys[0], options.plot)
+        if options.film is not None and session.is_main:
+            film_of_predictions(source, decoder, by_key[source.keys[0]], names, options.film, console=console)
     return [
         {"video": key, "windows": [_row(prediction, names, options.top) for prediction in by_key[key]]}
         for key in source.keys
