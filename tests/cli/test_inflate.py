@@ -12,6 +12,7 @@ from transfer3d.models.image import create_image_model, weights_digest
 from transfer3d.weights.metadata import read_metadata
 
 RANDOM = ("--weights", "none")
+STAGES = ["stem", *(f"blocks.{n}" for n in range(4)), *(f"transitions.{n}" for n in range(3))]
 
 
 @pytest.fixture
@@ -34,9 +35,17 @@ def test_account_and_proof_are_printed_and_kept(run, tmp_path):
     provenance = read_metadata(tmp_path / "t3d_tiny.safetensors").provenance
     assert provenance["proof"] == done["proof"]
     assert provenance["source_digest"] == weights_digest(create_image_model("test_densenet", "none"))
-    text = run("test_densenet", "--to", "t3d", *RANDOM, "--force").stdout
+    text = run("test_densenet", "--to", "t3d", *RANDOM, "--force", "--account").stdout
     assert "features.denseblock1.denselayer1.conv1.weight" in text
     assert "proved" in text
+    lines = run("test_densenet", "--to", "t3d", *RANDOM, "--force").stdout.splitlines()
+    assert lines[0] == "test_densenet (weights none) -> t3d_tiny"
+    stages = ["stem", *(f"{kind}.{n}" for n in range(4) for kind in ("blocks", "transitions"))][:-1]
+    assert [line.split()[0] for line in lines[1:-3]] == [*sorted(stages, key=STAGES.index), "norm", "head"]
+    numbers = [int(word) for line in lines[1:-3] for word in line.split()[1::2]]
+    assert sum(numbers) == len(done["tensors"]) == int(lines[-3].split()[0])
+    assert "proved" in lines[-2]
+    assert lines[-1] == "wrote t3d_tiny.safetensors"
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ Folder = Annotated[
 Only = Annotated[
     str, typer.Option(help="Only cases whose name or baseline contains this, e.g. `conv4d`, `plain`.")
 ]
-Pairs = Annotated[int, typer.Option(min=1, help="How often each pair is timed.")]
+Pairs = Annotated[int, typer.Option(metavar="N", min=1, help="How often each pair is timed.")]
 Against = Annotated[
     Path | None,
     typer.Option(metavar="OLD.json", help="An earlier bench, written with --json: how the ratios changed."),
@@ -39,7 +39,9 @@ def models(
     only: Only = "",
     pairs: Pairs = 7,
     device: Annotated[str, typer.Option(metavar="cpu|cuda|auto", help="Where to run.")] = "auto",
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; default: torch's.")] = None,
+    threads: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="CPU threads; default: torch's.")
+    ] = None,
     against: Against = None,
     json: options.Json = False,
 ) -> None:

@@ -21,9 +21,11 @@ def check(
         Path | None,
         typer.Option("-o", "--out", metavar="X.csv", help="CSV of the bad ones, if any."),
     ] = None,
-    workers: Annotated[int, typer.Option(min=1, help="Children that decode.")] = 1,
-    seconds: Annotated[float, typer.Option(min=0.1, help="Time limit for one video.")] = 30.0,
-    memory_gib: Annotated[float, typer.Option(min=0.5, help="Memory limit for one video.")] = 4.0,
+    workers: Annotated[int, typer.Option(metavar="N", min=1, help="Children that decode.")] = 1,
+    seconds: Annotated[float, typer.Option(metavar="N", min=0.1, help="Time limit for one video.")] = 30.0,
+    memory_gib: Annotated[
+        float, typer.Option(metavar="N", min=0.5, help="Memory limit for one video.")
+    ] = 4.0,
     browse: Annotated[
         int,
         typer.Option(min=0, metavar="N", help="Instead: write N augmented clips as film strips to browse/."),

@@ -23,8 +23,8 @@ def correspond(
     pairs: Annotated[
         str | None,
         typer.Option(
-            metavar="in-batch|one-to-one|hard",
-            help="Which pairs are trained on as mismatched. Default: in-batch.",
+            metavar="KIND",
+            help="Which pairs are trained on as mismatched: in-batch, one-to-one or hard. Default: in-batch.",
         ),
     ] = None,
     data: options.Data = None,

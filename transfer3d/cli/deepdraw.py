@@ -16,14 +16,25 @@ def deepdraw(
     out: Annotated[
         Path, typer.Option("-o", "--out", help="GIF or MP4 to write; a film strip comes beside it, as PNG.")
     ] = Path("deepdraw.gif"),
-    steps: Annotated[int, typer.Option(min=1, help="Steps of gradient ascent.")] = 256,
+    steps: Annotated[int, typer.Option(metavar="N", min=1, help="Steps of gradient ascent.")] = 256,
     smooth_time: Annotated[
-        float, typer.Option(min=0, max=1, help="How far each frame is drawn to its neighbours, per step.")
+        float,
+        typer.Option(
+            metavar="N", min=0, max=1, help="How far each frame is drawn to its neighbours, per step."
+        ),
     ] = 0.5,
     smooth_space: Annotated[
-        float, typer.Option(min=0, max=1, help="How far each pixel is drawn to its neighbours, per step.")
+        float,
+        typer.Option(
+            metavar="N", min=0, max=1, help="How far each pixel is drawn to its neighbours, per step."
+        ),
     ] = 0.5,
-    seed: Annotated[int, typer.Option(min=0, max=options.LARGEST_SEED, help="Of noise and shifts.")] = 0,
+    seed: Annotated[
+        int,
+        typer.Option(
+            metavar="N", min=0, callback=options.at_most(options.LARGEST_SEED), help="Of noise and shifts."
+        ),
+    ] = 0,
     json: options.Json = False,
 ) -> None:
     """Draw a clip that a checkpoint takes for a class, by gradient ascent from noise.

@@ -20,7 +20,7 @@ def evaluate(
     protocol: Annotated[
         str,
         typer.Option(
-            metavar=options.PROTOCOLS,
+            metavar="NAME",
             help="dense: --clips x --crops; p3d: 20 random clips; t3d: all that do not overlap; tsn: 5 "
             "clips, averaged before the softmax; v4d: 10 units x 3 crops, algorithm 1; f4d: the same in one "
             "pass; windows: multi-scale windows of untrimmed videos.",
@@ -34,7 +34,12 @@ def evaluate(
             metavar="frames|units", help="Play each clip, or take a video's units, in reverse order."
         ),
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, max=options.LARGEST_SEED, help="Seed of random clips.")] = 0,
+    seed: Annotated[
+        int,
+        typer.Option(
+            metavar="N", min=0, callback=options.at_most(options.LARGEST_SEED), help="Seed of random clips."
+        ),
+    ] = 0,
     labels: Annotated[
         Literal["auto", "single", "multi"],
         typer.Option(help="single: top-k; multi: hit@k, where videos have several labels."),

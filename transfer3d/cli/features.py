@@ -39,16 +39,16 @@ def features(
         ),
     ] = "pool5",
     clips: Annotated[
-        int, typer.Option(min=1, help="Clips spread evenly over each video, features averaged.")
+        int, typer.Option(metavar="N", min=1, help="Clips spread evenly over each video, features averaged.")
     ] = 20,
     protocol: Annotated[
         str | None,
         typer.Option(metavar="p3d", help="p3d: 20 random clips of each video instead (P3D, section 4)."),
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of the random clips.")] = 0,
+    seed: Annotated[int, typer.Option(metavar="N", min=0, help="Of the random clips.")] = 0,
     format: Annotated[
         str | None,
-        typer.Option(metavar="safetensors|parquet|npz", help="What to write. Default: by the file's name."),
+        typer.Option(metavar="KIND", help="safetensors, parquet or npz. Default: by the file's name."),
     ] = None,
     resume: Annotated[
         bool,
@@ -56,7 +56,9 @@ def features(
     ] = False,
     force: Annotated[bool, typer.Option("--force", help="Overwrite the file.")] = False,
     precision: options.Precision = None,
-    workers: Annotated[int, typer.Option(min=0, help="Decoding processes for each process.")] = 1,
+    workers: Annotated[
+        int, typer.Option(metavar="N", min=0, help="Decoding processes for each process.")
+    ] = 1,
     json: options.Json = False,
 ) -> None:
     """Write what a student makes of every video: its pooled features and named layers, with keys and labels.

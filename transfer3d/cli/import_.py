@@ -36,9 +36,10 @@ def import_(
         ),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
+    account: options.Account = False,
     json: options.Json = False,
 ) -> None:
-    """Turn a released checkpoint into a student that computes the same, with a report of every tensor.
+    """Turn a released checkpoint into a student that computes the same, with a report of its tensors.
 
     Example: `transfer3d import p3d-pytorch p3d63.pth -o p3d63.safetensors --set blocks=ABC`
     """
@@ -48,4 +49,4 @@ def import_(
     if json:
         print_json(done.to_dict())
     else:
-        stdout().print(done.text())
+        stdout().print(done.text(tensors=account))

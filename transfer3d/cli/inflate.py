@@ -19,30 +19,44 @@ def inflate(
     ] = None,
     weights: options.Weights = "timm",
     temporal_init: Annotated[
-        str, typer.Option(metavar="center|mean|random", help="How a 2D kernel fills its temporal taps.")
+        str,
+        typer.Option(metavar="RULE", help="How a 2D kernel fills its temporal taps: center, mean or random."),
     ] = "center",
     frames: Annotated[
-        int | None, typer.Option(min=1, help="Frames of a clip. Default: the family's.")
+        int | None, typer.Option(metavar="N", min=1, help="Frames of a clip. Default: the family's.")
     ] = None,
     size: Annotated[
         int | None,
         typer.Option(
+            metavar="N",
             min=1,
             help="Height and width of a clip; a ViT's positions are resampled. Default: the network's own.",
         ),
     ] = None,
     set_values: options.StudentSet = None,
     num_classes: Annotated[
-        int | None, typer.Option(min=0, help="New head with this many classes; default: keep the 2D head.")
+        int | None,
+        typer.Option(metavar="N", min=0, help="New head with this many classes; default: keep the 2D head."),
     ] = None,
-    in_chans: Annotated[int, typer.Option(min=1, help="Input channels (flow: 2, depth: 1).")] = 3,
+    in_chans: Annotated[
+        int, typer.Option(metavar="N", min=1, help="Input channels (flow: 2, depth: 1).")
+    ] = 3,
     seed: Annotated[
-        int, typer.Option(min=0, max=options.LARGEST_SEED, help="Seed of all random values.")
+        int,
+        typer.Option(
+            metavar="N",
+            min=0,
+            callback=options.at_most(options.LARGEST_SEED),
+            help="Seed of all random values.",
+        ),
     ] = 0,
     force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
+    account: options.Account = False,
     json: options.Json = False,
 ) -> None:
-    """Turn a timm image model into a video student, with a report of every tensor and a proof.
+    """Turn a timm image model into a video student, with a report and a proof.
+
+    The report counts the tensors of each stage; `--account` lists them all.
 
     The proof: on a still clip the student must give the image model's output.
 
@@ -70,4 +84,4 @@ def inflate(
     if json:
         print_json(done.to_dict())
     else:
-        stdout().print(done.text())
+        stdout().print(done.text(tensors=account))

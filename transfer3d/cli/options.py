@@ -1,5 +1,6 @@
 """Options that several commands share."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -40,7 +41,8 @@ StudentSet = Annotated[
 ]
 Epochs = Annotated[float | None, typer.Option(metavar="N", help="Passes over the videos.")]
 Steps = Annotated[
-    int | None, typer.Option("--steps", min=1, help="Optimiser steps; without --epochs, exactly so many.")
+    int | None,
+    typer.Option("--steps", metavar="N", min=1, help="Optimiser steps; without --epochs, exactly so many."),
 ]
 BatchSize = Annotated[
     str | None, typer.Option(metavar="N|auto", help="Clips in a step, over all processes; auto: what fits.")
@@ -49,18 +51,37 @@ LearningRate = Annotated[float | None, typer.Option("--lr", help="Learning rate,
 Resume = Annotated[bool, typer.Option("--resume", help="Continue an unfinished run (name it with -o).")]
 LARGEST_SEED = 2**63 - 1
 LARGEST_NUMPY_SEED = 2**32 - 1  # also scikit-learn's
-Seed = Annotated[int | None, typer.Option(min=0, max=LARGEST_SEED, help="Seed of everything random.")]
+
+
+def at_most(largest: int) -> Callable[[int | None], int | None]:
+    """Returns a check of a number; the help names no limit that nobody reaches."""
+
+    def check(value: int | None) -> int | None:
+        if value is not None and value > largest:
+            raise typer.BadParameter(f"{value} is not in the range x<={largest}.")
+        return value
+
+    return check
+
+
+Seed = Annotated[
+    int | None,
+    typer.Option(metavar="N", min=0, callback=at_most(LARGEST_SEED), help="Seed of everything random."),
+]
 Precision = Annotated[
     str | None,
     typer.Option(metavar="auto|bf16|fp32", help="auto: bf16 where the machine computes it in hardware."),
 ]
+Account = Annotated[bool, typer.Option("--account", help="List every tensor, not every stage.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-Workers = Annotated[int | None, typer.Option(min=0, help="Decoding processes for each training process.")]
-DecodingWorkers = Annotated[int, typer.Option(min=0, help="Decoding processes.")]
+Workers = Annotated[
+    int | None, typer.Option(metavar="N", min=0, help="Decoding processes for each training process.")
+]
+DecodingWorkers = Annotated[int, typer.Option(metavar="N", min=0, help="Decoding processes.")]
 Split = Annotated[str, typer.Option(help="Which part of the data.")]
 Clips = Annotated[
-    int | None, typer.Option(min=1, help="dense: clips spread evenly over each video. [default: 1]")
+    int | None,
+    typer.Option(metavar="N", min=1, help="dense: clips spread evenly over each video. [default: 1]"),
 ]
 Crops = Annotated[int | None, typer.Option(metavar="1|3|10", help="dense: crops of each clip. [default: 1]")]
-PROTOCOLS = "dense|p3d|t3d|tsn|v4d|f4d|windows"
 LABELLED_DATA = "Labelled videos: shard folder, class folders, or what `synth` wrote."

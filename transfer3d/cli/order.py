@@ -17,12 +17,22 @@ def order(
     data: Annotated[str, typer.Option(help=options.LABELLED_DATA)],
     split: options.Split = "test",
     protocol: Annotated[
-        str, typer.Option(metavar=options.PROTOCOLS, help="The views, as in `transfer3d evaluate`.")
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="The views: dense, p3d, t3d, tsn, v4d, f4d or windows, as in `transfer3d evaluate`.",
+        ),
     ] = "dense",
     clips: options.Clips = None,
     crops: options.Crops = None,
     seed: Annotated[
-        int, typer.Option(min=0, max=options.LARGEST_SEED, help="Seed of shuffles and of random clips.")
+        int,
+        typer.Option(
+            metavar="N",
+            min=0,
+            callback=options.at_most(options.LARGEST_SEED),
+            help="Seed of shuffles and of random clips.",
+        ),
     ] = 0,
     out: Annotated[
         Path | None, typer.Option("-o", "--out", metavar="X.png", help="Bar figure to write, PNG or SVG.")

@@ -16,11 +16,13 @@ def predict(
         list[Path], typer.Argument(metavar="VIDEO...", help="Video files, folders of them, or one of shards.")
     ],
     top: Annotated[
-        int | None, typer.Option(min=1, help="How many classes to show. [default: 5; 1 with --timeline]")
+        int | None,
+        typer.Option(metavar="N", min=1, help="How many classes to show. [default: 5; 1 with --timeline]"),
     ] = None,
     clips: Annotated[
         int | None,
         typer.Option(
+            metavar="N",
             min=1,
             help="Clips spread evenly over each video, or over each window, scores averaged. "
             "[default: 3; as many as cover a window]",

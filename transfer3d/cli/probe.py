@@ -27,7 +27,7 @@ def probe(
     protocol: Annotated[
         str,
         typer.Option(
-            metavar="splits|leave-one-out|pairs|pca",
+            metavar="NAME",
             help="splits: train and test, mean over splits; leave-one-out: each source video by all others; "
             "pairs: same action or not (ASLAN); pca: accuracy against dimensions.",
         ),
@@ -49,9 +49,15 @@ def probe(
     ] = None,
     out: Annotated[Path | None, typer.Option("-o", "--out", help="JSON report to write.")] = None,
     seed: Annotated[
-        int, typer.Option(min=0, max=options.LARGEST_NUMPY_SEED, help="Seed of the cross-validation.")
+        int,
+        typer.Option(
+            metavar="N",
+            min=0,
+            callback=options.at_most(options.LARGEST_NUMPY_SEED),
+            help="Seed of the cross-validation.",
+        ),
     ] = 0,
-    workers: Annotated[int, typer.Option(min=1, help="Processes that try values.")] = 1,
+    workers: Annotated[int, typer.Option(metavar="N", min=1, help="Processes that try values.")] = 1,
     json: options.Json = False,
 ) -> None:
     """Say how well a linear SVM, logistic regression or nearest neighbours tell classes by frozen features.

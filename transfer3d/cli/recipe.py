@@ -1,6 +1,8 @@
-"""`transfer3d recipe ls|show|validate`."""
+"""`transfer3d recipe ls|schema|show|validate`."""
 
 from itertools import groupby
+from pathlib import Path
+from textwrap import fill
 from typing import Annotated
 
 import typer
@@ -8,33 +10,73 @@ import typer
 from transfer3d.cli import options
 from transfer3d.cli.output import out, print_json
 
+INDENT = "      "
+
 app = typer.Typer(
-    no_args_is_help=True, help="The recipes: list, show, validate.", rich_markup_mode="markdown"
+    no_args_is_help=True,
+    help="The recipes: list, show, validate; a schema for editors.",
+    rich_markup_mode="markdown",
 )
 
 
 @app.command()
 def ls(json: options.Json = False) -> None:
-    """List the built-in recipes by paper, with the table or section that their numbers come from.
+    """List the built-in recipes, those for a beginning first: the student, what it is, the printed number.
 
     Example: `transfer3d recipe ls`
     """
-    from transfer3d.recipes.files import list_recipes, read_with_parents
+    from transfer3d.recipes.descriptions import FOR_BEGINNERS, beginners_first, describe
+    from transfer3d.recipes.files import list_recipes, read_with_parents, recipe_folder
 
-    recipes = {name: read_with_parents(name) for name in list_recipes()}
+    recipes = {name: read_with_parents(name) for name in beginners_first(list_recipes())}
+    described = {name: describe(recipe_folder() / f"{name}.toml") for name in recipes}
     if json:
         print_json(
             [
-                {"name": name, **{key: recipe.get(key) for key in ("task", "student", "source")}}
+                {
+                    "name": name,
+                    **{key: recipe.get(key) for key in ("task", "student", "source")},
+                    "description": described[name].text,
+                    "printed": described[name].printed,
+                }
                 for name, recipe in recipes.items()
             ]
         )
         return
-    width = max(map(len, recipes)) + 2
-    for paper, names in groupby(recipes, key=lambda name: name.partition("/")[0]):
-        out().print(f"{paper}:")
+    console, width = out(), max(map(len, recipes)) + 2
+    for folder, names in groupby(recipes, key=lambda name: name.partition("/")[0]):
+        purpose = f", for {FOR_BEGINNERS[folder]}" if folder in FOR_BEGINNERS else ", the paper's experiments"
+        console.print(f"{folder}{purpose}:")
         for name in names:
-            out().print(f"  {name:<{width}}{recipes[name].get('source', '')}".rstrip())
+            console.print(f"  {name:<{width}}{recipes[name].get('student') or 'any student'}")
+            console.print(
+                fill(described[name].text, console.width, initial_indent=INDENT, subsequent_indent=INDENT)
+            )
+
+
+@app.command()
+def schema(
+    file: Annotated[
+        Path | None, typer.Option("-o", "--out", help="JSON file to write. Default: the terminal.")
+    ] = None,
+) -> None:
+    """Print the JSON Schema of recipes, from which editors complete keys and mark mistakes.
+
+    In VS Code, Even Better TOML reads it where a recipe begins with `#:schema ./recipe.schema.json`.
+
+    Example: `transfer3d recipe schema -o recipe.schema.json`
+    """
+    from json import dumps
+
+    from transfer3d.files import write_text
+    from transfer3d.recipes.json_schema import recipe_schema
+
+    text = dumps(recipe_schema(), indent=2)
+    if file is None:
+        typer.echo(text)
+    else:
+        write_text(file, f"{text}\n")
+        out().print(f"wrote {file}")
 
 
 @app.command()

@@ -28,6 +28,7 @@ def report(
     videos: Annotated[
         int,
         typer.Option(
+            metavar="N",
             min=0,
             help="About how many videos of a run are evaluated, and at least one of each class; 0 = none. "
             "Of several runs, those that were evaluated need no look.",

@@ -26,17 +26,22 @@ def shard(
         ),
     ] = "auto",
     annotations: Annotated[Path | None, typer.Option(help="Folder of the lists, if not in SRC.")] = None,
-    fold: Annotated[int, typer.Option(min=1, help="Fold of UCF101 and HMDB51: 1, 2 or 3.")] = 1,
+    fold: Annotated[int, typer.Option(metavar="N", min=1, help="Fold of UCF101 and HMDB51: 1, 2 or 3.")] = 1,
     classes: Annotated[
         Path | None, typer.Option(help="File with one class per line: only these, in this order.")
     ] = None,
-    short_side: Annotated[int | None, typer.Option(min=16, help="Scale larger videos down to it.")] = None,
-    gop: Annotated[int | None, typer.Option(min=1, help="Frames between key frames; 12 if scaled.")] = None,
+    short_side: Annotated[
+        int | None, typer.Option(metavar="N", min=16, help="Scale larger videos down to it.")
+    ] = None,
+    gop: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="Frames between key frames; 12 if scaled.")
+    ] = None,
     flow: Annotated[
         Literal["tvl1", "dis", "files"] | None,
         typer.Option(
+            metavar="KIND",
             help="Pack optical flow instead of frames: computed by TV-L1, by DIS (many times faster), or "
-            "read from pictures (flow_x_* and flow_y_* in each video's folder, or folders u/ and v/)."
+            "read from pictures (flow_x_* and flow_y_* in each video's folder, or folders u/ and v/).",
         ),
     ] = None,
     flow_bound: Annotated[
@@ -46,17 +51,21 @@ def shard(
             help="Flow is clipped to +- so much per frame, then stored in 8 bits. [default: 20]",
         ),
     ] = None,
-    workers: Annotated[int, typer.Option(min=1, help="Decoding children of each process.")] = 1,
-    per_shard: Annotated[int | None, typer.Option(min=1, help="Videos in a shard.")] = None,
+    workers: Annotated[int, typer.Option(metavar="N", min=1, help="Decoding children of each process.")] = 1,
+    per_shard: Annotated[int | None, typer.Option(metavar="N", min=1, help="Videos in a shard.")] = None,
     name: Annotated[str | None, typer.Option(help="Of the shards; default: the folder's.")] = None,
-    min_frames: Annotated[int, typer.Option(min=1, help="Leave out videos with fewer.")] = 2,
+    min_frames: Annotated[int, typer.Option(metavar="N", min=1, help="Leave out videos with fewer.")] = 2,
     max_bad_fraction: Annotated[float, typer.Option(help="Share of bad videos that is tolerated.")] = 0.01,
-    allow_empty_classes: Annotated[bool, typer.Option(help="Keep classes without videos.")] = False,
+    allow_empty_classes: Annotated[
+        bool, typer.Option("--allow-empty-classes", help="Keep classes without videos.")
+    ] = False,
     seconds: Annotated[
         float | None,
-        typer.Option(min=0.1, help="Time limit for one video. [default: 600; 7200 with --flow]"),
+        typer.Option(metavar="N", min=0.1, help="Time limit for one video. [default: 600; 7200 with --flow]"),
     ] = None,
-    memory_gib: Annotated[float, typer.Option(min=0.5, help="Memory limit for one video.")] = 4.0,
+    memory_gib: Annotated[
+        float, typer.Option(metavar="N", min=0.5, help="Memory limit for one video.")
+    ] = 4.0,
     json: options.Json = False,
 ) -> None:
     """Pack a dataset into webdataset shards, every video decoded once on the way; or its optical flow.

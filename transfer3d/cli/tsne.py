@@ -21,7 +21,13 @@ def tsne(
         typer.Option(help="About how many neighbours a point looks at. [default: 30, less for few videos]"),
     ] = None,
     seed: Annotated[
-        int, typer.Option(min=0, max=options.LARGEST_NUMPY_SEED, help="Same seed, same coordinates.")
+        int,
+        typer.Option(
+            metavar="N",
+            min=0,
+            callback=options.at_most(options.LARGEST_NUMPY_SEED),
+            help="Same seed, same coordinates.",
+        ),
     ] = 0,
     color_by: Annotated[
         str,

@@ -10,6 +10,8 @@ from typing import Any, Literal, get_args
 
 from transfer3d.errors import WeightsError
 
+CONTAINERS = ("blocks", "stages", "layers", "transitions")
+"""Names that number stages, as in `trunk.blocks.2`."""
 How = Literal["inflated", "copied", "reshaped", "resampled", "fresh", "dropped"]
 
 
@@ -47,15 +49,36 @@ class WeightReport:
         """Returns every row in JSON form."""
         return [asdict(row) for row in self.rows]
 
-    def lines(self) -> list[str]:
-        """Returns the rows and the totals as lines of text."""
-        lines = []
+    def lines(self, *, tensors: bool) -> list[str]:
+        """Returns lines of text: one for each tensor, or else for each stage, and the totals."""
+        rows = self._tensor_lines() if tensors else self._stage_lines()
+        return [*rows, f"{len(self.rows)} tensors: {_totals(Counter(self.counts()))}"]
+
+    def _tensor_lines(self) -> list[str]:
+        notes = [f"  ({row.note})" if row.note else "" for row in self.rows]
+        return [
+            f"  {row.how:<9} {row.source or '-':<40} -> {row.target or '-'}{note}"
+            for row, note in zip(self.rows, notes, strict=True)
+        ]
+
+    def _stage_lines(self) -> list[str]:
+        stages: dict[str, Counter[How]] = {}
         for row in self.rows:
-            note = f"  ({row.note})" if row.note else ""
-            lines.append(f"  {row.how:<9} {row.source or '-':<40} -> {row.target or '-'}{note}")
-        counts = self.counts()
-        total = ", ".join(f"{count} {how}" for how, count in counts.items())
-        return [*lines, f"{len(self.rows)} tensors: {total}"]
+            stages.setdefault(_stage_of(row), Counter())[row.how] += 1
+        width = max(map(len, stages))
+        return [f"  {stage:<{width}}  {_totals(counts)}" for stage, counts in stages.items()]
+
+
+def _stage_of(row: Row) -> str:
+    """Returns the part of the student that a tensor belongs to, as in `res2`, `blocks.3` or `head`."""
+    if row.target is None:
+        return "left out"
+    first, *rest = row.target.removeprefix("trunk.").removeprefix("net.").split(".")
+    return f"{first}.{rest[0]}" if first in CONTAINERS and rest else first
+
+
+def _totals(counts: Counter[How]) -> str:
+    return ", ".join(f"{counts[how]} {how}" for how in get_args(How) if counts[how])
 
 
 def check_complete(

@@ -29,10 +29,10 @@ class ImportedFile:
         imported = self.imported
         return written_student(self.path, imported.student, self.provenance, imported.weight_report)
 
-    def text(self) -> str:
-        """Returns the weight report and the file, as lines."""
+    def text(self, *, tensors: bool) -> str:
+        """Returns the weight report by stage or by tensor, and the file, as lines."""
         first = f"{self.file} ({self.provenance['kind']}) -> {self.imported.student.model_name}"
-        return "\n".join([first, *self.imported.weight_report.lines(), f"wrote {self.path}"])
+        return "\n".join([first, *self.imported.weight_report.lines(tensors=tensors), f"wrote {self.path}"])
 
 
 def import_to_file(

@@ -36,10 +36,14 @@ class InflatedFile:
         """Returns the proof as one sentence."""
         return f"{self.source} -> {self.inflated.student.model_name}. {self.inflated.proof}"
 
-    def text(self) -> str:
-        """Returns the weight report, the proof and the file, as lines."""
+    def text(self, *, tensors: bool) -> str:
+        """Returns the weight report by stage or by tensor, the proof and the file, as lines."""
         lines = [f"{self.source} (weights {self.weights}) -> {self.inflated.student.model_name}"]
-        lines += [*self.inflated.weight_report.lines(), str(self.inflated.proof), f"wrote {self.path}"]
+        lines += [
+            *self.inflated.weight_report.lines(tensors=tensors),
+            str(self.inflated.proof),
+            f"wrote {self.path}",
+        ]
         return "\n".join(lines)
 
 

@@ -1,0 +1,36 @@
+"""Help pages on a terminal of 80 columns."""
+
+import pytest
+from typer.main import get_command
+from typer.testing import CliRunner
+
+from transfer3d.cli.main import app
+
+LEAST = 31
+"""Columns of an option's explanation, in 80."""
+
+
+def pages():
+    for name, command in get_command(app).commands.items():
+        inner = getattr(command, "commands", None)
+        yield from ([name, sub] for sub in inner) if inner else [[name]]
+
+
+@pytest.mark.parametrize("page", list(pages()), ids=" ".join)
+def test_a_page_is_readable_in_80_columns(page, monkeypatch):
+    monkeypatch.setattr("typer.rich_utils.MAX_WIDTH", 80)
+    lines = CliRunner().invoke(app, [*page, "--help"], env={"COLUMNS": "80"}).output.splitlines()
+    assert max(map(len, lines)) <= 80
+    (own,) = [line for line in lines if "--help" in line and "Show this" in line]
+    assert 79 - own.index("Show this") >= LEAST
+    assert "…" not in "".join(lines)
+    frame = [line for line in lines if line.startswith("│")]
+    assert not [line for line in frame if "922337" in line or "int range" in line]
+
+
+def test_every_command_has_its_panel_and_says_what_it_does_first():
+    output = CliRunner().invoke(app, ["--help"], env={"COLUMNS": "80"}).output
+    places = [output.index(f"─ {panel} ") for panel in ("Start", "Train", "Test", "Look", "Data")]
+    assert places == sorted(places)
+    for page in {page[0] for page in pages()}:
+        assert f"│ {page} " in output

@@ -1,0 +1,48 @@
+"""What built-in recipes are: the first sentence of the comment at the top of each file. Needs no torch."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from itertools import takewhile
+from pathlib import Path
+
+FOR_BEGINNERS = {"default": "your own videos", "demo": "the built-in moving digits"}
+"""Folders that come first, and what their recipes are for; the others hold the papers' experiments."""
+SENTENCE = re.compile(r".*?\.(?=\s|$)")
+PRINTED = re.compile(r"[;:] (\d[\d.]* %.*)\.$")
+
+
+@dataclass(frozen=True)
+class Description:
+    """A recipe in a sentence.
+
+    Attributes:
+        text: which experiment it is, or what it is for.
+        printed: the number in the paper, with the data that it is of, as in `74.2 % top-1 on Mini-Kinetics`;
+            empty where there is none.
+    """
+
+    text: str
+    printed: str
+
+
+def describe(path: Path) -> Description:
+    """Reads the description of a recipe's file; empty where it begins with no comment."""
+    lines = takewhile(lambda line: line.startswith("#"), path.read_text(encoding="utf-8").splitlines())
+    comment = " ".join(line.lstrip("# ") for line in lines)
+    sentence = SENTENCE.match(comment)
+    text = sentence[0] if sentence else comment
+    printed = PRINTED.search(text)
+    return Description(text, printed[1] if printed else "")
+
+
+def beginners_first(names: list[str]) -> list[str]:
+    """Returns the names of recipes, those of `FOR_BEGINNERS` first."""
+    folders = list(FOR_BEGINNERS)
+
+    def place(name: str) -> tuple[int, str]:
+        folder = name.partition("/")[0]
+        return (folders.index(folder) if folder in folders else len(folders), name)
+
+    return sorted(names, key=place)
