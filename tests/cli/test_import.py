@@ -41,7 +41,7 @@ def test_a_released_file_becomes_one_of_ours(run, tmp_path):
 
 def test_the_text_names_every_tensor_and_the_default_file(run, tmp_path):
     torch.save(r3d_18(num_classes=5).state_dict(), tmp_path / "released.pth")
-    done = run("import", "torchvision-video", "released.pth")
+    done = run("import", "torchvision-video", "released.pth", "--account")
     assert "layer4.1.conv2.0.weight" in done.stdout
     assert "wrote r3d_resnet18.safetensors" in done.stdout
     again = run("import", "torchvision-video", "released.pth")
