@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
@@ -52,7 +52,7 @@ class WeightReport:
     def lines(self, *, tensors: bool) -> list[str]:
         """Returns lines of text: one for each tensor, or else for each stage, and the totals."""
         rows = self._tensor_lines() if tensors else self._stage_lines()
-        return [*rows, f"{len(self.rows)} tensors: {_totals(Counter(self.counts()))}"]
+        return [*rows, f"{len(self.rows)} tensors: {_totals(self.counts())}"]
 
     def _tensor_lines(self) -> list[str]:
         notes = [f"  ({row.note})" if row.note else "" for row in self.rows]
@@ -77,8 +77,8 @@ def _stage_of(row: Row) -> str:
     return f"{first}.{rest[0]}" if first in CONTAINERS and rest else first
 
 
-def _totals(counts: Counter[How]) -> str:
-    return ", ".join(f"{counts[how]} {how}" for how in get_args(How) if counts[how])
+def _totals(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{counts[how]} {how}" for how in get_args(How) if counts.get(how))
 
 
 def check_complete(
