@@ -6,7 +6,7 @@ import sys
 import pytest
 import torch
 from inflation.released import p3d_shapes, values, zeros
-from torchvision.models.video import mc3_18, r3d_18
+from torchvision.models.video import r3d_18
 from typer.testing import CliRunner
 
 import transfer3d
@@ -68,7 +68,6 @@ def save_text(path):
         (["p3d-pytorch"], lambda path: None, 4, "error: f.pth does not exist"),
         (["p3d-pytorch"], lambda path: path.mkdir(), 4, "is a folder"),
         (["p3d-pytorch"], lambda p: torch.save({"a": sys.exit}, p), 4, "error: f.pth: asks to run"),
-        (["torchvision-video"], lambda p: torch.save(mc3_18().state_dict(), p), 4, "is an mc3_18"),
         (["v4d-release"], lambda p: torch.save(r3d_18().state_dict(), p), 4, "looks like torchvision-video"),
         (
             ["p3d-pytorch"],
