@@ -6,12 +6,13 @@ READY := $(VENV)/.ready
 CLIPS := $(abspath ../shared/clips)
 export TRANSFER3D_CLIPS ?= $(wildcard $(CLIPS))
 
-.PHONY: help demo test test-slow fuzz lint format clean
+.PHONY: help demo test test-slow docs fuzz lint format clean
 
 help:
 	@echo "make demo       everything end to end on the built-in dataset -> runs/demo/report.html"
 	@echo "make test       lint and the tests"
 	@echo "make test-slow  the long tests"
+	@echo "make docs       the documentation as a site with search -> build/site/index.html"
 	@echo "make fuzz       damaged and hostile files for FUZZ_MINUTES=10"
 	@echo "make format     ruff's formatter and fixes"
 
@@ -41,6 +42,9 @@ test: $(READY) lint
 
 test-slow: $(READY)
 	$(PYTEST) -m slow
+
+docs: $(READY)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build
 
 FUZZ_MINUTES ?= 10
 

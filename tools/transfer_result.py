@@ -20,7 +20,7 @@ from pydantic import ValidationError
 from result.schedule import Job, run_jobs
 from result.setting import MAIN, QUICK, STUDIES, Row, Setting, finetune_recipe, transfer_recipe
 from result.store import Store
-from result.tables import markdown, write_curve, write_readme
+from result.tables import markdown, write_curve, write_page
 from result.tuning import GRID, SEEDS, TUNED, chosen_for, read_tuned, tuning_name
 from result.work import Place
 from rich.console import Console
@@ -30,7 +30,7 @@ from transfer3d.files import write_text
 from transfer3d.recipes.load import dump
 
 FULL_SEEDS = 3
-README = Path(__file__).parents[1] / "README.md"
+PAGE = Path(__file__).parents[1] / "docs" / "figures.md"
 
 
 def main(
@@ -50,7 +50,7 @@ def main(
     ] = None,
     only: Annotated[str, typer.Option(help="Only rows whose name contains this.")] = "",
     set_: Annotated[list[str] | None, typer.Option("--set", help="key=value of the setting.")] = None,
-    readme: Annotated[bool, typer.Option("--readme", help="Put the tables into README.md.")] = False,
+    page: Annotated[bool, typer.Option("--page", help="Put the tables into docs/figures.md.")] = False,
 ) -> None:
     """Compare students from scratch, with correspondence, inflated, with both, and the teacher itself."""
     console = Console(stderr=True)
@@ -76,8 +76,8 @@ def main(
     table = markdown(shared, store.records)
     write_text(place.folder / "table.md", table)
     drawn = write_curve(store.records, place.folder / "label_curve.png")
-    if readme:
-        write_readme(README, table)
+    if page:
+        write_page(PAGE, table)
     console.print(table, highlight=False, soft_wrap=True)
     console.print(
         f"{place.folder / 'result.json'}, table.md{', label_curve.png' if drawn else ''}", highlight=False

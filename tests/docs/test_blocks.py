@@ -78,8 +78,9 @@ def test_a_block_that_differs_from_its_file_is_seen():
         check(Block("page.md:4", "python", f"{FILE}examples/own_loop.py", f"{text}\n"))
 
 
-def test_the_readmes_stages_are_a_recipe(tmp_path):
-    toml = next(block for block in blocks_of(ROOT / "README.md") if block.language == "toml")
+def test_the_stages_of_the_page_about_training_are_a_recipe(tmp_path):
+    page = ROOT / "docs" / "training.md"
+    toml = next(block for block in blocks_of(page) if block.language == "toml")
     (tmp_path / "staged.toml").write_text(toml.text)
     stages = stages_of(load_recipe(tmp_path / "staged.toml", ["stages.target.data=my_videos"]))
     assert [stage.student for stage in stages.values()] == ["i3ds_resnet50", "v4d_resnet50", "v4d_resnet50"]

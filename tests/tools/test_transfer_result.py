@@ -140,7 +140,7 @@ def test_a_file_that_is_no_result_is_refused_and_left_alone(tmp_path, text):
 def run(out, *changes, only=""):
     import transfer_result
 
-    given = {"quick": False, "full": False, "tune": False, "readme": False}
+    given = {"quick": False, "full": False, "tune": False, "page": False}
     transfer_result.main(out=out, set_=[*SMALLEST, *changes], seeds=2, processes=1, only=only, **given)
     return json.loads((out / "result.json").read_text())["records"]
 
@@ -216,12 +216,12 @@ def test_rows_that_are_not_there_and_labels_that_are_not_there_are_refused(tmp_p
     assert not list(tmp_path.iterdir())
 
 
-def test_the_readme_shows_what_the_records_say():
+def test_the_page_shows_what_the_records_say():
     from result.tables import BEGIN, END, markdown
 
     found = json.loads((ROOT / "docs" / "results" / "transfer.json").read_text(encoding="utf-8"))
     records = found.pop("records")
-    shown = (ROOT / "README.md").read_text(encoding="utf-8").split(BEGIN)[1].split(END)[0]
+    shown = (ROOT / "docs" / "figures.md").read_text(encoding="utf-8").split(BEGIN)[1].split(END)[0]
     assert shown == "\n" + markdown(found, records)
 
 
@@ -249,15 +249,14 @@ def test_the_curve_has_its_own_records_and_the_main_ones_at_their_number_of_labe
         assert len(picture.convert("L").getcolors() or []) > 20  # lines, letters, and smooth edges
 
 
-def test_tables_go_between_the_markers_of_the_readme(tmp_path):
-    from result.tables import BEGIN, END, write_readme
+def test_tables_go_between_the_markers_of_the_page(tmp_path):
+    from result.tables import BEGIN, END, write_page
 
-    readme = tmp_path / "README.md"
-    readme.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
+    page = tmp_path / "figures.md"
+    page.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
     for text in ("| a \\1 |\n", "| b |\n"):
-        write_readme(readme, text)
-        assert readme.read_text() == f"before\n{BEGIN}\n{text}{END}\nafter\n"
-    assert BEGIN in (ROOT / "README.md").read_text(encoding="utf-8")
+        write_page(page, text)
+        assert page.read_text() == f"before\n{BEGIN}\n{text}{END}\nafter\n"
 
 
 @pytest.mark.slow

@@ -72,17 +72,17 @@ def markdown(shared: Mapping[str, Any], records: Records) -> str:
     return "\n".join(lines) + "\n"
 
 
-def write_readme(readme: Path, text: str) -> None:
-    """Puts the tables between the file's markers.
+def write_page(page: Path, text: str) -> None:
+    """Puts the tables between the page's markers.
 
     Raises:
         ValueError: it has no markers.
     """
-    before = readme.read_text(encoding="utf-8")
+    before = page.read_text(encoding="utf-8")
     if BEGIN not in before or END not in before:
-        raise ValueError(f"{readme} has no '{BEGIN}' and '{END}'")
+        raise ValueError(f"{page} has no '{BEGIN}' and '{END}'")
     marked = re.compile(f"{re.escape(BEGIN)}.*?{re.escape(END)}", re.DOTALL)
-    write_text(readme, marked.sub(lambda _: f"{BEGIN}\n{text}{END}", before))
+    write_text(page, marked.sub(lambda _: f"{BEGIN}\n{text}{END}", before))
 
 
 def label_curve(records: Records, row: str) -> dict[int, Interval]:

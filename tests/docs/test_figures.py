@@ -1,0 +1,61 @@
+"""What the README and the page of figures say is what the records and the commands say."""
+
+import json
+import re
+
+import pytest
+from blocks import ROOT, check_arguments
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGE = (ROOT / "docs" / "figures.md").read_text(encoding="utf-8")
+
+
+def test_the_readmes_results_are_rows_of_the_page():
+    section = README.split("## The result in short")[1].split("\n## ")[0]
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in section.splitlines() if "±" in line]
+    rows = [row for row in rows if row]
+    assert len(rows) == 5
+    for name, top1, against in rows:
+        row = "frame teacher" if name.startswith("the teacher") else name
+        line = next(line for line in PAGE.splitlines() if line.startswith(f"| {row} |"))
+        cells = [cell.strip() for cell in line.split("|")[1:-1]]
+        assert (top1, against) == (cells[1], cells[4])
+
+
+def test_the_demos_order_is_that_of_few_steps_as_the_readme_says():
+    records = json.loads((ROOT / "tools" / "result" / "tuned.json").read_text(encoding="utf-8"))["records"]
+    top1 = {record["row"]: 100 * record["top1"] for record in records}
+    said = re.search(
+        r"had (\d+) and (\d+) % after 300 steps, (\d+) and (\d+) % after 900, (\d+) and\s+(\d+) % after 1800",
+        README,
+    )
+    assert said is not None
+    found = [
+        top1[f"{row}, lr 0.1, {steps} steps"]
+        for steps in (300, 900, 1800)
+        for row in ("correspondence", "inflated")
+    ]
+    assert [float(number) for number in said.groups()] == pytest.approx(found, abs=0.51)
+    assert found[0] > found[1]
+    assert found[-2] < found[-1]
+
+
+def test_every_speed_names_the_command_that_measures_it():
+    table = PAGE.split("| `transfer3d bench` |\n")[1].split("\n\n")[0].splitlines()[1:]
+    assert len(table) == 18
+    for line in table:
+        command = re.fullmatch(r"\|.*\| `(.*)` \|", line)
+        assert command is not None, line
+        check_arguments(["bench", *re.sub(r'"(\w+) (\d+)"', r"\1_\2", command[1]).split()])
+
+
+@pytest.mark.parametrize("words", ["P3D", "Conv4d", "i3d", "Algorithm 1"])
+def test_the_words_after_only_choose_cases(words):
+    from transfer3d.bench.case import matching
+    from transfer3d.bench.conv4d import conv4d_cases
+    from transfer3d.bench.depthwise import depthwise_cases
+    from transfer3d.bench.networks import network_cases
+
+    assert f"--only {words}`" in PAGE.replace('"', "")
+    cases = [*conv4d_cases(), *network_cases(), *depthwise_cases()]
+    assert matching(cases, words)
