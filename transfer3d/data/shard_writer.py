@@ -1,4 +1,4 @@
-"""Writes webdataset shards and the files beside them: our index, open_clip's sizes, timm's info."""
+"""Writes webdataset shards and the files beside them: our index, open_clip's sizes, timm's info, a README."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from typing import Any
 
 from transfer3d.data.flow import FlowFormat
 from transfer3d.data.folder import SUFFIXES
+from transfer3d.data.shard_card import CARD, shard_card
 from transfer3d.data.shards import FORMAT, INDEX, Index, IndexedSample, Member, Shard
 from transfer3d.data.videoset import Dropped
 from transfer3d.errors import DataError
@@ -72,7 +73,7 @@ def write_index(
     official: Mapping[str, int] | None = None,
     flow: FlowFormat | None = None,
 ) -> None:
-    """Writes `sizes.json` (open_clip's), `_info.json` (timm's) and, last, `index.json`.
+    """Writes `sizes.json` (open_clip's), `_info.json` (timm's), `README.md` and, last, `index.json`.
 
     Raises:
         DataError: a key is there twice.
@@ -107,6 +108,7 @@ def write_index(
         flow=flow,
     )
     index = index.model_copy(update={"digest": index.content_digest()})
+    write_text(folder / CARD, shard_card(index))
     write_text(folder / INDEX, index.to_json() + "\n")
 
 
