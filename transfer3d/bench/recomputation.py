@@ -9,6 +9,7 @@ import torch
 
 from transfer3d.bench.case import Case, Comparison
 from transfer3d.bench.networks import training_step
+from transfer3d.engine.allocator import keep_freed_memory
 from transfer3d.engine.memory_format import to_channels_last
 from transfer3d.models.factory import create_model
 
@@ -32,6 +33,7 @@ def _build(device: torch.device) -> Comparison:
     to_channels_last(kept)
     recomputed = copy.deepcopy(kept)
     recomputed.set_grad_checkpointing()
+    keep_freed_memory()
     clips = torch.randn(CLIPS, device=device, generator=torch.Generator(device).manual_seed(0))
     clips = clips.contiguous(memory_format=torch.channels_last_3d)
     return Comparison(
