@@ -40,7 +40,7 @@ def command_text(path: str, command: Any) -> str:
     context = command.make_context(path, [], resilient_parsing=True)
     records = [record for parameter in command.params if (record := parameter.get_help_record(context))]
     rows = [f"| {_cell(_option(name))} | {_cell(_escaped(_help(text)))} |" for name, text in records]
-    table = ["| | |", "| --- | --- |", *rows, ""] if rows else []
+    table = ["| option | help |", "| --- | --- |", *rows, ""] if rows else []
     return "\n".join([f"## {path}\n", _escaped(inspect.cleandoc(command.help or "")), "", *table])
 
 

@@ -98,6 +98,11 @@ def test_nothing_comes_from_other_servers_and_no_page_has_a_path_of_this_machine
         assert str(ROOT) not in page
 
 
+def test_every_column_of_a_table_has_a_name(site):
+    for page in PAGES:
+        assert not re.search(r"<th[^>]*>\s*</th>", text_of(site, page.stem)), page
+
+
 def test_a_link_to_nowhere_is_an_error(tmp_path):
     (tmp_path / "docs").mkdir()
     (tmp_path / "docs" / "index.md").write_text("# A\n\n[b](b.md) [c](#c)\n")
