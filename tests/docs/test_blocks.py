@@ -11,6 +11,8 @@ from transfer3d.recipes.load import load_recipe, stages_of
 
 EVERY = [block for path in FILES for block in blocks_of(path)]
 TUTORIALS = [path for path in FILES if any(block.mark == "run" for block in blocks_of(path))]
+QUICK = {"README.md", "own-videos.md", "python.md", "reproduce.md", "vision-transformers.md"}
+"""The others take as long, and what they call has tests of its own."""
 SLOW = [path for path in FILES if any(block.mark == "run-slow" for block in blocks_of(path))]
 
 
@@ -26,7 +28,11 @@ def test_a_block_says_how_it_is_tested_and_its_commands_have_these_options(block
 
 
 @pytest.mark.timeout(900)  # a whole tutorial
-@pytest.mark.parametrize("path", TUTORIALS, ids=lambda path: path.name)
+@pytest.mark.parametrize(
+    "path",
+    [path if path.name in QUICK else pytest.param(path, marks=pytest.mark.slow) for path in TUTORIALS],
+    ids=lambda path: path.name,
+)
 def test_a_files_blocks_run_one_after_the_other_in_an_empty_folder(path, tmp_path, monkeypatch):
     run_marked(path, {"run"}, tmp_path, monkeypatch)
 
