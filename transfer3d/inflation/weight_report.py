@@ -62,7 +62,7 @@ class WeightReport:
         ]
 
     def _stage_lines(self) -> list[str]:
-        stages: dict[str, Counter[How]] = {}
+        stages: dict[str, Counter[str]] = {}
         for row in self.rows:
             stages.setdefault(_stage_of(row), Counter())[row.how] += 1
         width = max(map(len, stages))

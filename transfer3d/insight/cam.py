@@ -244,7 +244,8 @@ def _by_gradients(student: VideoStudent, clips: Tensor, target: int, layer: str)
 
 def _heat(evidence: Tensor, clip_u8: Tensor) -> Tensor:
     """Enlarges [U T' H' W'] to the clip's [T H W] or [U T H W], 0..1."""
-    heat = enlarged(evidence, (clip_u8.shape[-3], *clip_u8.shape[-2:])).clamp(min=0)
+    *_, frames, height, width = clip_u8.shape
+    heat = enlarged(evidence, (frames, height, width)).clamp(min=0)
     heat = heat / heat.max().clamp(min=torch.finfo(torch.float32).tiny)
     return heat if clip_u8.ndim == UNITS_NDIM - 1 else heat[0]
 

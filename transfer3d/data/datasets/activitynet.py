@@ -41,7 +41,7 @@ class Annotated:
 
 def read(request: Request) -> Listing:
     """Reads the segments, as splits train, val and test."""
-    videos, finder = annotations(request), Finder(request)
+    videos, finder = read_annotations(request), Finder(request)
     classes = class_names(videos)
     entries = []
     for video in videos:
@@ -53,7 +53,7 @@ def read(request: Request) -> Listing:
     return finder.listing(classes, entries)
 
 
-def annotations(request: Request) -> list[Annotated]:
+def read_annotations(request: Request) -> list[Annotated]:
     """Returns the videos of the list.
 
     Raises:

@@ -14,7 +14,7 @@ applies = activitynet.applies
 
 def read(request: Request) -> Listing:
     """Reads the videos, as splits train, val and test; classes in the order of a video's segments."""
-    videos, finder = activitynet.annotations(request), Finder(request)
+    videos, finder = activitynet.read_annotations(request), Finder(request)
     classes = activitynet.class_names(videos)
     entries = []
     for video in videos:
