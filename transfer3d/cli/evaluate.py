@@ -23,7 +23,7 @@ def evaluate(
             metavar="NAME",
             help="dense: --clips x --crops; p3d: 20 random clips; t3d: all that do not overlap; tsn: 5 "
             "clips, averaged before the softmax; v4d: 10 units x 3 crops, algorithm 1; f4d: the same in one "
-            "pass; windows: multi-scale windows of untrimmed videos.",
+            "pass; windows: multi-scale windows of untrimmed videos; the others: as that library tests.",
         ),
     ] = "dense",
     clips: options.Clips = None,

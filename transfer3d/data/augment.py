@@ -11,7 +11,7 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 
 from transfer3d.data.augment_config import AugmentConfig
-from transfer3d.data.crops import CornerCrop, Crops, FlipPairs, FlowTenCrop, MirrorFlow, ThreeCrop
+from transfer3d.data.crops import CornerCrop, Crops, FlipPairs, FlowTenCrop, MirrorFlow, ThreeCrop, ThreeCrops
 from transfer3d.data.pixels import Frames
 from transfer3d.errors import UsageError
 from transfer3d.layout import FLOW_CHANNELS, ClipSpec
@@ -60,16 +60,17 @@ def training_transform(clip: ClipSpec, config: AugmentConfig, classes: Sequence[
     return v2.Compose(steps)
 
 
-def evaluation_transform(clip: ClipSpec, crops: Crops = 1) -> v2.Transform:
+def evaluation_transform(clip: ClipSpec, crops: Crops = 1, three: ThreeCrops = "transfer3d") -> v2.Transform:
     """Returns the transform of a test clip, to one or several squares of `clip.size`.
 
     Args:
         clip: what the student wants.
         crops: 1 = the centre of `clip.crop`; 10 = its corners and centre, and these mirrored (TSN); 3 = what
             covers a frame whose short side is `clip.size` (V4D and F4D, 256 x 256 resized to the input).
+        three: how three crops are cut; see `ThreeCrop`.
     """
     if crops == 3:
-        return v2.Compose([v2.Resize(clip.size, antialias=True), ThreeCrop(clip.size)])
+        return v2.Compose([v2.Resize(clip.size, antialias=True), ThreeCrop(clip.size, three)])
     crop = clip.crop if isinstance(clip.crop, int) else list(clip.crop)
     ten = FlowTenCrop if clip.channels == FLOW_CHANNELS else v2.TenCrop
     cut = ten(clip.size) if crops == 10 else v2.CenterCrop(clip.size)

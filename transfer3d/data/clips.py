@@ -54,14 +54,14 @@ def views_of_video(
         plan: which views.
         name: what messages call it.
         number: of the video, for random views.
-        transform: `evaluation_transform(clip, plan.crops)`, where it is made once for many videos.
+        transform: `evaluation_transform` of clip and plan, where it is made once for many videos.
         open_video: decodes here, or in a child; see `Decoder`.
     """
     with open_video(source, name=name, channels=clip.channels) as video:
         indices, scale_V = plan.indices(video.frames, video.fps, clip, number=number)
         distinct, place = np.unique(indices, return_inverse=True)
         frames = video.read(distinct, short_side=decode_side(clip))
-    cut = crop_frames(transform or evaluation_transform(clip, plan.crops), frames)
+    cut = crop_frames(transform or evaluation_transform(clip, plan.crops, plan.three), frames)
     view = torch.from_numpy(place.reshape(indices.shape))
     by_crop = [view + crop * len(distinct) for crop in range(len(cut))]
     scale_V = torch.from_numpy(scale_V).repeat_interleave(len(cut))

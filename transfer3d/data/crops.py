@@ -15,6 +15,7 @@ from transfer3d.errors import UsageError, did_you_mean
 from transfer3d.layout import FLOW_CHANNELS
 
 Crops = Literal[1, 3, 10]
+ThreeCrops = Literal["transfer3d", "slowfast", "mmaction2"]
 SCALES = (1.0, 0.875, 0.75, 0.66)
 LEVELS = 255
 PLACES = ((0.0, 0.0), (0.0, 1.0), (1.0, 0.0), (1.0, 1.0), (0.5, 0.5))
@@ -137,22 +138,31 @@ def mirrored_classes(classes: Sequence[str]) -> list[tuple[str, str]]:
 
 
 class ThreeCrop(nn.Module):
-    """Three squares along the longer side: its start, its middle, its end.
+    """Three squares along the longer side: its start, its middle, its end; at the middle of the shorter side.
 
     Args:
-        size: of the squares; the short side of what comes in.
+        size: of the squares; at most the short side of what comes in.
+        rule: who rounds the middle, and where the end is. "transfer3d": down, and the very end. "slowfast",
+            which pytorchvideo has too: up, and the very end. "mmaction2": down, and twice the middle, which
+            is a pixel before the end where the room is odd.
     """
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, rule: ThreeCrops = "transfer3d") -> None:
         super().__init__()
-        self._size = size
+        self._size, self._rule = size, rule
 
     def forward(self, video: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """Returns the three clips."""
         height, width = video.shape[-2:]
-        room = max(height, width) - self._size
-        places = (0, room // 2, room)
+        room, across = max(height, width) - self._size, self._middle(min(height, width) - self._size)
+        middle = self._middle(room)
+        places = (0, middle, 2 * middle if self._rule == "mmaction2" else room)
         return tuple(
-            functional.crop(video, *((place, 0) if height > width else (0, place)), self._size, self._size)
+            functional.crop(
+                video, *((place, across) if height > width else (across, place)), self._size, self._size
+            )
             for place in places
         )
+
+    def _middle(self, room: int) -> int:
+        return (room + 1) // 2 if self._rule == "slowfast" else room // 2

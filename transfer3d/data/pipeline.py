@@ -226,7 +226,7 @@ class _TestingViews(Maker[ViewBatch]):
 
     def __init__(self, videos: VideoSet, clip: ClipSpec, plan: ViewPlan) -> None:
         self.videos, self._clip, self._plan = videos, clip, plan
-        self._transform = evaluation_transform(clip, plan.crops)
+        self._transform = evaluation_transform(clip, plan.crops, plan.three)
 
     def make(self, draws: list[ClipId]) -> Made[ViewBatch]:
         """Returns a batch; nothing bad is passed over."""

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, cast, get_args
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from transfer3d.data.crops import Crops
+from transfer3d.data.crops import Crops, ThreeCrops
+from transfer3d.data.peers import Peer, peer_clips
 from transfer3d.data.sampling import (
     Indices,
     action_units,
@@ -22,7 +23,7 @@ from transfer3d.data.sampling import (
 )
 from transfer3d.layout import ClipSpec
 
-Places = Literal["even", "random", "units", "cover", "windows"]
+Places = Literal["even", "random", "units", "cover", "windows"] | Peer
 FrameOrder = Literal[
     "forward", "frames_reversed", "frames_shuffled", "still", "units_reversed", "units_shuffled"
 ]
@@ -41,9 +42,11 @@ class ViewPlan:
         places: "even" = `count` views from the first to the last; "random" = `count`, as in training;
             "units" = one clip from each of `count` equal sections, which a video-level family takes together;
             "cover" = all clips that do not overlap; "windows" = one view for each of `temporal_windows`. A
-            video-level family covers the video in one view.
+            video-level family covers the video in one view. The name of a peer = where that library takes
+            `count` clips; see `peer_clips`.
         count: see above; an even single view is the video's centre.
         crops: of each clip; see `evaluation_transform`.
+        three: how three crops are cut; see `ThreeCrop`.
         orders: in which each view is evaluated, one after the other: all views in the first order, then all
             in the second. "frames_reversed" plays each clip backwards, "units_reversed" takes the sections of
             a video in reverse order (V4D, section 4.4); "..._shuffled" draws an order for each clip, or for
@@ -54,6 +57,7 @@ class ViewPlan:
     places: Places = "even"
     count: int = 1
     crops: Crops = 1
+    three: ThreeCrops = "transfer3d"
     orders: tuple[FrameOrder, ...] = ("forward",)
     seed: int = 0
 
@@ -90,6 +94,9 @@ class ViewPlan:
         elif self.places == "units":
             views = action_units(frames, length=clip.frames, stride=clip.stride, units=self.count)
             views = views[None] if clip.units > 1 else views
+        elif self.places in get_args(Peer):
+            peer = cast(Peer, self.places)
+            views = peer_clips(peer, frames, length=clip.frames, stride=clip.stride, count=self.count)
         elif self.places == "cover" and clip.units == 1:
             views = cover_clips(frames, length=clip.frames, stride=clip.stride)
         else:

@@ -68,7 +68,7 @@ def evaluate(
         clips: spread evenly over each video; their probabilities are averaged.
         crops: of each clip, 1, 3 or 10.
         protocol: a paper's views instead of `clips` and `crops`, by name ("p3d", "t3d", "tsn", "v4d", "f4d",
-            "windows") or as a `Protocol`.
+            "windows", or a peer's: "slowfast-10x3") or as a `Protocol`.
         labels: "single" for top-k, "multi" for hit@k, "auto" = "multi" if any video has several labels.
         precision: "auto", "bf16" or "fp32", unless an accelerator is given.
         accelerator: device, precision and processes; None = a new one.

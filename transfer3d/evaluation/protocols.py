@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, get_args
 
 from transfer3d.data.crops import Crops
+from transfer3d.data.peers import Peer
 from transfer3d.data.views import FrameOrder, ViewPlan
 from transfer3d.errors import UsageError, did_you_mean
 from transfer3d.evaluation.pooling import Pooling
@@ -63,6 +64,12 @@ PROTOCOLS = {
                  plan=ViewPlan(places="units", count=10, crops=3)),
         Protocol(name="windows", source="V4D appendix A.1: TSN's multi-scale windows of untrimmed videos",
                  plan=ViewPlan(places="windows"), pooling="windows"),
+        Protocol(name="slowfast-10x3", source="SlowFast's test: 10 clips x 3 full crops, mean",
+                 plan=ViewPlan(places="slowfast", count=10, crops=3, three="slowfast"), full_size=True),
+        Protocol(name="mmaction2-10x3", source="mmaction2's: its starts, ThreeCrop, average_clips='prob'",
+                 plan=ViewPlan(places="mmaction2", count=10, crops=3, three="mmaction2"), full_size=True),
+        Protocol(name="pytorchvideo-10x3", source="pytorchvideo's: constant clips, uniform crops, mean",
+                 plan=ViewPlan(places="pytorchvideo", count=10, crops=3, three="slowfast"), full_size=True),
     )
 }  # fmt: skip
 
@@ -116,5 +123,9 @@ def check_protocol(protocol: Protocol, student: VideoStudent) -> None:
     """Raises UsageError where a student cannot be tested so."""
     if student.clip.units == 1 and any(order.startswith("units") for order in protocol.plan.orders):
         raise UsageError(f"{student.model_name} sees single clips: it has no units to take in another order.")
+    if student.clip.units > 1 and protocol.plan.places in get_args(Peer):
+        raise UsageError(
+            f"{student.model_name} sees several clips together: --protocol {protocol.name} does not."
+        )
     if protocol.combinations and family_of(student.model_name).name == "f4d":
         raise UsageError(f"{student.model_name} takes all units in one pass: use --protocol f4d.")
