@@ -131,6 +131,46 @@ def correspond(
         _report(machine_info(device), results, len(cases), pairs=pairs, against=against, json=json)
 
 
+@app.command()
+def export(
+    student: Annotated[
+        str,
+        typer.Option(metavar="NAME|FILE", help="A registered student with random weights, or a checkpoint."),
+    ] = "p3d63",
+    only: Only = "",
+    pairs: Pairs = 7,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; default: torch's.")] = None,
+    json: options.Json = False,
+) -> None:
+    """Compare the exports of a student, on the CPU and by one clip, with torch in fp32.
+
+    What is not installed is left out: ONNX needs the extra `export`, OpenVINO the extra `openvino`.
+
+    Example: `transfer3d bench export --student model.safetensors --threads 1`
+    """
+    import torch
+
+    from transfer3d.bench.case import matching, run_cases, unknown_case
+    from transfer3d.bench.export import export_cases
+    from transfer3d.bench.report import machine_info
+    from transfer3d.models.checkpoint import load
+    from transfer3d.models.factory import create_model
+    from transfer3d.run.training.students import is_file
+    from transfer3d.scratch import scratch_folder
+
+    if threads is not None:
+        torch.set_num_threads(threads)
+    net = load(student) if is_file(student) else create_model(student).eval()
+    with scratch_folder() as scratch:
+        every = list(export_cases(net, scratch))
+        cases = matching(every, only)
+        if not cases:
+            raise unknown_case(only, every)
+        cpu = torch.device("cpu")
+        results = run_cases(cases, cpu, pairs=pairs)
+        _report(machine_info(cpu), results, len(cases), pairs=pairs, json=json)
+
+
 def _report(
     machine: dict[str, Any],
     results: Iterable[Result],

@@ -18,8 +18,8 @@ def export(
     format: Annotated[
         str,
         typer.Option(
-            metavar="onnx|torch|hub",
-            help="ONNX, torch.export, or a folder for the Hugging Face hub.",
+            metavar="onnx|torch|openvino|hub",
+            help="ONNX, torch.export, OpenVINO, or a folder for the Hugging Face hub.",
         ),
     ],
     out: Annotated[
@@ -33,6 +33,12 @@ def export(
             help="What is said of where it came from; short: no recipe, no path of data or files.",
         ),
     ] = "short",
+    int8: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DATA", help="OpenVINO in int8, calibrated on these videos; what it loses is printed."
+        ),
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite existing files.")] = False,
     json: options.Json = False,
 ) -> None:
@@ -40,13 +46,13 @@ def export(
 
     Beside it comes `preprocess.json`: how a video becomes the network's input.
 
-    ONNX needs the extra `export`: `pip install 'transfer3d[export]'`.
+    ONNX needs the extra `export`: `pip install 'transfer3d[export]'`; OpenVINO the extra `openvino`.
 
     Example: `transfer3d export p3d_resnet50.safetensors --format onnx -o p3d.onnx`
     """
     from transfer3d.run.checkpoints.export import export_checkpoint
 
-    done = export_checkpoint(file, format, out, force=force, provenance=provenance)
+    done = export_checkpoint(file, format, out, force=force, provenance=provenance, int8=int8)
     if json:
         print_json(done.to_dict())
     else:

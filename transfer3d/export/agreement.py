@@ -11,6 +11,8 @@ from torch import Tensor
 from transfer3d.errors import WeightsError
 from transfer3d.models.student import VideoStudent
 
+Runner = Callable[[list[Tensor]], list[Tensor]]
+"""An exported network: inputs to outputs."""
 TOLERANCE = 1e-4
 MORE_FRAMES = 3
 
@@ -49,9 +51,7 @@ def random_clips(student: VideoStudent, *, batch: int, more_frames: int = 0, see
 
 
 @torch.no_grad()
-def compare(
-    student: VideoStudent, run: Callable[[list[Tensor]], list[Tensor]], *, open_axes: Mapping[int, str]
-) -> Agreement:
+def compare(student: VideoStudent, run: Runner, *, open_axes: Mapping[int, str]) -> Agreement:
     """Compares on one clip of the student's shape and on three clips, longer ones if T is variable.
 
     Args:

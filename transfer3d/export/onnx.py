@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from transfer3d.errors import SetupError
-from transfer3d.export.agreement import Agreement, compare
+from transfer3d.export.agreement import Agreement, Runner, compare
+from transfer3d.export.extras import import_extra
 from transfer3d.export.program import trace
 from transfer3d.files import atomic_path
 from transfer3d.models.student import VideoStudent
@@ -31,14 +31,20 @@ def write_onnx(student: VideoStudent, path: Path, metadata: Mapping[str, str]) -
         SetupError: the `export` extra is not installed.
         WeightsError: the outputs differ; no file is written.
     """
-    try:
-        import onnx
-        import onnxruntime
-        import onnxscript  # noqa: F401 - needed by torch's exporter, whose own message is less clear
-    except ImportError as error:
-        raise SetupError(
-            f"ONNX needs {error.name}: install it with `pip install 'transfer3d[export]'`."
-        ) from error
+    import_extra("onnxruntime", "ONNX", "export")
+    with atomic_path(path) as partial:
+        open_axes = save_graph(student, partial, metadata)
+        return compare(student, onnxruntime_runner(partial), open_axes=open_axes)
+
+
+def save_graph(student: VideoStudent, path: Path, metadata: Mapping[str, str]) -> dict[int, str]:
+    """Writes a student as one ONNX file, unchecked, and returns the input's axes of variable size, by name.
+
+    Raises:
+        SetupError: the `export` extra is not installed.
+    """
+    onnx = import_extra("onnx", "ONNX", "export")
+    import_extra("onnxscript", "ONNX", "export")  # torch's exporter needs it; its own message is less clear
     graph = trace(student)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch warns of its own internal calls
@@ -56,14 +62,21 @@ def write_onnx(student: VideoStudent, path: Path, metadata: Mapping[str, str]) -
     onnx_program.model.metadata_props.update(metadata)
     model = onnx_program.model_proto
     _drop_shapes_of_initialisers(model.graph)
+    onnx.save(model, path)
+    return graph.open_axes
+
+
+def onnxruntime_runner(path: Path) -> Runner:
+    """Returns what onnxruntime makes of a file: inputs to outputs, on the CPU."""
+    onnxruntime = import_extra("onnxruntime", "ONNX", "export")
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
     def run(clips: list[Tensor]) -> list[Tensor]:
-        session = onnxruntime.InferenceSession(partial, providers=["CPUExecutionProvider"])
         return [torch.from_numpy(session.run(None, {"clips": tensor.numpy()})[0]) for tensor in clips]
 
-    with atomic_path(path) as partial:
-        onnx.save(model, partial)
-        return compare(student, run, open_axes=graph.open_axes)
+    return run
 
 
 def _drop_shapes_of_initialisers(graph: Any) -> None:

@@ -11,15 +11,19 @@ from transfer3d.errors import UsageError, did_you_mean
 from transfer3d.export.agreement import Agreement
 from transfer3d.export.hub_folder import write_hub_folder
 from transfer3d.export.onnx import write_onnx
+from transfer3d.export.openvino import SUFFIX as OPENVINO_SUFFIX
+from transfer3d.export.openvino import WEIGHTS_SUFFIX, write_openvino
 from transfer3d.export.preprocessing import METADATA_KEY, SIDECAR_NAME, preprocessing
 from transfer3d.export.program import SUFFIX, write_program
+from transfer3d.export.quantisation import QuantisationLoss
 from transfer3d.files import write_text
 from transfer3d.models.checkpoint import load
+from transfer3d.run.checkpoints.int8 import write_int8
 from transfer3d.run.output_file import refuse_existing
 from transfer3d.weights.metadata import exported_strings, read_metadata
 from transfer3d.weights.provenance import Provenance
 
-SUFFIXES = {"onnx": ".onnx", "torch": SUFFIX, "hub": "-hub"}
+SUFFIXES = {"onnx": ".onnx", "torch": SUFFIX, "openvino": OPENVINO_SUFFIX, "hub": "-hub"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,16 +31,19 @@ class ExportedFile:
     """What was written.
 
     Attributes:
-        format: "onnx", "torch" or "hub".
+        format: "onnx", "torch", "openvino" or "hub".
         path: file or folder.
         files: the files written.
-        agreement: with the student's outputs; None for a Hub folder, which holds the student itself.
+        agreement: with the student's outputs; None for a Hub folder, which holds the student itself, and for
+            int8.
+        int8: what int8 loses; None where nothing was quantised.
     """
 
     format: str
     path: Path
     files: tuple[Path, ...]
-    agreement: Agreement | None
+    agreement: Agreement | None = None
+    int8: QuantisationLoss | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the JSON form."""
@@ -45,16 +52,23 @@ class ExportedFile:
             "path": str(self.path),
             "files": [str(file) for file in self.files],
             "agreement": None if self.agreement is None else asdict(self.agreement),
+            "int8": None if self.int8 is None else asdict(self.int8),
         }
 
     def __str__(self) -> str:
-        """The agreement and the files, as lines."""
-        lines = [f"wrote {file}" for file in self.files]
-        return "\n".join([*([] if self.agreement is None else [str(self.agreement)]), *lines])
+        """The agreement or the loss, and the files, as lines."""
+        checks = [str(check) for check in (self.agreement, self.int8) if check is not None]
+        return "\n".join([*checks, *(f"wrote {file}" for file in self.files)])
 
 
 def export_checkpoint(
-    checkpoint: str, format: str, out: Path | None, *, force: bool = False, provenance: str = "short"
+    checkpoint: str,
+    format: str,
+    out: Path | None,
+    *,
+    force: bool = False,
+    provenance: str = "short",
+    int8: str | None = None,
 ) -> ExportedFile:
     """Exports a checkpoint, and beside it `preprocess.json`, which says how a video becomes its input.
 
@@ -62,34 +76,52 @@ def export_checkpoint(
 
     Args:
         checkpoint: file, Hub folder, or `hf_hub:user/name@revision`.
-        format: "onnx", "torch" or "hub".
-        out: None = `./<student>.onnx`, `./<student>.pt2` or the folder `./<student>-hub`.
+        format: "onnx", "torch", "openvino" or "hub".
+        out: None = `./<student>.onnx`, `./<student>.pt2`, `./<student>.xml` or the folder `./<student>-hub`.
         force: overwrite.
         provenance: "short" leaves out the recipe and every path; "full" leaves nothing out.
+        int8: videos to calibrate int8 on, for OpenVINO; None keeps fp32.
 
     Raises:
         UsageError: the format is unknown, or `out` exists and `force` is off.
         WeightsError: the checkpoint is refused, or the exported network gives other outputs.
-        SetupError: the `export` extra is missing for ONNX, or `out` cannot be written.
+        DataError: a video of `int8` is bad.
+        SetupError: the format's extra is missing, or `out` cannot be written.
     """
     if format not in SUFFIXES:
         near = did_you_mean(format, SUFFIXES)
         raise UsageError(f"unknown format '{format}'{near}: must be one of {', '.join(SUFFIXES)}.")
     if provenance not in get_args(Provenance):
         raise UsageError(f"--provenance {provenance}: must be one of {', '.join(get_args(Provenance))}.")
+    if int8 is not None and format != "openvino":
+        raise UsageError(f"--int8 is for --format openvino, not {format}.")
     known = cast(Provenance, provenance)
     student = load(checkpoint)
     path = out or Path(f"{student.model_name}{SUFFIXES[format]}")
     refuse_existing(path, force)
+    if format == "openvino":
+        refuse_existing(path.with_suffix(WEIGHTS_SUFFIX), force)
     if format == "hub":
         files = tuple(write_hub_folder(checkpoint, path, provenance=known))
+<<<<<<< HEAD
         return ExportedFile(format=format, path=path, files=files, agreement=None)
+=======
+        return ExportedFile(format=format, path=path, files=files)
+    sidecar = path.with_name(SIDECAR_NAME)
+>>>>>>> d4951d8 (Exports for OpenVINO, in fp32 and in int8 with what it loses; bench export compares the exports of a student)
     text = json.dumps(preprocessing(read_metadata(checkpoint)), indent=2) + "\n"
     sidecar = path.with_name(SIDECAR_NAME)
     if sidecar.exists() and not force and sidecar.read_text(encoding="utf-8") != text:
         sidecar = path.with_name(f"{path.stem}.{SIDECAR_NAME}")  # the first is another model's
     strings = {**exported_strings(checkpoint, known), METADATA_KEY: text}
-    write = write_onnx if format == "onnx" else write_program
-    agreement = write(student, path, strings)
+    agreement = loss = None
+    if int8 is not None:
+        loss = write_int8(student, path, strings, int8)
+    else:
+        write = {"onnx": write_onnx, "torch": write_program, "openvino": write_openvino}[format]
+        agreement = write(student, path, strings)
     write_text(sidecar, text)
-    return ExportedFile(format=format, path=path, files=(path, sidecar), agreement=agreement)
+    weights = (path.with_suffix(WEIGHTS_SUFFIX),) if format == "openvino" else ()
+    return ExportedFile(
+        format=format, path=path, files=(path, *weights, sidecar), agreement=agreement, int8=loss
+    )

@@ -1,0 +1,27 @@
+"""Packages that only some exports need."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from transfer3d.errors import SetupError
+
+
+def import_extra(module: str, what: str, extra: str) -> Any:
+    """Returns an optional module.
+
+    Args:
+        module: its name.
+        what: needs it, for the message.
+        extra: of transfer3d, which brings it.
+
+    Raises:
+        SetupError: it is not installed.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise SetupError(
+            f"{what} needs {error.name}: install it with `pip install 'transfer3d[{extra}]'`."
+        ) from error
