@@ -1,15 +1,25 @@
 """The Hub folder: what is in it, and that it loads."""
 
 import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
 
 import pytest
+import timm
 import torch
+from hub_server import serve
 from huggingface_hub import ModelCard
 
 import transfer3d
-from transfer3d.errors import WeightsError
+from transfer3d.errors import UsageError, WeightsError
 from transfer3d.export.hub_folder import write_hub_folder
+from transfer3d.export.model_card import NOTHING_SAID, CardFacts, model_card
 from transfer3d.models.factory import create_model
+from transfer3d.run.checkpoints.export import export_checkpoint
+from transfer3d.weights.metadata import read_metadata
 
 NAMES = ["run", "jump", "sit"]
 
@@ -17,9 +27,7 @@ NAMES = ["run", "jump", "sit"]
 @pytest.fixture
 def folder(tmp_path):
     student = create_model("p3d_tiny", num_classes=3, seed=4, blocks="AB")
-    transfer3d.save(
-        student, tmp_path / "s.safetensors", class_names=NAMES, provenance={"made_by": "a test", "top1": 0.5}
-    )
+    transfer3d.save(student, tmp_path / "s.safetensors", class_names=NAMES, provenance={"made_by": "a test"})
     write_hub_folder(tmp_path / "s.safetensors", tmp_path / "hub")
     return tmp_path / "hub"
 
@@ -45,9 +53,24 @@ def test_the_config_says_what_the_checkpoint_says(folder):
     assert config["id2label"] == {"0": "run", "1": "jump", "2": "sit"}
     assert config["label2id"]["sit"] == 2
     assert config["num_features"] == student.num_features
-    cfg = config["pretrained_cfg"]
-    assert cfg["input_size"] == [3, student.clip.frames, student.clip.size, student.clip.size]
-    assert (tuple(cfg["mean"]), tuple(cfg["std"])) == (student.clip.mean, student.clip.std)
+    assert config["clip"] == {**student.clip.to_dict(), "mean": [0.5] * 3, "std": [0.5] * 3}
+    assert json.loads((folder / "preprocess.json").read_text())["class_names"] == NAMES
+
+
+def test_transformers_does_not_take_it_for_timms_and_names_us(folder):
+    config = json.loads((folder / "config.json").read_text())
+    assert "pretrained_cfg" not in config  # by this key alone transformers knows timm's
+    transformers = pytest.importorskip("transformers", reason="transformers is not installed")
+    for loader in (transformers.AutoConfig, transformers.AutoModelForVideoClassification):
+        with pytest.raises(ValueError, match="transfer3d") as raised:
+            loader.from_pretrained(str(folder))
+        assert "timm" not in str(raised.value)
+
+
+def test_timm_knows_no_such_network_and_the_card_says_so(folder):
+    with pytest.raises(RuntimeError, match=r"Unknown model \(p3d_tiny\)"):
+        timm.create_model(f"local-dir:{folder}")
+    assert "read by transfer3d alone" in (folder / "README.md").read_text()
 
 
 def test_the_card_has_front_matter_that_the_hub_reads(folder):
@@ -57,6 +80,92 @@ def test_the_card_has_front_matter_that_the_hub_reads(folder):
     assert {"video", "p3d"} <= set(card.data.tags)
     assert "run, jump, sit" in card.text
     assert '"made_by": "a test"' in card.text
+
+
+def card_of(provenance, facts=NOTHING_SAID):
+    student = create_model("p3d_tiny", num_classes=3)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "s.safetensors"
+        transfer3d.save(student, path, provenance=provenance)
+        return ModelCard(model_card(read_metadata(path), 7, facts)).data
+
+
+def test_the_card_says_what_the_student_was_made_from():
+    inflated = card_of({"source": "resnet18.a1_in1k"})
+    assert inflated.base_model == "timm/resnet18.a1_in1k"
+    assert inflated.license == timm.get_pretrained_cfg("resnet18.a1_in1k").license
+    tuned = card_of({"parent": {"checkpoint": "hf_hub:user/student@v1", "sha256": "00"}})
+    assert tuned.base_model == "user/student"
+    assert tuned.license == "unknown"
+    assert card_of({"parent": {"checkpoint": "/home/x/s.safetensors"}}).base_model is None
+    assert card_of({"source": {"sha256": "00"}}, CardFacts(license="mit")).license == "mit"
+
+
+def test_the_cards_results_are_the_checkpoints():
+    metrics = {"video_top1": 0.51234, "mean_ap": 0.25, "loss": 3.0}
+    card = card_of({"metrics": metrics}, CardFacts(datasets=("user/my videos",)))
+    found = {result.metric_name: (result.metric_type, result.metric_value) for result in card.eval_results}
+    assert found == {"Top-1": ("accuracy", 0.5123), "Mean average precision": ("mAP", 0.25)}
+    assert card.datasets == ["user/my videos"]
+    assert card.metrics == ["accuracy", "mAP"]
+    assert {result.dataset_type for result in card.eval_results} == {"user/my-videos"}
+    assert card.model_name == "p3d_tiny"
+    assert card_of({"metrics": metrics}).eval_results[0].dataset_name == "own videos"
+    assert card_of({}).eval_results is None
+
+
+PUSH = """
+import sys
+from transfer3d.cli.main import main
+sys.argv = ["transfer3d", "export", *sys.argv[1:]]
+main()
+"""
+
+
+def pushed(folder, address, *arguments):
+    home = {"HF_ENDPOINT": address, "HF_TOKEN": "hf_test", "HF_HOME": str(folder.parent / "home")}
+    command = [sys.executable, "-c", PUSH, str(folder), "--format", "hub", "-o", str(folder.parent / "out")]
+    return subprocess.run(
+        [*command, *arguments], env={**os.environ, **home}, capture_output=True, text=True, check=False
+    )
+
+
+@pytest.mark.proc
+def test_a_folder_is_pushed_and_loads_from_the_hub(folder):
+    files = {}
+    with serve(files) as (address, seen):
+        done = pushed(folder, address, "--push", "user/name")
+    assert done.returncode == 0, done.stderr
+    assert f"pushed to {address}/user/name" in done.stdout
+    assert "POST /api/repos/create" in seen
+    names = ("README.md", "config.json", "model.safetensors", "preprocess.json")
+    assert sorted(files) == [f"user/name/{name}" for name in names]
+    for name in names:
+        assert files[f"user/name/{name}"] == (folder.parent / "out" / name).read_bytes()
+
+
+@pytest.mark.proc
+def test_a_hub_that_refuses_is_said_and_the_folder_stays(folder):
+    with serve({}, refuse_commits=True) as (address, _):
+        done = pushed(folder, address, "--push", "user/name")
+    assert done.returncode == 5
+    assert "the hub does not take the files" in " ".join(done.stderr.split())
+    assert "Traceback" not in done.stderr
+    assert (folder.parent / "out" / "model.safetensors").exists()
+
+
+@pytest.mark.parametrize(
+    "arguments, said",
+    [
+        ({"format": "hub", "repository": "name"}, "--push name is no repository"),
+        ({"format": "onnx", "repository": "user/name"}, "are for --format hub"),
+        ({"format": "torch", "facts": CardFacts(license="mit")}, "are for --format hub"),
+    ],
+)
+def test_what_cannot_be_pushed_is_refused_before_anything_is_written(folder, tmp_path, arguments, said):
+    with pytest.raises(UsageError, match=said):
+        export_checkpoint(str(folder), out=tmp_path / "new", **arguments)
+    assert not (tmp_path / "new").exists()
 
 
 def test_no_folder_is_made_of_a_broken_checkpoint(tmp_path):

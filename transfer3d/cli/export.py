@@ -39,6 +39,21 @@ def export(
             metavar="DATA", help="OpenVINO in int8, calibrated on these videos; what it loses is printed."
         ),
     ] = None,
+    license: Annotated[
+        str,
+        typer.Option(
+            metavar="ID", help="Hub: the model card's licence, e.g. apache-2.0. Default: the image model's."
+        ),
+    ] = "",
+    dataset: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME", help="Hub: what it was trained and tested on, by the hub's name. Repeatable."
+        ),
+    ] = None,
+    push: Annotated[
+        str | None, typer.Option(metavar="USER/NAME", help="Hub: upload the folder to this repository.")
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite existing files.")] = False,
     json: options.Json = False,
 ) -> None:
@@ -50,9 +65,19 @@ def export(
 
     Example: `transfer3d export p3d_resnet50.safetensors --format onnx -o p3d.onnx`
     """
+    from transfer3d.export.model_card import CardFacts
     from transfer3d.run.checkpoints.export import export_checkpoint
 
-    done = export_checkpoint(file, format, out, force=force, provenance=provenance, int8=int8)
+    done = export_checkpoint(
+        file,
+        format,
+        out,
+        force=force,
+        provenance=provenance,
+        int8=int8,
+        facts=CardFacts(license=license, datasets=tuple(dataset or ())),
+        repository=push,
+    )
     if json:
         print_json(done.to_dict())
     else:

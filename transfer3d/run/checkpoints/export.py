@@ -10,11 +10,13 @@ from typing import Any, cast, get_args
 from transfer3d.errors import UsageError, did_you_mean
 from transfer3d.export.agreement import Agreement
 from transfer3d.export.hub_folder import write_hub_folder
+from transfer3d.export.model_card import NOTHING_SAID, CardFacts
 from transfer3d.export.onnx import write_onnx
 from transfer3d.export.openvino import SUFFIX as OPENVINO_SUFFIX
 from transfer3d.export.openvino import WEIGHTS_SUFFIX, write_openvino
 from transfer3d.export.preprocessing import METADATA_KEY, SIDECAR_NAME, preprocessing
 from transfer3d.export.program import SUFFIX, write_program
+from transfer3d.export.push import check_repository, push
 from transfer3d.export.quantisation import QuantisationLoss
 from transfer3d.files import write_text
 from transfer3d.models.checkpoint import load
@@ -37,6 +39,7 @@ class ExportedFile:
         agreement: with the student's outputs; None for a Hub folder, which holds the student itself, and for
             int8.
         int8: what int8 loses; None where nothing was quantised.
+        pushed: where the Hub folder was uploaded to; None where it was not.
     """
 
     format: str
@@ -44,6 +47,7 @@ class ExportedFile:
     files: tuple[Path, ...]
     agreement: Agreement | None = None
     int8: QuantisationLoss | None = None
+    pushed: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the JSON form."""
@@ -53,12 +57,14 @@ class ExportedFile:
             "files": [str(file) for file in self.files],
             "agreement": None if self.agreement is None else asdict(self.agreement),
             "int8": None if self.int8 is None else asdict(self.int8),
+            "pushed": self.pushed,
         }
 
     def __str__(self) -> str:
         """The agreement or the loss, and the files, as lines."""
         checks = [str(check) for check in (self.agreement, self.int8) if check is not None]
-        return "\n".join([*checks, *(f"wrote {file}" for file in self.files)])
+        pushed = [] if self.pushed is None else [f"pushed to {self.pushed}"]
+        return "\n".join([*checks, *(f"wrote {file}" for file in self.files), *pushed])
 
 
 def export_checkpoint(
@@ -69,6 +75,8 @@ def export_checkpoint(
     force: bool = False,
     provenance: str = "short",
     int8: str | None = None,
+    facts: CardFacts = NOTHING_SAID,
+    repository: str | None = None,
 ) -> ExportedFile:
     """Exports a checkpoint, and beside it `preprocess.json`, which says how a video becomes its input.
 
@@ -81,12 +89,14 @@ def export_checkpoint(
         force: overwrite.
         provenance: "short" leaves out the recipe and every path; "full" leaves nothing out.
         int8: videos to calibrate int8 on, for OpenVINO; None keeps fp32.
+        facts: what a Hub folder's model card says that no checkpoint knows.
+        repository: `user/name`, where a Hub folder is uploaded to; None uploads nothing.
 
     Raises:
         UsageError: the format is unknown, or `out` exists and `force` is off.
         WeightsError: the checkpoint is refused, or the exported network gives other outputs.
         DataError: a video of `int8` is bad.
-        SetupError: the format's extra is missing, or `out` cannot be written.
+        SetupError: the format's extra is missing, `out` cannot be written, or the hub refuses the folder.
     """
     if format not in SUFFIXES:
         near = did_you_mean(format, SUFFIXES)
@@ -95,6 +105,10 @@ def export_checkpoint(
         raise UsageError(f"--provenance {provenance}: must be one of {', '.join(get_args(Provenance))}.")
     if int8 is not None and format != "openvino":
         raise UsageError(f"--int8 is for --format openvino, not {format}.")
+    if format != "hub" and (repository is not None or facts != NOTHING_SAID):
+        raise UsageError(f"--push, --license and --dataset are for --format hub, not {format}.")
+    if repository is not None:
+        check_repository(repository)
     known = cast(Provenance, provenance)
     student = load(checkpoint)
     path = out or Path(f"{student.model_name}{SUFFIXES[format]}")
@@ -102,13 +116,9 @@ def export_checkpoint(
     if format == "openvino":
         refuse_existing(path.with_suffix(WEIGHTS_SUFFIX), force)
     if format == "hub":
-        files = tuple(write_hub_folder(checkpoint, path, provenance=known))
-<<<<<<< HEAD
-        return ExportedFile(format=format, path=path, files=files, agreement=None)
-=======
-        return ExportedFile(format=format, path=path, files=files)
-    sidecar = path.with_name(SIDECAR_NAME)
->>>>>>> d4951d8 (Exports for OpenVINO, in fp32 and in int8 with what it loses; bench export compares the exports of a student)
+        files = tuple(write_hub_folder(checkpoint, path, provenance=known, facts=facts))
+        pushed = None if repository is None else push(path, [file.name for file in files], repository)
+        return ExportedFile(format=format, path=path, files=files, pushed=pushed)
     text = json.dumps(preprocessing(read_metadata(checkpoint)), indent=2) + "\n"
     sidecar = path.with_name(SIDECAR_NAME)
     if sidecar.exists() and not force and sidecar.read_text(encoding="utf-8") != text:

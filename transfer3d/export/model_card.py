@@ -1,0 +1,118 @@
+"""The model card of a Hub folder: front matter that the hub reads, and what people read."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from huggingface_hub import EvalResult, ModelCardData
+from timm.models import get_pretrained_cfg
+
+from transfer3d.models.registry import family_of
+from transfer3d.weights.hub import HUB_PREFIX
+from transfer3d.weights.metadata import CheckpointMetadata
+
+METRICS = {
+    "video_top1": ("accuracy", "Top-1"),
+    "video_top5": ("accuracy", "Top-5"),
+    "mean_class_accuracy": ("accuracy", "Mean class accuracy"),
+    "mean_ap": ("mAP", "Mean average precision"),
+}
+"""Of a checkpoint, with their type and name on the hub."""
+
+UNKNOWN_LICENCE = "unknown"
+OWN_VIDEOS = "own videos"
+
+
+@dataclass(frozen=True, kw_only=True)
+class CardFacts:
+    """What a checkpoint does not know.
+
+    Attributes:
+        license: the hub's name of it ("apache-2.0"); "" = that of the image model, where timm knows it.
+        datasets: what the student was trained and tested on, by their names on the hub.
+    """
+
+    license: str = ""
+    datasets: tuple[str, ...] = ()
+
+
+NOTHING_SAID = CardFacts()
+
+
+def model_card(metadata: CheckpointMetadata, parameters: int, facts: CardFacts = NOTHING_SAID) -> str:
+    """Returns the README: front matter, what the student is, how to use it, and its provenance."""
+    base, licence = _origin(metadata.provenance)
+    results = _results(metadata, facts)
+    front = ModelCardData(
+        library_name="transfer3d",
+        license=facts.license or licence,
+        base_model=base,
+        datasets=list(facts.datasets) or None,
+        metrics=sorted({result.metric_type for result in results}) or None,
+        model_name=metadata.model,
+        eval_results=results or None,
+        pipeline_tag="video-classification" if metadata.num_classes else "feature-extraction",
+        tags=["transfer3d", "video", family_of(metadata.model).name],
+    )
+    clip = metadata.clip
+    units = f"{clip.units} units of " if clip.units > 1 else ""
+    shape = "B U C T H W" if clip.units > 1 else "B C T H W"
+    lines = [
+        f"---\n{front.to_yaml().strip()}\n---",
+        f"# {metadata.model}",
+        f"A video network ({family_of(metadata.model).paper}), made with transfer3d "
+        f"{metadata.version}: {parameters:,} parameters, {metadata.num_classes} classes.",
+        "```python\nimport transfer3d\n\n"
+        'student = transfer3d.load("hf_hub:user/name")  # or this folder\'s path\n'
+        f"logits = student(clips)  # {shape}, float, normalised by student.clip\n```",
+        f"It sees {units}{clip.frames} frames at stride {clip.stride}, resized to {clip.crop} and cropped to "
+        f"{clip.size}x{clip.size}; mean {_numbers(clip.mean)}, standard deviation {_numbers(clip.std)}: "
+        "`preprocess.json` says it for programs.",
+        "It is read by transfer3d alone: timm and transformers know no such network, so neither "
+        "`timm.create_model` nor `AutoModelForVideoClassification` loads this folder.",
+    ]
+    if metadata.class_names is not None:
+        lines.append("Classes: " + ", ".join(metadata.class_names) + ".")
+    if metadata.provenance:
+        text = json.dumps(metadata.provenance, indent=2)
+        lines.append(f"## Provenance\n\n```json\n{text}\n```")
+    return "\n\n".join(lines) + "\n"
+
+
+def _origin(provenance: Mapping[str, Any]) -> tuple[str | None, str]:
+    """Returns what a student was made from, by its name on the hub, and that model's licence."""
+    source, parent = provenance.get("source"), provenance.get("parent")
+    if isinstance(source, str) and (cfg := get_pretrained_cfg(source)) is not None and cfg.hf_hub_id:
+        name = f"{cfg.hf_hub_id}{source}" if cfg.hf_hub_id.endswith("/") else cfg.hf_hub_id
+        return name, cfg.license or UNKNOWN_LICENCE
+    checkpoint = parent.get("checkpoint") if isinstance(parent, Mapping) else None
+    if isinstance(checkpoint, str) and checkpoint.startswith(HUB_PREFIX):
+        return checkpoint.removeprefix(HUB_PREFIX).partition("@")[0], UNKNOWN_LICENCE
+    return None, UNKNOWN_LICENCE
+
+
+def _results(metadata: CheckpointMetadata, facts: CardFacts) -> list[EvalResult]:
+    """Returns the checkpoint's metrics as the hub's: of the first dataset that is named, or of own videos."""
+    metrics = metadata.provenance.get("metrics")
+    known = {key: metrics[key] for key in METRICS if key in metrics} if isinstance(metrics, Mapping) else {}
+    name = facts.datasets[0] if facts.datasets else OWN_VIDEOS
+    return [
+        EvalResult(
+            task_type="video-classification",
+            dataset_type=re.sub(r"[^\w./-]+", "-", name),
+            dataset_name=name,
+            metric_type=METRICS[key][0],
+            metric_name=METRICS[key][1],
+            metric_value=round(value, 4),
+        )
+        for key, value in known.items()
+        if isinstance(value, int | float)
+    ]
+
+
+def _numbers(values: tuple[float, ...]) -> str:
+    return ", ".join(f"{value:g}" for value in values)
