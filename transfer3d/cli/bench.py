@@ -28,6 +28,7 @@ Only = Annotated[
     str, typer.Option(help="Only cases whose name or baseline contains this, e.g. `conv4d`, `plain`.")
 ]
 Pairs = Annotated[int, typer.Option(metavar="N", min=1, help="How often each pair is timed.")]
+Threads = Annotated[int | None, typer.Option(metavar="N", min=1, help="CPU threads; default: torch's.")]
 Against = Annotated[
     Path | None,
     typer.Option(metavar="OLD.json", help="An earlier bench, written with --json: how the ratios changed."),
@@ -39,9 +40,7 @@ def models(
     only: Only = "",
     pairs: Pairs = 7,
     device: Annotated[str, typer.Option(metavar="cpu|cuda|auto", help="Where to run.")] = "auto",
-    threads: Annotated[
-        int | None, typer.Option(metavar="N", min=1, help="CPU threads; default: torch's.")
-    ] = None,
+    threads: Threads = None,
     against: Against = None,
     json: options.Json = False,
 ) -> None:
@@ -139,7 +138,8 @@ def export(
     ] = "p3d63",
     only: Only = "",
     pairs: Pairs = 7,
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; default: torch's.")] = None,
+    threads: Threads = None,
+    against: Against = None,
     json: options.Json = False,
 ) -> None:
     """Compare the exports of a student, on the CPU and by one clip, with torch in fp32.
@@ -168,7 +168,7 @@ def export(
             raise unknown_case(only, every)
         cpu = torch.device("cpu")
         results = run_cases(cases, cpu, pairs=pairs)
-        _report(machine_info(cpu), results, len(cases), pairs=pairs, json=json)
+        _report(machine_info(cpu), results, len(cases), pairs=pairs, against=against, json=json)
 
 
 def _report(
