@@ -155,3 +155,20 @@ def sports1m(root: Path) -> Path:
     video(root / "bbbbbbbbb02.mp4", 30, fps=4)
     video(root / "testtest_99.mp4", 40, fps=4)
     return root
+
+
+def charades(root: Path) -> Path:
+    """Three actions, of which a video has two, one or none; one of them twice; another video is missing."""
+    header = "id,subject,script,actions,length"
+    note(
+        root / "Charades_v1_classes.txt", "c000 Holding some clothes", "c001 Opening a door", "c002 Sneezing"
+    )
+    note(root / "Charades_v1_train.csv", header,
+         'AAAA1,S1,"A person, at home",c002 0.00 1.00;c000 0.10 2.00;c002 2.00 3.00,3.2',
+         "AAAA2,S1,text,c001 0.00 1.00,3.2",
+         "AAAA3,S2,text,,3.2",
+         "GONE1,S2,text,c001 0.00 1.00,3.2")  # fmt: skip
+    note(root / "Charades_v1_test.csv", header, "BBBB1,S3,text,c000 0.00 1.00;c001 0.50 2.00,3.2")
+    for name in ("AAAA1", "AAAA2", "AAAA3", "BBBB1"):
+        video(root / "Charades_v1_480" / f"{name}.mp4")
+    return root

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -17,7 +18,8 @@ class ClipBatch:
         labels: class numbers, B, int64; -1 where there is none.
         keys: the videos' names.
         sources: the original video of each clip: two clips of one source are never a mismatched pair.
-        targets: `B K` float, the share of each class, where MixUp or CutMix mixed clips; None = `labels`.
+        targets: `B K` float, the share of each class, where MixUp or CutMix mixed clips, or where a clip may
+            be of several classes; None = `labels`.
         teacher_clips: another view of the same frames for the teacher, as `clips`; None = the same pixels.
         teacher_view_keys: equal keys mean equal pixels in `teacher_clips`; None = the views are random.
     """
@@ -43,3 +45,16 @@ class ClipBatch:
         return replace(
             self, **{n: value.to(device, non_blocking=non_blocking) for n, value in tensors.items()}
         )
+
+
+def multi_hot(label_sets: Sequence[tuple[int, ...]], classes: int) -> Tensor:
+    """Returns `N K` float32 with a 1 for each class of a video.
+
+    Args:
+        label_sets: all classes of each video.
+        classes: K.
+    """
+    targets_NK = torch.zeros(len(label_sets), classes)
+    for row, labels in enumerate(label_sets):
+        targets_NK[row, list(labels)] = 1
+    return targets_NK

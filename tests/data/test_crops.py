@@ -60,7 +60,7 @@ def test_five_crops_are_of_one_size_and_nothing_is_scaled():
     transform = training_transform(clip, AugmentConfig(scale=(1.0, 1.0), crop="five"))
     frames, seen = places(256, 256), Counter()
     for seed in range(200):
-        cut, _ = transform_labelled(transform, frames, 0, seed=seed)
+        cut, _ = transform_labelled(transform, frames, (0,), seed=seed)
         row, columns = cut[0, 1, :, 0].tolist(), cut[0, 0, 0].tolist()
         assert row == list(range(row[0], row[0] + 224))
         mirrored = columns[0] > columns[-1]
@@ -96,7 +96,7 @@ def test_a_mirrored_clip_is_of_the_mirrored_class():
     seen = Counter()
     for seed in range(40):
         for label, mirrored in ((0, 2), (1, 1), (2, 0)):
-            frames, new = transform_labelled(transform, places(32, 32), label, seed=seed)
+            frames, (new,) = transform_labelled(transform, places(32, 32), (label,), seed=seed)
             is_mirrored = bool(frames[0, 0, 0, 0] > frames[0, 0, 0, -1])
             assert new == (mirrored if is_mirrored else label)
             seen[is_mirrored] += 1
@@ -109,7 +109,7 @@ def test_rand_augment_draws_once_for_all_frames():
     clip = ClipSpec(frames=3, size=32, crop=32)
     transform = training_transform(clip, AugmentConfig(scale=(1, 1), flip=False, rand_augment=2))
     still = np.repeat(np.random.default_rng(0).integers(0, 256, (1, 32, 32, 3), np.uint8), 3, 0)
-    results = [transform_labelled(transform, still, -1, seed=seed)[0] for seed in range(20)]
+    results = [transform_labelled(transform, still, (), seed=seed)[0] for seed in range(20)]
     assert all((clips == clips[0]).all() for clips in results)
     assert len({clips[0].numpy().tobytes() for clips in results}) > 5
 
@@ -139,7 +139,8 @@ def test_mixup_and_cutmix_of_videos(units):
 
 def test_balanced_epochs():
     labels = [0] * 40 + [1] * 7 + [2] * 3
-    order = BalancedEpochSampler(5, labels)
+    label_sets = [(label,) for label in labels]
+    order = BalancedEpochSampler(5, label_sets)
     first = [order.draw(position).video for position in range(50)]
     counts = Counter(labels[video] for video in first)
     assert sorted(counts.values()) == [16, 17, 17]
@@ -148,9 +149,9 @@ def test_balanced_epochs():
     for members in (range(40, 47), range(47, 50)):
         assert max(each[v] for v in members) - min(each[v] for v in members) <= 1
     assert [order.draw(position).video for position in range(50, 100)] != first
-    assert [BalancedEpochSampler(5, labels).draw(position).video for position in range(50)] == first
+    assert [BalancedEpochSampler(5, label_sets).draw(position).video for position in range(50)] == first
     with pytest.raises(UsageError, match="balanced needs labels"):
-        BalancedEpochSampler(0, [0, None])
+        BalancedEpochSampler(0, [(0,), ()])
 
 
 @pytest.mark.parametrize(

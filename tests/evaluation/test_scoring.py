@@ -124,6 +124,7 @@ class Limited(nn.Module):
         self.inner, self.most, self.seen = student, most, []
         self.error = error or torch.OutOfMemoryError()
         self.clip, self.model_name, self.trunk = student.clip, student.model_name, student.trunk
+        self.probabilities, self.multi_label = student.probabilities, student.multi_label
 
     def forward(self, clips):
         self.seen.append(len(clips))

@@ -18,7 +18,7 @@ from transfer3d.layout import FLOW_CHANNELS, ClipSpec
 
 
 def training_transform(clip: ClipSpec, config: AugmentConfig, classes: Sequence[str] = ()) -> v2.Transform:
-    """Returns the transform of a training clip [N, C, H, W], uint8 to uint8 of `clip.size`, and of its label.
+    """Returns the transform of a training clip [N, C, H, W], uint8, to `clip.size`, and of its labels.
 
     Args:
         clip: what the student wants.
@@ -91,17 +91,17 @@ def decode_side(clip: ClipSpec, largest: float = 1.0) -> int:
 
 def transform_frames(transform: v2.Transform, frames: Frames, *, seed: int) -> Tensor:
     """Applies a transform to frames [N, H, W, C], one draw for all; returns [N, C, size, size] uint8."""
-    return transform_labelled(transform, frames, -1, seed=seed)[0]
+    return transform_labelled(transform, frames, (), seed=seed)[0]
 
 
 def transform_labelled(
-    transform: v2.Transform, frames: Frames, label: int, *, seed: int
-) -> tuple[Tensor, int]:
-    """Applies a training transform to frames and their label: a mirrored clip may be of another class."""
+    transform: v2.Transform, frames: Frames, labels: tuple[int, ...], *, seed: int
+) -> tuple[Tensor, tuple[int, ...]]:
+    """Applies a training transform to frames and their labels: a mirrored clip may be of another class."""
     video = tv_tensors.Video(torch.from_numpy(frames).permute(0, 3, 1, 2))
     with seeded(seed):
-        clip, label = transform(video, label)
-    return clip.as_subclass(Tensor), label
+        clip, labels = transform(video, labels)
+    return clip.as_subclass(Tensor), labels
 
 
 @contextmanager

@@ -73,9 +73,9 @@ def negated_x(flow: torch.Tensor) -> torch.Tensor:
 class MirrorFlow(nn.Module):
     """Mirrors half of the clips of optical flow, as `v2.RandomHorizontalFlip` does RGB's."""
 
-    def forward(self, video: torch.Tensor, label: int) -> tuple[torch.Tensor, int]:
-        """Returns the clip as it is or mirrored, and its label."""
-        return (mirror(video) if torch.rand(()) < 0.5 else video), label
+    def forward(self, video: torch.Tensor, labels: tuple[int, ...]) -> tuple[torch.Tensor, tuple[int, ...]]:
+        """Returns the clip as it is or mirrored, and its labels."""
+        return (mirror(video) if torch.rand(()) < 0.5 else video), labels
 
 
 class FlowTenCrop(nn.Module):
@@ -97,7 +97,7 @@ class FlowTenCrop(nn.Module):
 
 
 class FlipPairs(nn.Module):
-    """Mirrors half of the clips, and changes the label to the mirrored class.
+    """Mirrors half of the clips, and changes the labels to the mirrored classes.
 
     Args:
         pairs: classes that are each other mirrored ("Pushing left to right", "Pushing right to left").
@@ -118,11 +118,11 @@ class FlipPairs(nn.Module):
             a, b = classes.index(one), classes.index(other)
             self._mirrored |= {a: b, b: a}
 
-    def forward(self, video: torch.Tensor, label: int) -> tuple[torch.Tensor, int]:
-        """Returns the clip and its label, either both as they are or both mirrored."""
+    def forward(self, video: torch.Tensor, labels: tuple[int, ...]) -> tuple[torch.Tensor, tuple[int, ...]]:
+        """Returns the clip and its labels, either both as they are or both mirrored."""
         if torch.rand(()) < 0.5:
-            return video, label
-        return mirror(video), self._mirrored.get(label, label)
+            return video, labels
+        return mirror(video), tuple(self._mirrored.get(label, label) for label in labels)
 
 
 def mirrored_classes(classes: Sequence[str]) -> list[tuple[str, str]]:

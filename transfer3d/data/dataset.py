@@ -80,4 +80,10 @@ class VideoDataset(Dataset[ClipSample]):
             self.videos.open(index), self.clip, ViewPlan(), name=key, transform=self._centre,
             open_video=self._decoder.open,
         )  # fmt: skip
-        return ClipSample(views.clips()[0], -1 if label is None else label, key, self.videos.sources[index])
+        return ClipSample(
+            views.clips()[0],
+            -1 if label is None else label,
+            key,
+            self.videos.sources[index],
+            label_set=self.videos.label_sets[index],
+        )

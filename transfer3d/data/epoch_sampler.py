@@ -66,22 +66,26 @@ class BufferedEpochSampler(EpochSampler):
 class BalancedEpochSampler(EpochSampler):
     """Epochs of as many videos, in which each class comes equally often, but for one.
 
-    A class with too few videos repeats them, evenly; of one with too many each epoch takes others.
+    A class with too few videos repeats them, evenly; of one with too many each epoch takes others. A video of
+    several classes may be drawn for each of them.
 
     Args:
         seed: of all that is drawn.
-        labels: class of each video.
+        label_sets: all classes of each video.
 
     Raises:
         UsageError: a video without a label.
     """
 
-    def __init__(self, seed: int, labels: Sequence[int | None]) -> None:
-        super().__init__(seed, len(labels))
-        known = [label for label in labels if label is not None]
-        if len(known) < len(labels):
+    def __init__(self, seed: int, label_sets: Sequence[tuple[int, ...]]) -> None:
+        super().__init__(seed, len(label_sets))
+        if not all(label_sets):
             raise UsageError("balanced needs labels. Switch it off for unlabelled videos.")
-        self._members = [np.flatnonzero(np.array(known) == label) for label in sorted(set(known))]
+        members: dict[int, list[int]] = {}
+        for index, labels in enumerate(label_sets):
+            for label in labels:
+                members.setdefault(label, []).append(index)
+        self._members = [np.array(members[label]) for label in sorted(members)]
         self._last: tuple[int, Indices] | None = None
 
     def epoch(self, epoch: int) -> Indices:
@@ -111,7 +115,7 @@ def make_epoch_sampler(videos: VideoSet, seed: int, *, balanced: bool) -> EpochS
     if balanced and videos.sequential_groups:
         raise UsageError("balanced needs videos in any order: the server gives no byte ranges.")
     if balanced:
-        return BalancedEpochSampler(seed, videos.labels)
+        return BalancedEpochSampler(seed, videos.label_sets)
     if videos.sequential_groups:
         return BufferedEpochSampler(seed, videos.sequential_groups, videos.shuffle_buffer)
     return EpochSampler(seed, len(videos))

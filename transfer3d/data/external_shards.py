@@ -2,13 +2,14 @@
 
 Afterwards they are read like our own: in any order, each sample once, checked by sha256. A sample's video is
 used, and its class, a number or a name, from `.cls` or from "label" in `.json`; other members are ignored.
+Several classes stand in "labels" of `.json`, as a list, or as numbers with commas in `.cls`.
 """
 
 from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
@@ -22,6 +23,7 @@ from transfer3d.text import shortened
 READ = (*SUFFIXES, "cls", "json")
 PICKLES = ("pyd", "pkl", "pickle", "pth", "pt")
 RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
+SEVERAL = re.compile(r"[0-9]+(\s*,\s*[0-9]+)+")
 NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?")
 SPLIT = re.compile(r"-(train|val|test|unlabelled)-\d+\.tar$")
 
@@ -43,10 +45,10 @@ def expand(names: str) -> list[str]:
 
 
 class _Read(NamedTuple):
-    """A sample of a shard, with its class as it is written there."""
+    """A sample of a shard, with its classes as they are written there."""
 
     sample: IndexedSample
-    label: str | None
+    labels: tuple[str, ...]
 
 
 def index_external(store: Store, files: Sequence[str]) -> Index:
@@ -70,17 +72,17 @@ def index_external(store: Store, files: Sequence[str]) -> Index:
             seen[sample.key] = file
     if not seen:
         raise DataError(f"{store}{files[0]} and {len(files) - 1} others: no videos in them.")
-    classes, labels = _number_labels(
-        [(f"{store}{file}: {s.key}", label) for file in files for s, label in read[file]]
+    classes, label_sets = _number_labels(
+        [(f"{store}{file}: {s.key}", labels) for file in files for s, labels in read[file]]
     )
-    numbers = iter(labels)
+    numbers = iter(label_sets)
     counts: dict[str, int] = {}
     shards: list[Shard] = []
     for file in files:
         named = SPLIT.search(file)
         split = named[1] if named else "train"
         counts[split] = counts.get(split, 0) + len(read[file])
-        samples = tuple(s.model_copy(update={"label": next(numbers)}) for s, _ in read[file])
+        samples = tuple(_labelled(s, next(numbers)) for s, _ in read[file])
         shards.append(Shard(file=file, split=split, size=sizes[file], samples=samples))
     index = Index(
         format=FORMAT,
@@ -134,10 +136,12 @@ def _sample(key: str, members: dict[str, Member], small: dict[str, bytes], where
     except ValueError:
         entries = {}
     entries = entries if isinstance(entries, dict) else {}
-    label = small["cls"].decode(errors="replace") if "cls" in small else entries.get("label")
-    if label is not None and (isinstance(label, bool) or not isinstance(label, int | str)):
+    labels = _given_labels(small.get("cls"), entries)
+    wrong = [label for label in labels if isinstance(label, bool) or not isinstance(label, int | str)]
+    if wrong:
         raise DataError(
-            f"{where}: {shortened(key)} has label '{shortened(str(label))}'. A class is a number or a name."
+            f"{where}: {shortened(key)} has label '{shortened(str(wrong[0]))}'. A class is a number or a "
+            "name."
         )
     source, frames = entries.get("source"), entries.get("frames")
     sample = IndexedSample(
@@ -147,22 +151,43 @@ def _sample(key: str, members: dict[str, Member], small: dict[str, bytes], where
         frames=frames if isinstance(frames, int) else 0,
         members=members,
     )
-    return _Read(sample, None if label is None else composed(str(label).strip()))
+    return _Read(sample, tuple(dict.fromkeys(composed(str(label).strip()) for label in labels)))
 
 
-def _number_labels(labels: Sequence[tuple[str, str | None]]) -> tuple[tuple[str, ...], list[int | None]]:
-    """Returns the classes and each label as a number.
+def _given_labels(cls: bytes | None, entries: Mapping[str, Any]) -> Sequence[Any]:
+    """Returns what a sample says of its classes.
+
+    A list `labels` that lacks the class of its sample is about something else.
+    """
+    label = entries.get("label") if cls is None else cls.decode(errors="replace").strip()
+    several = entries.get("labels")
+    if isinstance(several, list) and (label is None or str(label) in map(str, several)):
+        return several if label is None else [label, *several]
+    if isinstance(label, str) and SEVERAL.fullmatch(label.strip()):
+        return label.split(",")
+    return label if isinstance(label, list) else [] if label is None else [label]
+
+
+def _labelled(sample: IndexedSample, labels: tuple[int, ...]) -> IndexedSample:
+    first, several = labels[0] if labels else None, labels if len(labels) > 1 else ()
+    return sample.model_copy(update={"label": first, "labels": several})
+
+
+def _number_labels(
+    label_sets: Sequence[tuple[str, tuple[str, ...]]],
+) -> tuple[tuple[str, ...], list[tuple[int, ...]]]:
+    """Returns the classes and the labels as numbers.
 
     Args:
-        labels: where each is, and what is written there: numbers from 0, or names, which are sorted.
+        label_sets: where each is, and what is written there: numbers from 0, or names, which are sorted.
     """
-    given = [(where, label) for where, label in labels if label is not None]
+    given = [(where, label) for where, labels in label_sets for label in labels]
     if all(NUMBER.fullmatch(label) is None for _, label in given):
         if empty := [where for where, label in given if not label]:
             raise DataError(f"{empty[0]} has an empty label. A class is a number or a name.")
         classes = tuple(sorted({label for _, label in given}))
         number_of = {name: number for number, name in enumerate(classes)}
-        return classes, [None if label is None else number_of[label] for _, label in labels]
+        return classes, [tuple(number_of[label] for label in labels) for _, labels in label_sets]
     for where, label in given:
         if not re.fullmatch(r"[0-9]{1,6}", label):
             raise DataError(
@@ -170,4 +195,4 @@ def _number_labels(labels: Sequence[tuple[str, str | None]]) -> tuple[tuple[str,
                 "all."
             )
     most = max(int(label) for _, label in given)
-    return tuple(map(str, range(most + 1))), [None if label is None else int(label) for _, label in labels]
+    return tuple(map(str, range(most + 1))), [tuple(map(int, labels)) for _, labels in label_sets]

@@ -22,7 +22,8 @@ class FlowOfVideos(VideoSet):
     def __init__(self, videos: VideoSet, flow: FlowFormat) -> None:
         self._videos, self._format, self._decoder = videos, flow, Decoder()
         self.flow = flow
-        self.keys, self.labels, self.sources = videos.keys, videos.labels, videos.sources
+        self.keys, self.sources = videos.keys, videos.sources
+        self.labels, self.label_sets = videos.labels, videos.label_sets
         self.classes, self.dropped = videos.classes, videos.dropped
         self.frame_counts = [max(count - 1, 0) for count in videos.frame_counts]
         self.digest = hashlib.sha256(f"{videos.digest} {flow}".encode()).hexdigest()

@@ -20,7 +20,7 @@ def mix_batch(batch: ClipBatch, config: AugmentConfig, classes: int, *, seed: in
     Each clip is mixed with its neighbour in the batch. Mixed batches have `targets_BK`.
 
     Args:
-        batch: with labels.
+        batch: with labels, or with targets.
         config: shares and alphas.
         classes: K.
         seed: of all that is drawn.
@@ -40,5 +40,6 @@ def mix_batch(batch: ClipBatch, config: AugmentConfig, classes: int, *, seed: in
 def _mixed(mix: v2.Transform, batch: ClipBatch) -> tuple[Tensor, Tensor]:
     """Mixes clips [B, C, T, H, W] or [B, U, C, T, H, W]; torchvision takes five dimensions, cuts H, W."""
     clips = batch.clips.flatten(1, -4).float()
-    mixed, targets_BK = mix(tv_tensors.Video(clips), batch.labels)
+    labels = batch.labels if batch.targets is None else batch.targets
+    mixed, targets_BK = mix(tv_tensors.Video(clips), labels)
     return mixed.as_subclass(Tensor).round().to(torch.uint8).view_as(batch.clips), targets_BK

@@ -87,6 +87,7 @@ def clip_batches(
     balanced: bool = False,
     teacher_view: TeacherView = "none",
     teacher_clip: ClipSpec | None = None,
+    multi_label: bool = False,
 ) -> ClipBatches:
     """Returns training batches: each video once per epoch, over all ranks; epochs follow one another.
 
@@ -107,6 +108,7 @@ def clip_batches(
         balanced: every class as often as any other; an epoch then has as many clips, but not each video once.
         teacher_view: see `TeacherView`.
         teacher_clip: see `ClipSampler`.
+        multi_label: whether batches have `targets` with all classes of each clip, not its first alone.
 
     Raises:
         UsageError: fewer videos than processes, a batch that does not divide by them, an option that needs
@@ -121,7 +123,9 @@ def clip_batches(
     if batch_size < 1 or batch_size % world:
         raise UsageError(f"batch_size={batch_size} does not divide by {world} processes.")
     tolerated = int(max_bad_fraction * len(videos))
-    maker = _TrainingClips(videos, clip, augment, seed, tolerated, balanced, teacher_view, teacher_clip)
+    maker = _TrainingClips(
+        videos, clip, augment, seed, tolerated, balanced, teacher_view, teacher_clip, multi_label
+    )
     return ClipBatches(maker, batch_size, steps, start_step, rank, world, workers, max_bad_fraction)
 
 
@@ -191,10 +195,11 @@ class _TrainingClips(Maker[ClipBatch]):
         balanced: bool,
         teacher_view: TeacherView,
         teacher_clip: ClipSpec | None,
+        multi_label: bool,
     ) -> None:
         self.videos, self.seed = videos, seed
         self.order = make_epoch_sampler(videos, seed, balanced=balanced)
-        self._tolerated, self._augment = tolerated, augment
+        self._tolerated, self._augment, self._multi_label = tolerated, augment, multi_label
         self._sampler = ClipSampler(clip, augment, videos.classes, teacher_view, teacher_clip)
 
     def make(self, draws: list[ClipId]) -> Made[ClipBatch]:
@@ -213,10 +218,10 @@ class _TrainingClips(Maker[ClipBatch]):
                     if len(bad) > self._tolerated:
                         raise
                     index = (index + 1) % len(self.videos)
-        batch = collate_clips(samples)
+        classes = len(self.videos.classes)
+        batch = collate_clips(samples, classes=classes if self._multi_label else None)
         if self._augment.mixup or self._augment.cutmix:
             rng = np.random.default_rng((self.seed, 1, *draws[0]))
-            classes = len(self.videos.classes)
             batch = mix_batch(batch, self._augment, classes, seed=int(rng.integers(2**63)))
         return batch, bad
 

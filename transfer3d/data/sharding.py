@@ -318,7 +318,8 @@ def _size(entry: Entry) -> int:
 
 
 def _refuse_empty_classes(listing: Listing, config: ShardConfig) -> None:
-    trained = {entry.label for entry in listing.found if entry.split == "train"}
+    training = [entry for entry in listing.found if entry.split == "train"]
+    trained = {label for entry in training for label in (entry.label, *entry.labels)}
     empty = [name for label, name in enumerate(listing.classes) if label not in trained]
     has_train = any(entry.split == "train" for entry in listing.entries)
     if empty and has_train and not config.allow_empty_classes:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from transfer3d.batch import ClipBatch
+from transfer3d.batch import ClipBatch, multi_hot
 from transfer3d.data.augment import (
     AugmentConfig,
     crop_frames,
@@ -42,6 +42,7 @@ class ClipSample(NamedTuple):
         teacher_clip: another view of the same frames, as `clip`, or None.
         teacher_view_key: equal keys mean equal pixels in `teacher_clip`; None = the view is random, or there
             is none.
+        label_set: all its classes.
     """
 
     clip: Tensor
@@ -50,6 +51,7 @@ class ClipSample(NamedTuple):
     source: str
     teacher_clip: Tensor | None = None
     teacher_view_key: str | None = None
+    label_set: tuple[int, ...] = ()
 
 
 class ClipSampler:
@@ -121,8 +123,9 @@ class ClipSampler:
         key, label = videos.keys[index], videos.labels[index]
         indices = training_clip(count, self._clip, rng, self._sampling)
         frames = read(indices.ravel())
-        frames_u8, label = transform_labelled(
-            self._augment, frames, -1 if label is None else label, seed=int(rng.integers(2**63))
+        given = (-1 if label is None else label, *videos.label_sets[index])
+        frames_u8, (label, *label_set) = transform_labelled(
+            self._augment, frames, given, seed=int(rng.integers(2**63))
         )
         teacher_u8 = view_key = None
         if self._teacher_view == "centre":
@@ -132,12 +135,23 @@ class ClipSampler:
             teacher_u8 = transform_frames(self._augment, frames, seed=int(rng.integers(2**63)))
         teacher_clip = None if teacher_u8 is None else clips_of_frames(teacher_u8, indices)
         return ClipSample(
-            clips_of_frames(frames_u8, indices), label, key, videos.sources[index], teacher_clip, view_key
+            clips_of_frames(frames_u8, indices),
+            label,
+            key,
+            videos.sources[index],
+            teacher_clip,
+            view_key,
+            tuple(label_set),
         )
 
 
-def collate_clips(samples: Sequence[ClipSample]) -> ClipBatch:
-    """Returns clips as a batch; the `collate_fn` of a DataLoader over a `VideoDataset`."""
+def collate_clips(samples: Sequence[ClipSample], *, classes: int | None = None) -> ClipBatch:
+    """Returns clips as a batch; the `collate_fn` of a DataLoader over a `VideoDataset`.
+
+    Args:
+        samples: of one batch.
+        classes: K, where a clip may be of several: then `targets` have a 1 for each of its classes.
+    """
     teacher_clips = [sample.teacher_clip for sample in samples if sample.teacher_clip is not None]
     view_keys = [sample.teacher_view_key for sample in samples if sample.teacher_view_key is not None]
     return ClipBatch(
@@ -145,6 +159,7 @@ def collate_clips(samples: Sequence[ClipSample]) -> ClipBatch:
         torch.tensor([sample.label for sample in samples]),
         [sample.key for sample in samples],
         [sample.source for sample in samples],
+        targets=None if classes is None else multi_hot([s.label_set for s in samples], classes),
         teacher_clips=torch.stack(teacher_clips).contiguous() if teacher_clips else None,
         teacher_view_keys=view_keys or None,
     )

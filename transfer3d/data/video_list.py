@@ -25,7 +25,8 @@ class VideoList(VideoSet):
 
     Args:
         files: the videos.
-        labels: class of each by name or by number, None where it has none; None = all unlabelled.
+        labels: class of each by name or by number, a sequence of several, None where it has none; None = all
+            unlabelled.
         groups: the original video of each file, `sources`: clips of one group are never a negative pair, and
             never divided between training and validation. Default: each file is its own.
         classes: names, by label. Default: the distinct names of the labels, sorted, or the numbers from 0.
@@ -40,7 +41,7 @@ class VideoList(VideoSet):
     def __init__(
         self,
         files: Sequence[str | Path],
-        labels: Sequence[str | int | None] | None = None,
+        labels: Sequence[str | int | Sequence[str | int] | None] | None = None,
         groups: Sequence[str] | None = None,
         classes: Sequence[str] | None = None,
         *,
@@ -51,9 +52,7 @@ class VideoList(VideoSet):
             if values is not None and len(values) != len(paths):
                 raise UsageError(f"{len(values)} {name} for {len(paths)} files. Give one for each file.")
         given = [None] * len(paths) if labels is None else labels
-        self.classes, numbers = _numbered(
-            [label if label is None or isinstance(label, str) else int(label) for label in given], classes
-        )
+        self.classes, numbers = _numbered([_label_set(label) for label in given], classes)
         prefix = f"{root}: " if root else ""
         counts = self._check(paths, prefix)
         good = [i for i, count in enumerate(counts) if count is not None]
@@ -63,9 +62,12 @@ class VideoList(VideoSet):
         if len(set(self.keys)) < len(self.keys):
             twice = next(key for key in self.keys if self.keys.count(key) > 1)
             raise UsageError(f"{prefix}{twice} is listed twice. List each file once.")
-        self.labels = [numbers[i] for i in good]
+        self.label_sets = [numbers[i] for i in good]
+        self.labels = [labels[0] if labels else None for labels in self.label_sets]
         sizes = [file.stat().st_size for file in self._files]
         content = [list(self.classes), [list(row) for row in zip(self.keys, self.labels, sizes, strict=True)]]
+        if self.multi_label:
+            content.append(self.label_sets)
         if groups is not None:
             self.sources = [groups[i] for i in good]
             content.append(self.sources)
@@ -100,10 +102,19 @@ class VideoList(VideoSet):
         return [None if isinstance(answer, Fault) else answer for answer in found]
 
 
+def _label_set(label: str | int | Sequence[str | int] | None) -> tuple[str | int, ...]:
+    """Returns the labels of one file."""
+    if label is None:
+        return ()
+    given = label if isinstance(label, Sequence) and not isinstance(label, str) else [label]
+    return tuple(dict.fromkeys(one if isinstance(one, str) else int(one) for one in given))
+
+
 def _numbered(
-    labels: Sequence[str | int | None], classes: Sequence[str] | None
-) -> tuple[Sequence[str], list[int | None]]:
-    """Returns the names of the classes, and each label as a number."""
+    label_sets: Sequence[tuple[str | int, ...]], classes: Sequence[str] | None
+) -> tuple[Sequence[str], list[tuple[int, ...]]]:
+    """Returns the names of the classes, and the labels as numbers."""
+    labels = [label for given in label_sets for label in given]
     names = {label for label in labels if isinstance(label, str)}
     if classes is None:
         most = max((label for label in labels if isinstance(label, int)), default=-1)
@@ -114,7 +125,10 @@ def _numbered(
             raise UsageError(f"label '{label}' is not among the classes{did_you_mean(label, classes)}.")
         if isinstance(label, int) and not 0 <= label < len(classes):
             raise UsageError(f"label {label} is outside the {len(classes)} classes 0..{len(classes) - 1}.")
-    return classes, [number_of[label] if isinstance(label, str) else label for label in labels]
+    return classes, [
+        tuple(number_of[label] if isinstance(label, str) else label for label in given)
+        for given in label_sets
+    ]
 
 
 def _named(path: Path, fault: Fault) -> str:

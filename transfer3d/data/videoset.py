@@ -84,6 +84,11 @@ class VideoSet(ABC):
         return [() if label is None else (label,) for label in self.labels]
 
     @cached_property
+    def multi_label(self) -> bool:
+        """Whether any video is of several classes."""
+        return any(len(labels) > 1 for labels in self.label_sets)
+
+    @cached_property
     def sources(self) -> Sequence[str]:
         """The original video of each, by default its key: clips of one source are never a negative pair."""
         return self.keys
@@ -91,7 +96,9 @@ class VideoSet(ABC):
     @cached_property
     def digest(self) -> str:
         """Identifies the set, sha256, hex; by default of its classes, keys, labels and sources."""
-        content = list(self.classes), list(self.keys), list(self.labels), list(self.sources)
+        content = [list(self.classes), list(self.keys), list(self.labels), list(self.sources)]
+        if self.multi_label:
+            content.append(list(self.label_sets))
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 

@@ -69,6 +69,7 @@ def batches_for(
             balanced=config.balanced,
             teacher_view=getattr(objective, "teacher_view", "none"),
             teacher_clip=getattr(objective, "teacher_clip", None),
+            multi_label=getattr(objective, "multi_label", False),
         )
 
     return batches

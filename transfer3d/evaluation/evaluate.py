@@ -69,7 +69,8 @@ def evaluate(
         crops: of each clip, 1, 3 or 10.
         protocol: a paper's views instead of `clips` and `crops`, by name ("p3d", "t3d", "tsn", "v4d", "f4d",
             "windows", or a peer's: "slowfast-10x3") or as a `Protocol`.
-        labels: "single" for top-k, "multi" for hit@k, "auto" = "multi" if any video has several labels.
+        labels: "single" for top-k, "multi" for hit@k, "auto" = "multi" if any video has several
+            labels, or the student was trained so.
         precision: "auto", "bf16" or "fp32", unless an accelerator is given.
         accelerator: device, precision and processes; None = a new one.
         workers: decoding processes for each process; 0 decodes in this one.

@@ -43,7 +43,9 @@ def fuse_scores(
     for share, (scores, named) in zip(shares, loaded, strict=True):
         place = {key: row for row, key in enumerate(named.keys)}
         videos_NK += share * scores.videos_NK[[place[key] for key in metadata.keys]]
-    fused = Scores(metadata.keys, metadata.label_sets, list(videos_NK[:, None]))
+    fused = Scores(
+        metadata.keys, metadata.label_sets, list(videos_NK[:, None]), multi_label=metadata.multi_label
+    )
     names = " + ".join(named.protocol for _, named in loaded)
     return fused, metadata.model_copy(update={"protocol": names, "pooling": "mean"})
 
@@ -55,6 +57,8 @@ def _check(first: Path, metadata: ScoreMetadata, report: Path, other: ScoreMetad
         reason = f"of the splits '{metadata.split}' and '{other.split}'"
     elif metadata.classes != other.classes:
         reason = f"of other classes ({len(metadata.classes)} and {len(other.classes)})"
+    elif metadata.multi_label != other.multi_label:
+        reason = "one of a single class for each video and one of several"
     elif labels.keys() != theirs.keys():
         unshared = sorted(labels.keys() ^ theirs.keys())
         reason = f"of other videos: {len(unshared)} are in only one, first {unshared[0]}"

@@ -13,6 +13,7 @@ from torchmetrics.functional.classification import (
     multiclass_confusion_matrix,
 )
 
+from transfer3d.batch import multi_hot
 from transfer3d.errors import DataError
 from transfer3d.evaluation.scores import Scores
 
@@ -33,7 +34,8 @@ def video_metrics(scores: Scores, classes: Sequence[str], *, labels: Labels = "a
     Args:
         scores: of labelled videos.
         classes: names, by label.
-        labels: "single", "multi", or "auto" = multi where any video has several labels.
+        labels: "single", "multi", or "auto" = multi where any video has several labels, or the student scores
+            each class alone.
 
     Raises:
         DataError: a video has no label, or several where one is counted.
@@ -56,9 +58,9 @@ def video_metrics(scores: Scores, classes: Sequence[str], *, labels: Labels = "a
     views_N = torch.tensor([len(views_VK) for views_VK in scores.views_VK])
     views_MK = torch.cat(list(scores.views_VK))
     report: dict[str, Any] = {"scored": len(scores.keys), "views": len(views_MK)}
-    target_NK = _targets(scores.label_sets, count)
+    target_NK = multi_hot(scores.label_sets, count).long()
     precision = _average_precision(videos_NK, target_NK)
-    if labels == "multi" or several:
+    if labels == "multi" or (labels == "auto" and (several or scores.multi_label)):
         target_MK = target_NK.repeat_interleave(views_N, dim=0)
         report |= {f"clip_hit{k}": _hit(views_MK, target_MK, k) for k in HITS}
         report |= {f"video_hit{k}": _hit(videos_NK, target_NK, k) for k in HITS}
@@ -78,13 +80,6 @@ def video_metrics(scores: Scores, classes: Sequence[str], *, labels: Labels = "a
         "per_class": dict(zip(classes, per_class, strict=True)),
         "confusion": confusion.tolist(),
     }
-
-
-def _targets(label_sets: Sequence[tuple[int, ...]], count: int) -> Tensor:
-    target_NK = torch.zeros(len(label_sets), count, dtype=torch.int64)
-    for row, label_set in enumerate(label_sets):
-        target_NK[row, list(label_set)] = 1
-    return target_NK
 
 
 def _mean(values: Sequence[float | None]) -> float:

@@ -13,11 +13,12 @@ LEAST_WINDOWS = 15
 WINDOWS_SHARE = 4
 
 
-def pooled(views_VK: Tensor, scale_V: Tensor, pooling: Pooling) -> Tensor:
+def pooled(views_VK: Tensor, scale_V: Tensor, pooling: Pooling, multi_label: bool = False) -> Tensor:
     """Returns one video's scores [K].
 
     "mean" averages probabilities. "consensus" averages scores before the softmax (TSN's segmental consensus,
-    Wang et al., ECCV 2016, section 3.1), which is the geometric mean of the probabilities, normalised.
+    Wang et al., ECCV 2016, section 3.1), which is the geometric mean of the probabilities, normalised; where
+    each is of a class alone, scores before the sigmoid, so that it is the geometric mean of the odds.
     "windows" averages, for each class and each length of window, the best windows, then the lengths (TSN's
     multi-scale temporal window integration, Wang et al., TPAMI 2018): of n windows the max(15, n / 4) best.
 
@@ -25,9 +26,12 @@ def pooled(views_VK: Tensor, scale_V: Tensor, pooling: Pooling) -> Tensor:
         views_VK: probabilities of the views.
         scale_V: the window length that a view belongs to.
         pooling: see above.
+        multi_label: see `Scores`.
     """
     if pooling == "consensus":
         smallest = torch.finfo(views_VK.dtype).tiny  # a probability may have come out as 0
+        if multi_label:
+            return torch.logit(views_VK.double(), eps=smallest).mean(0).sigmoid().to(views_VK.dtype)
         return views_VK.clamp(min=smallest).log().mean(0).softmax(-1)
     if pooling == "windows":
         scales = [views_VK[scale_V == scale] for scale in scale_V.unique()]

@@ -30,6 +30,7 @@ class Scores:
         views_VK: for each video, float32 probabilities of its views.
         scale_V: for each video, the window length that each of its views belongs to.
         pooling: what makes a video's score of them.
+        multi_label: whether each probability is of a class alone, as where a video may be of several.
     """
 
     keys: Sequence[str]
@@ -37,6 +38,7 @@ class Scores:
     views_VK: Sequence[Tensor]
     scale_V: Sequence[Tensor] = field(default=())
     pooling: Pooling = "mean"
+    multi_label: bool = False
 
     @property
     def scales(self) -> Sequence[Tensor]:
@@ -47,7 +49,9 @@ class Scores:
     def videos_NK(self) -> Tensor:
         """The scores of each video, N K."""
         rows = zip(self.views_VK, self.scales, strict=True)
-        return torch.stack([pooled(views_VK, scale_V, self.pooling) for views_VK, scale_V in rows])
+        return torch.stack(
+            [pooled(views_VK, scale_V, self.pooling, self.multi_label) for views_VK, scale_V in rows]
+        )
 
 
 class ScoreMetadata(BaseModel):
@@ -62,6 +66,7 @@ class ScoreMetadata(BaseModel):
     split: str
     protocol: str
     pooling: Pooling
+    multi_label: bool = False
 
 
 def save_scores(scores: Scores, report: Path, *, classes: Sequence[str], split: str, protocol: str) -> None:
@@ -93,6 +98,7 @@ def save_scores(scores: Scores, report: Path, *, classes: Sequence[str], split: 
         split=split,
         protocol=protocol,
         pooling=scores.pooling,
+        multi_label=scores.multi_label,
     )
     write_text(metadata_file, metadata.model_dump_json() + "\n")
 
@@ -122,7 +128,8 @@ def load_scores(report: Path) -> tuple[Scores, ScoreMetadata]:
     fits = len(metadata.keys) == len(metadata.label_sets) == len(views)
     if metadata.format != FORMAT or not fits or tensors["views"].shape[1] != len(metadata.classes):
         raise DataError(f"{metadata_file}: scores and names do not fit together. Evaluate again.")
-    return Scores(metadata.keys, metadata.label_sets, views, scales, metadata.pooling), metadata
+    scores = Scores(metadata.keys, metadata.label_sets, views, scales, metadata.pooling, metadata.multi_label)
+    return scores, metadata
 
 
 def _places(report: Path) -> tuple[Path, Path]:

@@ -58,7 +58,7 @@ def score_videos(
     def probabilities(clips_u8: Tensor, most: int) -> Tensor:
         if by_combination:
             return combination_scores(student, student.normalise(clips_u8), chunk=most)
-        return student(clips_u8).float().softmax(-1)
+        return student.probabilities(student(clips_u8).float())
 
     outputs = infer_videos(
         student,
@@ -74,4 +74,11 @@ def score_videos(
         console=console,
     )
     _, views, scales = zip(*gather_outputs(outputs, videos, accelerator), strict=True)
-    return Scores(list(videos.keys), list(videos.label_sets), list(views), list(scales), protocol.pooling)
+    return Scores(
+        list(videos.keys),
+        list(videos.label_sets),
+        list(views),
+        list(scales),
+        protocol.pooling,
+        multi_label=student.multi_label,
+    )

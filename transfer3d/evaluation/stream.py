@@ -96,7 +96,7 @@ def _refuse_unless_positive(**values: float) -> None:
 def _predictions(student: VideoStudent, windows: Iterator[Window], together: int) -> Iterator[Prediction]:
     device = next(student.parameters()).device
     micro_batches = MicroBatches(
-        lambda clips_u8, _: student(clips_u8).float().softmax(-1), student.clip, device
+        lambda clips_u8, _: student.probabilities(student(clips_u8).float()), student.clip, device
     )
     for batch in _batched(windows, together):
         views_of = [len(window.views) for window in batch]

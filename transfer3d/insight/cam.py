@@ -141,7 +141,7 @@ def class_map(
     return ClassMap(
         evidence if student.clip.units > 1 else evidence[0],
         _heat(evidence, clip_u8),
-        logits_K.softmax(-1).cpu(),
+        student.probabilities(logits_K).cpu(),
         chosen,
         method,
         layer,

@@ -148,7 +148,7 @@ def _ascend(
         shift = torch.randint(-reach, reach + 1, (2,), generator=generator).tolist()
         clip = clip.requires_grad_()
         seen = (clip.roll(shift, (ROWS, COLUMNS)) - mean) / std
-        log_odds = _log_odds(student(seen[None])[0].float(), target)
+        log_odds = _log_odds(student, student(seen[None])[0].float(), target)
         (gradient,) = torch.autograd.grad(log_odds, clip)
         if not (log_odds.isfinite() and gradient.isfinite().all()):
             raise NonFiniteError(
@@ -168,8 +168,10 @@ def _ascend(
     return clip
 
 
-def _log_odds(logits_K: Tensor, target: int) -> Tensor:
-    """Returns how much the class's logit is above those of all others together."""
+def _log_odds(student: VideoStudent, logits_K: Tensor, target: int) -> Tensor:
+    """Returns how much the class's logit is above those of all others together; above 0 if scored alone."""
+    if student.multi_label:
+        return logits_K[target]
     others = torch.cat((logits_K[:target], logits_K[target + 1 :]))
     return logits_K[target] - others.logsumexp(0)
 
@@ -178,4 +180,4 @@ def _log_odds(logits_K: Tensor, target: int) -> Tensor:
 def _judge(student: VideoStudent, clip_u8: Tensor, target: int) -> tuple[float, float]:
     """Returns logit and probability of the class, for a clip as it is stored."""
     logits_K = student(clip_u8[None])[0].float()
-    return float(logits_K[target]), float(logits_K.softmax(-1)[target])
+    return float(logits_K[target]), float(student.probabilities(logits_K)[target])

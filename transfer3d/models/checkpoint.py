@@ -66,6 +66,7 @@ def save(
         clip=student.clip.to_dict(),
         provenance=dict(provenance or {}),
         digest=tensors_digest(tensors),
+        **({"multi_label": True} if student.multi_label else {}),
     )
     with atomic_path(Path(path)) as partial:
         save_file(tensors, partial, metadata=metadata)
@@ -145,7 +146,7 @@ def _load(
     if family_of(metadata.model).clips:
         student = _on_cpu(student)
     student.load_state_dict(tensors, strict=True)
-    student.class_names = metadata.class_names
+    student.class_names, student.multi_label = metadata.class_names, metadata.multi_label
     return student.eval()
 
 

@@ -58,7 +58,7 @@ class Neighbourhoods:
 def combination_scores(
     student: VideoStudent, clips: Tensor, *, train_units: int | None = None, chunk: int = 64
 ) -> Tensor:
-    """Averages a V4D's softmax scores over all combinations (algorithm 1).
+    """Averages a V4D's class probabilities over all combinations (algorithm 1).
 
     Args:
         student: a V4D in eval mode.
@@ -134,8 +134,7 @@ def _sum_of_scores(
     ]
     video = torch.stack(torch.broadcast_tensors(*pooled)).mean(0)
     logits = student.forward_head(video.flatten(0, last + 1))
-    scores = logits.softmax(-1, dtype=torch.promote_types(logits.dtype, torch.float32))
-    return scores.unflatten(0, (units.shape[0], -1)).sum(1)
+    return student.probabilities(logits).unflatten(0, (units.shape[0], -1)).sum(1)
 
 
 def _apply_4d(block: Residual4d, hoods: list[Neighbourhoods], chunk: int) -> list[Neighbourhoods]:

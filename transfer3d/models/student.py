@@ -34,6 +34,7 @@ class VideoStudent(nn.Module):
         model_name: registered name (or family name, when `model_args` holds a shape of its own).
         model_args: JSON-able; `create_model(model_name, num_classes, **model_args)` rebuilds it.
         class_names: in the order of the logits; None where they are not known.
+        multi_label: whether a video may be of several classes, see `probabilities`.
         global_pool: "avg", or "" where `forward_head` returns feature maps.
 
     Args:
@@ -70,6 +71,7 @@ class VideoStudent(nn.Module):
         self.model_name = model_name
         self.model_args = dict(model_args)
         self.class_names: Sequence[str] | None = None
+        self.multi_label = False
         self.global_pool = global_pool
         self.dropout = nn.Dropout(drop_rate)
         self.head = _classifier(self.num_features, num_classes)
@@ -255,6 +257,17 @@ class VideoStudent(nn.Module):
         """Returns logits `B K`; see `forward_features` for the input."""
         return self.forward_head(self.forward_features(clips))
 
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """Returns the probability of each class, in float32 or finer.
+
+        By the softmax; where a video may be of several classes, by a sigmoid of each.
+
+        Args:
+            logits: `[...] K`.
+        """
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+        return logits.sigmoid() if self.multi_label else logits.softmax(-1)
+
     def get_classifier(self) -> nn.Module:
         """Returns the classifier, an `nn.Identity` where there is none."""
         return self.head
@@ -280,7 +293,7 @@ class VideoStudent(nn.Module):
             torch.manual_seed(seed)
             head = _classifier(self.num_features, num_classes)
         self.head = head.to(device=like.device, dtype=like.dtype).train(self.training)
-        self.class_names = None
+        self.class_names, self.multi_label = None, False
         self.num_classes = num_classes
         if global_pool != self.global_pool:
             self.global_pool = self.model_args["global_pool"] = global_pool

@@ -1,18 +1,22 @@
-"""Supervised classification: cross-entropy on labelled clips."""
+"""Supervised classification of labelled clips, of one class each or of several."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from transfer3d.batch import ClipBatch
+from transfer3d.batch import ClipBatch, multi_hot
 from transfer3d.errors import DataError, UsageError
 from transfer3d.models.student import VideoStudent
 from transfer3d.objectives.objective import LossReport
+
+Loss = Literal["softmax", "bce"]
+"""The cross-entropy of one class among all; or the binary one of each class, mean over classes."""
 
 
 class Classification(nn.Module):
@@ -20,13 +24,17 @@ class Classification(nn.Module):
 
     Args:
         student: its head has as many classes as the dataset.
-        label_smoothing: share of the target that is spread over all classes.
-        class_weights: K factors of the loss of a clip, by its class; None = 1.
+        label_smoothing: share of the target that is spread over all classes; with "bce", over yes and no.
+        class_weights: factors of the loss of a clip, by its class, K; with "bce" of not being and of being of
+            a class, 2 K. None = 1.
         segments: clips of each video whose logits are averaged before the softmax (TSN, Wang et al. 2016,
             arXiv:1608.00859; T3D, section 4.6), for a student of single clips.
+        loss: see `Loss`. With "bce" a batch's `targets` hold all classes of a clip; without them a clip is of
+            its label alone.
 
     Attributes:
         clip: only with segments: what its batches are made of, the student's clip with a unit for each.
+        multi_label: whether its batches are to have `targets`; and its student's `multi_label`.
 
     Raises:
         UsageError: segments of a video-level student, which has units.
@@ -41,9 +49,11 @@ class Classification(nn.Module):
         label_smoothing: float = 0.0,
         class_weights: Tensor | None = None,
         segments: int = 1,
+        loss: Loss = "softmax",
     ) -> None:
         super().__init__()
         self.student, self.label_smoothing, self.segments = student, label_smoothing, segments
+        self.multi_label = student.multi_label = loss == "bce"
         if segments > 1:
             if student.clip.units > 1:
                 raise UsageError(
@@ -54,7 +64,7 @@ class Classification(nn.Module):
         self.register_buffer("class_weights", class_weights, persistent=False)
 
     def forward(self, batch: ClipBatch) -> LossReport:
-        """Returns the mean cross-entropy over the batch and the clip accuracy.
+        """Returns the mean loss over the batch and the share of clips whose highest score is right.
 
         Raises:
             DataError: a label is not a class number; torch would silently ignore -100.
@@ -69,6 +79,9 @@ class Classification(nn.Module):
         logits_BK = self.student(clips).float()
         if self.segments > 1:
             logits_BK = logits_BK.unflatten(0, (-1, self.segments)).mean(1)
+        return (self._binary if self.multi_label else self._multiclass)(logits_BK, batch)
+
+    def _multiclass(self, logits_BK: Tensor, batch: ClipBatch) -> LossReport:
         targets = batch.labels if batch.targets is None else batch.targets
         # A mean over clips, not over their weights as in torch, so that parts of a batch add up to it.
         total = functional.cross_entropy(
@@ -76,6 +89,20 @@ class Classification(nn.Module):
         ).mean()
         accuracy = (logits_BK.argmax(1) == batch.labels).float().mean()
         return LossReport(total, {"loss": total.detach(), "clip_accuracy": accuracy})
+
+    def _binary(self, logits_BK: Tensor, batch: ClipBatch) -> LossReport:
+        targets_BK = batch.targets
+        if targets_BK is None:
+            alone = [(int(label),) for label in batch.labels]
+            targets_BK = multi_hot(alone, logits_BK.shape[1]).to(logits_BK.device)
+        weights_BK = None
+        if self.class_weights is not None:
+            absent_K, present_K = self.class_weights
+            weights_BK = absent_K + (present_K - absent_K) * targets_BK
+        smoothed_BK = targets_BK * (1 - self.label_smoothing) + self.label_smoothing / 2
+        total = functional.binary_cross_entropy_with_logits(logits_BK, smoothed_BK, weights_BK)
+        hit = targets_BK.gather(1, logits_BK.argmax(1, keepdim=True)) > 0
+        return LossReport(total, {"loss": total.detach(), "clip_hit1": hit.float().mean()})
 
 
 def balanced_weights(labels: Sequence[int | None], num_classes: int) -> Tensor:
@@ -86,3 +113,15 @@ def balanced_weights(labels: Sequence[int | None], num_classes: int) -> Tensor:
     known = torch.tensor([label for label in labels if label is not None])
     counts_K = torch.bincount(known, minlength=num_classes).float()
     return torch.where(counts_K > 0, len(known) / (len(counts_K) * counts_K.clamp(min=1)), 0.0)
+
+
+def balanced_binary_weights(label_sets: Sequence[tuple[int, ...]], num_classes: int) -> Tensor:
+    """Returns weights of not being and of being of each class [2, K], as scikit-learn does for yes and no.
+
+    Videos / (2 * those that are not, or are, of the class): over all videos each class's mean weight is 1. A
+    class of no video, or of all, has 1.
+    """
+    present_K = multi_hot(label_sets, num_classes).sum(0)
+    counts_2K = torch.stack([len(label_sets) - present_K, present_K])
+    mixed_K = counts_2K.amin(0) > 0
+    return torch.where(mixed_K, len(label_sets) / (2 * counts_2K.clamp(min=1)), 1.0)

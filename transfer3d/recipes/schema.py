@@ -10,6 +10,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from transfer3d.engine.config import Training
 from transfer3d.errors import UsageError
 from transfer3d.layout import ClipSpec
+from transfer3d.objectives.classification import Loss
 from transfer3d.objectives.correspondence import CorrespondenceConfig
 from transfer3d.weights.schema import Frames, Pixels, Units
 
@@ -89,6 +90,9 @@ class Recipe(Training):
     class_weights: Literal["none", "balanced"] = "none"
     """balanced: the loss of a clip weighs the more, the fewer videos its class has."""
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+    loss: Loss | None = None
+    """For finetune: "softmax", one class for each video; "bce", a yes or no for each class; none = bce where
+    a video is of several classes."""
     segments: int = Field(default=1, ge=1)
     """Clips of each video, from even sections of it, whose scores are averaged in training (TSN); for
     finetune and students of single clips."""

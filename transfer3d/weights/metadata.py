@@ -1,7 +1,8 @@
 """The metadata of a checkpoint: one safetensors file that describes itself.
 
 Its tensors are the student's `state_dict`. Its metadata are strings: `format=pt` and `transfer3d.version`,
-`.model`, `.model_args`, `.num_classes`, `.class_names`, `.clip`, `.provenance` and `.digest`.
+`.model`, `.model_args`, `.num_classes`, `.class_names`, `.clip`, `.provenance` and `.digest`; and
+`.multi_label` where a video may be of several classes.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from transfer3d.weights.schema import CheckpointMetadata
 
 PREFIX = "transfer3d."
 PLAIN = ("version", "model", "digest")
-JSON = ("model_args", "num_classes", "class_names", "clip", "provenance")
+JSON = ("model_args", "num_classes", "class_names", "multi_label", "clip", "provenance")
 
 
 def metadata_to_strings(**metadata: Any) -> dict[str, str]:

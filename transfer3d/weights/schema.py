@@ -125,6 +125,8 @@ class CheckpointMetadata(_Strict):
         Annotated[list[Annotated[str, Field(max_length=1000)]], Field(max_length=MOST_CLASSES)] | None
     )
     """In the order of the logits; None when they are not known."""
+    multi_label: bool = False
+    """Whether a video may be of several classes: probabilities are sigmoids of the logits, not a softmax."""
     clip: Annotated[ClipSpec, BeforeValidator(_to_clip)]
     """The network's input."""
     provenance: dict[str, Any]

@@ -1,6 +1,7 @@
 """ActivityNet: one JSON file of timed segments; videos are called `v_<id>` or `<id>`.
 
-Each segment becomes a video of its class; the test videos, which have no segments, stay whole and unlabelled.
+Each segment becomes a video of its class; one that is listed for several classes is of all of them. The test
+videos, which have no segments, stay whole and unlabelled.
 """
 
 from __future__ import annotations
@@ -45,10 +46,14 @@ def read(request: Request) -> Listing:
     classes = class_names(videos)
     entries = []
     for video in videos:
+        spans: dict[tuple[float, float], dict[int, None]] = {}
         for part in video.segments:
-            cut, label = Cut(part.start, part.end - part.start), classes.index(part.label)
-            name = f"{video.name} {part.start:g}-{part.end:g} s"
-            entries.append(Entry(name, find(finder, video), video.split, label, video.name, cut))
+            spans.setdefault((part.start, part.end), {})[classes.index(part.label)] = None
+        for (start, end), labels in spans.items():
+            name, cut = f"{video.name} {start:g}-{end:g} s", Cut(start, end - start)
+            first, several = next(iter(labels)), tuple(labels) if len(labels) > 1 else ()
+            place = find(finder, video)
+            entries.append(Entry(name, place, video.split, first, video.name, cut, several))
     entries += [whole(finder, video, ()) for video in videos if not video.segments]
     return finder.listing(classes, entries)
 

@@ -2,7 +2,8 @@
 
 A header may use other usual names (`video_path,class`), in any order, with other columns between them. A list
 is by itself (its videos are `train`, unless a third column says otherwise) or is one of `train.csv`,
-`val.csv`, `test.csv` in a folder. Paths are relative to the list. Labels are class names, or numbers from 0.
+`val.csv`, `test.csv` in a folder. Paths are relative to the list. Labels are class names, or numbers from 0;
+several of them stand between `;` or `|` ("run;jump"), numbers between commas too ("3,17").
 """
 
 from __future__ import annotations
@@ -26,20 +27,22 @@ COLUMNS = {
     ),
     "label": (
         "label", "labels", "class", "classes", "class_name", "classname", "class_id", "category", "action",
-        "target", "label_id", "label_name",
+        "target", "label_id", "label_name", "actions", "label_ids",
     ),
     "split": ("split", "subset", "set", "partition", "usage"),
 }  # fmt: skip
 """Names that a header gives the columns, in lower case, the usual ones first."""
 MOST_DIGITS = 6
 """Of a number that is a label; there are as many classes as the largest one says."""
+BETWEEN = re.compile(r"\s*[;|]\s*")
+NUMBERS = re.compile(r"\d+(\s*,\s*\d+)+")
 
 
 class _Row(NamedTuple):
     list: Path
     line: int
     path: str
-    label: str
+    labels: tuple[str, ...]
     split: str
 
 
@@ -74,15 +77,17 @@ def read(request: Request) -> Listing:
             raise bad_line(
                 row.list, row.line, f"{row.path} is there already, in line {before.line} of {before.list}"
             )
-        label = number_of.get(row.label)
-        if label is None:
-            raise bad_line(row.list, row.line, f"class '{row.label}' has no videos in train")
+        for name in row.labels:
+            if name not in number_of:
+                raise bad_line(row.list, row.line, f"class '{name}' has no videos in train")
+        labels = [number_of[name] for name in row.labels]
         if request.flow_files and finder:
             video = PurePosixPath(row.path)
             place = finder.find(video_stem(video), folder=video.parent.name or None)
         else:
             place = existing(row.list.parent / row.path) or existing(folder / row.path)
-        entries.append(Entry(row.path, place, row.split, label, row.path))
+        several = tuple(labels) if len(labels) > 1 else ()
+        entries.append(Entry(row.path, place, row.split, labels[0], row.path, labels=several))
     if request.root.is_file() or finder is None:
         return Listing(tuple(classes), tuple(entries))
     return finder.listing(classes, entries)
@@ -99,9 +104,10 @@ def _rows(path: Path) -> list[_Row]:
     default = SPLIT_NAMES.get(path.stem.casefold(), "train")
     numbered = list(lines(path))
     matches = [SLOWFAST.fullmatch(text) for _, text in numbered]
-    if all(match is not None and _is_number(match[2]) for match in matches):
+    if all(match is not None and all(map(_is_number, _labels(match[2]))) for match in matches):
         # From the right: paths hold spaces.
-        return [_Row(path, n, m[1], m[2], default) for (n, _), m in zip(numbered, matches, strict=True) if m]
+        pairs = zip(numbered, matches, strict=True)
+        return [_Row(path, n, m[1], _labels(m[2]), default) for (n, _), m in pairs if m]
     table = [(number, _cells(path, number, text)) for number, text in numbered]
     columns = _Columns(0, 1, 2)
     if table and _is_header(path, table[0][1], [cells for _, cells in table[1:]]):
@@ -116,8 +122,16 @@ def _rows(path: Path) -> list[_Row]:
             split = SPLIT_NAMES.get(cells[columns.split].lower())
             if split is None:
                 raise bad_line(path, number, f"'{cells[columns.split]}' is not one of train, val, test")
-        rows.append(_Row(path, number, video, label, split))
+        if not all(labels := _labels(label)) or len(set(labels)) < len(labels):
+            raise bad_line(path, number, f"'{label}': a label is empty or there twice")
+        rows.append(_Row(path, number, video, labels, split))
     return rows
+
+
+def _labels(text: str) -> tuple[str, ...]:
+    """Returns the labels of a cell; a comma is between numbers alone, since names may have commas."""
+    between = "," if NUMBERS.fullmatch(text) else BETWEEN
+    return tuple(label.strip() for label in re.split(between, text))
 
 
 def _cells(path: Path, number: int, text: str) -> list[str]:
@@ -155,20 +169,23 @@ def _columns(path: Path, number: int, header: list[str]) -> _Columns:
 
 def _classes(rows: list[_Row]) -> list[str]:
     """Returns the classes: as many as the numbers reach, or the names of the training videos, sorted."""
-    if not _is_number(rows[0].label):
-        return sorted({row.label for row in rows if row.split == "train"} or {row.label for row in rows})
-    for row in rows:
-        if not row.label.isdecimal():
+    labels = [(row, label) for row in rows for label in row.labels]
+    if not _is_number(labels[0][1]):
+        return sorted(
+            {label for row, label in labels if row.split == "train"} or {name for _, name in labels}
+        )
+    for row, label in labels:
+        if not label.isdecimal():
             raise DataError(
-                f"{row.list}, line {row.line}: {row.path} has label '{row.label}', the first has a number. "
+                f"{row.list}, line {row.line}: {row.path} has label '{label}', the first has a number. "
                 "Give numbers from 0, or names, to all.",
             )
-        if len(row.label) > MOST_DIGITS:
+        if len(label) > MOST_DIGITS:
             raise DataError(
-                f"{row.list}, line {row.line}: {row.path} has label '{row.label}'. Give numbers below 10 ** "
+                f"{row.list}, line {row.line}: {row.path} has label '{label}'. Give numbers below 10 ** "
                 f"{MOST_DIGITS}, or names.",
             )
-    return [str(number) for number in range(max(int(row.label) for row in rows) + 1)]
+    return [str(number) for number in range(max(int(label) for _, label in labels) + 1)]
 
 
 def _is_number(label: str) -> bool:

@@ -7,6 +7,7 @@ from typing import Protocol
 from transfer3d.data.datasets import (
     activitynet,
     activitynet_videos,
+    charades,
     class_folders,
     csv_list,
     hmdb51,
@@ -43,6 +44,7 @@ LAYOUTS: dict[str, Layout] = {
     "activitynet": activitynet,
     "activitynet-videos": activitynet_videos,
     "sports1m": sports1m,
+    "charades": charades,
     "kinetics": kinetics,
     "csv": csv_list,
     "folders": class_folders,

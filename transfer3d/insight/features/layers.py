@@ -1,9 +1,9 @@
 """The layers of a student under the names of its modules, each as one vector for a clip.
 
-`pool5` is the pooled feature before the classifier, `prob` the softmax (P3D, section 5). The others are
-layers of the trunk: `stem`, `res2` .. `res5` and their blocks `res5.0`, which the papers count as `res5a`,
-`res5b` or, in deep stages, `res4b35`; `blocks.0` and `transitions.0` of a DenseNet, `inception4c` of a
-GoogLeNet; the stages of a timm network under timm's names.
+`pool5` is the pooled feature before the classifier, `prob` the class probabilities (P3D, section 5). The
+others are layers of the trunk: `stem`, `res2` .. `res5` and their blocks `res5.0`, which the papers count as
+`res5a`, `res5b` or, in deep stages, `res4b35`; `blocks.0` and `transitions.0` of a DenseNet, `inception4c` of
+a GoogLeNet; the stages of a timm network under timm's names.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class LayerReader:
         pooled = self.student.forward_head(final, pre_logits=True)
         vectors = {POOLED: pooled.float()}
         if any(layer.name == SCORES for layer in self._layers):
-            vectors[SCORES] = self.student.head(pooled).float().softmax(-1)
+            vectors[SCORES] = self.student.probabilities(self.student.head(pooled).float())
         for layer, layer_maps in zip(layers, maps, strict=True):
             vectors[layer.label] = self._average(layer_maps, layer.cells)
         return {layer.label: vectors[layer.label] for layer in self._layers}

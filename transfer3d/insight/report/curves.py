@@ -83,6 +83,17 @@ PLOTS = (
         ),
         percent=True,
     ),
+    Plot(
+        axis="of several classes, %",
+        caption="Where videos are of several classes: mean average precision over classes, and hit@1, how "
+        "often the highest score is of one of a video's classes.",
+        metrics=(
+            ("validation, mean average precision", "val", "mean_ap"),
+            ("validation, hit@1", "val", "video_hit1"),
+            ("training clips, hit@1", "train", "clip_hit1"),
+        ),
+        percent=True,
+    ),
     MATCHING,
     Plot(
         axis="recall, %",

@@ -7,7 +7,7 @@ from typing import Any
 
 from transfer3d.insight.intervals import wilson
 from transfer3d.insight.report.numbers import interval, percent
-from transfer3d.insight.report.record import RunRecord
+from transfer3d.insight.report.record import RunRecord, curve
 
 SHARES = {
     "video_top1": "top-1",
@@ -26,8 +26,13 @@ TRAINING = {
     "recall_at_1": "recall@1 within a batch",
     "recall_at_5": "recall@5 within a batch",
     "clip_accuracy": "training accuracy",
+    "clip_hit1": "training hit@1",
 }
-LEADING = {"video_top1", "video_top5", "video_hit1", "balanced_accuracy", "recall_at_1", "clip_accuracy"}
+LEADING = {
+    *("video_top1", "video_top5", "video_hit1", "balanced_accuracy"),
+    *("recall_at_1", "clip_accuracy", "clip_hit1"),
+}
+VALIDATED = {"video_top1": "top-1", "mean_ap": "mean average precision"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,12 +79,14 @@ def final_numbers(record: RunRecord) -> list[Number]:
                 what = f"{tested.split}, {name}"
                 numbers.append(Number(what=what, value=value, videos=videos, leads=key in LEADING))
     run = record.last
-    scores = [row["video_top1"] for row in run.rows("val") if "video_top1" in row]
-    if scores:
-        numbers.append(Number(what="val, top-1, last", value=scores[-1], videos=run.validated, leads=True))
-    if len(scores) > 1:
-        what = f"val, top-1, best of {len(scores)} (chosen, so too high)"
-        numbers.append(Number(what=what, value=max(scores), videos=run.validated))
+    for key, name in VALIDATED.items():
+        scores, videos = curve(run.log, "val", key), run.validated if key in SHARES else None
+        values = [value for _, value in scores]
+        if values:
+            numbers.append(Number(what=f"val, {name}, last", value=values[-1], videos=videos, leads=True))
+        if len(values) > 1:
+            what = f"val, {name}, best of {len(values)} (chosen, so too high)"
+            numbers.append(Number(what=what, value=max(values), videos=videos))
     final = run.final("train")
     numbers += [
         Number(what=what, value=final[key], leads=key in LEADING)

@@ -99,5 +99,10 @@ def predict_centre_clips(
     features = FeatureSet.of(videos, {POOLED: pooled_ND}, metadata)
     scores = None
     if student.num_classes:
-        scores = Scores(list(videos.keys), list(videos.label_sets), list(scores_NK.split(1)))
+        scores = Scores(
+            list(videos.keys),
+            list(videos.label_sets),
+            list(scores_NK.split(1)),
+            multi_label=student.multi_label,
+        )
     return CentrePredictions(student, videos, features, scores)

@@ -139,8 +139,6 @@ def provenance_section(links: Sequence[Link]) -> Section:
 
 def confusion_section(evaluation: Evaluation, *, title: str = "Confusion") -> Section:
     """Returns the matrix where it can be read, and the pairs that are confused most."""
-    if "confusion" not in evaluation.metrics:
-        return Section(title, [], "Videos have several labels, so there is no confusion matrix.")
     confusion, count, parts = evaluation.metrics["confusion"], len(evaluation.classes), []
     if count <= MOST_CLASSES:
         figure = figures.new_figure(9, 8.2)
@@ -162,6 +160,21 @@ def confusion_section(evaluation: Evaluation, *, title: str = "Confusion") -> Se
         else f"A matrix of {count} classes would not be legible: its largest entries are listed."
     )
     return Section(title, parts, note)
+
+
+def precision_section(evaluation: Evaluation) -> Section:
+    """Returns the classes with the highest and the lowest average precision, of videos of several classes."""
+    known = [(name, value) for name, value in evaluation.metrics["per_class"].items() if value is not None]
+    ranked = sorted(known, key=lambda item: (-item[1], item[0]))
+    each = min(2 * EXTREMES, max(len(ranked) // 2, 1))
+    parts = []
+    for title, rows in (("Best", ranked[:each]), ("Worst", ranked[each:][-each:][::-1])):
+        if rows:
+            table = [(name, percent(value)) for name, value in rows]
+            parts += [page.heading(title), page.table(("class", "average precision"), table, numbers=(1,))]
+    return Section(
+        "Classes by average precision", parts, "Videos are of several classes: there is no confusion matrix."
+    )
 
 
 def classes_section(evaluation: Evaluation, strips: Mapping[str, str], note: str = "") -> Section:

@@ -16,7 +16,7 @@ from transfer3d.insight.report.numbers import class_results, percent
 from transfer3d.insight.report.page import Section
 from transfer3d.insight.report.predictions import CentrePredictions
 from transfer3d.insight.report.record import Evaluation
-from transfer3d.insight.report.sections import classes_section, confusion_section, extremes
+from transfer3d.insight.report.sections import classes_section, confusion_section, extremes, precision_section
 
 MAPS = 3
 """Class activation maps of so many correct and as many wrong predictions are drawn."""
@@ -41,7 +41,7 @@ def seen_sections(
 
 def _class_sections(predictions: CentrePredictions, evaluation: Evaluation) -> list[Section]:
     if "confusion" not in evaluation.metrics:
-        return [confusion_section(evaluation)]
+        return [precision_section(evaluation)]
     results = class_results(evaluation.metrics["confusion"], evaluation.classes)
     best, worst = extremes(results)
     strips: dict[str, str] = {}

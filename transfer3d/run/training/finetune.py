@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from torch import Tensor
+
 from transfer3d.data.crops import mirrored_classes
 from transfer3d.data.source import open_videos
 from transfer3d.data.subset import share_of, split_off
@@ -11,7 +13,12 @@ from transfer3d.data.videoset import VideoSet
 from transfer3d.errors import DataError, NoSuchSplit
 from transfer3d.evaluation.metrics import video_metrics
 from transfer3d.evaluation.scoring import refuse_dropped, score_videos
-from transfer3d.objectives.classification import Classification, balanced_weights
+from transfer3d.objectives.classification import (
+    Classification,
+    Loss,
+    balanced_binary_weights,
+    balanced_weights,
+)
 from transfer3d.recipes.schema import Recipe
 from transfer3d.run.training.builtin_data import data_folder, data_text
 from transfer3d.run.training.session import Session
@@ -43,33 +50,40 @@ def build_task(session: Session) -> Task:
     if validation is None and recipe.val_share:
         whole, validation = split_off(whole, recipe.val_share, seed=recipe.seed)
     videos = share_of(whole, recipe.data_share, seed=recipe.seed)
+    loss: Loss = recipe.loss or ("bce" if whole.multi_label else "softmax")
     student = build_student(recipe, num_classes=len(videos.classes))
     if recipe.start:
         session.say(start_from(student, recipe.start, videos.classes))
     held_out = f"{len(validation)} for validation" if validation else "none for validation"
     session.say(f"{len(videos)} labelled videos of {len(videos.classes)} classes in {data}, {held_out}")
     session.say_dropped(videos)
+    _say_loss(session, whole, loss)
     _say_mirrored(session, videos)
 
     def validate() -> Metrics:
         assert validation is not None
         scores = score_videos(student, validation, session.accelerator, workers=recipe.workers)
         metrics = video_metrics(scores, validation.classes)
-        shares = {name: metrics[name] for name in ("video_top1", "video_top5") if name in metrics}
-        return {**shares, "score": metrics["video_top1"]}
+        shown = ("video_top1", "video_top5") if "video_top1" in metrics else ("mean_ap", "video_hit1")
+        shares = {name: metrics[name] for name in shown if name in metrics}
+        return {**shares, "score": shares[shown[0]]}
 
     def summary(metrics: Metrics) -> Iterator[str]:
-        top1 = f", validation top-1 {metrics['video_top1']:.1%}" if validation else ""
-        yield f"training accuracy {metrics['clip_accuracy']:.1%}{top1}"
+        said = {
+            "training accuracy": "clip_accuracy",
+            "training hit@1": "clip_hit1",
+            "validation top-1": "video_top1",
+            "validation mAP": "mean_ap",
+        }
+        yield ", ".join(f"{name} {metrics[key]:.1%}" for name, key in said.items() if key in metrics)
 
-    balanced = recipe.class_weights == "balanced"
-    weights = balanced_weights(videos.labels, len(videos.classes)) if balanced else None
     return Task(
         objective=Classification(
             student,
             label_smoothing=recipe.label_smoothing,
-            class_weights=weights,
+            class_weights=_class_weights(recipe, videos, loss),
             segments=recipe.segments,
+            loss=loss,
         ),
         student=student,
         videos=videos,
@@ -79,6 +93,29 @@ def build_task(session: Session) -> Task:
         validate=validate if validation else None,
         held_out=validation,
     )
+
+
+def _class_weights(recipe: Recipe, videos: VideoSet, loss: Loss) -> Tensor | None:
+    if recipe.class_weights == "none":
+        return None
+    if loss == "bce":
+        return balanced_binary_weights(videos.label_sets, len(videos.classes))
+    return balanced_weights(videos.labels, len(videos.classes))
+
+
+def _say_loss(session: Session, videos: VideoSet, loss: Loss) -> None:
+    """Says what is learnt where videos are of several classes, or the recipe chose a loss."""
+    several = sum(len(labels) > 1 for labels in videos.label_sets)
+    if loss == "bce":
+        session.say(
+            f"loss: bce, a yes or no for each class ({several} of {len(videos)} videos are of several); "
+            "validated by mean average precision"
+        )
+    elif several:
+        session.say(
+            f"loss: softmax, of the first class alone of {several} of {len(videos)} videos. To learn all: "
+            "--set loss=bce"
+        )
 
 
 def _say_mirrored(session: Session, videos: VideoSet) -> None:

@@ -26,7 +26,7 @@ def write_manifest(session: Session, videos: VideoSet, held_out: VideoSet | None
     """
     if session.folder is None:
         return
-    counts = Counter(label for label in videos.labels if label is not None)
+    counts = Counter(label for labels in videos.label_sets for label in labels)
     data = {
         "videos": len(videos),
         "classes": {name: counts[label] for label, name in enumerate(videos.classes)} if counts else {},
