@@ -122,7 +122,7 @@ def _embedding_gradients(
     with _replay(_random_state(last.features.device), last.features.device), autocast():
         total = objective.compare_all(Embeddings.concatenate([*first, last])).total
     leaves = [rows for part in first for rows in part.differentiable]
-    gradients = list(torch.autograd.grad(total, leaves))
+    gradients = list(torch.autograd.grad(total, leaves, materialize_grads=True))
     for rows in leaves:
         rows.requires_grad_(False)
     width = len(last.differentiable)

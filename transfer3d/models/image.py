@@ -98,11 +98,15 @@ def image_model_info(model: nn.Module) -> ImageModelInfo:
     if missing:
         raise UsageError(f"{type(model).__name__} lacks {missing}: build it with timm.create_model.")
     mean, std = per_channel(cfg["mean"], cfg["std"], getattr(model, "in_chans", RGB_CHANNELS))
+    size = cfg["input_size"][-1]
+    built_for = getattr(getattr(model, "patch_embed", None), "img_size", None)
+    if cfg.get("fixed_input_size") and built_for:
+        size = built_for[-1]
     return ImageModelInfo(
         name=cfg["architecture"],
         mean=mean,
         std=std,
-        size=cfg["input_size"][-1],
+        size=size,
         takes_one_size=bool(cfg.get("fixed_input_size")),
         num_features=int(getattr(model, "head_hidden_size", 0) or cast(Any, model).num_features),
     )

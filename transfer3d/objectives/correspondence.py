@@ -7,7 +7,7 @@ sees the frames, the student sees the clip; their features are concatenated and 
 Beyond the paper: with `pairs="in-batch"` the B clips and B frame sets of an optimiser step, over all
 processes and parts, make B positives and up to B(B - 1) negatives. Further terms of the loss learn from the
 same two features, each with a weight: contrast (`infonce`), regression onto the teacher's feature
-(`feature`), and distillation of its class scores (`kd`).
+(`feature`), and distillation of its class scores (`kd`); one more, from the maps before them (`dense`).
 """
 
 from __future__ import annotations
@@ -22,8 +22,11 @@ from transfer3d.batch import ClipBatch
 from transfer3d.errors import UsageError
 from transfer3d.layout import ClipSpec
 from transfer3d.models.student import VideoStudent
+from transfer3d.models.trunks.vit import VideoViT
 from transfer3d.nn.pixels import normalise
 from transfer3d.objectives.bank import FeatureBank
+from transfer3d.objectives.class_attention import class_attention
+from transfer3d.objectives.dense import DenseHead, spread_layers
 from transfer3d.objectives.diagnostics import effective_rank, recall, relative_std, shuffled_clip_accuracy
 from transfer3d.objectives.feature_cache import FeatureCache
 from transfer3d.objectives.heads import FeatureHead, PairHead, SimilarityHead
@@ -60,6 +63,13 @@ class CorrespondenceConfig(BaseModel):
     """Weight of the regression onto the teacher's feature."""
     kd: float = Field(default=0.0, ge=0, allow_inf_nan=False)
     """Weight of distilling the teacher's class scores; the student gets the teacher's classes."""
+    dense: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+    """Weight of the regression onto the teacher's patch or feature maps, on the coarser of both grids."""
+    dense_layers: PositiveInt = 1
+    """Pairs of layers that dense compares: the last ones, and further ones evenly spread below them, as block
+    with block of two vision transformers."""
+    dense_weights: Literal["none", "class"] = "none"
+    """class: places count as the class token of the teacher, a vision transformer, looks at them."""
     temperature: float = Field(default=0.1, gt=0, allow_inf_nan=False)
     """Temperature of infonce."""
     kd_temperature: float = Field(default=4.0, gt=0, allow_inf_nan=False)
@@ -78,8 +88,10 @@ class CorrespondenceConfig(BaseModel):
 
     @model_validator(mode="after")
     def _check_weights(self) -> Self:
-        if not any((self.match, self.infonce, self.feature, self.kd)):
-            raise ValueError("all weights are 0: set match, infonce, feature or kd above 0")
+        if not any((self.match, self.infonce, self.feature, self.kd, self.dense)):
+            raise ValueError("all weights are 0: set match, infonce, feature, kd or dense above 0")
+        if self.cache is not None and self.dense:
+            raise ValueError("a cache holds no maps: leave out cache, or set dense=0")
         if self.cache is not None and self.teacher_view not in ("centre", "native"):
             raise ValueError('a cache needs teacher_view = "centre" or "native": other views are random')
         return self
@@ -106,8 +118,8 @@ class Correspondence(PairwiseObjective):
         cache: asked instead of the teacher where the batch's teacher views have keys.
 
     Raises:
-        UsageError: kd with different numbers of classes, a student without `clip` or `num_features`, or more
-            frames for the teacher than a clip has.
+        UsageError: kd with different numbers of classes, a student without `clip` or `num_features`, more
+            frames for the teacher than a clip has, or dense without maps or class attention.
     """
 
     def __init__(
@@ -137,6 +149,7 @@ class Correspondence(PairwiseObjective):
             )
         _check_frames(teacher, config.teacher_frames, clip)
         self.teacher, self.student, self.clip, self.cache = teacher, student, clip, cache
+        self._clip_layers, self._frame_layers = list[int](), list[int]()
         widths = teacher.num_features, config.student_fc or num_features
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
@@ -146,6 +159,7 @@ class Correspondence(PairwiseObjective):
             )
             self.similarity = SimilarityHead(*widths) if config.infonce else None
             self.feature = FeatureHead(*widths) if config.feature else None
+            self.dense = self._dense_head() if config.dense else None
         self.bank = FeatureBank(config.bank, teacher.num_features) if config.bank else None
 
     @property
@@ -164,20 +178,57 @@ class Correspondence(PairwiseObjective):
         teacher_clips = batch.clips if batch.teacher_clips is None else batch.teacher_clips
         teacher_clips = spread_frames(teacher_clips, self.config.teacher_frames)
         if self.cache is None or batch.teacher_view_keys is None:
-            taught = self.teacher(teacher_clips)
+            attention = self.dense is not None and self.config.dense_weights == "class"
+            taught = self.teacher(teacher_clips, self._frame_layers, attention=attention)
         else:
             taught = self.cache(teacher_clips, batch.teacher_view_keys)
         clips = normalise(batch.clips, self.clip.mean, self.clip.std)
-        logits = None
+        logits = dense = None
         if isinstance(self.student, VideoStudent):
-            features = self.student.forward_head(self.student.forward_features(clips), pre_logits=True)
+            maps, layers = self._student_maps(self.student, clips)
+            features = self.student.forward_head(maps, pre_logits=True)
+            dense = self.dense and self.dense(taught.maps, layers, taught.attention)
             logits = self.student.head(features) if self.config.kd else None
         else:
             features = self.student(clips).flatten(1)
         sources = source_ids(batch.sources, features.device)
         return Embeddings(
-            features, taught.features, sources, logits, taught.logits if self.config.kd else None
+            features, taught.features, sources, logits, taught.logits if self.config.kd else None, dense
         )
+
+    def _dense_head(self) -> DenseHead:
+        """Chooses the pairs of layers, and makes the regressions between them."""
+        teacher, student, pairs = self.teacher, self.student, self.config.dense_layers
+        if not isinstance(student, VideoStudent):
+            raise UsageError(
+                f"dense: {type(student).__name__} gives no maps. Take a VideoStudent, or dense=0."
+            )
+        channels = [layer["num_chs"] for layer in student.feature_info], teacher.layer_features
+        if not channels[1]:
+            raise UsageError(f"dense: teacher {teacher.name} gives no maps (no forward_intermediates).")
+        if pairs > (fewest := min(map(len, channels))):
+            raise UsageError(
+                f"dense_layers={pairs}: student and teacher have {len(channels[0])} and {len(channels[1])} "
+                f"layers. Set at most {fewest}."
+            )
+        if self.config.dense_weights == "class":
+            with class_attention(teacher.network, teacher.name):
+                pass
+        self._clip_layers, self._frame_layers = (spread_layers(len(each), pairs) for each in channels)
+        clip_features, frame_features = (
+            [each[index] for index in layers]
+            for each, layers in zip(channels, (self._clip_layers, self._frame_layers), strict=True)
+        )
+        return DenseHead(frame_features, clip_features)
+
+    def _student_maps(self, student: VideoStudent, clips: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Returns the last maps, and those of the layers that dense compares."""
+        if self.dense is None:
+            return student.forward_features(clips), []
+        final, maps = student.forward_intermediates(clips, self._clip_layers)
+        if isinstance(student.trunk, VideoViT):
+            maps[-1] = student.trunk.patch_maps(final, *maps[-1].shape[-2:])
+        return final, maps
 
     def compare(self, embeddings: Embeddings) -> LossReport:
         """Returns the weighted sum of the terms; each term, accuracies and recalls as parts (0..1)."""
@@ -201,6 +252,8 @@ class Correspondence(PairwiseObjective):
             metrics |= matching_metrics
         if feature_error is not None:
             terms["feature"] = (config.feature, feature_error)
+        if embeddings.dense is not None:
+            terms["dense"] = (config.dense, embeddings.dense.mean())
         if embeddings.logits is not None and embeddings.teacher_logits is not None:
             kd = distillation(embeddings.logits, embeddings.teacher_logits, config.kd_temperature)
             terms["kd"] = (config.kd, kd)

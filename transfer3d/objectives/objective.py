@@ -44,6 +44,7 @@ class Embeddings:
         sources: int64 identifiers of the source videos, B.
         logits: the student's class scores, B K; None where no term of the loss reads them.
         teacher_logits: B K, detached; None where the teacher has no classes.
+        dense: the error of each clip's maps, B; None where no term of the loss reads it.
     """
 
     features: Tensor
@@ -51,11 +52,12 @@ class Embeddings:
     sources: Tensor
     logits: Tensor | None = None
     teacher_logits: Tensor | None = None
+    dense: Tensor | None = None
 
     @property
     def differentiable(self) -> list[Tensor]:
         """The tensors that the student's gradient flows through."""
-        return [self.features] if self.logits is None else [self.features, self.logits]
+        return [rows for rows in (self.features, self.logits, self.dense) if rows is not None]
 
     def map(self, function: Callable[[Tensor], Tensor]) -> Self:
         """Returns the embeddings with a function applied to every tensor."""

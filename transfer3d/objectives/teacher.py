@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import torch
 import torch.nn.functional as F
@@ -16,6 +17,7 @@ from transfer3d.errors import Transfer3dError, UsageError
 from transfer3d.layout import ClipSpec
 from transfer3d.models.student import VideoStudent
 from transfer3d.nn.pixels import normalise
+from transfer3d.objectives.class_attention import class_attention
 from transfer3d.weights.digest import tensors_digest
 
 
@@ -26,10 +28,15 @@ class TeacherOutput:
     Attributes:
         features: float32 B D, detached.
         logits: class scores B K, detached; None where the teacher has no classes.
+        maps: B D F h w, detached, of the layers that were asked for; F frames, or the time steps of a video
+            teacher. Of a vision transformer they are of its patches.
+        attention: how much the class token looks at each patch, B F h w; None unless asked for.
     """
 
     features: Tensor
     logits: Tensor | None
+    maps: tuple[Tensor, ...] = ()
+    attention: Tensor | None = None
 
 
 class FrozenTeacher(nn.Module):
@@ -50,6 +57,7 @@ class FrozenTeacher(nn.Module):
         num_classes: K; 0 without a classifier.
         own_size: H and W of the frames that it was trained on.
         sees_time: whether it sees whole clips, as a `VideoStudent`, and not single frames.
+        layer_features: channels of the maps of its layers; empty where it gives none.
     """
 
     network: nn.Module
@@ -86,12 +94,24 @@ class FrozenTeacher(nn.Module):
         """Returns itself: a moving average of an objective needs no second copy of what never changes."""
         return self
 
+    @property
+    def layer_features(self) -> list[int]:
+        """See the class."""
+        if not hasattr(self.network, "forward_intermediates"):
+            return []
+        return [int(layer["num_chs"]) for layer in cast(Any, self.network).feature_info]
+
     @torch.no_grad()
-    def forward(self, clips: Tensor) -> TeacherOutput:
+    def forward(self, clips: Tensor, layers: Sequence[int] = (), *, attention: bool = False) -> TeacherOutput:
         """Averages the pooled features, and the class scores, over the frames of each clip.
 
         Args:
             clips: uint8, B C T H W or B U C T H W, values 0..255.
+            layers: positions in `layer_features` whose maps are wanted, ascending.
+            attention: whether that of the class token is wanted.
+
+        Raises:
+            UsageError: attention of a network without a class token.
         """
         batch, channels = clips.shape[0], clips.shape[-4]
         if isinstance(self.network, VideoStudent):
@@ -99,14 +119,23 @@ class FrozenTeacher(nn.Module):
         else:
             frames_NCHW = clips.movedim(-4, -3).reshape(-1, channels, *clips.shape[-2:])
             inputs = self._resize(normalise(frames_NCHW, self.mean, self.std))
-        maps = self.network.forward_features(inputs)  # type: ignore[operator]
-        features_ND = self.network.forward_head(maps, pre_logits=True)  # type: ignore[operator]
-        logits_NK = self.network.forward_head(maps) if self.num_classes else None  # type: ignore[operator]
+        network, watched = cast(Any, self.network), list[Tensor]()
+        with class_attention(self.network, self.name) if attention else nullcontext(watched) as watched:
+            if layers:
+                final, maps = network.forward_intermediates(inputs, indices=list(layers), norm=True)
+            else:
+                final, maps = network.forward_features(inputs), []
+        features_ND = network.forward_head(final, pre_logits=True)
+        logits_NK = network.forward_head(final) if self.num_classes else None
 
         def mean(rows: Tensor) -> Tensor:
             return rows.float().reshape(batch, -1, rows.shape[-1]).mean(1)
 
-        return TeacherOutput(mean(features_ND), None if logits_NK is None else mean(logits_NK))
+        maps = [each if self.sees_time else each.unflatten(0, (batch, -1)).transpose(1, 2) for each in maps]
+        looks = watched[0].unflatten(0, (batch, -1)).unflatten(-1, maps[-1].shape[-2:]) if attention else None
+        return TeacherOutput(
+            mean(features_ND), None if logits_NK is None else mean(logits_NK), tuple(maps), looks
+        )
 
     def _resize(self, frames_NCHW: Tensor) -> Tensor:
         if self.size is not None and frames_NCHW.shape[-2:] != (self.size, self.size):

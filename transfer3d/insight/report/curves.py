@@ -51,7 +51,7 @@ class Plot:
         return page.svg_figure(figures.to_svg(figure), caption)
 
 
-LOSS_TERMS = ("match", "infonce", "feature", "kd")
+LOSS_TERMS = ("match", "infonce", "feature", "dense", "kd")
 MATCHING = Plot(
     axis="pair accuracy, %",
     caption="The matching task: do these frames and this clip belong together? Balanced is the mean of "

@@ -161,6 +161,10 @@ class VideoViT(TimmTrunk):
         positions = {f"{name}.weight" for name, module in modules if isinstance(module, TimePositions)}
         return super().no_weight_decay() | positions
 
+    def patch_maps(self, maps: Tensor, height: int, width: int) -> Tensor:
+        """Returns the patches among the last maps, normalised: `B D T' L 1` to `B D T' H' W'`."""
+        return maps[:, :, :, self.prefix :, 0].unflatten(-1, (height, width))
+
     def _steps_as_images(self, clips: Tensor) -> Tensor:
         """Returns `B*T C H W` of whole patches and tubelets; `count` then holds the number of time steps."""
         (rows, columns), (height, width) = self.net.patch_embed.patch_size, self._grid(clips)

@@ -1,0 +1,48 @@
+"""How much a vision transformer's class token looks at each patch, as in DINO (arXiv:2104.14294)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, cast
+
+from torch import Tensor, nn
+
+from transfer3d.errors import UsageError
+
+
+@contextmanager
+def class_attention(network: nn.Module, name: str) -> Iterator[list[Tensor]]:
+    """Collects, in each forward pass inside, what the class token looks at in the last block.
+
+    Each is the mean over heads, `N L` for L patches. The attention of that block is then computed step by step,
+    since the fused one keeps no weights.
+
+    Args:
+        network: of timm, with blocks of attention and a class token.
+        name: the network's, for messages.
+
+    Raises:
+        UsageError: it has no class token, or its attention is of another kind.
+    """
+    parts = cast(Any, network)
+    blocks = getattr(parts, "blocks", None)
+    attention = (
+        getattr(blocks[-1], "attn", None) if isinstance(blocks, nn.Sequential | nn.ModuleList) else None
+    )
+    if getattr(parts, "cls_token", None) is None or not hasattr(attention, "attn_drop"):
+        raise UsageError(
+            f"dense_weights: {name} has no class token whose attention could weigh its patches. Leave it out."
+        )
+    prefix, found = parts.num_prefix_tokens, list[Tensor]()
+
+    def keep(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        found.append(inputs[0][:, :, 0, prefix:].float().mean(1))
+
+    fused, attention.fused_attn = attention.fused_attn, False
+    handle = attention.attn_drop.register_forward_pre_hook(keep)
+    try:
+        yield found
+    finally:
+        handle.remove()
+        attention.fused_attn = fused
