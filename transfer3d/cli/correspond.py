@@ -9,7 +9,10 @@ from transfer3d.cli.output import progress_console
 
 
 def correspond(
-    teacher: Annotated[str | None, typer.Option(help="timm model that teaches, e.g. densenet121.")] = None,
+    teacher: Annotated[
+        str | None,
+        typer.Option(help="What teaches: a timm model (densenet121), a student's file, or hf:org/name."),
+    ] = None,
     weights: Annotated[
         str | None,
         typer.Option(

@@ -15,8 +15,8 @@ from transfer3d.errors import UsageError
 def class_attention(network: nn.Module, name: str) -> Iterator[list[Tensor]]:
     """Collects, in each forward pass inside, what the class token looks at in the last block.
 
-    Each is the mean over heads, `N L` for L patches. The attention of that block is then computed step by step,
-    since the fused one keeps no weights.
+    Each is the mean over heads, `N L` for L patches. The attention of that block is then computed step by
+    step, since the fused one keeps no weights.
 
     Args:
         network: of timm, with blocks of attention and a class token.

@@ -72,7 +72,7 @@ class Recipe(Training):
     dropout: float | None = Field(default=None, ge=0, lt=1)
     """Dropout in front of the classifier; none = the student's own."""
     teacher: str | None = None
-    """timm model name; for correspond."""
+    """A timm model, a student's file, or an image model of transformers, `hf:org/name`; for correspond."""
     weights: str = "timm"
     """The teacher's: "timm" (pretrained, from the hub), "none" (random) or a file."""
     data: str | None = None

@@ -34,14 +34,7 @@ def locate(path: str | Path) -> Path:
     """
     text = str(path)
     if text.startswith(HUB_PREFIX):
-        repository, at, revision = text.removeprefix(HUB_PREFIX).partition("@")
-        try:
-            address = HubAddress(repository=repository, revision=revision if at else None)
-        except ValidationError as error:
-            raise UsageError(
-                f"'{shortened(text)}' is not an address on the hub ({problem(error.errors()[0])}): "
-                "write hf_hub:user/name@revision."
-            ) from None
+        address = hub_address(text.removeprefix(HUB_PREFIX), f"{HUB_PREFIX}user/name@revision")
         return hub_file(
             address.repository,
             (WEIGHTS_NAME,),
@@ -55,6 +48,25 @@ def locate(path: str | Path) -> Path:
     if not (folder / WEIGHTS_NAME).is_file():
         raise WeightsError(f"{path} is a folder without {WEIGHTS_NAME}. Give the path of a checkpoint.")
     return folder / WEIGHTS_NAME
+
+
+def hub_address(text: str, form: str) -> HubAddress:
+    """Returns the parts of `user/name@revision`.
+
+    Args:
+        text: without a prefix.
+        form: how an address is written, for the error.
+
+    Raises:
+        UsageError: it is malformed.
+    """
+    repository, at, revision = text.partition("@")
+    try:
+        return HubAddress(repository=repository, revision=revision if at else None)
+    except ValidationError as error:
+        raise UsageError(
+            f"'{shortened(text)}' is not an address on the hub ({problem(error.errors()[0])}): write {form}."
+        ) from None
 
 
 def hub_file(

@@ -10,17 +10,20 @@ from pathlib import Path
 from transfer3d.data.source import open_videos
 from transfer3d.data.subset import share_of
 from transfer3d.errors import UsageError
-from transfer3d.models.checkpoint import load
-from transfer3d.models.image import create_image_model
 from transfer3d.objectives.correspondence import Correspondence
 from transfer3d.objectives.diagnostics import training_warnings
 from transfer3d.objectives.feature_cache import FeatureCache
-from transfer3d.objectives.teacher import FrozenTeacher
 from transfer3d.recipes.schema import Recipe
 from transfer3d.run.training.builtin_data import data_folder, data_text
 from transfer3d.run.training.paired_student import describe, with_paired_student
 from transfer3d.run.training.session import Session
-from transfer3d.run.training.students import build_student, class_names_of, is_file, parent_entry
+from transfer3d.run.training.students import (
+    build_student,
+    build_teacher,
+    class_names_of,
+    has_own_weights,
+    parent_entry,
+)
 from transfer3d.run.training.task import Metrics, Task
 from transfer3d.run.training.warm_start import start_from
 
@@ -38,10 +41,10 @@ def complete_recipe(recipe: Recipe) -> Recipe:
     teacher = recipe.require("teacher")
     if recipe.segments > 1:
         raise UsageError(f"segments={recipe.segments} is for finetune: correspond pairs single clips.")
-    if is_file(teacher) and recipe.weights != "timm":
-        raise UsageError(f"{teacher} is a checkpoint and has its own weights: leave --weights out.")
-    if recipe.student is None and is_file(teacher):
-        raise UsageError(f"{teacher} is a video teacher, which any student can learn from: name one.")
+    if has_own_weights(teacher) and recipe.weights != "timm":
+        raise UsageError(f"{teacher} has its own weights: leave --weights out.")
+    if recipe.student is None and has_own_weights(teacher):
+        raise UsageError(f"{teacher} is a teacher that any student can learn from: name one with --student.")
     return recipe if recipe.student else with_paired_student(recipe)
 
 
@@ -54,7 +57,7 @@ def build_task(session: Session) -> Task:
     student = build_student(recipe, num_classes=teacher.num_classes if recipe.correspondence.kd else 0)
     if recipe.start:
         session.say(start_from(student, recipe.start, ()))
-    weights = "its own" if is_file(name) else recipe.weights
+    weights = "its own" if has_own_weights(name) else recipe.weights
     session.say(
         f"correspond: teacher {name} (weights: {weights}) -> student {recipe.student}, {data_text(recipe)}"
     )
@@ -135,11 +138,3 @@ def teacher_classes(recipe: Recipe) -> list[str] | None:
             "Choose another of the two, or set correspondence.kd=0."
         )
     return of_teacher
-
-
-def build_teacher(recipe: Recipe) -> FrozenTeacher:
-    """Builds the recipe's teacher: a timm model, or a student's checkpoint file."""
-    name = recipe.require("teacher")
-    if is_file(name):
-        return FrozenTeacher(load(name))
-    return FrozenTeacher(create_image_model(name, recipe.weights, seed=recipe.seed))

@@ -15,6 +15,8 @@ from transfer3d.models.factory import create_model
 from transfer3d.models.image import create_image_model
 from transfer3d.models.measure import count_gmac
 from transfer3d.models.student import VideoStudent
+from transfer3d.models.transformers_image import PREFIX, create_transformers_image
+from transfer3d.objectives.teacher import FrozenTeacher
 from transfer3d.recipes.load import stages_of
 from transfer3d.recipes.schema import Recipe
 from transfer3d.run.inference.session import refuse_other_channels, refuse_videos
@@ -50,6 +52,21 @@ def build_student(recipe: Recipe, num_classes: int) -> VideoStudent:
         student.dropout.p = recipe.dropout
     student.clip = recipe.clip.apply(student.clip)
     return student
+
+
+def build_teacher(recipe: Recipe) -> FrozenTeacher:
+    """Builds the recipe's teacher: a timm model, one of transformers (`hf:`), or a student's file."""
+    name = recipe.require("teacher")
+    if is_file(name):
+        return FrozenTeacher(load(name))
+    if name.startswith(PREFIX):
+        return FrozenTeacher(create_transformers_image(name))
+    return FrozenTeacher(create_image_model(name, recipe.weights, seed=recipe.seed))
+
+
+def has_own_weights(teacher: str) -> bool:
+    """Whether a teacher is named together with its weights: a checkpoint, or a model of transformers."""
+    return is_file(teacher) or teacher.startswith(PREFIX)
 
 
 def check_student(recipe: Recipe) -> None:
@@ -97,8 +114,8 @@ def check_recipe(recipe: Recipe) -> None:
             check_student(stage)
         if stage.task != "correspond" or stage.teacher is None:
             continue
-        if is_file(stage.teacher):
-            load(stage.teacher)
+        if has_own_weights(stage.teacher):
+            build_teacher(stage)
             continue
         with torch.device("meta"):
             create_image_model(stage.teacher, "none")

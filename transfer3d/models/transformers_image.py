@@ -1,0 +1,219 @@
+"""Image models of Hugging Face's transformers as teachers, with the interface of timm's: `hf:org/name`.
+
+Only safetensors are read, only classes of transformers itself are built, never code from a repository.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from transfer3d.errors import SetupError, WeightsError
+from transfer3d.files import parse_json, read_regular
+from transfer3d.text import shortened
+from transfer3d.weights.hub import WEIGHTS_NAME, hub_address, hub_file
+
+PREFIX = "hf:"
+CONFIG, PREPROCESSOR = "config.json", "preprocessor_config.json"
+MOST_BYTES = 1 << 20
+"""Of a configuration."""
+LARGEST_SIDE = 4096
+
+
+class TransformersImage(nn.Module):
+    """An image model of transformers: pooled features, and maps of its layers.
+
+    Args:
+        network: takes `pixel_values`, and gives `last_hidden_state`: tokens `B N D`, or maps `B D H W`.
+        name: for messages.
+        mean: of a channel, on a 0..1 scale.
+        std: of a channel, on a 0..1 scale.
+        size: H and W that it takes.
+        pools: whether the network's own pooled feature is used; else the class token, or the mean over all
+            places.
+
+    Attributes:
+        pretrained_cfg: as timm's.
+        feature_info: a layer each, as timm's: `module`, `num_chs` and `reduction`.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        name: str,
+        *,
+        mean: Sequence[float],
+        std: Sequence[float],
+        size: int,
+        pools: bool,
+    ) -> None:
+        super().__init__()
+        self.network, self.pools, self.num_classes = network, pools, 0
+        self.pretrained_cfg: dict[str, Any] = {
+            "architecture": name,
+            "mean": tuple(mean),
+            "std": tuple(std),
+            "input_size": (len(mean), size, size),
+            "fixed_input_size": True,
+        }
+        with torch.no_grad():
+            final, maps = self.forward_intermediates(torch.zeros(1, len(mean), size, size))
+            self.head_hidden_size = self.forward_head(final).shape[-1]
+        self.feature_info = [
+            {"module": f"layer.{index}", "num_chs": layer.shape[1], "reduction": size / layer.shape[-1]}
+            for index, layer in enumerate(maps)
+        ]
+
+    def forward_features(self, images: Tensor) -> Any:
+        """Returns what the network gives for images `B C H W`."""
+        return self.network(pixel_values=images)
+
+    def forward_intermediates(
+        self, images: Tensor, indices: Sequence[int] | None = None, norm: bool = True
+    ) -> tuple[Any, list[Tensor]]:
+        """Returns what the network gives, and maps `B D H' W'` of layers; the last are `last_hidden_state`.
+
+        Args:
+            images: `B C H W`.
+            indices: positions in `feature_info`; None = all.
+            norm: has no effect: only the last maps are normalised.
+        """
+        final = self.network(pixel_values=images, output_hidden_states=True)
+        layers = [*final.hidden_states[1:-1], final.last_hidden_state]
+        chosen = range(len(layers)) if indices is None else indices
+        return final, [self._map(layers[index], images) for index in chosen]
+
+    def forward_head(self, final: Any, pre_logits: bool = True) -> Tensor:
+        """Returns pooled features `B D`."""
+        if self.pools and final.pooler_output is not None:
+            return final.pooler_output.flatten(1)
+        last = final.last_hidden_state
+        if last.ndim == 4:
+            return last.mean((2, 3))
+        return last[:, 0] if self._prefix(last) else last.mean(1)
+
+    def _map(self, layer: Tensor, images: Tensor) -> Tensor:
+        if layer.ndim == 4:
+            return layer
+        side = int(self._config.patch_size)
+        height, width = images.shape[-2] // side, images.shape[-1] // side
+        return layer[:, layer.shape[1] - height * width :].transpose(1, 2).unflatten(-1, (height, width))
+
+    def _prefix(self, tokens: Tensor) -> int:
+        """Returns how many tokens stand before those of the patches."""
+        return tokens.shape[1] - math.isqrt(tokens.shape[1]) ** 2
+
+    @property
+    def _config(self) -> Any:
+        return cast(Any, self.network).config
+
+
+def create_transformers_image(address: str) -> TransformersImage:
+    """Builds an image model with its released weights, in eval mode.
+
+    Args:
+        address: `hf:org/name@revision`, or `hf:FOLDER` with `config.json`, `preprocessor_config.json` and
+            `model.safetensors`.
+
+    Raises:
+        UsageError: a malformed address.
+        SetupError: transformers is not installed, or the hub cannot be reached.
+        WeightsError: the files are not of an image model, or weights are missing.
+    """
+    try:
+        from transformers import AutoModel  # pyright: ignore[reportMissingImports]
+    except ImportError:
+        raise SetupError(
+            f"{address} needs transformers, which is not installed: pip install 'transfer3d[transformers]'."
+        ) from None
+    folder = _folder(address)
+    config, facts = (_json(folder / name) for name in (CONFIG, PREPROCESSOR))
+    try:
+        model, found = AutoModel.from_pretrained(
+            str(folder),
+            use_safetensors=True,
+            local_files_only=True,
+            trust_remote_code=False,
+            output_loading_info=True,
+        )
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, AttributeError, ImportError) as error:
+        reason = shortened(str(error).splitlines()[0] if str(error) else type(error).__name__, 300)
+        raise WeightsError(f"{address}: transformers cannot build it ({reason}).") from error
+    part = "vision_model." if hasattr(model, "vision_model") else ""
+    network = cast(nn.Module, model.vision_model if part else model)
+    missing = [name.removeprefix(part) for name in found["missing_keys"] if name.startswith(part)]
+    missing += [str(name) for name in found.get("mismatched_keys", ())]
+    if lacking := [name for name in missing if not name.startswith("pooler.")]:
+        raise WeightsError(
+            f"{address}: {len(lacking)} of its weights are not in the file, first {lacking[0]}."
+        )
+    try:
+        return TransformersImage(
+            network.float(),
+            address,
+            mean=_channels(facts, "image_mean"),
+            std=_channels(facts, "image_std"),
+            size=_size(config.get("vision_config", config), facts),
+            pools=not missing,
+        ).eval()
+    except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        reason = shortened(str(error).splitlines()[0] if str(error) else type(error).__name__, 300)
+        raise WeightsError(f"{address}: not an image model that could teach ({reason}).") from error
+
+
+def _folder(address: str) -> Path:
+    """Returns where the files are, downloaded if need be."""
+    place = address.removeprefix(PREFIX)
+    if Path(place).is_dir():
+        folder = Path(place)
+        if absent := [name for name in (CONFIG, PREPROCESSOR, WEIGHTS_NAME) if not (folder / name).is_file()]:
+            raise WeightsError(f"{address}: no {absent[0]} there. Give a folder of a model of transformers.")
+        return folder
+    found = hub_address(place, f"{PREFIX}org/name@revision")
+    files = [
+        hub_file(
+            found.repository,
+            (name,),
+            revision=found.revision,
+            what=f"the {name} of '{address}'",
+            remedies="download its folder where the hub can be reached, and give hf:FOLDER",
+        )
+        for name in (CONFIG, PREPROCESSOR, WEIGHTS_NAME)
+    ]
+    return files[0].parent
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        entries = parse_json(read_regular(path, MOST_BYTES), untrusted=True)
+    except ValueError as error:
+        raise WeightsError(f"{path}: {error}. Copy it again.") from None
+    if not isinstance(entries, dict):
+        raise WeightsError(f"{path}: not a table. Copy it again.")
+    return entries
+
+
+def _channels(facts: dict[str, Any], name: str) -> list[float]:
+    values = facts.get(name)
+    numbers = isinstance(values, list) and all(isinstance(v, int | float) for v in values)
+    if not numbers or len(values) != 3 or (name == "image_std" and min(values) <= 0):
+        raise ValueError(f"its {PREPROCESSOR} has no {name} of three channels")
+    return [float(value) for value in values]
+
+
+def _size(config: dict[str, Any], facts: dict[str, Any]) -> int:
+    """Returns H and W: of the network's positions, else of the crop or of the size that it was trained on."""
+    for given in (config.get("image_size"), facts.get("crop_size"), facts.get("size")):
+        sides = (
+            list(given.values()) if isinstance(given, dict) else given if isinstance(given, list) else [given]
+        )
+        if sides and all(type(side) is int and 1 <= side <= LARGEST_SIDE for side in sides):
+            if len(set(sides)) > 1:
+                raise ValueError(f"it takes images of {'x'.join(map(str, sides))}, which are not square")
+            return sides[0]
+    raise ValueError(f"neither {CONFIG} nor {PREPROCESSOR} says the size of its images")
