@@ -22,7 +22,6 @@ from transfer3d.batch import ClipBatch
 from transfer3d.errors import UsageError
 from transfer3d.layout import ClipSpec
 from transfer3d.models.student import VideoStudent
-from transfer3d.models.trunks.vit import VideoViT
 from transfer3d.nn.pixels import normalise
 from transfer3d.objectives.bank import FeatureBank
 from transfer3d.objectives.class_attention import class_attention
@@ -226,7 +225,7 @@ class Correspondence(PairwiseObjective):
         if self.dense is None:
             return student.forward_features(clips), []
         final, maps = student.forward_intermediates(clips, self._clip_layers)
-        if isinstance(student.trunk, VideoViT):
+        if student.trunk.gives_tokens:
             maps[-1] = student.trunk.patch_maps(final, *maps[-1].shape[-2:])
         return final, maps
 

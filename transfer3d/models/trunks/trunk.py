@@ -118,6 +118,16 @@ class Trunk(nn.Module):
             maps |= {name: clips for name, end in ends.items() if end == index}
         return clips, maps
 
+    def patch_maps(self, maps: Tensor, height: int, width: int) -> Tensor:
+        """Returns the last maps as `B D T' H' W'`: of tokens the patches alone.
+
+        Args:
+            maps: of the last layer.
+            height: H' of the patches.
+            width: W'.
+        """
+        return maps
+
     def pool_features(self, maps: Tensor) -> Tensor:
         """Pools feature maps: `B D T' H' W'` to `B D`."""
         return maps.mean((2, 3, 4))
