@@ -35,9 +35,11 @@ def listed(root, layout="auto"):
          [(1, 0), (1,), (0, 2)]),
         (["a.mp4,2;0", "b.mp4,1", '"c.mp4","0, 1"'], ("0", "1", "2"), [(2, 0), (1,), (0, 1)]),
         (["a.mp4 2,0", "b.mp4 1", "c.mp4 0,1,2"], ("0", "1", "2"), [(2, 0), (1,), (0, 1, 2)]),
+        (["a.mp4,Turning it; upside down", "b.mp4,run", "c.mp4,Turning it; upside down"],
+         ("Turning it; upside down", "run"), [(0,), (1,), (0,)]),
         (['a.mp4,"run, then jump"', "b.mp4,run", "c.mp4,run"], ("run", "run, then jump"), [(1,), (0,), (0,)]),
     ],
-    ids=["names", "numbers", "slowfast", "a comma in a name"],
+    ids=["names", "numbers", "slowfast", "a semicolon in a name", "a comma in a name"],
 )  # fmt: skip
 def test_a_list_of_paths(tmp_path, lines, classes, labels):
     for name in "abc":
@@ -50,9 +52,10 @@ def test_a_list_of_paths(tmp_path, lines, classes, labels):
 
 @pytest.mark.parametrize("cell", ["run;;jump", "run;run", ";run"])
 def test_a_label_that_is_empty_or_there_twice(tmp_path, cell):
-    (tmp_path / "a.mp4").write_bytes(b"")
+    for name in "ab":
+        (tmp_path / f"{name}.mp4").write_bytes(b"")
     with pytest.raises(DataError, match="line 1: .* a label is empty or there twice"):
-        read_listing(Request(note(tmp_path / "list.csv", f"a.mp4,{cell}")))
+        read_listing(Request(note(tmp_path / "list.csv", f"a.mp4,{cell}", "b.mp4,run")))
 
 
 def test_charades(tmp_path):

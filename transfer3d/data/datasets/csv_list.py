@@ -3,13 +3,15 @@
 A header may use other usual names (`video_path,class`), in any order, with other columns between them. A list
 is by itself (its videos are `train`, unless a third column says otherwise) or is one of `train.csv`,
 `val.csv`, `test.csv` in a folder. Paths are relative to the list. Labels are class names, or numbers from 0;
-several of them stand between `;` or `|` ("run;jump"), numbers between commas too ("3,17").
+several of them stand between `;` or `|` ("run;jump") where any of them is in another line too; numbers also
+between commas ("3,17").
 """
 
 from __future__ import annotations
 
 import csv
 import re
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
@@ -64,7 +66,7 @@ def applies(request: Request) -> bool:
 
 def read(request: Request) -> Listing:
     """Reads the lists."""
-    rows = [row for path in _lists(request) for row in _rows(path)]
+    rows = _separated([row for path in _lists(request) for row in _rows(path)])
     if not rows:
         raise DataError(f"{request.root}: an empty list. Give lines of 'path,label'.")
     classes = _classes(rows)
@@ -107,7 +109,7 @@ def _rows(path: Path) -> list[_Row]:
     if all(match is not None and all(map(_is_number, _labels(match[2]))) for match in matches):
         # From the right: paths hold spaces.
         pairs = zip(numbered, matches, strict=True)
-        return [_Row(path, n, m[1], _labels(m[2]), default) for (n, _), m in pairs if m]
+        return [_Row(path, n, m[1], (m[2],), default) for (n, _), m in pairs if m]
     table = [(number, _cells(path, number, text)) for number, text in numbered]
     columns = _Columns(0, 1, 2)
     if table and _is_header(path, table[0][1], [cells for _, cells in table[1:]]):
@@ -122,9 +124,7 @@ def _rows(path: Path) -> list[_Row]:
             split = SPLIT_NAMES.get(cells[columns.split].lower())
             if split is None:
                 raise bad_line(path, number, f"'{cells[columns.split]}' is not one of train, val, test")
-        if not all(labels := _labels(label)) or len(set(labels)) < len(labels):
-            raise bad_line(path, number, f"'{label}': a label is empty or there twice")
-        rows.append(_Row(path, number, video, labels, split))
+        rows.append(_Row(path, number, video, (label,), split))
     return rows
 
 
@@ -132,6 +132,26 @@ def _labels(text: str) -> tuple[str, ...]:
     """Returns the labels of a cell; a comma is between numbers alone, since names may have commas."""
     between = "," if NUMBERS.fullmatch(text) else BETWEEN
     return tuple(label.strip() for label in re.split(between, text))
+
+
+def _separated(rows: list[_Row]) -> list[_Row]:
+    """Returns the rows with their labels apart, if a part of some label occurs in another one.
+
+    Else `;` and `|` belong to the names, as in Something-Something's "Turning something; upside down".
+
+    Raises:
+        DataError: a label is empty, or there twice.
+    """
+    parts_of = {text: _labels(text) for row in rows for text in row.labels}
+    cells = Counter(part for parts in parts_of.values() for part in set(parts))
+    several = [parts for parts in parts_of.values() if len(parts) > 1]
+    if not any(all(map(_is_number, parts)) or any(cells[part] > 1 for part in parts) for parts in several):
+        return rows
+    for row in rows:
+        parts = parts_of[row.labels[0]]
+        if not all(parts) or len(set(parts)) < len(parts):
+            raise bad_line(row.list, row.line, f"'{row.labels[0]}': a label is empty or there twice")
+    return [row._replace(labels=parts_of[row.labels[0]]) for row in rows]
 
 
 def _cells(path: Path, number: int, text: str) -> list[str]:
