@@ -1,6 +1,7 @@
 """New MP4 files: rates, the index in front, and copies that show the same pictures."""
 
 import io
+from pathlib import Path
 
 import av
 import numpy as np
@@ -13,7 +14,7 @@ from transfer3d.data.datasets.listing import Request
 from transfer3d.data.decode import Video
 from transfer3d.data.isolated import Limits
 from transfer3d.data.shards import FolderStore, read_index
-from transfer3d.data.transcode import encode_frames, remux
+from transfer3d.data.transcode import encode_frames, remux, write_film
 from transfer3d.run.datasets.shard import ShardConfig, shard_dataset
 
 
@@ -81,3 +82,10 @@ def test_one_suffix_is_packed_as_it_is(tmp_path):
     )  # fmt: skip
     assert report.suffixes == {"mkv": 1}
     assert path.read_bytes() in next((tmp_path / "out").glob("*.tar")).read_bytes()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full on this machine")
+def test_a_full_disk_is_an_error_of_the_system():
+    frames = [(pixels, number / 25) for number, pixels in enumerate(numbered_frames(30))]
+    with pytest.raises(OSError, match="No space left"):
+        write_film(Path("/dev/full"), frames, fps=25)

@@ -69,6 +69,22 @@ def test_mp4_and_the_classifiers_own_map(place):
         assert video.frames == 8
 
 
+def test_mp4_of_a_student_of_action_units_and_of_a_video_that_is_too_short(place):
+    student = transfer3d.create_model("v4d_tiny", num_classes=2, seed=1)
+    transfer3d.save(student, place / "v.safetensors", class_names=["run", "walk"])
+    span = student.clip.units * student.clip.window
+    for frames, windows in ((2 * span + 3, 3), (3, 1)):
+        noise = np.random.default_rng(1).integers(0, 256, (frames, 32, 32, 3), np.uint8)
+        (place / "long.mp4").write_bytes(encode(noise))
+        options = ("--format", "mp4", "-o", place / "units", "--json")
+        done = command(place / "v.safetensors", place / "long.mp4", *options)
+        assert done.exit_code == 0, done.output
+        (row,) = json.loads(done.stdout)
+        assert len(row["windows"]) == windows
+        with Video(row["film"]) as video:
+            assert video.frames == frames
+
+
 def test_two_networks_beside_each_other(place):
     """V4D, figures 3 and 4: frames, one network's heat, the other's."""
     other = transfer3d.create_model("i3ds_tiny", num_classes=3, seed=2)

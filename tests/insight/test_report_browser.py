@@ -6,7 +6,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 import pytest
-from browser import find_chromium, measure, open_page
+from browser import find_axe, find_chromium, measure, open_page
 from reports import Page, rows, write_run
 
 from transfer3d.insight.pictures import figures
@@ -30,6 +30,8 @@ LOOK = """page => {
     on_paper: [...text('p.note'), ...text('a'), ...text('dt'), style(doc.body).color],
     on_tile: text('.tile small'),
     captions: text('figcaption'), pictures: [...doc.images].map(image => image.naturalWidth),
+    letters: [...doc.querySelectorAll('svg text')].map(node => style(node).fill),
+    empty: [...doc.querySelectorAll('th')].filter(node => !node.textContent.trim()).length,
     drawings: [...doc.querySelectorAll('svg')].map(node => node.getBoundingClientRect().width),
     smallest: Math.min(...[...doc.querySelectorAll('body *:not(svg):not(svg *)')]
       .filter(node => node.innerText).map(node => parseFloat(style(node).fontSize))),
@@ -97,7 +99,37 @@ def test_a_page_fits_and_can_be_read(pages, name, width, dark, tmp_path):
     assert bool(brightness(seen["paper"]) < 0.1) is dark
     assert min(contrast(colour, seen["paper"]) for colour in seen["on_paper"]) >= 4.5
     assert min((contrast(colour, seen["tile"]) for colour in seen["on_tile"]), default=21) >= 4.5
-    assert min(contrast(colour, "rgb(255, 255, 255)") for colour in seen["captions"]) >= 4.5
+    assert min(contrast(colour, seen["paper"]) for colour in seen["captions"] + seen["letters"]) >= 4.5
+    assert seen["letters"]
+    assert not seen["empty"]
+
+
+SCROLL = """page => [...page.document.querySelectorAll('.wide')].map(box => {
+  const left = () => box.querySelector('tbody th').getBoundingClientRect().left;
+  const before = left();
+  box.scrollLeft = 200;
+  return [box.scrollLeft, left() - before];
+})"""
+
+
+def test_on_a_phone_the_first_column_stays_in_view_while_a_table_scrolls(pages, tmp_path):
+    scrolled = measure(pages["comparison"], SCROLL, tmp_path, width=PHONE)
+    assert max(way for way, _ in scrolled) > 50
+    assert all(moved == 0 for _, moved in scrolled)
+
+
+AXE = """page => new Promise(done => page.axe.run(page.document).then(found => done(
+  found.violations.map(rule => `${rule.id}: ${rule.nodes[0].html}`))))"""
+
+
+@pytest.mark.parametrize("name", ["run", "comparison"])
+@pytest.mark.parametrize(("width", "dark"), [(PHONE, True), (1280, False)])
+def test_axe_finds_no_violation(pages, name, width, dark, tmp_path):
+    axe = find_axe().read_text(encoding="utf-8").replace("</script", "<\\/script")
+    html = pages[name].replace(POLICY, "").replace("</body>", f"<script>{axe}</script></body>")
+    assert measure(html, AXE, tmp_path, width=width, dark=dark) == []
+    broken = html.replace("<main>", "<div>").replace("</main>", "</div>")  # so that the test itself can fail
+    assert any(rule.startswith("region") for rule in measure(broken, AXE, tmp_path, width=width, dark=dark))
 
 
 def test_the_dom_is_that_of_the_file(pages, tmp_path):

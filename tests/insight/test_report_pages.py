@@ -69,7 +69,78 @@ def test_a_comparison_shows_how_far_runs_are_and_how_sure_their_numbers(records)
     begun = replace(records[1], finished=False)
     text = Page(comparison_page([records[0], begun], [])).text
     assert "steps 10 10, not finished" in text
-    assert "test, top-1 50.0 % 80.0 % 95 % interval 23.7 to 76.3 % 49.0 to 94.3 %" in text
+    assert "test, top-1 50.0 % 23.7 to 76.3 % 80.0 % 49.0 to 94.3 %" in text
+
+
+def verdict(records):
+    return Page(comparison_page(records, [])).text.split("Verdict")[2].split("Numbers")[0]
+
+
+def test_a_comparison_opens_with_which_run_is_better_by_how_much_and_how_sure(records):
+    first, second = (record.name for record in records)
+    # (3.5 - 0.5) / 12 ± 1.96 / 12 * sqrt(4 - 9 / 12), as above: it contains 0
+    said = verdict(records)
+    assert f"No run is clearly the best: {second} is ahead of {first} by 30.0 points" in said
+    assert "(95 % interval -4.4 to 54.4, which contains 0): top-1 on the same 10 videos (test)." in said
+    assert "No run is clearly the best: " in verdict([records[0], replace(records[0], name="twin")])
+    assert f"{first} and twin are level" in verdict([records[0], replace(records[0], name="twin")])
+    ten = {f"{key}-{n}": right for key, right in records[0].evaluation.right.items() for n in range(10)}
+    better = {key: right or key.startswith("v5") for key, right in ten.items()}
+    big = [
+        replace(record, evaluation=replace(record.evaluation, right=rights))
+        for record, rights in zip(records, (ten, better), strict=True)
+    ]
+    # (10.5 - 0.5) / 102 ± 1.96 / 102 * sqrt(11 - 100 / 102)
+    assert f"{second} is better than {first} by 10.0 points (95 % interval 3.7 to 15.9)" in verdict(big)
+    assert "on the same 100 videos (test)." in verdict(big)
+    third = replace(big[0], name="third", evaluation=None)
+    said = verdict([*big, third])
+    assert f"{second} is better than {first}" in said
+    assert "Not compared: third" in said
+    said = verdict([*big, replace(big[0], name="third")])
+    assert f"{second} is the best of 3 runs, better than the next, {first}, by 10.0 points" in said
+
+
+def test_there_is_no_verdict_on_runs_that_were_not_evaluated_alike(records):
+    other = replace(records[1], evaluation=replace(records[1].evaluation, data="others"))
+    assert "No verdict: no two runs were evaluated on the same videos" in verdict([records[0], other])
+    other = replace(records[1], evaluation=None)
+    assert "No verdict: fewer than two of the runs were evaluated" in verdict([records[0], other])
+    without = [replace(r, evaluation=replace(r.evaluation, right={})) for r in records]
+    assert "ahead of" in verdict(without)
+    assert "how sure that is cannot be said" in verdict(without)
+
+
+def test_the_best_is_marked_and_views_are_beside_each_score(records):
+    seen = [
+        replace(record, evaluation=replace(record.evaluation, views=views))
+        for record, views in zip(records, (3.0, 3.0), strict=True)
+    ]
+    html = comparison_page(seen, [])
+    best = '<td class="number best"><b>80.0 %</b><small>49.0 to 94.3 %, 3 views</small></td>'
+    assert best in html
+    assert html.count('best"><b>50.0 %') == 0
+    assert "test, top-1 50.0 % 23.7 to 76.3 % 3 views" not in html
+    other = replace(seen[1], evaluation=replace(seen[1].evaluation, protocol={"name": "dense"}))
+    assert 'best"><b>' not in comparison_page([seen[0], other], [])
+    assert "3 views" in run_page(seen[0])
+
+
+def test_tables_name_their_rows_and_columns_and_the_page_its_parts(records):
+    for html in (run_page(records[0]), comparison_page(records, differing_keys(records))):
+        assert not re.search(r"<th[^>]*>\s*</th>", html)
+        heads, rows = html.count("<thead>"), html.count("<tr>")
+        assert html.count('scope="row"') == rows - heads
+        assert {"header", "nav", "main"} <= Page(html).tags
+
+
+def test_drawings_have_the_colours_of_the_page(records):
+    html = comparison_page(records, [])
+    assert "<svg" in html
+    drawings = "".join(re.findall(r"<svg.*?</svg>", html, re.DOTALL))
+    assert "fill: #ffffff" not in drawings
+    assert "#000000" not in drawings
+    assert drawings.count("<svg") == drawings.count('role="img" aria-label="')
 
 
 def test_only_videos_that_both_runs_were_tested_on_count(records):

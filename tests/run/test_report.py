@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 from reports import Page, rows, write_run
+from rich.console import Console
 from typer.testing import CliRunner
 
 import transfer3d
@@ -13,9 +14,11 @@ from transfer3d.data.source import open_videos
 from transfer3d.errors import DataError, UsageError
 from transfer3d.files import sha256_file
 from transfer3d.insight.report.predictions import predict_centre_clips
-from transfer3d.run.pages.report import quick_report
+from transfer3d.run.pages import report
+from transfer3d.run.pages.report import report_after_training
 from transfer3d.run.pages.run_record import read_log, read_run
 
+QUIET = Console(quiet=True)
 LOG = rows(10, loss=(4, 1), clip_accuracy=(0, 1))
 
 
@@ -108,7 +111,8 @@ def test_the_evaluation_is_none_of_the_other_reports_in_the_folder(evaluated, tm
     assert len(found.right) == forward["scored"]
     (folder / "forward.json").unlink()
     assert read_run(folder).evaluation is None
-    assert quick_report(folder).is_file()
+    assert str(folder / "report.html") in report_after_training(folder, console=QUIET)
+    assert (folder / "report.html").is_file()
 
 
 def test_a_comparison_looks_only_where_it_shows_what_it_finds(trained, evaluated, monkeypatch):
@@ -242,6 +246,17 @@ def test_data_that_is_gone_is_said_where_it_is_missed(trained):
     done = run("report", run_folder, "--data", "gone")
     assert done.exit_code == 2
     assert "gone does not exist" in done.output
+
+
+@pytest.mark.parametrize("few", [True, False])
+def test_a_run_that_has_ended_has_a_full_page_where_its_videos_are_few(trained, tmp_path, few, monkeypatch):
+    monkeypatch.setattr(report, "FEW_VIDEOS", 1000 if few else 1)
+    folder = shutil.copytree(trained / "tuned", tmp_path / "run")
+    said = report_after_training(folder, console=QUIET)
+    text = Page((folder / "report.html").read_text(encoding="utf-8")).text
+    assert ("Most confused" in text) is few
+    assert (f"`transfer3d report {folder}` adds" in said) is not few
+    assert said.startswith(f"the run's page -> {folder / 'report.html'}")
 
 
 def test_several_runs_make_one_page(trained):

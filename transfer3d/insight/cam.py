@@ -158,7 +158,7 @@ def explain(
     method: Method = "auto",
     layer: str | None = None,
 ) -> tuple[ClassMap, bytes]:
-    """Returns the map of one decoded clip, and its film strip as PNG: frames above, heat below.
+    """Returns the map of one decoded clip, and its film strip as PNG for a page: frames above, heat below.
 
     Args:
         student: see `class_map`.
@@ -180,6 +180,7 @@ def explain(
         result.heat.numpy(),
         title=result.headline(classes, true),
         label=f"evidence for {classes[result.target]}",
+        for_page=True,
     )
     return result, strip
 

@@ -14,12 +14,17 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from matplotlib.ticker import MaxNLocator
 
 from transfer3d.insight.pictures.flow_colours import as_rgb
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 DASHES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (1, 1)))
+OTHERS = "#8a949e"
+"""Of what is beside the one that matters."""
+GREY = "#7a828c"
+"""Four times lighter or darker than a black and a white page, nearly."""
 LONGEST_NAME = 28
 """Characters of a class or a run that a figure shows."""
 Series = Mapping[str, Sequence[tuple[float, float]]]
@@ -53,14 +58,28 @@ def to_png(figure: Figure, dpi: int = 130) -> bytes:
 
 def take_literally(figure: Figure) -> None:
     """Lets `$` be a dollar, not a formula: titles, labels and legends hold names of classes and files."""
+    for text in _texts(figure):
+        text.set_parse_math(False)
+
+
+def set_grey(figure: Figure) -> None:
+    """Draws letters in a grey that can be read on white and on black, and the ground clear."""
+    figure.patch.set_alpha(0)
+    for text in _texts(figure):
+        text.set_color(GREY)
+    for axes in figure.axes:
+        axes.patch.set_alpha(0)
+        axes.tick_params(colors=GREY)
+
+
+def _texts(figure: Figure) -> list[Text]:
     texts = list(figure.texts)
     for axes in figure.axes:
         legend = axes.get_legend()
         texts += [axes.title, axes.xaxis.label, axes.yaxis.label, *axes.texts]
         texts += [*axes.get_xticklabels(), *axes.get_yticklabels()]
         texts += legend.get_texts() if legend else []
-    for text in texts:
-        text.set_parse_math(False)
+    return texts
 
 
 def short(name: str) -> str:
@@ -79,6 +98,26 @@ def draw_bars(axes: Axes, values: Mapping[str, float], *, chance: float, label: 
     axes.set_ylim(-1, len(names) - 0.5)
     axes.text(100 * chance, -0.75, f" chance {100 * chance:.3g} %", color="#555555", va="center", fontsize=8)
     axes.set_xlim(0, max(100 * chance, *percents) * 1.2 + 5)
+    axes.set_xlabel(label)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def draw_intervals(axes: Axes, shares: Mapping[str, tuple[float, float, float]], *, label: str) -> None:
+    """Draws a horizontal bar with its interval for each name, the first on top and marked as the best.
+
+    Args:
+        axes: to draw on.
+        shares: value, low and high, 0..1, by name; the best first.
+        label: of the axis.
+    """
+    for row, (value, low, high) in enumerate(shares.values()):
+        spread = [[100 * (value - low)], [100 * (high - value)]]
+        axes.barh(row, 100 * value, height=0.6, color=COLOURS[0] if row == 0 else OTHERS)
+        axes.errorbar(100 * value, row, xerr=spread, color="black", capsize=4, linewidth=1.4)
+        axes.text(100 * high + 1.5, row, f"{100 * value:.1f} %{'  best' if row == 0 else ''}", va="center")
+    axes.set_yticks(range(len(shares)), [short(name) for name in shares])
+    axes.invert_yaxis()
+    axes.set_xlim(0, 100 * max(high for _, _, high in shares.values()) + 18)
     axes.set_xlabel(label)
     axes.spines[["top", "right"]].set_visible(False)
 
@@ -123,7 +162,7 @@ def draw_confusion(axes: Axes, confusion: Sequence[Sequence[int]], classes: Sequ
 
 
 def film_strip(clip_CTHW: np.ndarray, *, frames: int = 8, height: int = 96) -> bytes:
-    """Returns a clip as a PNG strip of evenly chosen frames with thin gaps.
+    """Returns a clip as a PNG strip of evenly chosen frames with thin, clear gaps.
 
     Args:
         clip_CTHW: uint8, RGB or optical flow.
@@ -139,9 +178,9 @@ def film_strip(clip_CTHW: np.ndarray, *, frames: int = 8, height: int = 96) -> b
     factor = max(round(height / tall), 1)
     size = (round(wide * height / tall), height) if tall > height else (factor * wide, factor * tall)
     smoothing = Image.Resampling.BOX if tall > height else Image.Resampling.NEAREST
-    images = [Image.fromarray(clip_CTHW[:, t].transpose(1, 2, 0)) for t in chosen]
+    images = [Image.fromarray(clip_CTHW[:, t].transpose(1, 2, 0)).convert("RGBA") for t in chosen]
     pictures = [np.asarray(image.resize(size, smoothing)) for image in images]
-    gap = np.full((pictures[0].shape[0], 2, 3), 255, dtype=np.uint8)
+    gap = np.zeros((pictures[0].shape[0], 2, 4), dtype=np.uint8)
     row = [part for picture in pictures for part in (picture, gap)][:-1]
     buffer = io.BytesIO()
     Image.fromarray(np.concatenate(row, axis=1)).save(buffer, format="png")

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from numpy.typing import NDArray
 
-from transfer3d.insight.pictures.figures import new_figure, take_literally, to_png
+from transfer3d.insight.pictures.figures import new_figure, set_grey, take_literally, to_png
 
 Pictures = NDArray[np.uint8]
 CELL = 1.05
@@ -21,6 +21,7 @@ CELL = 1.05
 GAP = 1 / 16
 """Between frames, as a share of their longer side."""
 DPI = 100
+CLEAR = (255, 255, 255, 0)
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,14 @@ class Bar:
     ticks: tuple[str, str, str]
 
 
-def strip(rows: Mapping[str, Pictures], *, title: str, bar: Bar | None = None, frames: int = 8) -> bytes:
+def strip(
+    rows: Mapping[str, Pictures],
+    *,
+    title: str,
+    bar: Bar | None = None,
+    frames: int = 8,
+    for_page: bool = False,
+) -> bytes:
     """Returns a PNG: evenly chosen frames of each row from left to right, numbered from 0.
 
     Args:
@@ -46,12 +54,15 @@ def strip(rows: Mapping[str, Pictures], *, title: str, bar: Bar | None = None, f
         title: above them.
         bar: the legend of their colours.
         frames: how many are drawn at most.
+        for_page: on a clear ground, in grey letters that can be read on a light page and on a dark one.
     """
     total = len(next(iter(rows.values())))
     chosen = np.unique(np.linspace(0, total - 1, min(frames, total)).round().astype(int)).tolist()
     cells = [[clip[number] for number in chosen] for clip in rows.values()]
     numbers = [f"frame {number}" for number in chosen]
     frame_grid = _draw(cells, list(rows), numbers, title=title, bar=bar, cell=CELL, margin=0.7)
+    if for_page:
+        set_grey(frame_grid.figure)
     return to_png(frame_grid.figure, dpi=DPI)
 
 
@@ -135,15 +146,15 @@ def _draw(
 
 
 def _tile(cells: Sequence[Sequence[Pictures]]) -> Pictures:
-    """Arranges pictures in a grid with white gaps."""
+    """Arranges pictures in a grid [H, W, 4] with clear gaps."""
     height, width, gap = _sizes(cells)
-    table = np.full(
-        ((height + gap) * len(cells) - gap, (width + gap) * len(cells[0]) - gap, 3), 255, dtype=np.uint8
-    )
+    shape = ((height + gap) * len(cells) - gap, (width + gap) * len(cells[0]) - gap, 4)
+    table = np.full(shape, CLEAR, dtype=np.uint8)
     for down, row in enumerate(cells):
         for right, picture in enumerate(row):
             top, left = down * (height + gap), right * (width + gap)
-            table[top : top + height, left : left + width] = picture
+            table[top : top + height, left : left + width, :3] = picture
+            table[top : top + height, left : left + width, 3] = 255
     return table
 
 

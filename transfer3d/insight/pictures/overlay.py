@@ -36,7 +36,13 @@ Heat = NDArray[np.float32]
 
 
 def heat_strip(
-    clip_u8: NDArray[np.uint8], heats: Heat | Mapping[str, Heat], *, title: str, label: str, frames: int = 8
+    clip_u8: NDArray[np.uint8],
+    heats: Heat | Mapping[str, Heat],
+    *,
+    title: str,
+    label: str,
+    frames: int = 8,
+    for_page: bool = False,
 ) -> bytes:
     """Returns a film strip as PNG: the frames above, each heat over them below; of each unit in turn.
 
@@ -46,6 +52,7 @@ def heat_strip(
         title: above it.
         label: what the heat means.
         frames: how many are drawn at most.
+        for_page: see `strip`.
     """
     columns = ("video", *_named(heats))
     rows = {
@@ -53,7 +60,7 @@ def heat_strip(
         for name, unit in _units(clip_u8, _named(heats)).items()
         for column, pictures in zip(columns, unit, strict=True)
     }
-    return strip(rows, title=title, bar=Bar(COLOURS, label, TICKS), frames=frames)
+    return strip(rows, title=title, bar=Bar(COLOURS, label, TICKS), frames=frames, for_page=for_page)
 
 
 def heat_film(

@@ -4,21 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from transfer3d.insight.intervals import paired_difference
 from transfer3d.insight.report import page
 from transfer3d.insight.report.curves import overlaid
-from transfer3d.insight.report.final import final_numbers
+from transfer3d.insight.report.final import Number, final_numbers
 from transfer3d.insight.report.numbers import class_results, percent
-from transfer3d.insight.report.page import Section
+from transfer3d.insight.report.page import Cell, Section
 from transfer3d.insight.report.record import RunRecord
 from transfer3d.insight.report.sections import WILSON
+from transfer3d.insight.report.verdict import comparable, pair_of, verdict_section
 
 MOST_CLASSES = 10
 """Classes listed with the largest gains, and as many with the largest losses."""
-
-
-INTERVAL = "\u2003" + "95 % interval"
-"""Of the number above it."""
 
 
 def comparison_page(records: Sequence[RunRecord], differences: Sequence[tuple[str, ...]]) -> str:
@@ -35,6 +31,7 @@ def comparison_page(records: Sequence[RunRecord], differences: Sequence[tuple[st
     )
     curves = [overlaid({r.name: r.last.log for r in records if r.task == task}) for task in tasks]
     sections = [
+        verdict_section(records),
         numbers_section(records),
         *pairs_sections(records),
         Section("Recipes", [recipes], "Keys in which the runs differ."),
@@ -51,7 +48,7 @@ def comparison_page(records: Sequence[RunRecord], differences: Sequence[tuple[st
 def numbers_section(records: Sequence[RunRecord]) -> Section:
     """Returns a row for each final number, with a column for each run."""
     by_name = [{number.what: number for number in final_numbers(record)} for record in records]
-    rows: list[tuple[str, ...]] = [
+    rows: list[tuple[str | Cell, ...]] = [
         ("task", *(record.task for record in records)),
         ("student", *(_student(record) for record in records)),
         (
@@ -60,15 +57,29 @@ def numbers_section(records: Sequence[RunRecord]) -> Section:
         ),
         ("training videos, digest", *(_digest(record) for record in records)),
     ]
+    alike = comparable(records)
     for what in dict.fromkeys(what for numbers in by_name for what in numbers):
-        cells = [numbers.get(what) for numbers in by_name]
-        rows.append((what, *(cell.text if cell else "" for cell in cells)))
-        if any(cell and cell.between for cell in cells):
-            rows.append((INTERVAL, *(cell.between if cell else "" for cell in cells)))
-    tested = {(record.evaluation.split, record.evaluation.source) for record in records if record.evaluation}
-    note = [page.paragraph(f"{split}: {source}.") for split, source in sorted(tested)]
-    header = ("", *(record.name for record in records))
-    return Section("Numbers", [page.table(header, rows, numbers=range(1, len(header))), *note], WILSON)
+        rows.append((what, *_cells(what, by_name, [record in alike for record in records])))
+    tested = [
+        (record.name, f"{record.evaluation.split}: {record.evaluation.source}.")
+        for record in records
+        if record.evaluation
+    ]
+    header = ("number", *(record.name for record in records))
+    return Section(
+        "Numbers", [page.table(header, rows, numbers=range(1, len(header))), page.definitions(tested)], WILSON
+    )
+
+
+def _cells(what: str, by_name: Sequence[dict[str, Number]], alike: Sequence[bool]) -> list[Cell]:
+    """Returns a number of each run; the highest is marked where it tells which run is the best."""
+    numbers = [numbers.get(what) for numbers in by_name]
+    tested = [n.value for n, is_alike in zip(numbers, alike, strict=True) if n and n.is_test and is_alike]
+    best = max(tested) if len(tested) > 1 and min(tested) < max(tested) else None
+    return [
+        Cell(n.text, n.detail, n.is_test and is_alike and n.value == best) if n else Cell("")
+        for n, is_alike in zip(numbers, alike, strict=True)
+    ]
 
 
 def pairs_sections(records: Sequence[RunRecord]) -> list[Section]:
@@ -79,20 +90,18 @@ def pairs_sections(records: Sequence[RunRecord]) -> list[Section]:
     base, *others = records
     rows, apart = [], []
     for other in others:
-        if not base.evaluation or not other.evaluation or base.evaluation.data != other.evaluation.data:
+        if not base.evaluation or not other.evaluation:
             continue
-        first, second = base.evaluation.right, other.evaluation.right
-        both = [key for key in first if key in second]
-        if not both:
+        pair = pair_of(base.evaluation, other.evaluation)
+        if pair is None:
             continue
         if base.evaluation.protocol != other.evaluation.protocol:
             apart.append(page.paragraph(f"{other.name} is not compared: it was evaluated with other views."))
             continue
-        gained = sum(second[key] and not first[key] for key in both)
-        lost = sum(first[key] and not second[key] for key in both)
-        difference, low, high = paired_difference(gained, lost, len(both))
-        between = f"{100 * low:+.1f} to {100 * high:+.1f}"
-        rows.append((other.name, f"{100 * difference:+.1f}", between, str(gained), str(lost), str(len(both))))
+        difference, low, high = pair.points
+        between = f"{low:+.1f} to {high:+.1f}"
+        counts = map(str, (pair.gained, pair.lost, pair.videos))
+        rows.append((other.name, f"{difference:+.1f}", between, *counts))
     header = (
         "run",
         "difference, points",

@@ -43,6 +43,8 @@ class Number:
         what: it is.
         value: shares are 0..1.
         videos: that it is a share of; None where it has no interval.
+        views: of a video that its score is the mean of; None where it is not a test.
+        is_test: whether it is of an evaluation, not of the training.
         is_share: whether it is printed in percent.
         leads: whether it is among those that matter most.
     """
@@ -50,6 +52,8 @@ class Number:
     what: str
     value: float
     videos: int | None = None
+    views: float | None = None
+    is_test: bool = False
     is_share: bool = True
     leads: bool = False
 
@@ -62,6 +66,12 @@ class Number:
     def between(self) -> str:
         """The 95 % interval as text."""
         return interval(self.value, self.videos)
+
+    @property
+    def detail(self) -> str:
+        """The 95 % interval, and the views of a video, as text."""
+        views = "" if self.views is None else f"{self.views:.3g} view{'s' if self.views != 1 else ''}"
+        return ", ".join(filter(None, (self.between, views)))
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the JSON form."""
@@ -77,16 +87,26 @@ def final_numbers(record: RunRecord) -> list[Number]:
             if key in tested.metrics:
                 value, videos = tested.metrics[key], tested.videos if key in SHARES else None
                 what = f"{tested.split}, {name}"
-                numbers.append(Number(what=what, value=value, videos=videos, leads=key in LEADING))
+                numbers.append(
+                    Number(
+                        what=what,
+                        value=value,
+                        videos=videos,
+                        views=tested.views,
+                        is_test=True,
+                        leads=key in LEADING,
+                    )
+                )
     run = record.last
     for key, name in VALIDATED.items():
         scores, videos = curve(run.log, "val", key), run.validated if key in SHARES else None
         values = [value for _, value in scores]
         if values:
-            numbers.append(Number(what=f"val, {name}, last", value=values[-1], videos=videos, leads=True))
+            what = f"val, {name}, last"  # validation looks at the centre of each video
+            numbers.append(Number(what=what, value=values[-1], videos=videos, views=1, leads=True))
         if len(values) > 1:
             what = f"val, {name}, best of {len(values)} (chosen, so too high)"
-            numbers.append(Number(what=what, value=max(values), videos=videos))
+            numbers.append(Number(what=what, value=max(values), videos=videos, views=1))
     final = run.final("train")
     numbers += [
         Number(what=what, value=final[key], leads=key in LEADING)

@@ -9,6 +9,13 @@ from html import escape
 
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 """Content Security Policy: a browser runs no script of this page and fetches nothing for it."""
+INKS = {
+    "fill: #ffffff": "fill: none",
+    "stroke: #000000": "stroke: currentColor",
+    "fill: #555555": "fill: var(--soft)",
+    "stroke: #555555": "stroke: var(--soft)",
+}
+"""Colours of matplotlib's drawings, and what they are on a page, which may be dark."""
 STYLE = """
 :root { color-scheme: light dark; --ink: #1c2126; --paper: #ffffff; --line: #d5dae0; --soft: #5b6570;
   --tile: #f1f4f7; --link: #0b5cad; }
@@ -30,20 +37,24 @@ nav { display: flex; flex-wrap: wrap; gap: .2rem 1rem; padding: .6rem 0;
 .tile { background: var(--tile); border-radius: 6px; padding: .6rem .8rem; }
 .tile b { display: block; font-size: 1.5rem; line-height: 1.3; font-variant-numeric: tabular-nums; }
 .tile small { display: block; color: var(--soft); }
-.wide { overflow-x: auto; }
-table { border-collapse: collapse; overflow-wrap: normal; }
+.wide, pre { overflow-x: auto; }
+table { border-collapse: separate; border-spacing: 0; overflow-wrap: normal; }
 td, th { padding: .3rem .8rem .3rem 0; border-bottom: 1px solid var(--line); vertical-align: top; }
-th { text-align: left; } td:first-child { min-width: 8.5rem; }
+th { text-align: left; } tbody th { font-weight: normal; }
+th:first-child { position: sticky; left: 0; min-width: 8.5rem; max-width: 45vw; background: var(--paper);
+  overflow-wrap: anywhere; }
+td.best b::after { content: " \\2605"; color: var(--link); }
+td small { color: var(--soft); display: block; }
 .number { text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums; }
 dl { display: grid; grid-template-columns: fit-content(40%) 1fr; gap: .25rem 1rem; margin: .6rem 0; }
 dt { color: var(--soft); } dd { margin: 0; min-width: 0; }
 .grid { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 24rem), 1fr)); gap: 0 1rem; }
-figure { margin: .6rem 0; background: #ffffff; color: #1c2126; border-radius: 6px; padding: .6rem;
-  overflow-x: auto; }
+figure { margin: .6rem 0; padding: .6rem 0; }
 figure svg, figure img { max-width: 100%; height: auto; display: block; }
-figure.large svg { min-width: 44rem; } figure.strip img { min-width: 34rem; }
-figcaption { font-size: .9rem; color: #4a545e; margin-top: .3rem; position: sticky; left: 0; }
-pre { overflow-x: auto; font-size: .85rem;
+figure svg text { fill: currentColor; }
+figcaption { font-size: .9rem; color: var(--soft); margin-top: .3rem; }
+p.verdict { font-size: 1.15rem; margin: .8rem 0; }
+pre { font-size: .85rem;
   border: 1px solid var(--line); padding: .6rem; border-radius: 6px; }
 summary { cursor: pointer; color: var(--link); }
 ol.chain { list-style: none; padding: 0; margin: 1rem 0; }
@@ -80,6 +91,11 @@ def paragraph(text: str) -> str:
     return f'<p class="note">{escape(text)}</p>'
 
 
+def verdict(text: str) -> str:
+    """Returns the sentence that answers what the page is opened for."""
+    return f'<p class="verdict">{escape(text)}</p>'
+
+
 def tiles(rows: Sequence[tuple[str, str, str]]) -> str:
     """Returns the numbers that matter most, large: value, what it is, and what there is to add."""
     cells = (f'<div class="tile"><b>{escape(value)}</b>{escape(what)}<small>{escape(more)}</small></div>'
@@ -87,22 +103,59 @@ def tiles(rows: Sequence[tuple[str, str, str]]) -> str:
     return f'<div class="tiles">{"".join(cells)}</div>'
 
 
-def table(header: Sequence[str], rows: Sequence[Sequence[str]], *, numbers: Collection[int] = ()) -> str:
-    """Returns a table.
+@dataclass(frozen=True)
+class Cell:
+    """A cell of a table that has more than its text.
+
+    Attributes:
+        text: of the cell.
+        more: a second line, in small letters.
+        best: whether it is marked as the best of its row.
+    """
+
+    text: str
+    more: str = ""
+    best: bool = False
+
+
+def table(
+    header: Sequence[str],
+    rows: Sequence[Sequence[str | Cell]],
+    *,
+    numbers: Collection[int] = (),
+    name: str = "",
+) -> str:
+    """Returns a table; its first column, which names the rows, stays in view.
 
     Args:
         header: names of the columns.
         rows: their cells.
         numbers: which columns, from 0, are right-aligned.
+        name: of the table for those who hear the page; "" = the names of its columns.
     """
-    kinds = [' class="number"' if column in numbers else "" for column in range(len(header))]
-    head = "".join(f"<th{kind}>{escape(cell)}</th>" for cell, kind in zip(header, kinds, strict=True))
+    kinds = ["number" if column in numbers else "" for column in range(len(header))]
+    head = "".join(_cell("th", ' scope="col"', cell, kind) for cell, kind in zip(header, kinds, strict=True))
     body = "".join(f"<tr>{_cells(row, kinds)}</tr>" for row in rows)
-    return f'<div class="wide"><table><tr>{head}</tr>{body}</table></div>'
+    label = escape(name or f"Table: {', '.join(header)}")
+    return (
+        f'<div class="wide" tabindex="0" role="group" aria-label="{label}">'
+        f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
+    )
 
 
-def _cells(row: Sequence[str], kinds: Sequence[str]) -> str:
-    return "".join(f"<td{kind}>{escape(cell)}</td>" for cell, kind in zip(row, kinds, strict=True))
+def _cells(row: Sequence[str | Cell], kinds: Sequence[str]) -> str:
+    first, *others = zip(row, kinds, strict=True)
+    cells = [_cell("th", ' scope="row"', *first), *(_cell("td", "", cell, kind) for cell, kind in others)]
+    return "".join(cells)
+
+
+def _cell(tag: str, attributes: str, cell: str | Cell, kind: str) -> str:
+    cell = cell if isinstance(cell, Cell) else Cell(cell)
+    kinds = " ".join(filter(None, (kind, "best" if cell.best else "")))
+    attributes += f' class="{kinds}"' if kinds else ""
+    text = f"<b>{escape(cell.text)}</b>" if cell.best else escape(cell.text)
+    more = f"<small>{escape(cell.more)}</small>" if cell.more else ""
+    return f"<{tag}{attributes}>{text}{more}</{tag}>"
 
 
 def definitions(rows: Sequence[tuple[str, str]]) -> str:
@@ -133,24 +186,32 @@ def folded(title: str, part: str) -> str:
     return f"<details><summary>{escape(title)}</summary>{part}</details>"
 
 
-def svg_figure(svg: str, caption: str, *, large: bool = False) -> str:
-    """Returns a drawing with its caption; a large one is scrolled on a phone, not made small."""
-    text, kind = escape(caption), ' class="large"' if large else ""
-    return f'<figure{kind} role="img" aria-label="{text}">{svg}<figcaption>{text}</figcaption></figure>'
+def svg_figure(svg: str, caption: str) -> str:
+    """Returns a drawing with its caption, in the colours of the page, no wider than it.
+
+    Args:
+        svg: as matplotlib writes it: white grounds become clear, black and grey lines those of the page.
+        caption: below it.
+    """
+    text = escape(caption)
+    for drawn, themed in INKS.items():
+        svg = svg.replace(drawn, themed)
+    svg = svg.replace("<svg ", f'<svg role="img" aria-label="{text}" ', 1)
+    return f"<figure>{svg}<figcaption>{text}</figcaption></figure>"
 
 
 def png_figure(png: bytes, caption: str) -> str:
-    """Returns a film strip or another wide picture, embedded, with its caption."""
+    """Returns a film strip or another picture, embedded, with its caption, no wider than the page."""
     data = base64.b64encode(png).decode("ascii")
     return (
-        f'<figure class="strip"><img alt="{escape(caption)}" src="data:image/png;base64,{data}">'
+        f'<figure><img alt="{escape(caption)}" src="data:image/png;base64,{data}">'
         f"<figcaption>{escape(caption)}</figcaption></figure>"
     )
 
 
 def preformatted(text: str) -> str:
     """Returns preformatted text."""
-    return f"<pre>{escape(text)}</pre>"
+    return f'<pre tabindex="0">{escape(text)}</pre>'
 
 
 def page(title: str, note: str, sections: Sequence[Section]) -> str:
@@ -163,8 +224,8 @@ def page(title: str, note: str, sections: Sequence[Section]) -> str:
         f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>{escape(title)}</title><style>{STYLE}</style></head><body>"
-        f'<h1>{escape(title)}</h1><p class="note">{escape(note)}</p><nav>{contents}</nav>{body}'
-        "</body></html>\n"
+        f'<header><h1>{escape(title)}</h1><p class="note">{escape(note)}</p></header>'
+        f'<nav aria-label="Contents">{contents}</nav><main>{body}</main></body></html>\n'
     )
 
 

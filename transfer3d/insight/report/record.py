@@ -48,6 +48,7 @@ class Evaluation:
         source: in words: which videos, which views, by which file.
         data: digest of the set that the videos are of.
         protocol: the views and what makes one score of them, as `transfer3d evaluate` reports it.
+        views: of a video, on average; None where unknown.
         right: whether each video was classified correctly, by key; empty where unknown.
     """
 
@@ -57,6 +58,7 @@ class Evaluation:
     source: str
     data: str
     protocol: Mapping[str, Any] = field(default_factory=dict)
+    views: float | None = None
     right: Mapping[str, bool] = field(default_factory=dict)
 
     @property

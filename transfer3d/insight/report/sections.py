@@ -31,15 +31,24 @@ def headline(record: RunRecord) -> str:
     planned = run.recipe.get("max_steps")
     state = "finished" if record.finished else "not finished"
     steps = (f"{run.steps:,}", "steps", f"of {planned:,}, {state}" if planned else state)
-    return page.tiles([*((number.text, number.what, number.between) for number in leading), steps])
+    return page.tiles([*((number.text, number.what, number.detail) for number in leading), steps])
 
 
 def numbers_section(record: RunRecord) -> Section:
     """Returns all final numbers with their intervals, and warnings about them."""
     numbers = final_numbers(record)
-    rows = [(number.what, number.text, number.between, str(number.videos or "")) for number in numbers]
-    header = ("number", "value", "95 % interval", "videos")
-    parts = [page.table(header, rows, numbers=(1, 2, 3))] if rows else []
+    rows = [
+        (
+            number.what,
+            number.text,
+            number.between,
+            str(number.videos or ""),
+            f"{number.views:.3g}" if number.views else "",
+        )
+        for number in numbers
+    ]
+    header = ("number", "value", "95 % interval", "videos", "views of each")
+    parts = [page.table(header, rows, numbers=(1, 2, 3, 4))] if rows else []
     parts += [
         page.paragraph(f"Warning: {warning}") for warning in training_warnings(record.last.final("train"))
     ]
@@ -82,7 +91,7 @@ def stages_section(record: RunRecord) -> Section:
         numbers = "; ".join(f"{number.what} {number.text}" for number in final_numbers(run) if number.leads)
         rows.append((name, run.recipe["task"], student, f"{run.steps:,}", state, numbers))
     return Section(
-        "Stages", [page.table(("stage", "task", "student", "steps", "", "numbers"), rows, numbers=(3,))]
+        "Stages", [page.table(("stage", "task", "student", "steps", "state", "numbers"), rows, numbers=(3,))]
     )
 
 
@@ -144,7 +153,7 @@ def confusion_section(evaluation: Evaluation, *, title: str = "Confusion") -> Se
         figure = figures.new_figure(9, 8.2)
         figures.draw_confusion(figure.subplots(), confusion, evaluation.classes)
         caption = "Share of each true class's videos (row) by predicted class (column)."
-        parts.append(page.svg_figure(figures.to_svg(figure), caption, large=True))
+        parts.append(page.svg_figure(figures.to_svg(figure), caption))
     pairs = most_confused(confusion, evaluation.classes, most=10 if count <= MOST_CLASSES else 25)
     rows = [(pair.true, pair.taken_for, f"{pair.count} of {pair.of}") for pair in pairs]
     if rows:

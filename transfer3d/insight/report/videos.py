@@ -138,4 +138,4 @@ def embedding_section(features: FeatureSet) -> Section:
         f"Each point is one of {len(features):,} videos ({features.metadata.split}); colours are its class."
     )
     note = "Nearby points have similar features. Distances between far groups have no meaning."
-    return Section("Features", [page.svg_figure(svg, caption, large=True)], note)
+    return Section("Features", [page.svg_figure(svg, caption)], note)

@@ -33,6 +33,8 @@ from transfer3d.run.training.builtin_data import CACHE
 
 REPORT, COMPARISON = "report.html", "comparison.html"
 MOST_VIDEOS = 500
+FEW_VIDEOS = 30
+"""Evaluated right after the training, within seconds."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,15 +74,38 @@ def _run_dict(record: RunRecord) -> dict[str, Any]:
     return {**metadata, "finished": record.finished, "numbers": numbers}
 
 
-def quick_report(path: Path) -> Path:
-    """Writes `report.html` into a run folder from its files, without evaluating any video.
+def report_after_training(path: Path, *, console: Console) -> str:
+    """Writes `report.html` into a run folder, with what needs videos where there are few of them.
+
+    Args:
+        path: run folder, of a run that has just ended.
+        console: for progress.
 
     Returns:
-        The page.
+        A line that says where the page is, and how to get all of it.
     """
-    page = path / REPORT
-    write_text(page, run_page(read_run(path)))
-    return page
+    record, page = read_run(path), path / REPORT
+    if world_size() == 1 and _are_few(record):
+        report_run(path, None, ReportOptions(), console=console)
+        return f"the run's page -> {page}"
+    write_text(page, run_page(record))
+    return f"the run's page -> {page}; `transfer3d report {path}` adds classes, confusions and maps of videos"
+
+
+def _are_few(record: RunRecord) -> bool:
+    """Whether the videos to evaluate are quickly looked at, and there is something to see."""
+    place = _place_of(record)
+    if record.checkpoint is None or not record.checkpoint.num_classes or "://" in place:
+        return False
+    try:
+        return len(unseen_videos(place, record)[0]) <= FEW_VIDEOS
+    except Transfer3dError:
+        return False
+
+
+def _place_of(record: RunRecord) -> str:
+    """Returns where the run's own videos are."""
+    return record.last.recipe["data"] or str(Path.home() / CACHE)
 
 
 def report_run(path: Path, out: Path | None, options: ReportOptions, *, console: Console) -> Written:
@@ -188,6 +213,7 @@ def _evaluated(record: RunRecord, predictions: CentrePredictions | None) -> RunR
         source=f"{len(predictions.videos):,} videos, the centre of each, scored for this page",
         data=predictions.features.metadata.data_digest,
         protocol=CENTRE.to_dict(),
+        views=1,
         right=correct_videos(predictions.scores),
     )
     return replace(record, evaluation=evaluation)
@@ -206,7 +232,7 @@ def _videos_of(
     record: RunRecord, session: InferenceSession, options: ReportOptions, precision: str
 ) -> tuple[VideoSet, FeatureMetadata]:
     """Returns a share of the videos that the run was not trained on, and what their features are of."""
-    place = options.data or record.last.recipe["data"] or str(Path.home() / CACHE)
+    place = options.data or _place_of(record)
     videos, split = unseen_videos(place, record)
     assert record.checkpoint is not None
     names = record.checkpoint.class_names

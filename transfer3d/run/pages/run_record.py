@@ -134,6 +134,7 @@ def _evaluation_in(file: Path, checkpoint: str) -> Evaluation | None:
             f"{views:.3g} views each, as `transfer3d evaluate` wrote them to {file.name}",
             data=report["data_digest"],
             protocol=protocol,
+            views=views,
         )
     except (ValueError, KeyError, TypeError, AttributeError):
         return None

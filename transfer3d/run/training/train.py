@@ -20,7 +20,7 @@ from transfer3d.errors import UsageError
 from transfer3d.files import atomic_path, parse_json, write_text
 from transfer3d.recipes.load import dump, load_recipe, stages_of
 from transfer3d.recipes.schema import Recipe
-from transfer3d.run.pages.report import quick_report
+from transfer3d.run.pages.report import report_after_training
 from transfer3d.run.training import correspond, finetune
 from transfer3d.run.training.plan import plan_training, recorded_recipe
 from transfer3d.run.training.run_manifest import write_manifest
@@ -57,7 +57,7 @@ def train(
     run = _run_stages if recipe.stages else run_task
     path = run(recipe, out=out, resume=resume, console=console)
     if is_main_process() and not done_before:
-        console.print(f"the run's page -> {quick_report(path)}", highlight=False, soft_wrap=True)
+        console.print(report_after_training(path, console=console), highlight=False, soft_wrap=True)
     return path
 
 
