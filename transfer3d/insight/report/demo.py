@@ -89,7 +89,7 @@ def write_report(summary: DemoSummary, html: Path, picture: Path) -> None:
     """Writes the self-contained page and the one-picture summary."""
     chance = 1 / len(summary.classes)
     accuracies = {student.name: student.report["video_top1"] for student in summary.students}
-    bars = figures.new_figure(7, 0.55 * len(summary.students) + 1.1)
+    bars = figures.new_figure(5.4, 0.55 * len(summary.students) + 1.1)
     figures.draw_bars(bars.subplots(), accuracies, chance=chance, label="test accuracy (top-1), %")
     header = ("student", "top-1", "digit", "motion", "top-5", "starts from")
     best = summary.best

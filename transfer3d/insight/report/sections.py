@@ -150,7 +150,9 @@ def confusion_section(evaluation: Evaluation, *, title: str = "Confusion") -> Se
     """Returns the matrix where it can be read, and the pairs that are confused most."""
     confusion, count, parts = evaluation.metrics["confusion"], len(evaluation.classes), []
     if count <= MOST_CLASSES:
-        figure = figures.new_figure(9, 8.2)
+        longest = max(len(figures.short(name)) for name in evaluation.classes)
+        side = min(3.2 + 0.25 * count + 0.05 * longest, 9)  # inches: a small one can be read on a phone
+        figure = figures.new_figure(side, 0.91 * side)
         figures.draw_confusion(figure.subplots(), confusion, evaluation.classes)
         caption = "Share of each true class's videos (row) by predicted class (column)."
         parts.append(page.svg_figure(figures.to_svg(figure), caption))
