@@ -1,6 +1,7 @@
 """`transfer3d cam` on real videos: one row and two pictures for each, refusals in one sentence."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -81,7 +82,7 @@ def test_mp4_of_a_student_of_action_units_and_of_a_video_that_is_too_short(place
         assert done.exit_code == 0, done.output
         (row,) = json.loads(done.stdout)
         assert len(row["windows"]) == windows
-        with Video(row["film"]) as video:
+        with Video(Path(row["film"])) as video:
             assert video.frames == frames
 
 
