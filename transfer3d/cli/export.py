@@ -18,8 +18,8 @@ def export(
     format: Annotated[
         str,
         typer.Option(
-            metavar="onnx|torch|openvino|hub",
-            help="ONNX, torch.export, OpenVINO, or a folder for the Hugging Face hub.",
+            metavar="KIND",
+            help="onnx, torch (torch.export), openvino, or hub: a folder for the Hugging Face hub.",
         ),
     ],
     out: Annotated[
