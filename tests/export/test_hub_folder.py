@@ -144,6 +144,7 @@ def test_a_folder_is_pushed_and_loads_from_the_hub(folder):
         assert files[f"user/name/{name}"] == (folder.parent / "out" / name).read_bytes()
 
 
+@pytest.mark.slow
 @pytest.mark.proc
 def test_a_hub_that_refuses_is_said_and_the_folder_stays(folder):
     with serve({}, refuse_commits=True) as (address, _):
