@@ -28,7 +28,7 @@ INTRODUCTION = """# Memory
 
 Clips of a student's own size that one GPU holds in a training step of `finetune`: computed, not measured, by
 `python tools/memory_table.py`, for bf16 and AdamW. In each cell: as it is / with
-`activation_checkpointing = true`, which computes activations again in the backward pass and takes up to a
+`activation_checkpointing = true`, which computes activations again in the backward pass and takes about a
 third longer. A run prints its own estimate, for the memory that is free, before its first step.
 
 | student | clip | {gpus} |

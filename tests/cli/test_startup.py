@@ -28,7 +28,8 @@ def run(*arguments):
 def loaded(*names):
     return sorted(set(names) & set(sys.modules))
 
-HEAVY = "timm torchvision accelerate sklearn scipy matplotlib webdataset huggingface_hub".split()
+HEAVY = "torch._dynamo sympy triton timm torchvision accelerate sklearn scipy matplotlib"
+HEAVY = f"{HEAVY} webdataset huggingface_hub".split()
 code, text, _ = run("recipe", "ls")
 assert code == 0 and "t3d" in text, text
 early = loaded("torch", "numpy", "av", *HEAVY)

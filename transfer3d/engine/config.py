@@ -42,7 +42,7 @@ class Training(BaseModel):
     """Validations in a row without a better score after which the run ends; 0 = never."""
     activation_checkpointing: bool = False
     """Whether the student's activations are computed again in the backward pass instead of kept: a step
-    takes up to a third longer and a fraction of the memory."""
+    takes about a third longer and a fraction of the memory."""
     compile: bool = False
     """Whether torch.compile compiles the student's trunk; the first steps then take minutes."""
     log_every: int | None = Field(default=None, ge=1)

@@ -7,11 +7,11 @@ import re
 from typing import Any, cast
 
 import timm
-import torch
 from torch import nn
 
 from transfer3d.errors import UsageError
 from transfer3d.models.trunks.timm_spec import TimmSpec
+from transfer3d.nn.on_meta import on_meta
 from transfer3d.weights.header import differences
 
 
@@ -29,7 +29,7 @@ def read_timm(name: str, model: nn.Module) -> tuple[TimmSpec, dict[str, str], st
     pool = getattr(net, "forward_head", None)
     if pool is None or "pre_logits" not in inspect.signature(pool).parameters:
         raise UsageError(f"{name} has no pooled features (no `forward_head(..., pre_logits)`).")
-    with torch.device("meta"):
+    with on_meta():
         whole = timm.create_model(name, num_classes=net.num_classes, in_chans=net.in_chans)
         headless = timm.create_model(name, num_classes=0, in_chans=net.in_chans)
     shapes = _shapes(model)

@@ -11,6 +11,7 @@ from torch import nn
 from transfer3d.errors import UsageError
 from transfer3d.models.trunks.timm_spec import OVERRIDES, ViTSpec
 from transfer3d.models.trunks.vit import build_vit, unsupported
+from transfer3d.nn.on_meta import on_meta
 from transfer3d.weights.header import differences
 
 
@@ -30,7 +31,7 @@ def read_vit(name: str, model: nn.Module) -> tuple[ViTSpec, dict[str, str], str]
     size = int(net.patch_embed.img_size[0])
     try:
         spec = ViTSpec(architecture=name, img_size=size, overrides=given)
-        with torch.device("meta"):
+        with on_meta():
             expected = build_vit(spec, num_classes=net.num_classes, in_chans=net.in_chans)
     except (ValueError, TypeError) as error:
         raise UsageError(f"{name} cannot be inflated: {error}.") from error

@@ -21,6 +21,7 @@ from transfer3d.layout import ClipSpec
 from transfer3d.models.builder import build_student
 from transfer3d.models.registry import entry, families, family_of
 from transfer3d.models.student import VideoStudent
+from transfer3d.nn.on_meta import give_memory, on_meta
 from transfer3d.text import shortened
 from transfer3d.weights.digest import tensors_digest
 from transfer3d.weights.header import abbreviate, differences
@@ -157,7 +158,7 @@ def _build(metadata: CheckpointMetadata, clip: ClipSpec, model_args: Mapping[str
     def build(arguments: Mapping[str, Any]) -> VideoStudent:
         # The sizes of our networks are compared before any memory is taken. A user's module may hold tensors
         # that its state_dict lacks.
-        with torch.device("meta" if family.clips else "cpu"):
+        with on_meta() if family.clips else torch.device("cpu"):
             return build_student(metadata.model, arguments, num_classes=metadata.num_classes, clip=clip)
 
     student = build(model_args)
@@ -174,7 +175,7 @@ def _on_cpu(student: VideoStudent) -> VideoStudent:
     """
     held = {id(tensor) for tensor in student.state_dict(keep_vars=True).values()}
     if all(id(buffer) in held for buffer in student.buffers()):
-        return student.to_empty(device="cpu")
+        return give_memory(student)
     return build_student(
         student.model_name, student.model_args, num_classes=student.num_classes, clip=student.clip
     )

@@ -15,6 +15,7 @@ from torch import nn
 from transfer3d.errors import UsageError, WeightsError, did_you_mean
 from transfer3d.layout import FLOW_CHANNELS, RGB_CHANNELS, per_channel
 from transfer3d.models import googlenet, tiny_densenet  # noqa: F401 - registers them
+from transfer3d.nn.on_meta import on_meta
 from transfer3d.weights.digest import tensors_digest
 from transfer3d.weights.header import abbreviate, differences
 from transfer3d.weights.hub import hub_file, url_file
@@ -164,7 +165,7 @@ def _filled(name: str, path: Path, in_chans: int) -> nn.Module:
             name, pretrained=True, num_classes=classes, in_chans=in_chans, pretrained_cfg_overlay=overlay
         )
     except (RuntimeError, KeyError, ValueError) as error:
-        with torch.device("meta"):
+        with on_meta():
             empty = timm.create_model(name, num_classes=classes, in_chans=in_chans)
         expected = {key: tuple(tensor.shape) for key, tensor in empty.state_dict().items()}
         mismatch = differences(expected, {key: tuple(tensor.shape) for key, tensor in state.items()}) or str(

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 from transfer3d.models.costs import Cost
 from transfer3d.models.factory import create_model
 from transfer3d.models.student import VideoStudent
+from transfer3d.nn.on_meta import on_meta
 
 FLOPS_PER_GMAC = 2e9
 
@@ -24,6 +24,8 @@ def count_gmac(student: VideoStudent, shape: tuple[int, ...] | None = None) -> f
         student: on the `meta` device.
         shape: of the input, batch included; by default batch 1 of the student's own clip.
     """
+    from torch.utils.flop_counter import FlopCounterMode  # imports triton
+
     clips = torch.empty(shape or student.clip.shape(1), device="meta")
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         student.eval()(clips)
@@ -36,6 +38,6 @@ def measure(name: str, *, num_classes: int | None = None) -> Cost:
     Raises:
         UsageError: no such student.
     """
-    with torch.device("meta"):
+    with on_meta():
         student = create_model(name, num_classes=num_classes)
     return Cost(parameters=count_parameters(student), gmac=count_gmac(student))

@@ -25,6 +25,7 @@ from transfer3d.inflation.weight_report import Row, WeightReport, check_complete
 from transfer3d.models.builder import build_student
 from transfer3d.models.registry import name_for
 from transfer3d.models.student import VideoStudent
+from transfer3d.nn.on_meta import give_memory, on_meta
 from transfer3d.weights.header import abbreviate, differences
 from transfer3d.weights.state_file import is_finite
 
@@ -91,7 +92,7 @@ def import_state(kind: str, state: Mapping[str, Tensor], options: Mapping[str, s
         if theirs in state
     }
     _check_shapes(file_kind, student, places, fitted, state)
-    student.to_empty(device="cpu")
+    give_memory(student)
     report = check_complete(
         _fill(student, places, fitted, state),
         targets=list(student.state_dict()),
@@ -130,7 +131,7 @@ def _empty_student(released: Released) -> VideoStudent:
     registered = name_for(released.family, released.spec)
     args = released.model_args if registered else {**released.model_args, "spec": released.spec.to_dict()}
     try:
-        with torch.device("meta"):
+        with on_meta():
             return build_student(
                 registered or released.family, args, num_classes=released.num_classes, clip=released.clip
             )

@@ -21,6 +21,7 @@ from transfer3d.models.trunks.timm_trunk import TimmTrunk, create_timm
 from transfer3d.nn.depthwise2d import give_fast_gradients
 from transfer3d.nn.failing_module import failing_module
 from transfer3d.nn.framewise import TemporalConv
+from transfer3d.nn.on_meta import on_meta
 
 DEPTHS = (1, 1, 1, 1, 3, 3)
 """Frames seen at 1, 1/2, 1/4, 1/8, 1/16 and 1/32 (or less) of the input's size."""
@@ -74,7 +75,7 @@ def convolution_stages(architecture: str, in_chans: int) -> dict[str, int]:
     Raises:
         ValueError: the network does not map an image to feature maps.
     """
-    with torch.device("meta"):
+    with on_meta():
         net = create_timm(architecture, num_classes=0, in_chans=in_chans).eval()
         size = cast(Any, net).pretrained_cfg["input_size"][-1]
         images = torch.empty(1, in_chans, size, size)

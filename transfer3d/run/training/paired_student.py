@@ -5,8 +5,6 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import Any
 
-import torch
-
 from transfer3d.errors import UsageError
 from transfer3d.inflation.inflation import CROP_MARGIN
 from transfer3d.inflation.source import read_source, spec_types
@@ -15,6 +13,7 @@ from transfer3d.models.image import create_image_model, image_model_info
 from transfer3d.models.registry import entry, list_models
 from transfer3d.models.student import VideoStudent
 from transfer3d.models.trunks.timm_spec import TimmSpec, ViTSpec
+from transfer3d.nn.on_meta import on_meta
 from transfer3d.recipes.schema import ClipConfig, Recipe
 
 FAMILIES = ("p3d", "t3d", "i3d", "timesformer")
@@ -67,7 +66,7 @@ def describe(student: VideoStudent) -> str:
 
 def _inflatable(teacher: str) -> tuple[tuple[str, dict[str, Any]] | None, int]:
     """Returns the family that takes a timm network and its shape, or None, and the size of its frames."""
-    with torch.device("meta"):
+    with on_meta():
         network = create_image_model(teacher, "none")
         size = image_model_info(network).size
         for family, spec_type in SHAPES:

@@ -6,8 +6,6 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from transfer3d.errors import Transfer3dError, UsageError
 from transfer3d.files import sha256_file
 from transfer3d.models.checkpoint import load
@@ -16,6 +14,7 @@ from transfer3d.models.image import create_image_model
 from transfer3d.models.measure import count_gmac
 from transfer3d.models.student import VideoStudent
 from transfer3d.models.transformers_image import PREFIX, create_transformers_image
+from transfer3d.nn.on_meta import on_meta
 from transfer3d.objectives.teacher import FrozenTeacher
 from transfer3d.recipes.load import stages_of
 from transfer3d.recipes.schema import Recipe
@@ -79,7 +78,7 @@ def check_student(recipe: Recipe) -> None:
     name = recipe.require("student")
     refuse_videos(Path(name), "Give videos with --data.")
     try:
-        with nullcontext() if is_file(name) else torch.device("meta"):
+        with nullcontext() if is_file(name) else on_meta():
             student = build_student(recipe, num_classes=0)
         count_gmac(student.to("meta"))
     except Transfer3dError:  # a ValueError too, and already says what is wrong
@@ -117,5 +116,5 @@ def check_recipe(recipe: Recipe) -> None:
         if has_own_weights(stage.teacher):
             build_teacher(stage)
             continue
-        with torch.device("meta"):
+        with on_meta():
             create_image_model(stage.teacher, "none")

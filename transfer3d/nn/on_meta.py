@@ -1,0 +1,43 @@
+"""Networks without values: their shapes alone, on the `meta` device."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+Module = TypeVar("Module", bound=nn.Module)
+
+
+@contextmanager
+def on_meta() -> Iterator[None]:
+    """Builds modules on the `meta` device, and draws no normal values for them there.
+
+    torch draws those by code that imports torch._dynamo, which takes as long as `import torch`.
+    """
+    with torch.device("meta"), _NothingDrawn():
+        yield
+
+
+def give_memory(module: Module) -> Module:
+    """Gives a module that was built on the `meta` device memory on the CPU, of any content.
+
+    As `to_empty`, which imports sympy for it.
+    """
+    return module._apply(lambda tensor: torch.empty(tensor.shape, dtype=tensor.dtype, device="cpu"))
+
+
+class _NothingDrawn(TorchFunctionMode):
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if func in (Tensor.normal_, nn.init.normal_):
+            tensor: Tensor = args[0] if args else kwargs["tensor"]
+            if tensor.is_meta:
+                return tensor
+        return func(*args, **kwargs)
