@@ -14,14 +14,12 @@ import torch
 from torch import Tensor, nn
 
 from transfer3d.errors import SetupError, WeightsError
-from transfer3d.files import parse_json, read_regular
 from transfer3d.text import shortened
 from transfer3d.weights.hub import WEIGHTS_NAME, hub_address, hub_file
+from transfer3d.weights.preprocessor import PREPROCESSOR, mean_and_std, read_configuration
 
 PREFIX = "hf:"
-CONFIG, PREPROCESSOR = "config.json", "preprocessor_config.json"
-MOST_BYTES = 1 << 20
-"""Of a configuration."""
+CONFIG = "config.json"
 LARGEST_SIDE = 4096
 
 
@@ -132,7 +130,7 @@ def create_transformers_image(address: str) -> TransformersImage:
             f"{address} needs transformers, which is not installed: pip install 'transfer3d[transformers]'."
         ) from None
     folder = _folder(address)
-    config, facts = (_json(folder / name) for name in (CONFIG, PREPROCESSOR))
+    config, facts = (read_configuration(folder / name) for name in (CONFIG, PREPROCESSOR))
     try:
         model, found = AutoModel.from_pretrained(
             str(folder),
@@ -153,14 +151,17 @@ def create_transformers_image(address: str) -> TransformersImage:
             f"{address}: {len(lacking)} of its weights are not in the file, first {lacking[0]}."
         )
     try:
+        mean, std = mean_and_std(facts)
         return TransformersImage(
             network.float(),
             address,
-            mean=_channels(facts, "image_mean"),
-            std=_channels(facts, "image_std"),
+            mean=mean,
+            std=std,
             size=_size(config.get("vision_config", config), facts),
             pools=not missing,
         ).eval()
+    except WeightsError as error:
+        raise WeightsError(f"{address}: {error}") from None
     except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
         reason = shortened(str(error).splitlines()[0] if str(error) else type(error).__name__, 300)
         raise WeightsError(f"{address}: not an image model that could teach ({reason}).") from error
@@ -186,24 +187,6 @@ def _folder(address: str) -> Path:
         for name in (CONFIG, PREPROCESSOR, WEIGHTS_NAME)
     ]
     return files[0].parent
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        entries = parse_json(read_regular(path, MOST_BYTES), untrusted=True)
-    except ValueError as error:
-        raise WeightsError(f"{path}: {error}. Copy it again.") from None
-    if not isinstance(entries, dict):
-        raise WeightsError(f"{path}: not a table. Copy it again.")
-    return entries
-
-
-def _channels(facts: dict[str, Any], name: str) -> list[float]:
-    values = facts.get(name)
-    numbers = isinstance(values, list) and all(isinstance(v, int | float) for v in values)
-    if not numbers or len(values) != 3 or (name == "image_std" and min(values) <= 0):
-        raise ValueError(f"its {PREPROCESSOR} has no {name} of three channels")
-    return [float(value) for value in values]
 
 
 def _size(config: dict[str, Any], facts: dict[str, Any]) -> int:

@@ -19,6 +19,7 @@ from transfer3d.inflation.importers.p3d_pytorch import P3D_PYTORCH
 from transfer3d.inflation.importers.pytorchvideo_slow import PYTORCHVIDEO_SLOW
 from transfer3d.inflation.importers.t3d_densenet3d import T3D_DENSENET3D
 from transfer3d.inflation.importers.torchvision_video import TORCHVISION_VIDEO
+from transfer3d.inflation.importers.transformers_videomae import TRANSFORMERS_VIDEOMAE
 from transfer3d.inflation.importers.transformers_vits import TRANSFORMERS_TIMESFORMER, TRANSFORMERS_VIVIT
 from transfer3d.inflation.importers.v4d_release import V4D_RELEASE
 from transfer3d.inflation.weight_report import Row, WeightReport, check_complete
@@ -38,6 +39,7 @@ KINDS: dict[str, Kind] = {
         PYTORCHVIDEO_SLOW,
         TORCHVISION_VIDEO,
         TRANSFORMERS_VIVIT,
+        TRANSFORMERS_VIDEOMAE,
         TRANSFORMERS_TIMESFORMER,
     )
 }
@@ -78,7 +80,7 @@ def import_state(kind: str, state: Mapping[str, Tensor], options: Mapping[str, s
             raise UsageError(f"{kind} has no option '{key}'{near}: it has {known}.")
     if file_kind.signature not in state:
         raise WeightsError(_wrong_kind(file_kind, state))
-    state = file_kind.prepare(state)
+    state = file_kind.prepare(state, {**file_kind.options, **options})
     shapes = {name: tuple(tensor.shape) for name, tensor in state.items()}
     try:
         released = file_kind.read(shapes, {**file_kind.options, **options})

@@ -23,6 +23,11 @@ def add_time(source: Tensor, ndim: int) -> Tensor:
     return source.unsqueeze(2) if source.ndim == ndim - 1 == 4 else source
 
 
+def unchanged(state: Mapping[str, Tensor], options: Mapping[str, str]) -> Mapping[str, Tensor]:
+    """Returns the tensors of a file as they are."""
+    return state
+
+
 @dataclass(frozen=True, kw_only=True)
 class Released:
     """What a file holds, according to its names and shapes.
@@ -58,7 +63,8 @@ class Kind:
         signature: a tensor that every file of this kind has, and files of other kinds do not.
         options: settings that a state dict does not contain, with their defaults.
         read: maps (names and shapes, options) to what the file holds.
-        prepare: joins tensors of the file that are one in the student, under a name that lists them.
+        prepare: joins tensors of the file that are one in the student, under a name that lists them, and adds
+            those that the released network computes from its options.
     """
 
     name: str
@@ -66,4 +72,4 @@ class Kind:
     signature: str
     options: Mapping[str, str]
     read: Callable[[Shapes, Mapping[str, str]], Released]
-    prepare: Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]] = dict
+    prepare: Callable[[Mapping[str, Tensor], Mapping[str, str]], Mapping[str, Tensor]] = unchanged

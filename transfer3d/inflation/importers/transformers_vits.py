@@ -29,7 +29,7 @@ VIVIT_CLIP = ClipSpec(frames=32, stride=2, size=224, crop=256, mean=(0.5,) * 3, 
 TIMESFORMER_CLIP = ClipSpec(frames=8, stride=32, size=224, crop=256, mean=(0.45,) * 3, std=(0.225,) * 3)
 
 
-def join_attention(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def join_attention(state: Mapping[str, Tensor], options: Mapping[str, str]) -> dict[str, Tensor]:
     """Joins queries, keys and values that are three layers into `...{query,key,value}.weight` and bias."""
     joined = dict(state)
     for name in state:
@@ -48,7 +48,7 @@ def read_timesformer(shapes: Shapes, options: Mapping[str, str]) -> Released:
     if f"{layers}.0.temporal_dense.weight" not in shapes:
         raise WeightsError("its attention is not divided: that form of TimeSformer cannot be imported.")
     patch = shapes[f"{root}.embeddings.patch_embeddings.projection.weight"][-1]
-    spec = _spec(shapes, options, root, patch, shapes[f"{root}.embeddings.position_embeddings"][1] - 1)
+    spec = vit_spec(shapes, options, root, patch, shapes[f"{root}.embeddings.position_embeddings"][1] - 1)
     frames = shapes[f"{root}.embeddings.time_embeddings"][1]
     blocks = {
         "temporal.norm": "temporal_layernorm",
@@ -57,14 +57,14 @@ def read_timesformer(shapes: Shapes, options: Mapping[str, str]) -> Released:
         "temporal.fc": "temporal_dense",
         "spatial.attn.spatial.qkv": "attention.attention.qkv",
         "spatial.attn.spatial.proj": "attention.output.dense",
-        **_shared("spatial."),
+        **shared_modules("spatial."),
     }
     return Released(
         family="timesformer",
         spec=spec,
-        model_args={"frames": frames, **_channels(shapes, root)},
+        model_args={"frames": frames, **channels_of(shapes, root)},
         num_classes=shapes["classifier.bias"][0],
-        clip=_clip(TIMESFORMER_CLIP, frames, spec),
+        clip=clip_of(TIMESFORMER_CLIP, frames, spec),
         modules=_modules(shapes, root, blocks),
         tensors={
             **_tokens(root),
@@ -79,31 +79,34 @@ def read_vivit(shapes: Shapes, options: Mapping[str, str]) -> Released:
     root = "vivit"
     kernel = shapes[f"{root}.embeddings.patch_embeddings.projection.weight"]
     tubelet, patch = kernel[2], kernel[-1]
-    frames = _number(options, "frames")
+    frames = option_number(options, "frames")
     positions = shapes[f"{root}.embeddings.position_embeddings"][1] - 1
-    spec = _spec(shapes, options, root, patch, positions // max(1, frames // tubelet), act_layer="gelu_tanh")
+    spec = vit_spec(
+        shapes, options, root, patch, positions // max(1, frames // tubelet), act_layer="gelu_tanh"
+    )
     fused = "attention.attention.{query,key,value}"
-    blocks = {"attn.qkv": fused, "attn.proj": "attention.output.dense", **_shared("")}
+    blocks = {"attn.qkv": fused, "attn.proj": "attention.output.dense", **shared_modules("")}
     return Released(
         family="vivit",
         spec=spec,
-        model_args={"positions": "joint", "frames": frames, "tubelet": tubelet, **_channels(shapes, root)},
+        model_args={"positions": "joint", "frames": frames, "tubelet": tubelet, **channels_of(shapes, root)},
         num_classes=shapes["classifier.bias"][0],
-        clip=_clip(VIVIT_CLIP, frames, spec),
+        clip=clip_of(VIVIT_CLIP, frames, spec),
         modules=_modules(shapes, root, blocks),
         tensors=_tokens(root),
     )
 
 
-def _spec(
+def vit_spec(
     shapes: Shapes, options: Mapping[str, str], root: str, patch: int, patches: int, **overrides: Any
 ) -> ViTSpec:
+    """Returns the 2D network: patches is their number in a frame, overrides what no shape tells."""
     dense = shapes[f"{root}.encoder.layer.0.intermediate.dense.weight"]
     hidden, dim = dense[0], dense[-1]
     values = {
-        "depth": _depth(shapes, root),
+        "depth": depth_of(shapes, root),
         "embed_dim": dim,
-        "num_heads": _number(options, "heads"),
+        "num_heads": option_number(options, "heads"),
         "patch_size": patch,
         "mlp_ratio": hidden / dim,
     }
@@ -111,29 +114,38 @@ def _spec(
     return ViTSpec(architecture=ARCHITECTURE, img_size=math.isqrt(patches) * patch, overrides=overrides)
 
 
-def _number(options: Mapping[str, str], name: str) -> int:
+def option_number(options: Mapping[str, str], name: str) -> int:
+    """Returns an option that is a number.
+
+    Raises:
+        WeightsError: it is none, or out of range.
+    """
     if not options[name].isdecimal() or not 0 < int(options[name]) <= 4096:
         raise WeightsError(f"{name}={options[name]}: a number from 1 to 4096.")
     return int(options[name])
 
 
-def _depth(shapes: Shapes, root: str) -> int:
+def depth_of(shapes: Shapes, root: str) -> int:
+    """Returns the number of blocks."""
     return sum(name.endswith(".layernorm_before.bias") and name.startswith(f"{root}.") for name in shapes)
 
 
-def _channels(shapes: Shapes, root: str) -> dict[str, int]:
+def channels_of(shapes: Shapes, root: str) -> dict[str, int]:
+    """Returns the argument for other frames than RGB."""
     channels = shapes[f"{root}.embeddings.patch_embeddings.projection.weight"][1]
     return {} if channels == 3 else {"in_chans": channels}
 
 
-def _clip(clip: ClipSpec, frames: int, spec: ViTSpec) -> ClipSpec:
+def clip_of(clip: ClipSpec, frames: int, spec: ViTSpec) -> ClipSpec:
+    """Returns the clip of a network, after that of its released kind."""
     crop = round(spec.img_size * 256 / 224)
     return ClipSpec(
         frames=frames, stride=clip.stride, size=spec.img_size, crop=crop, mean=clip.mean, std=clip.std
     )
 
 
-def _shared(block: str) -> dict[str, str]:
+def shared_modules(block: str) -> dict[str, str]:
+    """Returns the modules that all kinds of blocks name alike."""
     return {
         f"{block}norm1": "layernorm_before",
         f"{block}norm2": "layernorm_after",
@@ -149,7 +161,7 @@ def _modules(shapes: Shapes, root: str, blocks: Mapping[str, str]) -> dict[str, 
         "head": "classifier",
         **{
             f"trunk.net.blocks.{index}.{ours}": f"{root}.encoder.layer.{index}.{theirs}"
-            for index in range(_depth(shapes, root))
+            for index in range(depth_of(shapes, root))
             for ours, theirs in blocks.items()
         },
     }

@@ -44,6 +44,11 @@ class JointTableViT(VideoViT):
             raise UsageError(f"positions='joint': the network takes clips of {own}, not {given}.")
         return super()._steps_as_images(clips)
 
+    def pool_features(self, maps: Tensor) -> Tensor:
+        """Pools the tokens of the clip as the 2D network pools those of an image: `B D T' L 1` to `B D`."""
+        prefix, patches = maps[:, :, 0, : self.prefix, 0], maps[:, :, :, self.prefix :, 0].flatten(2)
+        return self.net.forward_head(torch.cat((prefix, patches), 2).transpose(1, 2), pre_logits=True)
+
     def _token_maps(self, tokens: Tensor) -> Tensor:
         """Gives each step a copy of the prefix."""
         prefix, patches = tokens[:, : self.prefix], tokens[:, self.prefix :]

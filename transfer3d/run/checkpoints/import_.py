@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from transfer3d.files import sha256_file
 from transfer3d.inflation.importers.import_state import Imported, find_kind, import_state
 from transfer3d.models.checkpoint import save
 from transfer3d.run.output_file import refuse_existing, written_student
+from transfer3d.weights.preprocessor import PREPROCESSOR, mean_and_std, read_configuration
 from transfer3d.weights.state_file import read_state
 
 
@@ -40,6 +41,8 @@ def import_to_file(
 ) -> ImportedFile:
     """Imports a released checkpoint and writes the student.
 
+    Mean and standard deviation in a `preprocessor_config.json` of transformers beside it are the student's.
+
     Args:
         kind: see `KINDS`.
         file: the released file.
@@ -60,6 +63,10 @@ def import_to_file(
     except WeightsError as error:
         prefix = "" if str(error).startswith(str(file)) else f"{file}: "
         raise WeightsError(f"{prefix}{error}") from error
+    beside = file.parent / PREPROCESSOR
+    if kind.startswith("transformers-") and beside.is_file():
+        mean, std = mean_and_std(read_configuration(beside))
+        imported.student.clip = replace(imported.student.clip, mean=mean, std=std)
     path = out or Path(f"{imported.student.model_name}.safetensors")
     refuse_existing(path, force)
     provenance = {
