@@ -192,11 +192,12 @@ def _folder(address: str) -> Path:
 def _size(config: dict[str, Any], facts: dict[str, Any]) -> int:
     """Returns H and W: of the network's positions, else of the crop or of the size that it was trained on."""
     for given in (config.get("image_size"), facts.get("crop_size"), facts.get("size")):
-        sides = (
-            list(given.values()) if isinstance(given, dict) else given if isinstance(given, list) else [given]
-        )
-        if sides and all(type(side) is int and 1 <= side <= LARGEST_SIDE for side in sides):
-            if len(set(sides)) > 1:
-                raise ValueError(f"it takes images of {'x'.join(map(str, sides))}, which are not square")
-            return sides[0]
+        values = list(given.values()) if isinstance(given, dict) else given
+        sides = values if isinstance(values, list) else [values]
+        known = [side for side in sides if isinstance(side, int) and 1 <= side <= LARGEST_SIDE]
+        if not known or len(known) < len(sides):
+            continue
+        if len(set(known)) > 1:
+            raise ValueError(f"it takes images of {'x'.join(map(str, known))}, which are not square")
+        return known[0]
     raise ValueError(f"neither {CONFIG} nor {PREPROCESSOR} says the size of its images")

@@ -49,11 +49,12 @@ class DenseHead(nn.Module):
                 all alike.
         """
         triples = zip(self.guesses, frame_maps, clip_maps, strict=True)
-        return torch.stack([_error(guess, *maps, weights) for guess, *maps in triples]).mean(0)
+        return torch.stack([_error(guess, taught, own, weights) for guess, taught, own in triples]).mean(0)
 
 
 def _error(guess: nn.Module, frame_maps: Tensor, clip_maps: Tensor, weights: Tensor | None) -> Tensor:
-    grid = [min(pair) for pair in zip(frame_maps.shape[2:], clip_maps.shape[2:], strict=True)]
+    times, rows, columns = (min(pair) for pair in zip(frame_maps.shape[2:], clip_maps.shape[2:], strict=True))
+    grid = (times, rows, columns)
     targets_BTHWD = functional.adaptive_avg_pool3d(frame_maps.float(), grid).movedim(1, -1)
     targets_BTHWD = functional.layer_norm(targets_BTHWD, targets_BTHWD.shape[-1:])
     guesses_BTHWD = guess(functional.adaptive_avg_pool3d(clip_maps, grid).movedim(1, -1))

@@ -36,9 +36,9 @@ def mean_and_std(facts: dict[str, Any]) -> tuple[tuple[float, ...], tuple[float,
     """
     rows = []
     for name, least in (("image_mean", -1000), ("image_std", 1e-6)):
-        values = facts.get(name)
-        numbers = isinstance(values, list) and len(values) == 3
-        if not numbers or not all(type(v) in (int, float) and least <= v <= 1000 for v in values):
+        given = facts.get(name)
+        values = given if isinstance(given, list) else []
+        if len(values) != 3 or not all(type(v) in (int, float) and least <= v <= 1000 for v in values):
             raise WeightsError(f"{PREPROCESSOR} has no {name} of three channels. Copy the right one.")
         rows.append(tuple(map(float, values)))
     return rows[0], rows[1]
