@@ -34,12 +34,14 @@ from transfer3d.objectives.correspondence import Correspondence, CorrespondenceC
 from transfer3d.run.training.image_teacher import train_teacher
 
 SIZE, FRAMES, BATCH, TEACHER = 64, 8, 16, "test_vit"
+SEEN = 2
+"""Frames of a clip that the teacher sees: what takes most of the time."""
 TERMS = {
     "scratch": None,
-    "match": CorrespondenceConfig(standardise=True),
-    "feature": CorrespondenceConfig(match=0, feature=1),
-    "dense": CorrespondenceConfig(match=0, dense=1),
-    "dense, feature": CorrespondenceConfig(match=0, feature=1, dense=1),
+    "match": CorrespondenceConfig(teacher_frames=SEEN, standardise=True),
+    "feature": CorrespondenceConfig(teacher_frames=SEEN, match=0, feature=1),
+    "dense": CorrespondenceConfig(teacher_frames=SEEN, match=0, dense=1),
+    "dense, feature": CorrespondenceConfig(teacher_frames=SEEN, match=0, feature=1, dense=1),
 }
 COVERED = 0.1
 """Share of a cell's pixels, over its frames, from which on the digit is there."""

@@ -27,7 +27,7 @@ def class_attention(network: nn.Module, name: str) -> Iterator[list[Tensor]]:
     """
     parts = cast(Any, network)
     blocks = getattr(parts, "blocks", None)
-    attention: Any = None
+    attention = cast(Any, None)
     if isinstance(blocks, nn.Sequential | nn.ModuleList):
         attention = getattr(blocks[-1], "attn", None)
     if getattr(parts, "cls_token", None) is None or not hasattr(attention, "attn_drop"):
