@@ -29,7 +29,7 @@ def class_attention(network: nn.Module, name: str) -> Iterator[list[Tensor]]:
     blocks = getattr(parts, "blocks", None)
     attention = cast(Any, None)
     if isinstance(blocks, nn.Sequential | nn.ModuleList):
-        attention = getattr(blocks[-1], "attn", None)
+        attention = cast(Any, getattr(blocks[-1], "attn", None))
     if getattr(parts, "cls_token", None) is None or not hasattr(attention, "attn_drop"):
         raise UsageError(
             f"dense_weights: {name} has no class token whose attention could weigh its patches. Leave it out."
