@@ -46,7 +46,7 @@ def _digits() -> tuple[Floats, NDArray[np.int64]]:
     from sklearn.datasets import load_digits
 
     images, labels = load_digits(return_X_y=True)
-    return (images.reshape(-1, 8, 8) / 16).astype(np.float32), labels.astype(np.int64)
+    return (np.reshape(images, (-1, 8, 8)) / 16).astype(np.float32), np.asarray(labels, np.int64)
 
 
 @cache
