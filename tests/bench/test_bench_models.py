@@ -115,6 +115,7 @@ def test_what_the_machine_cannot_do_is_skipped_with_its_reason():
     assert done.difference == 0.25
 
 
+@pytest.mark.slow
 def test_command_prints_what_it_measured():
     threads = torch.get_num_threads()
     arguments = ["bench", "models", "--only", "3x3x1x1, 256", "--pairs", "1", "--device", "cpu"]

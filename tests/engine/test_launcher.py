@@ -72,6 +72,7 @@ def test_a_group_that_is_not_there_is_an_error(name, monkeypatch):
         processes()
 
 
+@pytest.mark.slow
 @pytest.mark.proc
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
 def test_torchrun_alone_makes_one_group_of_cpus(digits_folder, tmp_path):

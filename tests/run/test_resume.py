@@ -136,6 +136,7 @@ def test_what_was_left_open_is_no_change_and_what_was_given_is():
         load_recipe("demo/tiny-finetune", ["seed=-1"])
 
 
+@pytest.mark.slow
 @pytest.mark.proc
 def test_a_full_disk_ends_with_5_and_leaves_the_last_checkpoint(tmp_path, digits_folder):
     def limit():
