@@ -58,8 +58,13 @@ class Watcher(nn.Module):
         self.judge, self.model_name, self.trunk = judge, "p3d_tiny", nn.Identity()
         self.clip = ClipSpec(size=32, crop=32, mean=(0.5,) * 3, std=(0.5,) * 3, **clip)
 
+    multi_label = False
+
     def forward(self, clips):
         return self.judge(clips.float() / 127.5 - 1)
+
+    def probabilities(self, logits):
+        return logits.softmax(-1)
 
 
 def direction(clips_BCTHW):
