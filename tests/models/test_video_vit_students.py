@@ -5,7 +5,6 @@ import torch
 from torch import nn
 
 from transfer3d.errors import UsageError
-from transfer3d.insight.cam import class_map
 from transfer3d.models.factory import create_model
 from transfer3d.models.measure import count_parameters
 from transfer3d.nn.time_positions import TimePositions
@@ -112,12 +111,6 @@ def test_a_frame_that_fills_no_tubelet_is_repeated_and_pixels_that_fill_no_patch
     assert torch.equal(student(clips), student(filled))
     with pytest.raises(UsageError, match="frames of 32x8 are smaller than a patch of 16x16"):
         student(clips[..., :32, :8])
-
-
-@pytest.mark.parametrize("name", TINY)
-def test_class_maps_are_refused(name):
-    with pytest.raises(UsageError, match=f"{name} gives tokens, no feature maps"):
-        class_map(create_model(name, 3), torch.zeros(3, 8, 32, 32, dtype=torch.uint8))
 
 
 def test_the_published_vivit_takes_its_own_clips_alone():

@@ -2,7 +2,7 @@
 
 Papers: Zhou et al., "Learning Deep Features for Discriminative Localization", CVPR 2016, section 2; in 3D as
 in Zhang et al., "V4D", ICLR 2020, appendix A.2; for layers that are not the last one Selvaraju et al.,
-"Grad-CAM", ICCV 2017, equations (1) and (2), by captum.
+"Grad-CAM", ICCV 2017, equations (1) and (2), by captum; of vision transformers see `insight/token_cam.py`.
 """
 
 from __future__ import annotations
@@ -18,9 +18,11 @@ from torch import Tensor, nn
 
 from transfer3d.errors import NonFiniteError, SetupError, UsageError, did_you_mean
 from transfer3d.insight.pictures.overlay import heat_strip
+from transfer3d.insight.token_cam import token_evidence
 from transfer3d.layout import Triple
 from transfer3d.models.student import UNITS_NDIM, VideoStudent
 from transfer3d.models.trunks.trunk import CLIP_NDIM
+from transfer3d.models.trunks.vit import VideoViT
 from transfer3d.nn.pixels import normalise
 
 Method = Literal["auto", "classifier", "gradcam"]
@@ -100,11 +102,12 @@ def class_map(
             those of `layer` by their mean gradients, each unit's by its own (Selvaraju et al.). "auto" takes
             the deepest layer whose maps tell at least 4x4 places and 2 times apart: the classifier where
             that is the last one.
-        layer: a layer of the trunk (`Trunk.layers`), or "last"; None = the last one.
+        layer: a layer of the trunk (`Trunk.layers`), or "last"; None = the last one. Of a vision transformer
+            that is the deepest block whose patches the scores depend on.
 
     Raises:
         UsageError: no classifier, no such class or layer, or one that gives no feature maps; "classifier"
-            for a student whose pooling is not an average; a vision transformer.
+            for a student whose pooling is not an average, as of every vision transformer.
         SetupError: Grad-CAM without captum (the `cam` extra).
         NonFiniteError: a score is NaN or infinite.
     """
@@ -112,10 +115,6 @@ def class_map(
         raise UsageError(f"{student.model_name} has no classifier, so there is no class to look for.")
     if target is not None and not 0 <= target < student.num_classes:
         raise UsageError(f"no class {target}: the student knows {student.num_classes}, from 0.")
-    if student.trunk.gives_tokens:
-        raise UsageError(
-            f"{student.model_name} gives tokens, no feature maps: maps need a convolutional student."
-        )
     was_training = student.training
     student.eval()
     try:
@@ -127,14 +126,20 @@ def class_map(
         if not logits_K.isfinite().all():
             raise NonFiniteError(f"{student.model_name}: the clip's scores are not finite.")
         chosen = int(logits_K.argmax()) if target is None else target
-        if method == "auto":
-            layer = layer or _deepest_fine(student, clips)
-            method = "classifier" if layer == LAST and _averages(student) else "gradcam"
-        layer = layer or LAST
-        if method == "classifier":
-            evidence = _by_classifier(student, maps, chosen, layer)
+        trunk = student.trunk
+        if isinstance(trunk, VideoViT) and method != "classifier":
+            method = "gradcam"
+            block = None if layer == LAST else layer
+            evidence, layer = token_evidence(student, trunk, clips, chosen, block)
         else:
-            evidence = _by_gradients(student, clips, chosen, layer)
+            if method == "auto":
+                layer = layer or _deepest_fine(student, clips)
+                method = "classifier" if layer == LAST and _averages(student) else "gradcam"
+            layer = layer or LAST
+            if method == "classifier":
+                evidence = _by_classifier(student, maps, chosen, layer)
+            else:
+                evidence = _by_gradients(student, clips, chosen, layer)
     finally:
         student.train(was_training)
     evidence = evidence.detach().float().cpu()

@@ -49,8 +49,8 @@ class JointTableViT(VideoViT):
         prefix, patches = maps[:, :, 0, : self.prefix, 0], maps[:, :, :, self.prefix :, 0].flatten(2)
         return self.net.forward_head(torch.cat((prefix, patches), 2).transpose(1, 2), pre_logits=True)
 
-    def _token_maps(self, tokens: Tensor) -> Tensor:
-        """Gives each step a copy of the prefix."""
+    def token_maps(self, tokens: Tensor) -> Tensor:
+        """Gives each step a copy of the prefix: `B L D` to `B D T' L' 1`."""
         prefix, patches = tokens[:, : self.prefix], tokens[:, self.prefix :]
         patches = patches.unflatten(1, (self.time_steps, -1))
         prefix = prefix[:, None].expand(-1, self.time_steps, -1, -1)

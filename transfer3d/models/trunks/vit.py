@@ -110,7 +110,7 @@ class VideoViT(TimmTrunk):
 
     def forward(self, clips: Tensor, units: int = 1) -> Tensor:
         """`B C T H W` to tokens `B D T' L 1`."""
-        return self._token_maps(self.net.forward_features(self._steps_as_images(clips)))
+        return self.token_maps(self.net.forward_features(self._steps_as_images(clips)))
 
     def forward_layers(
         self, clips: Tensor, units: int, names: Collection[str], *, stop_early: bool = False
@@ -132,7 +132,7 @@ class VideoViT(TimmTrunk):
             name: patches.reshape(len(clips), self.count.frames, height, width, -1).permute(0, 4, 1, 2, 3)
             for name, patches in zip(ordered, layers, strict=True)
         }
-        return maps[ordered[-1]] if final is None else self._token_maps(final), maps
+        return maps[ordered[-1]] if final is None else self.token_maps(final), maps
 
     def pool_features(self, maps: Tensor) -> Tensor:
         """Pools each step as the 2D network does, then over time: `B D T' L 1` to `B D`."""
@@ -181,5 +181,6 @@ class VideoViT(TimmTrunk):
         rows, columns = self.net.patch_embed.patch_size
         return clips.shape[-2] // rows, clips.shape[-1] // columns
 
-    def _token_maps(self, tokens: Tensor) -> Tensor:
+    def token_maps(self, tokens: Tensor) -> Tensor:
+        """Returns a block's tokens, `B*T' L D` of the clips that were seen last, as `B D T' L 1`."""
         return tokens.unflatten(0, (-1, self.count.frames)).permute(0, 3, 1, 2).unsqueeze(-1)
