@@ -6,13 +6,14 @@ READY := $(VENV)/.ready
 CLIPS := $(abspath ../shared/clips)
 export TRANSFER3D_CLIPS ?= $(wildcard $(CLIPS))
 
-.PHONY: help demo test test-slow docs fuzz lint format clean
+.PHONY: help demo test test-slow docs pictures fuzz lint format clean
 
 help:
 	@echo "make demo       everything end to end on the built-in dataset -> runs/demo/report.html"
 	@echo "make test       lint and the tests"
 	@echo "make test-slow  the long tests"
 	@echo "make docs       the documentation as a site with search -> build/site/index.html"
+	@echo "make pictures   the pictures of the documentation, from runs on the built-in dataset -> docs/images"
 	@echo "make fuzz       damaged and hostile files for FUZZ_MINUTES=10"
 	@echo "make format     ruff's formatter and fixes"
 
@@ -45,6 +46,9 @@ test-slow: $(READY)
 
 docs: $(READY)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build
+
+pictures: $(READY)
+	$(BIN)/python tools/pictures.py
 
 FUZZ_MINUTES ?= 10
 
