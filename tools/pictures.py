@@ -55,7 +55,8 @@ COMMANDS = {
     "test.safetensors": "features runs/tuned/model.safetensors --data digits/shards --split test --clips 1 "
     "-o test.safetensors",
     "tsne.png": "tsne test.safetensors -o tsne.png",
-    "cam/test-000013.gif": "cam runs/tuned/model.safetensors digits/videos/test/3_left/test-000013.mp4 -o cam",
+    "cam/test-000013.gif": "cam runs/tuned/model.safetensors "
+    "digits/videos/test/3_left/test-000013.mp4 -o cam",
     "deepdraw.png": "deepdraw runs/tuned/model.safetensors --class 1_left -o deepdraw.gif",
     "inflated.safetensors": "inflate test_resnet --to r3d --weights none --frames 8 --size 32 "
     "-o inflated.safetensors",
@@ -76,7 +77,7 @@ COPIES = {
 """Pictures that a command draws, and where it leaves them."""
 PAGES = {
     "report.png": View("report.html", 1280, 1400),
-    "report-phone.png": View("report.html", 390, 1000, True, ("", "Confusion", "Where the evidence is")),
+    "report-phone.png": View("report.html", 390, 1000, True, ("", "Confusion", "Class activation maps")),
     "comparison.png": View("comparison.html", 1280, 1400),
 }
 """Pictures of pages."""
@@ -85,10 +86,10 @@ MADE = {*COPIES, *PAGES, FILM}
 ELSEWHERE = {"demo.png": "transfer3d demo", "label_curve.png": "tools/transfer_result.py"}
 """Pictures of the documentation that come from other commands, copied from what these leave."""
 
-JOINED = ("1_up", "0_right", "3_left", "6_down", "1_up", "7_down", "8_left")
+JOINED = ("0_down", "0_right", "3_left", "1_right", "0_down", "7_down", "2_left")
 SECONDS = 6  # of each
 MOMENT = 0.55  # of the film: where its picture is taken
-COLOURS = 64
+LARGE = 250_000  # bytes
 GAP = 20  # pixels between views of a page
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "chrome")
 
@@ -148,22 +149,24 @@ def page_views(browser: str, view: View) -> Image.Image:
         return shown.crop((0, 0, whole, height))
 
 
-def small_png(picture: Image.Image) -> bytes:
-    """Returns a PNG of few colours."""
-    few = picture.convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE)
-    file = io.BytesIO()
-    few.save(file, "png", optimize=True)
+def png(picture: Image.Image) -> bytes:
+    """Returns a PNG, of 256 colours where it would be large."""
+    picture, file = picture.convert("RGB"), io.BytesIO()
+    picture.save(file, "png", optimize=True)
+    if file.tell() > LARGE:
+        file = io.BytesIO()
+        picture.quantize(256, dither=Image.Dither.NONE).save(file, "png", optimize=True)
     return file.getvalue()
 
 
 def make_pages(folder: Path) -> list[str]:
-    """Writes the pictures of pages into a folder, and returns their names; none where there is no Chromium."""
+    """Writes the pictures of pages into a folder and returns their names; none without Chromium."""
     browser = next(filter(None, map(shutil.which, CHROMIUM)), None)
     if browser is None:
         print(f"no Chromium here: {', '.join(PAGES)} stay as they are")
         return []
     for name, view in PAGES.items():
-        (folder / name).write_bytes(small_png(page_views(browser, view)))
+        (folder / name).write_bytes(png(page_views(browser, view)))
     return list(PAGES)
 
 
@@ -174,9 +177,9 @@ def main() -> None:
     run_commands()
     for name, left in COPIES.items():
         drawn = (WORK / left).read_bytes()
-        picture = small_png(Image.open(io.BytesIO(drawn))) if name.endswith(".png") else drawn
+        picture = png(Image.open(io.BytesIO(drawn))) if name.endswith(".png") else drawn
         (IMAGES / name).write_bytes(picture)
-    (IMAGES / FILM).write_bytes(small_png(film_frame(WORK / "seen.mp4")))
+    (IMAGES / FILM).write_bytes(png(film_frame(WORK / "seen.mp4")))
     made = [*COPIES, FILM, *make_pages(IMAGES)]
     print(f"wrote {len(made)} pictures to {IMAGES.relative_to(ROOT)}")
 

@@ -69,6 +69,15 @@ def test_every_unit_has_its_rows():
     assert pictures[0].shape[0] > pictures[0].shape[1]
 
 
+def test_a_strip_of_a_page_is_as_wide_as_a_phone_can_show():
+    clip, heat = np.zeros((3, 16, 32, 32), np.uint8), np.zeros((16, 32, 32), np.float32)
+    whole, narrow = (
+        Image.open(io.BytesIO(heat_strip(clip, heat, title="t" * 60, label="l", for_page=for_page))).size[0]
+        for for_page in (False, True)
+    )
+    assert narrow < 720 < whole  # on a phone, letters of 14 points are then 10 pixels high
+
+
 def pictures(count=5):
     rng = np.random.default_rng(0)
     base = rng.integers(0, 256, (6, 8, 3), np.uint8).repeat(8, 0).repeat(8, 1)

@@ -21,6 +21,8 @@ CELL = 1.05
 GAP = 1 / 16
 """Between frames, as a share of their longer side."""
 DPI = 100
+PAGE_FRAMES = 5  # of a strip that a phone shows
+PAGE_LETTERS = 14  # points, before a phone halves them
 CLEAR = (255, 255, 255, 0)
 
 
@@ -54,15 +56,20 @@ def strip(
         title: above them.
         bar: the legend of their colours.
         frames: how many are drawn at most.
-        for_page: on a clear ground, in grey letters that can be read on a light page and on a dark one.
+        for_page: for a phone, in light and in dark: few frames, large grey letters, a clear ground, and
+            neither title nor legend, which are the caption's.
     """
     total = len(next(iter(rows.values())))
-    chosen = np.unique(np.linspace(0, total - 1, min(frames, total)).round().astype(int)).tolist()
+    most = min(frames, PAGE_FRAMES if for_page else frames, total)
+    chosen = np.unique(np.linspace(0, total - 1, most).round().astype(int)).tolist()
     cells = [[clip[number] for number in chosen] for clip in rows.values()]
     numbers = [f"frame {number}" for number in chosen]
+    if for_page:
+        title, bar = "", None
     frame_grid = _draw(cells, list(rows), numbers, title=title, bar=bar, cell=CELL, margin=0.7)
     if for_page:
         set_grey(frame_grid.figure)
+        frame_grid.axes.tick_params(labelsize=PAGE_LETTERS)
     return to_png(frame_grid.figure, dpi=DPI)
 
 

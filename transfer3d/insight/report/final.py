@@ -69,8 +69,12 @@ class Number:
 
     @property
     def detail(self) -> str:
-        """The 95 % interval, and the views of a video, as text."""
-        views = "" if self.views is None else f"{self.views:.3g} view{'s' if self.views != 1 else ''}"
+        """The 95 % interval, and the views of a video, as text; a line breaks only between the two."""
+        views = (
+            ""
+            if self.views is None
+            else f"{self.views:.3g}\N{NO-BREAK SPACE}view{'s' if self.views != 1 else ''}"
+        )
         return ", ".join(filter(None, (self.between, views)))
 
     def to_dict(self) -> dict[str, Any]:

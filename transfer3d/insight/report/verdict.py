@@ -76,9 +76,9 @@ def verdict_section(records: Sequence[RunRecord]) -> Section:
     if len(ranked) > 1 and others:
         parts.append(page.paragraph(f"Not compared: {', '.join(others)}; without an evaluation like theirs."))
     if len(ranked) > 1:
-        parts.append(_bars(ranked))
-    note = "The intervals cover the sampling of videos, not other seeds of the training."
-    return Section("Verdict", parts, note if len(ranked) > 1 else "")
+        note = "The intervals cover the sampling of videos, not other seeds of the training."
+        parts += [_bars(ranked), page.paragraph(note)]
+    return Section("Verdict", parts)
 
 
 def _verdict(records: Sequence[RunRecord], ranked: Sequence[RunRecord]) -> str:

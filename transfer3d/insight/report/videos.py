@@ -123,7 +123,7 @@ def maps_section(predictions: CentrePredictions, evaluation: Evaluation) -> Sect
     return Section(
         "Class activation maps",
         parts,
-        "Frames, and below them where and when they support the predicted class.",
+        "Frames, and below them where and when they support the predicted class: the brighter, the more.",
     )
 
 
