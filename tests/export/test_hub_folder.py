@@ -159,7 +159,7 @@ def test_a_hub_that_refuses_is_said_and_the_folder_stays(folder):
 @pytest.mark.parametrize(
     "arguments, said",
     [
-        ({"format": "hub", "repository": "name"}, "--push name is no repository"),
+        ({"format": "hub", "repository": "name"}, "--push name is not a repository's name"),
         ({"format": "onnx", "repository": "user/name"}, "are for --format hub"),
         ({"format": "torch", "facts": CardFacts(license="mit")}, "are for --format hub"),
     ],

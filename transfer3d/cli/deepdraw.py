@@ -31,9 +31,7 @@ def deepdraw(
     ] = 0.5,
     seed: Annotated[
         int,
-        typer.Option(
-            metavar="N", min=0, callback=options.at_most(options.LARGEST_SEED), help="Of noise and shifts."
-        ),
+        options.seed("Of noise and shifts."),
     ] = 0,
     json: options.Json = False,
 ) -> None:

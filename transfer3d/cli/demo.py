@@ -16,12 +16,7 @@ def demo(
     ),
     seed: Annotated[
         int,
-        typer.Option(
-            metavar="N",
-            min=0,
-            callback=options.at_most(options.LARGEST_SEED),
-            help="Seed of everything random.",
-        ),
+        options.seed("Seed of everything random."),
     ] = 0,
 ) -> None:
     """Everything end to end on the built-in dataset: a teacher, its students, a table, a report.

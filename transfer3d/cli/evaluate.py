@@ -36,9 +36,7 @@ def evaluate(
     ] = None,
     seed: Annotated[
         int,
-        typer.Option(
-            metavar="N", min=0, callback=options.at_most(options.LARGEST_SEED), help="Seed of random clips."
-        ),
+        options.seed("Seed of random clips."),
     ] = 0,
     labels: Annotated[
         Literal["auto", "single", "multi"],

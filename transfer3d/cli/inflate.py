@@ -43,12 +43,7 @@ def inflate(
     ] = 3,
     seed: Annotated[
         int,
-        typer.Option(
-            metavar="N",
-            min=0,
-            callback=options.at_most(options.LARGEST_SEED),
-            help="Seed of all random values.",
-        ),
+        options.seed("Seed of all random values."),
     ] = 0,
     force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
     account: options.Account = False,

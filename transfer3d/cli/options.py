@@ -1,8 +1,7 @@
 """Options that several commands share."""
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -53,21 +52,18 @@ LARGEST_SEED = 2**63 - 1
 LARGEST_NUMPY_SEED = 2**32 - 1  # also scikit-learn's
 
 
-def at_most(largest: int) -> Callable[[int | None], int | None]:
-    """Returns a check of a number; the help names no limit that nobody reaches."""
+def seed(help: str, largest: int = LARGEST_SEED) -> Any:
+    """Returns an option of a number from 0; its help names no limit that nobody reaches."""
 
     def check(value: int | None) -> int | None:
         if value is not None and value > largest:
             raise typer.BadParameter(f"{value} is not in the range x<={largest}.")
         return value
 
-    return check
+    return typer.Option(metavar="N", min=0, callback=check, help=help)
 
 
-Seed = Annotated[
-    int | None,
-    typer.Option(metavar="N", min=0, callback=at_most(LARGEST_SEED), help="Seed of everything random."),
-]
+Seed = Annotated[int | None, seed("Seed of everything random.")]
 Precision = Annotated[
     str | None,
     typer.Option(metavar="auto|bf16|fp32", help="auto: bf16 where the machine computes it in hardware."),

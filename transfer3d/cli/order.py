@@ -27,12 +27,7 @@ def order(
     crops: options.Crops = None,
     seed: Annotated[
         int,
-        typer.Option(
-            metavar="N",
-            min=0,
-            callback=options.at_most(options.LARGEST_SEED),
-            help="Seed of shuffles and of random clips.",
-        ),
+        options.seed("Seed of shuffles and of random clips."),
     ] = 0,
     out: Annotated[
         Path | None, typer.Option("-o", "--out", metavar="X.png", help="Bar figure to write, PNG or SVG.")

@@ -50,12 +50,7 @@ def probe(
     out: Annotated[Path | None, typer.Option("-o", "--out", help="JSON report to write.")] = None,
     seed: Annotated[
         int,
-        typer.Option(
-            metavar="N",
-            min=0,
-            callback=options.at_most(options.LARGEST_NUMPY_SEED),
-            help="Seed of the cross-validation.",
-        ),
+        options.seed("Seed of the cross-validation.", options.LARGEST_NUMPY_SEED),
     ] = 0,
     workers: Annotated[int, typer.Option(metavar="N", min=1, help="Processes that try values.")] = 1,
     json: options.Json = False,

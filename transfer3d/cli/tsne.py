@@ -22,12 +22,7 @@ def tsne(
     ] = None,
     seed: Annotated[
         int,
-        typer.Option(
-            metavar="N",
-            min=0,
-            callback=options.at_most(options.LARGEST_NUMPY_SEED),
-            help="Same seed, same coordinates.",
-        ),
+        options.seed("Same seed, same coordinates.", options.LARGEST_NUMPY_SEED),
     ] = 0,
     color_by: Annotated[
         str,

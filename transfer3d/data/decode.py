@@ -86,7 +86,7 @@ class Video:
         source: a path, or the file's bytes.
         name: what messages call it.
         channels: 3 = pictures, decoded to RGB; 2 = optical flow, as `encode_flow` stores it.
-        progress: called after each packet and each frame, so that a hang can be told from long work.
+        progress: called after each packet and each frame, to distinguish a hang from long work.
         empty: makes the array [N, H, W, C] uint8 that `read` fills.
 
     Attributes:

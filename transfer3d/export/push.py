@@ -17,13 +17,15 @@ def check_repository(name: str) -> str:
     """Returns `user/name`.
 
     Raises:
-        UsageError: it is no name of a repository on the hub.
+        UsageError: the hub does not allow such a name.
     """
     try:
         return HubAddress(repository=name).repository
     except ValidationError as error:
         reason = problem(error.errors()[0])
-        raise UsageError(f"--push {shortened(name)} is no repository ({reason}): write user/name.") from None
+        raise UsageError(
+            f"--push {shortened(name)} is not a repository's name ({reason}): write user/name."
+        ) from None
 
 
 def push(folder: Path, names: Sequence[str], repository: str) -> str:

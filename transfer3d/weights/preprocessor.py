@@ -17,7 +17,7 @@ def read_configuration(path: Path) -> dict[str, Any]:
     """Reads a JSON table that others wrote.
 
     Raises:
-        WeightsError: it is no such table.
+        WeightsError: the file is not a table of a preprocessor.
     """
     try:
         entries = parse_json(read_regular(path, MOST_BYTES), untrusted=True)

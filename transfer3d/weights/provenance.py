@@ -1,4 +1,4 @@
-"""What a checkpoint that leaves the house says of where it came from."""
+"""The part of a checkpoint's provenance that is published with an export."""
 
 from __future__ import annotations
 

@@ -73,3 +73,14 @@ class Kind:
     options: Mapping[str, str]
     read: Callable[[Shapes, Mapping[str, str]], Released]
     prepare: Callable[[Mapping[str, Tensor], Mapping[str, str]], Mapping[str, Tensor]] = unchanged
+
+
+def classes(shapes: Shapes, classifier: str) -> int:
+    """Returns K; 1 if the classifier is missing, which the weight report then names."""
+    return shapes.get(f"{classifier}.weight", (1,))[0]
+
+
+def channels(shapes: Shapes, stem: str) -> dict[str, int]:
+    """Returns `in_chans` for `create_model` if the stem does not take 3 channels."""
+    kernel = shapes[f"{stem}.weight"]
+    return {} if len(kernel) != 5 or kernel[1] == 3 else {"in_chans": kernel[1]}

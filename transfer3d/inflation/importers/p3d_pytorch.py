@@ -9,15 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from transfer3d.errors import UsageError
-from transfer3d.inflation.importers.kind import Kind, Released, Shapes
-from transfer3d.inflation.importers.resnet_names import (
-    BOTTLENECKS,
-    Units,
-    block_modules,
-    channels,
-    classes,
-    read_spec,
-)
+from transfer3d.inflation.importers.kind import Kind, Released, Shapes, channels, classes
+from transfer3d.inflation.importers.resnet_names import BOTTLENECKS, Units, block_modules, read_spec
 from transfer3d.layout import ClipSpec
 from transfer3d.models.trunks.resnet3d import BlockSite
 

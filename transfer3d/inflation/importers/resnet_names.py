@@ -6,7 +6,6 @@ import re
 from collections.abc import Callable, Iterable
 
 from transfer3d.errors import WeightsError
-from transfer3d.inflation.importers.kind import Shapes
 from transfer3d.models.trunks.resnet3d import (
     RESNET18,
     RESNET34,
@@ -79,17 +78,6 @@ def block_modules(
             pairs[f"{prefix}.conv"] = f"{block(site)}.{conv}"
             pairs[f"{prefix}.norm"] = f"{block(site)}.{norm}"
     return pairs
-
-
-def classes(shapes: Shapes, classifier: str) -> int:
-    """Returns K; 1 if the classifier is missing, which the weight report then names."""
-    return shapes.get(f"{classifier}.weight", (1,))[0]
-
-
-def channels(shapes: Shapes, stem: str) -> dict[str, int]:
-    """Returns `in_chans` for `create_model` if the stem does not take 3 channels."""
-    kernel = shapes[f"{stem}.weight"]
-    return {} if len(kernel) != 5 or kernel[1] == 3 else {"in_chans": kernel[1]}
 
 
 def _text(depths: tuple[int, ...]) -> str:

@@ -6,8 +6,7 @@ import re
 from collections.abc import Mapping
 
 from transfer3d.errors import WeightsError
-from transfer3d.inflation.importers.kind import Kind, Released, Shapes
-from transfer3d.inflation.importers.resnet_names import channels, classes
+from transfer3d.inflation.importers.kind import Kind, Released, Shapes, channels, classes
 from transfer3d.layout import ClipSpec
 from transfer3d.models.trunks.densenet3d import (
     DENSENET121,

@@ -4,16 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from transfer3d.inflation.importers.kind import Kind, Released, Shapes
-from transfer3d.inflation.importers.resnet_names import (
-    BASICS,
-    BOTTLENECKS,
-    Units,
-    block_modules,
-    channels,
-    classes,
-    read_spec,
-)
+from transfer3d.inflation.importers.kind import Kind, Released, Shapes, channels, classes
+from transfer3d.inflation.importers.resnet_names import BASICS, BOTTLENECKS, Units, block_modules, read_spec
 from transfer3d.layout import ClipSpec
 
 CLIP = ClipSpec(

@@ -13,15 +13,8 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from transfer3d.errors import WeightsError
-from transfer3d.inflation.importers.kind import Kind, Released, Shapes
-from transfer3d.inflation.importers.resnet_names import (
-    BASICS,
-    BOTTLENECKS,
-    block_modules,
-    channels,
-    classes,
-    read_spec,
-)
+from transfer3d.inflation.importers.kind import Kind, Released, Shapes, channels, classes
+from transfer3d.inflation.importers.resnet_names import BASICS, BOTTLENECKS, block_modules, read_spec
 from transfer3d.layout import ClipSpec
 from transfer3d.models.trunks.resnet3d import BlockSite
 

@@ -20,7 +20,7 @@ def create_timm(architecture: str, **arguments: Any) -> nn.Module:
     """Builds a network of timm by its name alone, with random weights.
 
     Raises:
-        ValueError: timm has none of that name; an address of a file or a hub is no name.
+        ValueError: timm has no such network; addresses of files or hubs are refused.
     """
     if not timm.is_model(architecture):
         raise ValueError(f"timm has no model '{architecture}'")
