@@ -42,7 +42,7 @@ table { border-collapse: separate; border-spacing: 0; overflow-wrap: normal; }
 td, th { padding: .3rem .8rem .3rem 0; border-bottom: 1px solid var(--line); vertical-align: top; }
 th { text-align: left; } tbody th { font-weight: normal; }
 th:first-child { position: sticky; left: 0; min-width: 8.5rem; max-width: 45vw; background: var(--paper);
-  overflow-wrap: anywhere; }
+  overflow-wrap: break-word; }
 td.best b::after { content: " \\2605"; color: var(--link); }
 td small { color: var(--soft); display: block; }
 .number { text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums; }
