@@ -133,4 +133,11 @@ def test_the_papers_recipes(name, numbers):
     assert recipe.source.upper().startswith(name.split("/")[0].upper())
     if recipe.schedule.kind == "step":
         assert [round(share * recipe.epochs) for share in recipe.schedule.milestones] == [11, 14]
+        assert (recipe.optimizer.weight_decay, recipe.clip.frames, recipe.clip.stride) == (1e-4, 8, 32)
+        assert [factor * recipe.clip.crop for factor in recipe.augment.scale] == [256, 320]
+    else:
+        assert round(recipe.schedule.warmup * recipe.epochs, 2) == 2.5
+        assert (recipe.optimizer.weight_decay, recipe.optimizer.clip_grad_norm) == (0, 1)
+        assert (recipe.clip.frames, recipe.clip.stride, recipe.augment.scale) == (32, 2, (0.9, 1.33))
+    assert (recipe.optimizer.name, recipe.optimizer.momentum, recipe.clip.size) == ("momentum", 0.9, 224)
     check_recipe(recipe)
