@@ -17,6 +17,11 @@ def _randomise(model, seed=0):
     for parameter in model.parameters():
         if parameter.ndim == 1 and 0 < parameter.abs().max() < 1e-3:  # a layer scale, nearly off at first
             nn.init.uniform_(parameter, 0.5, 1.5, generator=generator)
+    for name, parameter in model.named_parameters():
+        if (
+            name.endswith("gain") and not parameter.any()
+        ):  # of the branches of a normaliser-free network, off at first
+            nn.init.uniform_(parameter, 0.5, 1.5, generator=generator)
     return model.eval()
 
 

@@ -51,15 +51,20 @@ NETS = {
     "ConvMixer": ("convmixer_1024_20_ks9_p14",),
     "FasterNet and StarNet": ("fasternet_t0", "starnet_s1"),
     "FastViT": ("fastvit_t8",),
+    "with standardised weights": (
+        *("test_nfnet", "dm_nfnet_f0", "nfnet_l0", "eca_nfnet_l0", "nf_resnet50", "nf_regnet_b1"),
+        *("resnetv2_50x1_bit", "resnetv2_50d_gn"),
+    ),
+    "MaxViT": ("test_maxvit", "maxvit_tiny_tf_224"),
 }
 QUICK = {
     *("test_resnet", "test_convnext2", "test_efficientnet", "mobilenetv3_small_050", "mnasnet_small"),
-    *("ghostnet_050", "regnetx_002", "test_byobnet", "test_densenet", "dla46_c", "rexnet_100"),
+    *("ghostnet_050", "regnetx_002", "test_byobnet", "test_densenet", "dla46_c", "rexnet_100", "test_nfnet"),
 }
-"""The smallest of eleven families; the others are slow."""
-OF_ONE_SIZE = {"halonet26t", "bat_resnext26ts"}
-"""They run on the size that they were trained on alone."""
-KINDS = ("test_convnext2", "test_efficientnet", "test_byobnet", "mobilenetv3_small_050")
+"""The smallest of twelve families; the others are slow."""
+OF_ONE_SIZE = {"halonet26t", "bat_resnext26ts", "test_maxvit", "maxvit_tiny_tf_224"}
+"""They run on the size that they were trained on alone, or on few others."""
+KINDS = ("test_convnext2", "test_efficientnet", "test_byobnet", "mobilenetv3_small_050", "test_nfnet")
 
 
 def test_the_list_is_as_long_as_promised():
@@ -241,7 +246,6 @@ def on_meta(name):
             "i3d",
             r"any convolutional.*test_vit can go to timesformer, vivit",
         ),
-        (lambda: timm.create_model("test_nfnet"), "i3d", r"test_nfnet.*StdConv2d.*no 3D form"),
         (
             lambda: timm.create_model("convnext_atto", depths=(1, 1, 1, 1)),
             "i3d",

@@ -1,5 +1,7 @@
 """ViViT and TimeSformer as students: the papers' sizes, timm's interface, and what positions in time do."""
 
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
@@ -128,7 +130,7 @@ def test_the_published_vivit_takes_its_own_clips_alone():
     [("vivit/sec4.1-training", (64, 30, 0.1)), ("timesformer/sec4-training", (16, 15, 0.005))],
 )
 def test_the_papers_recipes(name, numbers):
-    recipe = load_recipe(name)
+    recipe: Any = load_recipe(name)
     assert (recipe.batch_size, recipe.epochs, recipe.lr) == numbers
     assert recipe.source.upper().startswith(name.split("/")[0].upper())
     if recipe.schedule.kind == "step":

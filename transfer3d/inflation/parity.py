@@ -193,7 +193,7 @@ def relative_difference(output: Tensor, expected: Tensor) -> float:
 class _RepeatedPadding(nn.Module):
     """A convolution whose temporal padding repeats the first and the last frame."""
 
-    def __init__(self, conv: nn.Conv3d) -> None:
+    def __init__(self, conv: Conv3d) -> None:
         super().__init__()
         self.conv = conv
 
@@ -203,7 +203,7 @@ class _RepeatedPadding(nn.Module):
         x = F.pad(x, (0, 0, 0, 0, reach // 2, reach - reach // 2), mode="replicate")
         _, height, width = (int(pad) for pad in conv.padding)
         return F.conv3d(
-            x, conv.weight, conv.bias, conv.stride, (0, height, width), conv.dilation, conv.groups
+            x, conv.kernel(), conv.bias, conv.stride, (0, height, width), conv.dilation, conv.groups
         )
 
 

@@ -50,11 +50,15 @@ def _is_bf16_on_cpu(x: Tensor) -> bool:
 class Conv3d(nn.Conv3d):
     """`convolve` as a layer."""
 
+    def kernel(self) -> Tensor:
+        """Returns the kernel `O I/groups T H W` that it convolves with: its weights."""
+        return self.weight
+
     def forward(self, input: Tensor) -> Tensor:  # the base class's name for it
         """`B C T H W` to `B C' T' H' W'`."""
         _, height, width = (int(pad) for pad in self.padding)
         stride, dilation = _triple(self.stride), _triple(self.dilation)
-        return convolve(input, self.weight, self.bias, stride, self.groups, (height, width), dilation)
+        return convolve(input, self.kernel(), self.bias, stride, self.groups, (height, width), dilation)
 
 
 def _triple(values: tuple[int, ...]) -> Triple:

@@ -6,12 +6,14 @@ folded frames is a BatchNorm over clips.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import cast
 
 from torch import Tensor, nn
 
 from transfer3d.nn.convolution import Conv3d
 from transfer3d.nn.depthwise2d import pad_same
+from transfer3d.nn.standardised import STANDARDISED, StandardisedConv3d
 
 
 class FrameCount:
@@ -35,7 +37,7 @@ class TemporalConv(nn.Module):
     """A 2D convolution that also covers neighbouring frames.
 
     Args:
-        like: the 2D convolution; strides, padding, dilation, groups and bias are kept.
+        like: the 2D convolution; strides, padding, dilation, groups, bias and standardisation are kept.
         depth: number of frames it covers, (depth - 1) // 2 of them before the current one.
         count: the number of frames of a clip.
         same: pad by the input's size, as TensorFlow does (timm's Conv2dSame).
@@ -50,7 +52,8 @@ class TemporalConv(nn.Module):
         self.same = same
         (kh, kw), (sh, sw), (dh, dw) = like.kernel_size, like.stride, like.dilation
         before, (ph, pw) = (depth - 1) // 2, _zeros_around(like)
-        self.conv = Conv3d(
+        make = partial(StandardisedConv3d, like) if isinstance(like, STANDARDISED) else Conv3d
+        self.conv = make(
             like.in_channels,
             like.out_channels,
             (depth, kh, kw),

@@ -22,12 +22,13 @@ from transfer3d.nn.depthwise2d import give_fast_gradients
 from transfer3d.nn.failing_module import failing_module
 from transfer3d.nn.framewise import TemporalConv
 from transfer3d.nn.on_meta import on_meta
+from transfer3d.nn.standardised import STANDARDISED
 
 DEPTHS = (1, 1, 1, 1, 3, 3)
 """Frames seen at 1, 1/2, 1/4, 1/8, 1/16 and 1/32 (or less) of the input's size."""
 
 Conv2dSame: Any = timm_layers.Conv2dSame  # pyright: ignore[reportPrivateImportUsage]
-INFLATABLE: tuple[type[nn.Conv2d], ...] = (nn.Conv2d, Conv2dSame)
+INFLATABLE: tuple[type[nn.Conv2d], ...] = (nn.Conv2d, Conv2dSame, *STANDARDISED)
 
 
 class Timm3d(TimmTrunk):
@@ -63,7 +64,8 @@ class Timm3d(TimmTrunk):
             raise ValueError(f"{architecture} has a {type(conv).__name__} ('{name}'), which has no 3D form")
         parent, _, child = name.rpartition(".")
         try:
-            temporal = TemporalConv(conv, depth, self.count, same=isinstance(conv, Conv2dSame))
+            same = isinstance(conv, Conv2dSame) or getattr(conv, "same_pad", False)
+            temporal = TemporalConv(conv, depth, self.count, same=same)
         except ValueError as error:
             raise ValueError(f"{architecture}, '{name}': {error}") from error
         setattr(self.net.get_submodule(parent), child, temporal)
