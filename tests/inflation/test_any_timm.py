@@ -55,13 +55,15 @@ NETS = {
         *("test_nfnet", "dm_nfnet_f0", "nfnet_l0", "eca_nfnet_l0", "nf_resnet50", "nf_regnet_b1"),
         *("resnetv2_50x1_bit", "resnetv2_50d_gn"),
     ),
+    "MambaOut": ("test_mambaout", "mambaout_femto"),
     "MaxViT": ("test_maxvit", "maxvit_tiny_tf_224"),
 }
 QUICK = {
     *("test_resnet", "test_convnext2", "test_efficientnet", "mobilenetv3_small_050", "mnasnet_small"),
     *("ghostnet_050", "regnetx_002", "test_byobnet", "test_densenet", "dla46_c", "rexnet_100", "test_nfnet"),
+    "test_mambaout",
 }
-"""The smallest of twelve families; the others are slow."""
+"""The smallest of thirteen families; the others are slow."""
 OF_ONE_SIZE = {"halonet26t", "bat_resnext26ts", "test_maxvit", "maxvit_tiny_tf_224"}
 """They run on the size that they were trained on alone, or on few others."""
 KINDS = ("test_convnext2", "test_efficientnet", "test_byobnet", "mobilenetv3_small_050", "test_nfnet")
@@ -255,6 +257,11 @@ def on_meta(name):
         (lambda: on_meta("repvit_m0_9"), "i3d", r"several classifiers, head\.head\.l, head\.head_dist\.l"),
         (lambda: on_meta("efficientvit_m0"), "i3d", r"more than the linear layer 'head\.linear'.*head\.bn"),
         (lambda: on_meta("mobilenetv5_300m_enc"), "i3d", r"mobilenetv5_300m_enc has no pooled features"),
+        (
+            lambda: on_meta("swin_tiny_patch4_window7_224"),
+            "i3d",
+            r"no spatial conv.*WindowAttention has no 3D form",
+        ),
         (lambda: on_meta("test_coatnet"), "i3d", r"test_coatnet has no spatial convolution in the stages"),
     ],
 )

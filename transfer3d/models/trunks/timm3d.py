@@ -17,7 +17,7 @@ from timm import layers as timm_layers
 from torch import Tensor, nn
 
 from transfer3d.models.trunks.timm_spec import TimmSpec
-from transfer3d.models.trunks.timm_trunk import TimmTrunk, create_timm
+from transfer3d.models.trunks.timm_trunk import TimmTrunk, channels_first, create_timm
 from transfer3d.nn.depthwise2d import give_fast_gradients
 from transfer3d.nn.failing_module import failing_module
 from transfer3d.nn.framewise import TemporalConv
@@ -53,6 +53,7 @@ class Timm3d(TimmTrunk):
             raise ValueError(
                 f"{spec.architecture} has no spatial convolution in the stages that see time "
                 f"(depths {list(depths)} at 1, 1/2, 1/4, 1/8, 1/16, 1/32 of the input's size)"
+                + _mixers(self.net)
             )
         for name, depth in chosen.items():
             self._inflate(name, depth, spec.architecture)
@@ -69,6 +70,12 @@ class Timm3d(TimmTrunk):
         except ValueError as error:
             raise ValueError(f"{architecture}, '{name}': {error}") from error
         setattr(self.net.get_submodule(parent), child, temporal)
+
+
+def _mixers(net: nn.Module) -> str:
+    """Names the operators that look around in other ways than a convolution, which have no 3D form here."""
+    kinds = sorted({type(module).__name__ for module in net.modules() if "Att" in type(module).__name__})
+    return f"; {', '.join(kinds)} has no 3D form" if kinds else ""
 
 
 def convolution_stages(architecture: str, in_chans: int) -> dict[str, int]:
@@ -96,6 +103,8 @@ def convolution_stages(architecture: str, in_chans: int) -> dict[str, int]:
     try:
         with torch.no_grad():
             maps = cast(Any, net).forward_features(images)
+            if getattr(net, "output_fmt", None) == "NHWC":
+                maps = channels_first(maps, True)
     except Exception as error:  # other people's code: it may raise anything
         raise ValueError(f"{architecture} cannot be followed: {failing_module(error, net)}") from error
     if not isinstance(maps, Tensor) or maps.ndim != 4 or maps.shape[2] != maps.shape[3]:

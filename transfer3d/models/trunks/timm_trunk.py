@@ -27,8 +27,16 @@ def create_timm(architecture: str, **arguments: Any) -> nn.Module:
     return timm.create_model(architecture, **arguments)
 
 
+def channels_first(maps: Tensor, channels_last: bool) -> Tensor:
+    """Returns maps `B D H W`, which come as `B H W D` where `channels_last`."""
+    return maps.permute(0, 3, 1, 2) if channels_last else maps
+
+
 class TimmTrunk(Trunk):
     """A timm network whose modules that see time share a `FrameCount`.
+
+    Attributes:
+        channels_last: whether its last maps are `B H W D`.
 
     Args:
         net: without a classifier.
@@ -42,6 +50,7 @@ class TimmTrunk(Trunk):
         self.num_features = int(getattr(self.net, "head_hidden_size", 0) or self.net.num_features)
         if hasattr(self.net, "forward_intermediates"):
             self.stages = tuple(info["module"] for info in self.net.feature_info)
+        self.channels_last: bool = getattr(net, "output_fmt", "NCHW") == "NHWC"
         self.count = FrameCount()
 
     def layers(self) -> dict[str, tuple[int, nn.Module]]:
@@ -51,7 +60,7 @@ class TimmTrunk(Trunk):
     def forward(self, clips: Tensor, units: int = 1) -> Tensor:
         """`B C T H W` to feature maps `B D T' H' W'`."""
         self.count.frames = clips.shape[2]
-        return self._unfold(self.net.forward_features(fold_frames(clips)))
+        return self._unfold(channels_first(self.net.forward_features(fold_frames(clips)), self.channels_last))
 
     def forward_layers(
         self, clips: Tensor, units: int, names: Collection[str], *, stop_early: bool = False
@@ -68,13 +77,16 @@ class TimmTrunk(Trunk):
             intermediates_only=stop_early,
         )
         final, maps = (taken[-1], taken) if stop_early else taken
+        final = final if stop_early else channels_first(final, self.channels_last)
         return self._unfold(final), {
             name: self._unfold(layer) for name, layer in zip(ordered, maps, strict=True)
         }
 
     def pool_features(self, maps: Tensor) -> Tensor:
         """Pools each frame as the 2D network does, then averages over time: `B D T' H' W'` to `B D'`."""
-        pooled = self.net.forward_head(fold_frames(maps), pre_logits=True)
+        frames = fold_frames(maps)
+        frames = frames.permute(0, 2, 3, 1) if self.channels_last else frames
+        pooled = self.net.forward_head(frames, pre_logits=True)
         return pooled.unflatten(0, (-1, maps.shape[2])).mean(1)
 
     def prune(self, stage: str) -> None:
