@@ -4,6 +4,8 @@ import os
 import subprocess
 import sys
 
+import pytest
+
 from transfer3d.data.shards import read_range
 
 IMPORT_EVERYTHING = """
@@ -45,6 +47,7 @@ print(len(names))
 """
 
 
+@pytest.mark.slow
 def test_every_module_imports_without_posix_and_glibc():
     done = subprocess.run(
         [sys.executable, "-c", IMPORT_EVERYTHING], capture_output=True, text=True, timeout=240, check=False

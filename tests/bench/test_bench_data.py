@@ -30,6 +30,7 @@ def test_the_baseline_decodes_the_same_frames(folder):
         assert len(clip.indices) == 16
 
 
+@pytest.mark.slow
 def test_the_command(folder, monkeypatch):
     monkeypatch.setattr(data, "clips_of", partial(clips_of, count=4))
     monkeypatch.setattr(data, "BATCHES", 2)

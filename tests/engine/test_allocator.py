@@ -35,6 +35,7 @@ FEW = 20
 """Pages of 2 MiB, as large as can be, that such steps must fault in if their memory is new."""
 
 
+@pytest.mark.slow
 @pytest.mark.proc
 def test_steps_work_in_new_memory_only_where_it_is_not_kept():
     done = subprocess.run([sys.executable, "-c", CODE], capture_output=True, text=True, check=True)

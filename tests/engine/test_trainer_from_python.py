@@ -153,6 +153,7 @@ def test_an_objective_without_a_student_says_what_is_missing(videos):
 
 
 @pytest.mark.slow
+@pytest.mark.slow
 def test_the_seed_of_a_step_is_its_own_and_the_same_in_every_interpreter():
     cells = [(seed, step, rank) for seed in (0, 7) for step in range(50) for rank in range(4)]
     seeds = {step_seed(*cell) for cell in cells}

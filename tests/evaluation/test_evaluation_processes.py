@@ -13,7 +13,7 @@ from transfer3d.evaluation.protocols import PROTOCOLS
 from transfer3d.evaluation.scores import load_scores
 
 STUDENTS = {"v4d": "v4d_tiny", "f4d": "f4d_tiny"}
-FAST = ("p3d", "windows")
+FAST = ("p3d",)
 
 
 @pytest.mark.proc

@@ -149,6 +149,7 @@ with open(f"{out}.{PartialState().process_index}", "w") as file:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.proc
 def test_two_processes_share_three_videos_and_both_have_the_whole_result(folder, videos, tmp_path):
     (tmp_path / "two.py").write_text(TWO_PROCESSES)

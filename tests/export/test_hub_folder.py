@@ -131,6 +131,7 @@ def pushed(folder, address, *arguments):
 
 
 @pytest.mark.slow
+@pytest.mark.slow
 @pytest.mark.proc
 def test_a_folder_is_pushed_and_loads_from_the_hub(folder):
     files = {}

@@ -51,6 +51,7 @@ def broken(stopped, tmp_path):
     return tmp_path / "run"
 
 
+@pytest.mark.slow
 def test_a_run_that_died_before_publishing_is_finished_with_a_model(broken, digits_folder):
     result = correspond(digits_folder / "shards", broken, "--weights", "none", "--resume")
     assert result.exit_code == 0, result.output

@@ -86,6 +86,7 @@ def assert_same_curve(out, alone):
         torch.testing.assert_close(value, second[name], rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_two_processes_have_the_curve_of_one_with_twice_the_batch(alone, digits_folder, tmp_path):
     assert len(list((digits_folder / "shards").glob("*train*.tar"))) == 1  # fewer than processes
     done = two_processes(["-m", "transfer3d"], arguments(digits_folder / "shards", tmp_path / "run"))

@@ -146,6 +146,7 @@ def run(out, *changes, only=""):
 
 
 @pytest.mark.slow
+@pytest.mark.slow
 def test_the_whole_tool_ended_in_between_and_gone_on_with(tmp_path, monkeypatch):
     from result import schedule
 

@@ -128,6 +128,7 @@ def test_the_hub_end_to_end(tmp_path):
         assert len(seen) == asked
 
 
+@pytest.mark.slow
 @pytest.mark.proc
 def test_a_new_push_is_seen_and_a_commit_is_cached(tmp_path):
     students = [transfer3d.create_model("p3d_tiny", num_classes=3, seed=seed) for seed in range(2)]
