@@ -23,8 +23,7 @@ from rich.console import Console
 
 import transfer3d
 from transfer3d import Correspondence, CorrespondenceConfig, FrozenTeacher, Trainer, TrainerConfig
-from transfer3d.data import VideoDataset, VideoSet, collate_clips
-from transfer3d.data.subset import split_off
+from transfer3d.data import VideoDataset, VideoSet, collate_clips, split_off
 from transfer3d.files import atomic_path
 from transfer3d.insight.pictures import figures
 from transfer3d.models.image import create_image_model

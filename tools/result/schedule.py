@@ -17,7 +17,7 @@ from rich.console import Console
 from result.setting import Row
 from result.store import Store
 from result.work import Place, finetune, teach, transfer
-from transfer3d.data.moving_digits import synthesise
+from transfer3d.data import synthesise
 from transfer3d.progress import track
 
 Work = tuple[Callable[..., Any], tuple[Any, ...]]

@@ -7,14 +7,14 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from transfer3d.data.digits import Background
-from transfer3d.data.moving_digits import Poses, SynthConfig
+from transfer3d.data import SynthConfig
 from transfer3d.recipes.load import load_recipe
 from transfer3d.recipes.schema import Recipe
 
 Start = Literal["scratch", "inflated", "frames"]
+Background = Literal["weak", "strong"]
 TEACHER, FAMILY, STUDENT = "test_resnet", "p3d", "p3d_tiny"
-POSES: Poses = "free"
+POSES = "free"
 LABEL_CURVE = (1, 2, 5, 10, 20, 50)
 
 

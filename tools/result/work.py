@@ -41,9 +41,7 @@ from transfer3d import (
     Trainer,
     TrainerConfig,
 )
-from transfer3d.data import VideoSet
-from transfer3d.data.moving_digits import SynthConfig
-from transfer3d.data.subset import share_of
+from transfer3d.data import SynthConfig, VideoSet, share_of
 from transfer3d.engine.distributed import resolve_precision
 from transfer3d.engine.memory_format import channels_last
 from transfer3d.files import write_text

@@ -9,7 +9,9 @@ if TYPE_CHECKING:
     from transfer3d.data.augment_config import AugmentConfig
     from transfer3d.data.clips import clip_of_file
     from transfer3d.data.dataset import VideoDataset
+    from transfer3d.data.moving_digits import SynthConfig, synthesise
     from transfer3d.data.source import open_files, open_videos
+    from transfer3d.data.subset import share_of, split_off
     from transfer3d.data.training_clips import ClipSample, collate_clips
     from transfer3d.data.video_list import VideoList
     from transfer3d.data.videoset import VideoSet
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = [
     "AugmentConfig",
     "ClipSample",
+    "SynthConfig",
     "VideoDataset",
     "VideoList",
     "VideoSet",
@@ -24,11 +27,15 @@ __all__ = [
     "collate_clips",
     "open_files",
     "open_videos",
+    "share_of",
+    "split_off",
+    "synthesise",
 ]
 
 _MODULES = {
     "AugmentConfig": "augment_config",
     "ClipSample": "training_clips",
+    "SynthConfig": "moving_digits",
     "VideoDataset": "dataset",
     "VideoList": "video_list",
     "VideoSet": "videoset",
@@ -36,6 +43,9 @@ _MODULES = {
     "collate_clips": "training_clips",
     "open_files": "source",
     "open_videos": "source",
+    "share_of": "subset",
+    "split_off": "subset",
+    "synthesise": "moving_digits",
 }
 
 

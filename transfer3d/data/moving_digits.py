@@ -87,11 +87,16 @@ class SynthConfig(BaseModel):
         return self.unlabelled if part == "unlabelled" else getattr(self, part) * len(CLASSES)
 
 
-def synthesise(directory: Path, config: SynthConfig, console: Console) -> None:
+def synthesise(directory: Path, config: SynthConfig, console: Console | None = None) -> None:
     """Writes the dataset; a finished one with the same configuration is left alone, an unfinished one redone.
 
     `videos/{train,val,test}/<class>/*.mp4` and `videos/unlabelled/*.mp4`,
     `images/{train,val,test}/<digit>/*.png`, and `shards/` with their index, which is written last.
+
+    Args:
+        directory: new or empty, or of an earlier call.
+        config: how many videos, and of what kind.
+        console: for progress; None = none is shown.
 
     Raises:
         UsageError: `directory` holds something else, or a dataset with another configuration.
@@ -118,7 +123,9 @@ def synthesise(directory: Path, config: SynthConfig, console: Console) -> None:
 
     _write_images(directory / "images", config)
     shards = []
-    with progress("moving digits", sum(map(config.count, PARTS)), console=console) as meter:
+    with progress(
+        "moving digits", sum(map(config.count, PARTS)), console=console or Console(quiet=True)
+    ) as meter:
         for part in PARTS:
             samples = _samples(config, part, directory / "videos" / part, meter)
             shards += write_shards(directory / "shards", "digits", part, samples)
