@@ -17,8 +17,9 @@ from transfer3d.data.datasets.listing import Request
 from transfer3d.errors import DataError, SetupError, UsageError
 from transfer3d.evaluation.scores import Scores, save_scores
 from transfer3d.export.program import write_program
-from transfer3d.files import atomic_path, read_regular, refuse_unwritable
+from transfer3d.files import atomic_path, read_regular, refuse_unwritable, sha256_file, write_text
 from transfer3d.recipes.load import load_recipe
+from transfer3d.weights.provenance import file_holds
 
 
 def test_a_file_where_a_folder_should_be(tmp_path):
@@ -106,3 +107,33 @@ def test_lists_and_recipes_that_are_pipes_are_not_waited_for(tmp_path):
         read_listing(Request(tmp_path))
     with pytest.raises(UsageError, match="no recipe"):
         load_recipe(tmp_path / "recipe.toml")
+
+
+@pytest.mark.parametrize("kind", ["pipe", "link to a device", "device"])
+def test_no_device_and_no_pipe_is_replaced_by_a_file(kind, tmp_path, monkeypatch):
+    path = tmp_path / "out.json"
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "link to a device":
+        path.symlink_to("/dev/null")
+    else:
+        monkeypatch.setattr("transfer3d.files.DEVICES", (tmp_path,))  # as a file of /dev
+        path.write_text("x")
+    before = path.lstat().st_ino
+    for write in (refuse_unwritable, lambda path: write_text(path, "y")):
+        with pytest.raises(SetupError, match="it is a device or a pipe"):
+            write(path)
+    assert path.lstat().st_ino == before
+    assert [other.name for other in tmp_path.iterdir()] == ["out.json"]
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device"])
+def test_no_digest_of_what_never_ends(kind, tmp_path):
+    path = tmp_path / "file"
+    if kind == "pipe":
+        os.mkfifo(path)
+    else:
+        path.symlink_to("/dev/zero")
+    with pytest.raises(ValueError, match="not a regular file"):
+        sha256_file(path)
+    assert file_holds(path, "x") is None

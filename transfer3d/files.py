@@ -1,5 +1,6 @@
 """Files that are either complete or absent: written to a temporary name, flushed, renamed."""
 
+import errno
 import hashlib
 import json
 import math
@@ -25,6 +26,12 @@ from transfer3d.errors import SetupError, did_you_mean
 
 PARTIAL = ".transfer3d-partial-"
 """How the names of our half-written files begin."""
+LOCK = ".transfer3d-lock"
+"""The lock file of a folder."""
+DEVICES = (Path("/dev"), Path("/dev/fd"), Path("/proc/self/fd"))
+"""Folders whose files are no files, even where one of them is a link to one."""
+MOST_JSON_BYTES = 1 << 26
+"""Of a note, a manifest or a report."""
 DEEPEST = 32
 """Levels of nesting in JSON and TOML of others."""
 
@@ -34,6 +41,7 @@ def refuse_unwritable(final: Path) -> None:
 
     The place is tried, with a file that has no name: permissions alone do not say it.
     """
+    _refuse_special(final)
     place = next(parent for parent in final.absolute().parents if parent.exists())
     try:
         if place.is_dir():
@@ -54,6 +62,7 @@ def atomic_path(final: Path) -> Iterator[Path]:
     Raises:
         SetupError: the place cannot be written, or the disk is full.
     """
+    _refuse_special(final)
     partial = partial_path(final)
     try:
         final.parent.mkdir(parents=True, exist_ok=True)
@@ -71,6 +80,17 @@ def atomic_path(final: Path) -> Iterator[Path]:
     except BaseException:
         _forget(partial)
         raise
+
+
+def _refuse_special(final: Path) -> None:
+    """Raises SetupError where a device, a pipe or a link to one would be replaced by a file."""
+    try:
+        mode = final.stat().st_mode
+    except (OSError, ValueError):
+        return  # nothing is there, or a link to nothing
+    is_plain = stat.S_ISREG(mode) or stat.S_ISDIR(mode)
+    if not is_plain or final.absolute().parent in DEVICES:
+        raise SetupError(f"{final} cannot be written: it is a device or a pipe. Choose another place.")
 
 
 def partial_path(final: Path) -> Path:
@@ -113,7 +133,8 @@ class Lock:
     """Keeps a file locked until `close`, or until the process ends, even by kill -9.
 
     Args:
-        path: of the lock file. It names the holder, and outlives only a process that was killed.
+        path: of the lock file. It names the holder, and outlives only a process that was killed. A link or a
+            pipe there is not touched.
         name: of what the lock guards, for messages.
 
     Raises:
@@ -126,6 +147,8 @@ class Lock:
         self._lock = FileLock(path, blocking=False, thread_local=False, fallback_to_soft=False)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
+            if path.is_symlink() or (path.exists() and not path.is_file()):
+                raise FileExistsError(errno.EEXIST, f"{path.name} in it is no file of ours")
             self._lock.acquire()
         except Timeout:
             raise SetupError(
@@ -145,8 +168,8 @@ class Lock:
 
 
 def _holder(path: Path) -> str:
-    with suppress(OSError):  # Windows: nobody reads a locked file
-        return path.read_text().strip() or "another process"
+    with suppress(OSError, ValueError):  # Windows: nobody reads a locked file
+        return read_regular(path, 1000).decode().strip() or "another process"
     return "another process"
 
 
@@ -156,8 +179,14 @@ def write_text(final: Path, text: str) -> None:
         partial.write_text(text, encoding="utf-8")
 
 
-def sha256_file(path: Path) -> str:
-    """Returns the hex digest of a file's bytes."""
+def sha256_file(path: Path, most: int | None = None) -> str:
+    """Returns the hex digest of a file's bytes.
+
+    Raises:
+        ValueError: see `read_regular`.
+        FileNotFoundError: it is not there.
+    """
+    _refuse_irregular(path, most)
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -169,12 +198,26 @@ def read_regular(path: Path, most: int) -> bytes:
         ValueError: it is a device, a pipe or a folder, or has more than `most` bytes.
         FileNotFoundError: it is not there.
     """
+    _refuse_irregular(path, most)
+    return path.read_bytes()
+
+
+def read_json(path: Path, most: int = MOST_JSON_BYTES) -> Any:
+    """Returns the value of a JSON file that may have been changed: see `parse_json`, untrusted.
+
+    Raises:
+        ValueError: it is not such JSON, or not a regular file of at most `most` bytes.
+        FileNotFoundError: it is not there.
+    """
+    return parse_json(read_regular(path, most), untrusted=True)
+
+
+def _refuse_irregular(path: Path, most: int | None) -> None:
     status = path.stat()
     if not stat.S_ISREG(status.st_mode):
         raise ValueError("not a regular file")
-    if status.st_size > most:
+    if most is not None and status.st_size > most:
         raise ValueError(f"{status.st_size} bytes, more than {most}")
-    return path.read_bytes()
 
 
 def parse_json(content: str | bytes, *, untrusted: bool = False) -> Any:

@@ -15,7 +15,7 @@ HOLD = HOLD.replace("Lock(__", "lock = Lock(__") + "print('held', flush=True); s
 
 
 def test_another_process_is_named_and_its_kill_frees(tmp_path):
-    path = tmp_path / "sub" / ".lock"
+    path = tmp_path / "sub" / ".transfer3d-lock"
     with subprocess.Popen(
         [sys.executable, "-c", HOLD, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as other:
@@ -40,7 +40,7 @@ FORK = HOLD.replace("print('held'", "import os, time; os.fork() and time.sleep(6
 
 
 def test_a_forked_child_that_outlives_its_parent_holds_nothing(tmp_path):
-    path = tmp_path / ".lock"
+    path = tmp_path / ".transfer3d-lock"
     with subprocess.Popen(
         [sys.executable, "-c", FORK, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as other:
@@ -59,4 +59,4 @@ def test_a_forked_child_that_outlives_its_parent_holds_nothing(tmp_path):
 def test_a_place_that_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(SetupError, match="the thing cannot be written: "):
-        Lock(tmp_path / "file" / ".lock", "the thing")
+        Lock(tmp_path / "file" / ".transfer3d-lock", "the thing")

@@ -124,13 +124,13 @@ def test_one_run_at_a_time_in_a_folder(dataset, tmp_path):
     refused = CliRunner().invoke(app, arguments)
     assert (refused.exit_code, f"out is in use by pid {os.getpid()}" in refused.output) == (5, True)
     assert refused.output.count("\n") == 1
-    assert [path.name for path in (tmp_path / "out").iterdir()] == [".lock"]
+    assert [path.name for path in (tmp_path / "out").iterdir()] == [".transfer3d-lock"]
     held.close()
     # What a killed process leaves: a lock file that nobody holds.
-    (tmp_path / "out" / ".lock").write_text("pid 1 on moon since 1969")
+    (tmp_path / "out" / ".transfer3d-lock").write_text("pid 1 on moon since 1969")
     done = CliRunner().invoke(app, arguments)
     assert done.exit_code == 0, done.output
-    assert not (tmp_path / "out" / ".lock").exists()
+    assert not (tmp_path / "out" / ".transfer3d-lock").exists()
 
 
 @contextmanager
@@ -204,7 +204,7 @@ def test_what_is_left_of_killed_processes_does_not_stay(dataset, tmp_path):
     # Killed while it wrote a note, and killed between the index and the removal of the notes.
     for left in (
         f"parts/{PARTIAL}{'0' * 32}-mini-train-000000.json",
-        ".lock-1",
+        ".transfer3d-lock-1",
         "parts/mini-train-000000.json",
     ):
         note(out / left, "{}")

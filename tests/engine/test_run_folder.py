@@ -12,7 +12,7 @@ from faulty import die_before_disk_step
 
 from transfer3d.engine.run_folder import MANIFEST, TENSORS, RunFolder
 from transfer3d.errors import SetupError, UsageError, WeightsError
-from transfer3d.files import PARTIAL
+from transfer3d.files import LOCK, PARTIAL
 from transfer3d.scratch import PREFIX
 
 
@@ -231,3 +231,59 @@ def test_the_next_run_removes_what_a_killed_one_kept_in_the_temporary_folder(tmp
     (tmp_path / f"{PREFIX}{'0' * 32}").mkdir()
     RunFolder(tmp_path / "run", resume=False).close()
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "best.safetensors", "metrics.jsonl"])
+@pytest.mark.parametrize("is_link", [False, True])
+def test_results_of_others_are_not_overwritten(tmp_path, name, is_link):
+    theirs, run = tmp_path / "theirs", tmp_path / "run"
+    theirs.write_text("precious")
+    run.mkdir()
+    if is_link:
+        (run / name).symlink_to(theirs)
+    else:
+        (run / name).write_text("precious")
+    with pytest.raises(UsageError, match=f"holds a {name} that is of no run"):
+        RunFolder(run, resume=False)
+    assert (run / name).read_text() == theirs.read_text() == "precious"
+    assert [path.name for path in run.iterdir()] == [name]
+
+
+@pytest.mark.parametrize("kind", ["link", "pipe", "folder"])
+def test_a_lock_that_is_not_ours_is_not_touched(tmp_path, kind):
+    theirs, lock = tmp_path / "theirs", tmp_path / "run" / LOCK
+    theirs.write_text("precious")
+    lock.parent.mkdir()
+    if kind == "link":
+        lock.symlink_to(theirs)
+    elif kind == "pipe":
+        os.mkfifo(lock)
+    else:
+        lock.mkdir()
+    with pytest.raises(SetupError, match=r"run cannot be written"):
+        RunFolder(lock.parent, resume=False)
+    assert theirs.read_text() == "precious"
+    assert os.path.lexists(lock)
+
+
+def test_the_log_is_not_written_where_a_link_points_to(folder):
+    theirs = folder.path.parent / "theirs"
+    theirs.write_text("precious")
+    (folder.path / "metrics.jsonl").symlink_to(theirs)
+    with pytest.raises(SetupError, match="cannot be written"):
+        folder.log({"step": 1})
+    (folder.path / "metrics.jsonl").unlink()
+    os.mkfifo(folder.path / "metrics.jsonl")
+    with pytest.raises(SetupError, match="cannot be written"):  # nobody reads it: that would wait for ever
+        folder.log({"step": 1})
+    assert theirs.read_text() == "precious"
+
+
+def test_a_checkpoint_that_is_a_link_is_read_and_never_removed(folder, tmp_path):
+    save(folder, 1, 2)
+    elsewhere = tmp_path / "large-disk"
+    (folder.checkpoints / "step-1").rename(elsewhere)
+    (folder.checkpoints / "step-1").symlink_to(elsewhere)
+    save(folder, 3, 4, keep=2)
+    assert sorted(path.name for path in elsewhere.iterdir()) == [MANIFEST, "state.json", TENSORS]
+    assert names(folder) == ["step-1", "step-3", "step-4"]

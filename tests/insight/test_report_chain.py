@@ -98,5 +98,5 @@ def test_a_circle_ends(student, tmp_path, monkeypatch):
         tmp_path / "a.safetensors",
         parent={"checkpoint": str(tmp_path / "a.safetensors"), "sha256": "x"},
     )
-    monkeypatch.setattr("transfer3d.insight.report.chain.sha256_file", lambda _: "x")
+    monkeypatch.setattr("transfer3d.insight.report.chain.file_holds", lambda *_: True)
     assert len(chain_of(path)) == LONGEST

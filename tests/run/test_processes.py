@@ -135,7 +135,7 @@ def test_a_run_that_is_killed_again_and_again_ends_with_the_same_bits(digits_fol
         process = finetune(
             digits_folder, out, *more, *(["--resume"] if (out / "recipe.toml").exists() else [])
         )
-        wait_for(out / ("checkpoints/step-3" if kills == 0 else ".lock"), process)
+        wait_for(out / ("checkpoints/step-3" if kills == 0 else ".transfer3d-lock"), process)
         try:
             process.wait(random.uniform(2, 9 + kills) if kills else 0)  # a busy machine is slow to start
         except subprocess.TimeoutExpired:

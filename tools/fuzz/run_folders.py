@@ -53,7 +53,9 @@ class Files:
         files = [
             path for path in sorted(self.folder.rglob("*")) if path.is_file() and path.stat().st_size < LARGE
         ]
-        return st.sampled_from([path for path in files if path.name != ".lock"]).flatmap(self._changed)
+        return st.sampled_from([path for path in files if path.name != ".transfer3d-lock"]).flatmap(
+            self._changed
+        )
 
     def _changed(self, path: Path) -> SearchStrategy[bytes]:
         name, content = path.relative_to(self.folder).as_posix().encode(), path.read_bytes()

@@ -55,6 +55,7 @@ def cam(
     from rich.table import Table
 
     from transfer3d.run.inference.cam import CamOptions, explain_videos
+    from transfer3d.text import one_line
 
     chosen = CamOptions(target=target, method=method, layer=layer, format=format, beside=beside)
     rows = explain_videos(file, videos, chosen, out=out, console=progress_console())
@@ -67,7 +68,7 @@ def cam(
     lines = [line for row in rows for line in (row, *([{**row["beside"], **PICTURED}] if beside else []))]
     for row in lines:
         by = f"{row['method']}, {row['layer']} {'x'.join(map(str, row['maps']))}"
-        table.add_row(
+        cells = (
             row["video"],
             row["true"] or "",
             row["predicted"],
@@ -76,6 +77,7 @@ def cam(
             by,
             f"{row['strip']}, {row['film']}" if row["strip"] else "",
         )
+        table.add_row(*map(one_line, cells))
     stdout().print(table)
     if any(row["cells"] == 1 for row in lines):
         stdout().print(

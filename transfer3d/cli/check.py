@@ -48,6 +48,7 @@ def check(
 
     from transfer3d.data.isolated import Limits
     from transfer3d.errors import DataError
+    from transfer3d.text import one_line
 
     if browse:
         from transfer3d.run.datasets.browse import browse as write_strips
@@ -74,7 +75,7 @@ def check(
     elif bad:
         table = Table("bad video", "reason", box=None, header_style="bold")
         for video in bad:
-            table.add_row(video.path, video.reason)
+            table.add_row(one_line(video.path), one_line(video.reason))
         stdout().print(table)
     if bad:
         first = f"first {bad[0].path}: {bad[0].reason}"

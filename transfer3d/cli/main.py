@@ -10,6 +10,7 @@ import errno
 import os
 import sys
 import traceback
+from contextlib import suppress
 from typing import Annotated, Any
 
 import typer
@@ -43,15 +44,20 @@ from transfer3d.cli import (
     tsne,
 )
 from transfer3d.cli.mistakes import add_hint
-from transfer3d.cli.output import plain_warnings, print_log
+from transfer3d.cli.output import open_streams, plain_warnings, print_log
 from transfer3d.errors import SetupError, Transfer3dError
-from transfer3d.text import visible
+from transfer3d.text import one_line, visible
 
 PLACES = (
     errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ELOOP,
     errno.EMFILE, errno.ENAMETOOLONG,
 )  # fmt: skip
 """Faults of a disk or of its user, wherever they strike; no bug."""
+GONE = (
+    errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENXIO, errno.ENODEV, errno.EBUSY,
+    errno.ENOTEMPTY,
+)  # fmt: skip
+"""The same of a place that is named: it is another kind of thing, or others changed it just now."""
 
 
 class Commands(TyperGroup):
@@ -60,21 +66,31 @@ class Commands(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         """Runs the command."""
         try:
-            return super().invoke(ctx)
+            result = super().invoke(ctx)
+            sys.stdout.flush()
+            return result
         except Transfer3dError as error:
             _say(f"error: {error}", debug=ctx.params.get("debug", False))
             raise typer.Exit(error.exit_code) from None
         except BrokenPipeError:
             # Whoever read our output has seen enough, as in `transfer3d models | head -1`.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            _drop_output()
             raise typer.Exit(0) from None
+        except MemoryError:
+            line = (
+                "error: not enough memory. Give the process more, or take smaller videos or fewer at a time."
+            )
+            _say(line, debug=ctx.params.get("debug", False))
+            raise typer.Exit(SetupError.exit_code) from None
         except (typer.Exit, typer.Abort, KeyboardInterrupt):
             raise
         except Exception as error:
             if _is_click_error(error):
                 add_hint(error)
                 raise
-            if isinstance(error, OSError) and error.errno in PLACES:
+            if isinstance(error, OSError) and _is_of_a_place(error):
+                if error.filename is None:
+                    _drop_output()  # which may be what could not be written
                 where = f"{error.filename}: " if error.filename else ""
                 line = f"error: {where}{error.strerror}. Look at the place and at its permissions."
                 _say(line, debug=ctx.params.get("debug", False))
@@ -90,11 +106,20 @@ def _is_click_error(error: Exception) -> bool:
     return hasattr(error, "format_message")
 
 
+def _is_of_a_place(error: OSError) -> bool:
+    return error.errno in PLACES or (error.filename is not None and error.errno in GONE)
+
+
+def _drop_output() -> None:
+    """Keeps the interpreter from writing at its end what is left of the output."""
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def _say(line: str, *, debug: bool) -> None:
     if debug:
         traceback.print_exc()
-    line = line.replace("\n", "\\n")  # of a name in it
-    typer.echo(visible(f"transfer3d: {line}"), err=True)
+    typer.echo(visible(one_line(f"transfer3d: {line}")), err=True)
 
 
 def _version(requested: bool) -> None:
@@ -125,6 +150,10 @@ def transfer3d(
     Start with `transfer3d demo`: everything end to end, in minutes, on a built-in dataset.
     """
     print_log()
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        raise SetupError("the current folder is gone. Change to another, and run it again.") from None
 
 
 PANELS = {
@@ -145,5 +174,6 @@ app.add_typer(bench.app, name="bench", rich_help_panel="Test")
 
 def main() -> None:
     """Runs the command line of this process."""
+    open_streams()
     with plain_warnings():
         app()

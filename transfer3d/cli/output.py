@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
+import os
 import sys
 import warnings
 from collections.abc import Iterator
@@ -13,9 +15,10 @@ from typing import Any
 import typer
 from rich.console import Console
 
-from transfer3d.text import PlainConsole, visible
+from transfer3d.text import PlainConsole, one_line, visible
 
 PIPE_WIDTH = 1000
+STDERR = 2
 
 
 class _Results(PlainConsole):
@@ -43,13 +46,29 @@ def print_json(result: Any) -> None:
     typer.echo(json.dumps(result, indent=2).replace("\x7f", "\\u007f"))
 
 
+def open_streams() -> None:
+    """Opens those standard streams that are closed; no text is too odd for the terminal's encoding.
+
+    A file that is opened while one of them is closed would take its place.
+    """
+    while (handle := os.open(os.devnull, os.O_RDWR)) <= STDERR:
+        pass
+    os.close(handle)
+    for name in ("stdin", "stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, "r" if name == "stdin" else "w"))  # noqa: SIM115
+        elif name == "stdout" and isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
 class _PlainLines(logging.Handler):
     """Prints what the library logs, one plain line for each record."""
 
     def emit(self, record: logging.LogRecord) -> None:
         """Called by logging."""
         level = f"{record.levelname.lower()}: " if record.levelno >= logging.WARNING else ""
-        typer.echo(visible(f"transfer3d: {level}{record.getMessage()}"), err=True)
+        typer.echo(visible(one_line(f"transfer3d: {level}{record.getMessage()}")), err=True)
 
 
 def print_log() -> None:

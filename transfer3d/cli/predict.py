@@ -133,13 +133,15 @@ def _print_table(rows: list[dict[str, Any]]) -> None:
     """Prints a table for the eye: what is the same as in the row above is left out."""
     from rich.table import Table
 
+    from transfer3d.text import one_line
+
     timed = "time_start" in rows[0]
     table = Table("video", *(["seconds"] if timed else []), "class", "score", box=None)
     above = ("", "")
     for row in rows:
         video, seconds = row["video"], f"{row['time_start']:.1f} - {row['time_end']:.1f}" if timed else ""
         again = video == above[0], (video, seconds) == above
-        cells = ["" if same else cell for same, cell in zip(again, (video, seconds), strict=True)]
-        table.add_row(*(cells if timed else cells[:1]), row["class"], f"{row['score']:.1%}")
+        cells = ["" if same else one_line(cell) for same, cell in zip(again, (video, seconds), strict=True)]
+        table.add_row(*(cells if timed else cells[:1]), one_line(row["class"]), f"{row['score']:.1%}")
         above = video, seconds
     stdout().print(table)

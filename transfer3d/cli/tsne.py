@@ -51,9 +51,11 @@ def tsne(
         import csv as writer
         import sys
 
+        from transfer3d.text import cell
+
         table = writer.DictWriter(sys.stdout, ("key", "class", "x", "y"))
         table.writeheader()
-        table.writerows(report["points"])
+        table.writerows({name: cell(value) for name, value in point.items()} for point in report["points"])
     else:
         size = f"{report['dimensions']} numbers, perplexity {report['perplexity']:.3g}, seed {seed}"
         stdout().print(f"wrote {out}: {len(report['points'])} videos, {layer} ({size})")

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from transfer3d.data.datasets.listing import Entry, Listing
 from transfer3d.data.flow import FlowFormat
@@ -28,10 +28,19 @@ from transfer3d.data.shard_writer import Sample, write_index, write_shard
 from transfer3d.data.shards import INDEX, Shard
 from transfer3d.data.videoset import Dropped
 from transfer3d.errors import DataError, SetupError, UsageError
-from transfer3d.files import Lock, parse_json, remove_partials, sha256_file, write_text
+from transfer3d.files import (
+    LOCK,
+    MOST_JSON_BYTES,
+    Lock,
+    read_json,
+    read_regular,
+    remove_partials,
+    sha256_file,
+    write_text,
+)
 from transfer3d.progress import Meter
 
-PLAN, PARTS, LOCK = "plan.json", "parts", ".lock"
+PLAN, PARTS = "plan.json", "parts"
 SHARDS = 64  # of a split, where it is large enough: many small shards divide well
 SMALLEST, LARGEST = 16, 500
 POLL_S = 0.2
@@ -171,7 +180,7 @@ def claim_folder(folder: Path, plan: Plan) -> bool:
 def _planned(note: Path) -> str:
     """Returns the digest of the plan that a folder was begun with; empty where the note is not ours."""
     try:
-        return str(parse_json(note.read_bytes())["digest"])
+        return str(read_json(note)["digest"])
     except (ValueError, KeyError, TypeError):
         return ""
 
@@ -281,8 +290,8 @@ def _read_part(folder: Path, name: str) -> _Part | None:
     if not note.is_file():
         return None
     try:
-        part = _Part.model_validate_json(note.read_bytes())
-    except ValidationError:
+        part = _Part.model_validate_json(read_regular(note, MOST_JSON_BYTES))
+    except ValueError:
         return None  # damaged: the shard is written once more
     if part.shard is None:
         return part

@@ -24,10 +24,13 @@ from torch import Tensor
 
 from transfer3d.errors import SetupError, UsageError, WeightsError
 from transfer3d.files import (
+    LOCK,
     Lock,
     fsync_folder,
     parse_json,
     partial_path,
+    read_json,
+    read_regular,
     remove_partials,
     sha256_file,
     write_text,
@@ -35,6 +38,7 @@ from transfer3d.files import (
 from transfer3d.scratch import remove_abandoned
 
 RECIPE, LOG, MODEL, FINISHED = "recipe.toml", "metrics.jsonl", "model.safetensors", "finished.json"
+BEST = "best.safetensors"
 STARTED = "started.json"
 """What a command's run was started on and with, for its report."""
 CONFIG = "trainer.json"
@@ -43,6 +47,7 @@ FREE = ("workers", "log_every", "save_every", "tracker")
 """Keys of a recipe or configuration that may change when a run is resumed."""
 CHECKPOINT = re.compile("step-[0-9]{1,18}")
 TENSORS, STATE, MANIFEST = "state.safetensors", "state.json", "MANIFEST.json"
+MOST_LOG_BYTES = 1 << 30
 
 
 class RunFolder:
@@ -59,24 +64,36 @@ class RunFolder:
 
     def __init__(self, path: Path, *, resume: bool) -> None:
         self.path, self.checkpoints = path, path / "checkpoints"
-        self._lock = Lock(path / ".lock", f"run folder {path}")
+        self._lock = Lock(path / LOCK, f"run folder {path}")
         remove_partials(path)
         remove_partials(self.checkpoints)
         remove_abandoned()
-        holds_run = (path / RECIPE).exists() or (path / CONFIG).exists()
-        if resume and not holds_run:
+        try:
+            self._check_content(resume)
+        except UsageError:
             self.close()
-            raise UsageError(f"{path} holds no run. Leave --resume out.")
-        if not resume and holds_run:
-            finished = self.finished
-            self.close()
-            if finished:
+            raise
+
+    def _check_content(self, resume: bool) -> None:
+        """Raises UsageError where the folder holds another run than the one that is meant, or no run."""
+        path = self.path
+        if (path / RECIPE).exists() or (path / CONFIG).exists():
+            if resume:
+                return
+            if self.finished:
                 raise UsageError(
                     f"{path} holds a finished run. To train on, start from {path / MODEL} and choose another "
                     "folder with -o."
                 )
             raise UsageError(
                 f"{path} holds an unfinished run. Continue it with --resume, or choose another -o."
+            )
+        if resume:
+            raise UsageError(f"{path} holds no run. Leave --resume out.")
+        if others := [name for name in (MODEL, BEST, LOG) if os.path.lexists(path / name)]:
+            raise UsageError(
+                f"{path} holds a {others[0]} that is of no run, and the run would overwrite it. Choose another "
+                "folder with -o."
             )
 
     def close(self) -> None:
@@ -101,7 +118,13 @@ class RunFolder:
         path = self.path / CONFIG
         if not path.is_file():
             return
-        before, now = parse_json(path.read_text(encoding="utf-8")), config.model_dump(mode="json")
+        try:
+            before: Any = parse_json(read_regular(path, MOST_LOG_BYTES))
+            if not isinstance(before, dict):
+                raise ValueError("not a table")
+        except ValueError as error:
+            raise UsageError(f"{path}: damaged ({error}). Start over in another folder.") from None
+        now = config.model_dump(mode="json")
         if changed := [
             f"{key}={before.get(key)!r}" for key in now if key not in FREE and before.get(key) != now[key]
         ]:
@@ -117,7 +140,7 @@ class RunFolder:
         """
         log = self.path / LOG
         try:
-            with log.open("a", encoding="utf-8") as file:
+            with open(log, "a", encoding="utf-8", opener=_without_links) as file:
                 file.write(json.dumps(row) + "\n")
         except OSError as error:
             raise SetupError(
@@ -127,9 +150,13 @@ class RunFolder:
     def drop_log_after(self, step: int) -> None:
         """Drops the log lines of steps that the resumed run repeats, and damaged ones."""
         log = self.path / LOG
-        if log.exists():
-            lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
-            write_text(log, "".join(line + "\n" for line in lines if _is_row_until(line, step)))
+        if not log.exists():
+            return
+        try:
+            lines = read_regular(log, MOST_LOG_BYTES).decode(errors="replace").splitlines()
+        except ValueError as error:
+            raise UsageError(f"{log}: {error}. Remove it, and continue with --resume.") from None
+        write_text(log, "".join(line + "\n" for line in lines if _is_row_until(line, step)))
 
     def save_checkpoint(
         self, step: int, tensors: Mapping[str, Tensor], state: Mapping[str, Any], *, keep: int
@@ -174,12 +201,13 @@ class RunFolder:
         kept = list(islice(whole, keep))
         older = folders[folders.index(kept[-1]) + 1 :] if len(kept) == keep else []
         for old in filter(_is_whole, older):
-            shutil.rmtree(old)
+            if not old.is_symlink():
+                shutil.rmtree(old)
 
     def _checkpoint_folders(self) -> list[Path]:
         """Returns the checkpoint folders, intact or not, oldest first."""
         folders = [p for p in self.checkpoints.glob("step-*") if CHECKPOINT.fullmatch(p.name)]
-        return sorted(folders, key=lambda folder: int(folder.name.removeprefix("step-")))
+        return sorted(folders, key=_step_of)
 
     def load_checkpoint(self) -> tuple[dict[str, Tensor], dict[str, Any], list[str]] | None:
         """Returns tensors, state and the names of the damaged checkpoints that were skipped.
@@ -191,9 +219,8 @@ class RunFolder:
         """
         damaged: list[str] = []
         for folder in reversed(self._checkpoint_folders()):
-            if _is_whole(folder, digests=True):
-                state = parse_json((folder / STATE).read_text(encoding="utf-8"))
-                return load_file(folder / TENSORS), state, damaged
+            if (content := _content(folder)) is not None:
+                return *content, damaged
             damaged.append(folder.name)
         if damaged:
             raise WeightsError(
@@ -203,10 +230,25 @@ class RunFolder:
         return None
 
 
+def _content(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+    """Returns tensors and state of a checkpoint; None where it is damaged."""
+    if not _is_whole(folder, digests=True):
+        return None
+    try:
+        state = parse_json(read_regular(folder / STATE, MOST_LOG_BYTES))
+        return (load_file(folder / TENSORS), state) if state["step"] == _step_of(folder) else None
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError):
+        return None
+
+
+def _step_of(folder: Path) -> int:
+    return int(folder.name.removeprefix("step-"))
+
+
 def _is_whole(folder: Path, *, digests: bool = False) -> bool:
     """Whether a checkpoint's files have the sizes of its manifest, and the digests."""
     try:
-        files = parse_json((folder / MANIFEST).read_text(encoding="utf-8"))["files"]
+        files = read_json(folder / MANIFEST)["files"]
         return set(files) == {TENSORS, STATE} and all(
             (folder / name).stat().st_size == entry["bytes"]
             and (not digests or sha256_file(folder / name) == entry["sha256"])
@@ -214,6 +256,12 @@ def _is_whole(folder: Path, *, digests: bool = False) -> bool:
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return False
+
+
+def _without_links(path: str, flags: int) -> int:
+    """Opens a file of ours to write to: not where a link points to, and no pipe that nobody reads."""
+    safe = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+    return os.open(path, flags | safe, 0o666)
 
 
 def _is_row_until(line: str, step: int) -> bool:

@@ -3,11 +3,73 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from collections.abc import Mapping
+from typing import Annotated, Any
 
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from timm.utils import ModelEmaV3
 from torch import Tensor, nn
-from torch.optim import Optimizer
+from torch.optim import SGD, Optimizer
+
+from transfer3d.text import problem
+from transfer3d.weights.state_file import is_finite
+
+ADAM_STEPS, ADAM_MEANS = "step", ("exp_avg", "exp_avg_sq")
+SGD_MEANS = ("momentum_buffer",)
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(frozen=True, strict=True)
+
+
+class _Group(_Strict):
+    """A group of parameters; what an optimiser does with it, the configuration says."""
+
+    params: list[int]
+
+
+class _OptimizerState(_Strict):
+    param_groups: list[_Group]
+    scalars: dict[Annotated[str, Field(pattern="^[0-9]{1,9}$")], dict[str, int | float | None]]
+
+
+class RunState(_Strict):
+    """The JSON of a checkpoint, which anybody may have written.
+
+    Attributes:
+        step: steps that were made.
+        scores: of all validations.
+        metrics: the latest.
+        identity: digests of what the run was started on, by name.
+        processes: number of them.
+        optimizer: its numbers that are no tensors.
+    """
+
+    step: Annotated[int, Field(ge=0)]
+    scores: list[float]
+    metrics: dict[str, float]
+    identity: dict[str, str]
+    processes: Annotated[int, Field(ge=1)]
+    optimizer: _OptimizerState
+
+
+def read_state(state: Mapping[str, Any], *, steps: int) -> RunState:
+    """Returns the JSON part of a checkpoint.
+
+    Args:
+        state: of any content.
+        steps: of the whole run.
+
+    Raises:
+        ValueError: a part of it cannot be that of this run.
+    """
+    try:
+        read = RunState.model_validate(state)
+    except ValidationError as error:
+        raise ValueError(problem(error.errors()[0])) from None
+    if read.step > steps:
+        raise ValueError(f"step {read.step} of {steps}")
+    return read
 
 
 def pack_state(
@@ -31,23 +93,59 @@ def pack_state(
 
 def unpack_state(
     tensors: dict[str, Tensor],
-    state: dict[str, Any],
+    state: RunState,
     trainable: nn.Module,
     optimizer: Optimizer,
     average: ModelEmaV3 | None = None,
 ) -> None:
-    """Restores what `pack_state` returned."""
+    """Restores what `pack_state` returned. Rates and decays stay those that the optimiser was made with.
+
+    Raises:
+        ValueError: tensors or optimiser are those of another run, or not finite.
+        RuntimeError: the network is another one.
+    """
+    if bad := [name for name, tensor in tensors.items() if not is_finite(tensor)]:
+        raise ValueError(f"{bad[0]} is not finite")
+    slots: dict[int, dict[str, Any]] = {
+        int(number): dict(values) for number, values in state.optimizer.scalars.items()
+    }
+    for name, tensor in tensors.items():
+        if match := re.fullmatch(r"optimizer\.([0-9]{1,9})\.(\w+)", name):
+            slots.setdefault(int(match[1]), {})[match[2]] = tensor
+    _check_optimizer(slots, state, optimizer)
     tensors = _current_names(tensors, trainable)
     trainable.load_state_dict(_under("model.", tensors), strict=True)
     if average is not None:
         average.module.load_state_dict(_under("average.", tensors), strict=True)
-    packed = state["optimizer"]
-    slots: dict[int, dict[str, Any]] = {int(n): dict(values) for n, values in packed["scalars"].items()}
-    for name, tensor in tensors.items():
-        if name.startswith("optimizer."):
-            _, number, slot = name.split(".", 2)
-            slots.setdefault(int(number), {})[slot] = tensor
-    optimizer.load_state_dict({"state": slots, "param_groups": packed["param_groups"]})
+    optimizer.load_state_dict(
+        {"state": slots, "param_groups": optimizer.state_dict()["param_groups"]},
+    )
+
+
+def _check_optimizer(slots: Mapping[int, Mapping[str, Any]], state: RunState, optimizer: Optimizer) -> None:
+    """Raises ValueError where the optimiser's state does not belong to its parameters.
+
+    An optimiser takes any state, and would fail in its first step.
+    """
+    groups = optimizer.state_dict()["param_groups"]
+    if [group.params for group in state.optimizer.param_groups] != [group["params"] for group in groups]:
+        raise ValueError("another optimiser: its groups of parameters differ")
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    counts, means = ((), SGD_MEANS) if isinstance(optimizer, SGD) else ((ADAM_STEPS,), ADAM_MEANS)
+    for number, values in slots.items():
+        if number >= len(parameters) or set(values) != {*counts, *means}:
+            raise ValueError(f"another optimiser: parameter {number} has {', '.join(sorted(values))}")
+        for name in counts:
+            made = float(values[name] or 0)
+            if not 0 < made <= state.step:
+                raise ValueError(f"parameter {number} has made {made:g} steps of {state.step}")
+        for name in means:
+            value, shape = values[name], parameters[number].shape
+            is_unset = value is None and isinstance(optimizer, SGD)
+            if not is_unset and (not isinstance(value, Tensor) or value.shape != shape):
+                raise ValueError(f"{name} of parameter {number} has not its shape, {list(shape)}")
+            if isinstance(value, Tensor) and not value.is_floating_point():
+                raise ValueError(f"{name} of parameter {number} is {value.dtype}")
 
 
 def _current_names(tensors: dict[str, Tensor], trainable: nn.Module) -> dict[str, Tensor]:

@@ -45,7 +45,7 @@ from transfer3d.engine.publishing import Publish, name_classes, publish_student
 from transfer3d.engine.run_folder import RunFolder
 from transfer3d.engine.schedule import learning_rate, stale_validations
 from transfer3d.engine.signals import StopSignals
-from transfer3d.engine.state import pack_state, unpack_state
+from transfer3d.engine.state import pack_state, read_state, unpack_state
 from transfer3d.engine.tracker import Tracker
 from transfer3d.errors import NonFiniteError, UsageError, WeightsError
 from transfer3d.objectives.objective import LossReport, PairwiseObjective
@@ -188,21 +188,25 @@ class Trainer:
         """
         loaded = on_main(self.accelerator, lambda: self.folder.load_checkpoint() if self.folder else None)
         if loaded is not None:
-            tensors, state, damaged = loaded
+            tensors, noted, damaged = loaded
             for name in damaged if self.accelerator.is_main_process else ():
                 log.warning("checkpoint %s is damaged and skipped", name)
-            changed = [name for name, digest in self.identity.items() if state["identity"][name] != digest]
+            try:
+                state = read_state(noted, steps=self.config.steps)
+                changed = [
+                    name for name, digest in self.identity.items() if state.identity.get(name) != digest
+                ]
+                if not changed:
+                    unpack_state(tensors, state, self.objective, self.optimizer, self.average)
+            except (RuntimeError, ValueError) as error:
+                reason = str(error).splitlines()[0]
+                raise WeightsError(f"the checkpoint belongs to another network or run: {reason}") from error
             if changed:
                 raise UsageError(
                     f"the run was started with another {' and '.join(changed)}. Resume with the same."
                 )
-            try:
-                unpack_state(tensors, state, self.objective, self.optimizer, self.average)
-                self.step, self.scores, self.metrics = state["step"], state["scores"], state["metrics"]
-            except (RuntimeError, ValueError, KeyError) as error:
-                reason = str(error).splitlines()[0]
-                raise WeightsError(f"the checkpoint belongs to another network: {reason}") from error
-            self._warn_of_other_processes(state["processes"])
+            self.step, self.scores, self.metrics = state.step, state.scores, state.metrics
+            self._warn_of_other_processes(state.processes)
         if self.folder:
             self.folder.drop_log_after(self.step)
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import PureWindowsPath
+from pathlib import Path, PureWindowsPath
 from typing import Any, Literal
+
+from transfer3d.files import sha256_file
 
 Provenance = Literal["short", "full"]
 
@@ -22,7 +24,20 @@ PUBLIC = (
     "flow",
     "metrics",
 )
+MOST_BYTES = 1 << 32
+"""Of a file that a checkpoint names: larger ones are not read for its sake."""
 HUB_ADDRESSES = ("hf_hub:", "hf-hub:")
+
+
+def file_holds(path: Path, recorded: str) -> bool | None:
+    """Returns whether a file that a checkpoint names has this sha256.
+
+    None where it is not there, cannot be read, is no regular file or a very large one.
+    """
+    try:
+        return sha256_file(path, MOST_BYTES) == recorded
+    except (OSError, ValueError):
+        return None
 
 
 def public_provenance(provenance: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from transfer3d.errors import Transfer3dError
-from transfer3d.files import sha256_file
 from transfer3d.insight.report.record import Link
 from transfer3d.weights.hub import HUB_PREFIX, locate
 from transfer3d.weights.metadata import CheckpointMetadata, read_metadata
+from transfer3d.weights.provenance import file_holds
 
 MAKERS = {
     "inflate": "Inflated",
@@ -74,9 +74,10 @@ def _parent(provenance: dict[str, Any]) -> tuple[CheckpointMetadata | None, str,
         return None, "", "", [Link("Checkpoint of the hub", [("name", name), ("sha256", recorded)])]
     try:
         path = locate(name)
-        if sha256_file(path) == recorded:
+        holds = file_holds(path, recorded)
+        if holds:
             return read_metadata(path), name, f"{recorded}, holds", []
-        trouble = "its content has changed"
+        trouble = "not found" if holds is None else "its content has changed"
     except (Transfer3dError, OSError):
         trouble = "not found"
     rows = [("file", f"{name}: {trouble}"), ("sha256", recorded)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast, get_args
@@ -18,7 +19,7 @@ from transfer3d.export.preprocessing import METADATA_KEY, SIDECAR_NAME, preproce
 from transfer3d.export.program import SUFFIX, write_program
 from transfer3d.export.push import check_repository, push
 from transfer3d.export.quantisation import QuantisationLoss
-from transfer3d.files import write_text
+from transfer3d.files import MOST_JSON_BYTES, read_regular, write_text
 from transfer3d.models.checkpoint import load
 from transfer3d.run.checkpoints.int8 import write_int8
 from transfer3d.run.output_file import refuse_existing
@@ -121,7 +122,7 @@ def export_checkpoint(
         return ExportedFile(format=format, path=path, files=files, pushed=pushed)
     text = json.dumps(preprocessing(read_metadata(checkpoint)), indent=2) + "\n"
     sidecar = path.with_name(SIDECAR_NAME)
-    if sidecar.exists() and not force and sidecar.read_text(encoding="utf-8") != text:
+    if os.path.lexists(sidecar) and not force and not _holds(sidecar, text):
         sidecar = path.with_name(f"{path.stem}.{SIDECAR_NAME}")  # the first is another model's
     strings = {**exported_strings(checkpoint, known), METADATA_KEY: text}
     agreement = loss = None
@@ -135,3 +136,11 @@ def export_checkpoint(
     return ExportedFile(
         format=format, path=path, files=(path, *weights, sidecar), agreement=agreement, int8=loss
     )
+
+
+def _holds(file: Path, text: str) -> bool:
+    """Whether a file is there and holds this text."""
+    try:
+        return read_regular(file, MOST_JSON_BYTES) == text.encode()
+    except (OSError, ValueError):
+        return False

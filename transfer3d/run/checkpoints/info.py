@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,7 +15,10 @@ from transfer3d.models.registry import family_of
 from transfer3d.weights.digest import tensors_digest
 from transfer3d.weights.hub import locate
 from transfer3d.weights.metadata import CheckpointMetadata, read_metadata
+from transfer3d.weights.provenance import file_holds
 
+MOST_SOURCES = 20
+"""Files that are looked at: a damaged header could name thousands."""
 Verdict = Literal["holds", "differs", "not recorded", "not here"]
 
 
@@ -25,7 +29,7 @@ class DigestCheck:
     Attributes:
         what: "tensors", or a file that the checkpoint was made from.
         recorded: sha256, in hex.
-        verdict: `not here` if that file does not exist on this machine.
+        verdict: `not here` if that file does not exist on this machine, or is not one to read.
     """
 
     what: str
@@ -102,23 +106,23 @@ def inspect_checkpoint(path: str) -> CheckpointReport:
         metadata=metadata,
         digests=(
             DigestCheck(what="tensors", recorded=metadata.digest, verdict=verdict),
-            *_sources(metadata.provenance),
+            *islice(_sources(metadata.provenance, set()), MOST_SOURCES),
         ),
     )
 
 
-def _sources(node: Any) -> Iterator[DigestCheck]:
-    """Checks every file that the provenance names with its sha256."""
+def _sources(node: Any, checked: set[tuple[str, str]]) -> Iterator[DigestCheck]:
+    """Checks every file that the provenance names with its sha256, each once."""
     if isinstance(node, list):
         for item in node:
-            yield from _sources(item)
+            yield from _sources(item, checked)
     if not isinstance(node, dict):
         return
     name, recorded = node.get("file") or node.get("checkpoint"), node.get("sha256")
-    if isinstance(name, str) and isinstance(recorded, str):
-        path, verdict = Path(name), "not here"
-        if path.is_file():
-            verdict = "holds" if sha256_file(path) == recorded else "differs"
+    if isinstance(name, str) and isinstance(recorded, str) and (name, recorded) not in checked:
+        checked.add((name, recorded))
+        holds = file_holds(Path(name), recorded)
+        verdict: Verdict = "not here" if holds is None else "holds" if holds else "differs"
         yield DigestCheck(what=name, recorded=recorded, verdict=verdict)
     for value in node.values():
-        yield from _sources(value)
+        yield from _sources(value, checked)

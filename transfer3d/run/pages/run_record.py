@@ -4,24 +4,39 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from transfer3d.engine.run_folder import FINISHED, LOG, MODEL, RECIPE, STARTED
+from pydantic import BaseModel, ValidationError
+
+from transfer3d.engine.run_folder import FINISHED, LOG, MODEL, MOST_LOG_BYTES, RECIPE, STARTED
 from transfer3d.errors import DataError, Transfer3dError, UsageError
 from transfer3d.evaluation.scores import load_scores
-from transfer3d.files import nearest_beside, parse_json, sha256_file
+from transfer3d.files import (
+    MOST_JSON_BYTES,
+    nearest_beside,
+    parse_json,
+    read_json,
+    read_regular,
+    sha256_file,
+)
 from transfer3d.insight.report.chain import chain_of
 from transfer3d.insight.report.record import Change, Evaluation, RunRecord, correct_videos
 from transfer3d.recipes.files import list_recipes
 from transfer3d.recipes.load import dump, load_recipe
 from transfer3d.recipes.schema import Recipe
+from transfer3d.run.pages.run_notes import FinishedNote, ReportNote, StartedNote
+from transfer3d.text import problem
 from transfer3d.weights.metadata import read_metadata
 
 FORWARD = ["forward"]
 """The orders of a report on films as they are."""
+LARGEST = 1e30
+"""Number of a log that can be drawn."""
+Note = TypeVar("Note", bound=BaseModel)
 
 
 def read_run(path: Path) -> RunRecord:
@@ -39,7 +54,8 @@ def read_run(path: Path) -> RunRecord:
     recipe = load_recipe(path / RECIPE)
     model = path / MODEL
     log = read_log(path / LOG)
-    finished = _read_json(path / FINISHED)
+    finished = read_note(path / FINISHED, FinishedNote)
+    started = read_note(path / STARTED, StartedNote)
     parent, changes = nearest_recipe(recipe)
     stages = {name: read_run(path / name) for name in recipe.stages if (path / name / RECIPE).is_file()}
     return RunRecord(
@@ -49,9 +65,9 @@ def read_run(path: Path) -> RunRecord:
         parent=parent,
         changes=changes,
         log=log,
-        steps=int(finished.get("steps", log[-1]["step"] if log else 0)),
-        finished=bool(finished),
-        started=_read_json(path / STARTED),
+        steps=finished.steps if finished else log[-1]["step"] if log else 0,
+        finished=finished is not None,
+        started=started.to_dict() if started else {},
         checkpoint=read_metadata(model) if model.is_file() else None,
         chain=chain_of(model) if model.is_file() else (),
         stages=stages,
@@ -67,12 +83,15 @@ def read_log(path: Path) -> list[dict[str, Any]]:
     """
     if not path.is_file():
         return []
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    try:
+        lines = read_regular(path, MOST_LOG_BYTES).decode(errors="replace").splitlines()
+    except ValueError as error:
+        raise DataError(f"{path}: {error}. Remove it; the report does not need it.") from None
     rows = []
     for number, line in enumerate(lines, 1):
         try:
             row = parse_json(line)
-            if not isinstance(row["split"], str) or not isinstance(row["step"], int) or not _are_numbers(row):
+            if not _is_row(row):
                 raise TypeError
         except (ValueError, KeyError, TypeError):
             if number == len(lines) and not line.endswith("}"):
@@ -84,21 +103,29 @@ def read_log(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def _are_numbers(row: Mapping[str, Any]) -> bool:
-    return all(isinstance(value, int | float) for name, value in row.items() if name != "split")
+def _is_row(row: Any) -> bool:
+    """Whether it has a step, a split, and else numbers that can be drawn."""
+    step, split = row["step"], row["split"]
+    values = [value for name, value in row.items() if name != "split"]
+    are_numbers = all(type(value) in (int, float) and not abs(value) > LARGEST for value in values)
+    return type(step) is int and step >= 0 and isinstance(split, str) and are_numbers
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    """Reads a JSON object; none where there is no such file."""
+def read_note(path: Path, kind: type[Note]) -> Note | None:
+    """Reads a JSON object; None where there is no such file.
+
+    Raises:
+        DataError: it is damaged.
+    """
     if not path.is_file():
-        return {}
+        return None
     try:
-        content = parse_json(path.read_text(encoding="utf-8"))
-    except ValueError:
-        content = None
-    if not isinstance(content, dict):
-        raise DataError(f"{path} is damaged: not a JSON object. Remove it; the report does not need it.")
-    return content
+        return kind.model_validate(parse_json(read_regular(path, MOST_JSON_BYTES)))
+    except ValidationError as error:
+        reason = problem(error.errors()[0])
+    except ValueError as error:
+        reason = str(error)
+    raise DataError(f"{path} is damaged ({reason}). Remove it; the report does not need it.")
 
 
 def find_evaluation(path: Path) -> Evaluation | None:
@@ -110,7 +137,8 @@ def find_evaluation(path: Path) -> Evaluation | None:
     if not model.is_file():
         return None
     digest = sha256_file(model)
-    files = sorted(path.glob("*.json"), key=lambda file: file.stat().st_mtime, reverse=True)
+    files = [file for file in path.glob("*.json") if file.is_file()]
+    files.sort(key=os.path.getmtime, reverse=True)
     evaluations = [(file, report) for file in files if (report := _evaluation_in(file, digest))]
     if not evaluations:
         return None
@@ -121,23 +149,23 @@ def find_evaluation(path: Path) -> Evaluation | None:
 def _evaluation_in(file: Path, checkpoint: str) -> Evaluation | None:
     """Returns what a report says of a checkpoint; None where the file is of another one, or another kind."""
     try:
-        report = parse_json(file.read_text(encoding="utf-8"))
-        protocol = report["protocol"]
-        if report["checkpoint_sha256"] != checkpoint or protocol.get("orders", FORWARD) != FORWARD:
-            return None
-        views = report["views"] / report["scored"]
-        return Evaluation(
-            metrics=report,
-            classes=list(report["per_class"]),
-            split=report["split"],
-            source=f"{report['scored']} videos of {report['data']}, protocol {protocol['name']}, "
-            f"{views:.3g} views each, as `transfer3d evaluate` wrote them to {file.name}",
-            data=report["data_digest"],
-            protocol=protocol,
-            views=views,
-        )
-    except (ValueError, KeyError, TypeError, AttributeError):
+        content = read_json(file)
+        report = ReportNote.model_validate(content)
+    except (OSError, ValueError):
         return None
+    if report.checkpoint_sha256 != checkpoint or report.protocol.get("orders", FORWARD) != FORWARD:
+        return None
+    views = report.views / report.scored
+    return Evaluation(
+        metrics=content,
+        classes=list(report.per_class),
+        split=report.split,
+        source=f"{report.scored} videos of {report.data}, protocol {report.protocol['name']}, "
+        f"{views:.3g} views each, as `transfer3d evaluate` wrote them to {file.name}",
+        data=report.data_digest,
+        protocol=report.protocol,
+        views=views,
+    )
 
 
 def _correct_videos(report: Path) -> dict[str, bool]:

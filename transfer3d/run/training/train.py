@@ -17,10 +17,12 @@ from transfer3d.engine.run_folder import FINISHED, MODEL, RECIPE
 from transfer3d.engine.tracker import open_tracker
 from transfer3d.engine.trainer import Trainer
 from transfer3d.errors import UsageError
-from transfer3d.files import atomic_path, parse_json, write_text
+from transfer3d.files import atomic_path, write_text
 from transfer3d.recipes.load import dump, load_recipe, stages_of
 from transfer3d.recipes.schema import Recipe
 from transfer3d.run.pages.report import report_after_training
+from transfer3d.run.pages.run_notes import FinishedNote
+from transfer3d.run.pages.run_record import read_note
 from transfer3d.run.training import correspond, finetune
 from transfer3d.run.training.plan import plan_training, recorded_recipe
 from transfer3d.run.training.run_manifest import write_manifest
@@ -190,4 +192,5 @@ def _train_stages(session: Session) -> None:
     if session.folder and previous is not None:
         with atomic_path(session.path / MODEL) as partial_file:
             shutil.copyfile(previous / MODEL, partial_file)
-        session.folder.finish(parse_json((previous / FINISHED).read_text(encoding="utf-8")))
+        ended = read_note(previous / FINISHED, FinishedNote)
+        session.folder.finish(ended.model_dump() if ended else {})

@@ -1,0 +1,110 @@
+"""Notes of a run folder that somebody changed: passed over, or refused in a sentence."""
+
+import json
+import os
+
+import pytest
+
+from transfer3d.errors import DataError, Transfer3dError
+from transfer3d.insight.report.run_page import run_page
+from transfer3d.recipes.load import dump, load_recipe
+from transfer3d.run.pages.run_record import find_evaluation, read_log, read_run
+
+NOTES = {
+    "started.json": {
+        "environment": {"processes": 1, "device": "CPU"},
+        "data": {"videos": 3, "classes": {"a": 2, "b": 1}, "held_out": 0, "dropped": [["x.mp4", "cut"]],
+                 "digest": "d"},
+        "files": {},
+    },
+    "finished.json": {"steps": 4, "metrics": {"loss": 0.5}},
+}  # fmt: skip
+ODD = (None, True, -1, 2**70, 10**400, float("nan"), float("inf"), "x", "\ud800", [], {}, [[]], {"": None})
+
+
+@pytest.fixture
+def run(tmp_path):
+    (tmp_path / "recipe.toml").write_text(dump(load_recipe("demo/tiny-finetune")))
+    row = {"step": 1, "split": "train", "loss": 1.0, "clip_accuracy": 0.5}
+    (tmp_path / "metrics.jsonl").write_text(json.dumps(row) + "\n")
+    for name, note in NOTES.items():
+        (tmp_path / name).write_text(json.dumps(note))
+    return tmp_path
+
+
+def page_or_sentence(run):
+    try:
+        return run_page(read_run(run))
+    except Transfer3dError as error:
+        assert 10 < len(str(error)) < 1000
+        return str(error)
+
+
+def places(value, way=()):
+    yield way
+    for key, inner in value.items() if isinstance(value, dict) else ():
+        yield from places(inner, (*way, key))
+
+
+def put(document, way, value):
+    return value if not way else {**document, way[0]: put(document[way[0]], way[1:], value)}
+
+
+@pytest.mark.parametrize("name", NOTES)
+@pytest.mark.parametrize("odd", ODD, ids=range(len(ODD)))
+def test_odd_values_of_notes(run, name, odd):
+    assert "<html" in page_or_sentence(run)
+    for way in places(NOTES[name]):
+        (run / name).write_text(json.dumps(put(NOTES[name], way, odd)))
+        assert page_or_sentence(run)
+
+
+@pytest.mark.parametrize("odd", ODD, ids=range(len(ODD)))
+@pytest.mark.parametrize("key", ["step", "split", "loss", "clip_accuracy", "video_top1"])
+def test_odd_values_of_the_log(run, key, odd):
+    row = {"step": 2, "split": "val" if key == "video_top1" else "train", "loss": 0.5, key: odd}
+    with (run / "metrics.jsonl").open("a") as log:
+        log.write(json.dumps(row) + "\n")
+    assert page_or_sentence(run)
+
+
+@pytest.mark.parametrize(
+    "name", ["metrics.jsonl", "started.json", "finished.json", "x.json", "model.safetensors"]
+)
+@pytest.mark.parametrize("kind", ["pipe", "device", "nothing"])
+def test_what_is_no_file_is_not_waited_for(run, name, kind):
+    (run / name).unlink(missing_ok=True)
+    if kind == "pipe":
+        os.mkfifo(run / name)
+    else:
+        (run / name).symlink_to("/dev/zero" if kind == "device" else "nowhere")
+    assert page_or_sentence(run)
+
+
+REPORT_OF = {
+    "checkpoint_sha256": "", "data": "d", "data_digest": "x", "split": "test", "scored": 2, "views": 2,
+    "protocol": {"name": "dense"}, "per_class": {"a": 1.0, "b": 0.0}, "confusion": [[1, 0], [1, 0]],
+    "video_top1": 0.5, "mean_class_accuracy": 0.5,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("key", REPORT_OF)
+def test_odd_values_of_an_evaluation_are_passed_over(run, key):
+    (run / "model.safetensors").write_bytes(b"")
+    report = REPORT_OF | {
+        "checkpoint_sha256": "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+    }
+    (run / "test.json").write_text(json.dumps(report))
+    found = find_evaluation(run)
+    assert found.metrics["video_top1"] == 0.5
+    assert found.classes == ["a", "b"]
+    for odd in ODD:
+        (run / "test.json").write_text(json.dumps(report | {key: odd}))
+        found = find_evaluation(run)
+        assert found is None or found.metrics[key] == odd or key in ("data", "data_digest")
+
+
+def test_a_damaged_line_is_named(run):
+    (run / "metrics.jsonl").write_text('{"step": true, "split": "train"}\n{"step": 1, "split": "train"}\n')
+    with pytest.raises(DataError, match="line 1 is damaged"):
+        read_log(run / "metrics.jsonl")
