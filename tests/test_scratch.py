@@ -135,5 +135,5 @@ def test_where_there_are_no_locks_nothing_is_taken_for_abandoned(root, monkeypat
 def test_a_temporary_folder_that_takes_nothing_is_named(root, monkeypatch):
     (root / "file").write_text("")
     monkeypatch.setattr(tempfile, "tempdir", str(root / "file"))
-    with pytest.raises(SetupError, match=r"file takes no files .*TMPDIR"):
+    with pytest.raises(SetupError, match=r"no folder can be created in .*file .*TMPDIR"):
         ScratchFolder()

@@ -1,4 +1,4 @@
-"""What a training step computes on: clips, labels, and what a teacher may see of them."""
+"""The batch of a training step: clips, labels, and the teacher's view of the clips."""
 
 from __future__ import annotations
 
@@ -11,16 +11,17 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class ClipBatch:
-    """Clips on their way to a model, which normalises them itself.
+    """A batch of uint8 clips; models normalise them themselves.
 
     Attributes:
         clips: RGB `B C T H W` uint8, or `B U C T H W` for the video-level families.
-        labels: class numbers, B, int64; -1 where there is none.
+        labels: class indices, B, int64; -1 for an unlabelled clip.
         keys: the videos' names.
-        sources: the original video of each clip: two clips of one source are never a mismatched pair.
-        targets: `B K` float, the share of each class, where MixUp or CutMix mixed clips, or where a clip may
-            be of several classes; None = `labels`.
-        teacher_clips: another view of the same frames for the teacher, as `clips`; None = the same pixels.
+        sources: the original video of each clip: two clips of one source are never a negative pair.
+        targets: `B K` float, soft or multi-hot targets, after MixUp or CutMix and for multi-label data;
+            None = `labels`.
+        teacher_clips: the teacher's view of the same frames, in the format of `clips`; None = the same
+            pixels.
         teacher_view_keys: equal keys mean equal pixels in `teacher_clips`; None = the views are random.
     """
 
@@ -36,7 +37,7 @@ class ClipBatch:
         return len(self.keys)
 
     def __getitem__(self, part: slice) -> ClipBatch:
-        """Returns some of the clips as a batch."""
+        """Returns a slice of the batch."""
         return replace(self, **{name: value[part] for name, value in vars(self).items() if value is not None})
 
     def to(self, device: torch.device | str, *, non_blocking: bool = True) -> ClipBatch:

@@ -1,6 +1,6 @@
-"""The errors that a user can cause, each with the exit code that the command line ends with.
+"""The errors that a user can cause, each with the exit code of the command line.
 
-A message is one sentence that says what is wrong and where (file, key, line), and one that says what to do.
+A message has one sentence on what is wrong and where (file, key, line), and one on what to do.
 Anything that is not a `Transfer3dError` is a bug and ends with exit code 1.
 """
 
@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 
 class Transfer3dError(Exception):
-    """An error whose message is the whole answer; `exit_code` is what the command line ends with."""
+    """An error that is shown as its message, without a traceback; `exit_code` is the command's."""
 
     exit_code = 1
 
@@ -25,19 +25,19 @@ class NoSuchSplit(UsageError):  # noqa: N818 - a missing optional split is not a
 
 
 class DataError(Transfer3dError, ValueError):
-    """Data is refused (exit 3)."""
+    """Data is missing or invalid (exit 3)."""
 
     exit_code = 3
 
 
 class WeightsError(Transfer3dError, ValueError):
-    """Weights or a checkpoint are refused (exit 4)."""
+    """Weights or a checkpoint are missing or invalid (exit 4)."""
 
     exit_code = 4
 
 
 class SetupError(Transfer3dError):
-    """The environment cannot do it: disk, lock, offline hub, lost worker (exit 5)."""
+    """The environment prevents the run: full disk, lock, offline hub, lost worker (exit 5)."""
 
     exit_code = 5
 
@@ -49,13 +49,13 @@ class NonFiniteError(Transfer3dError):
 
 
 class Preempted(Transfer3dError):  # noqa: N818 - nothing went wrong
-    """SIGTERM came, the state is saved, run again with --resume (exit 75)."""
+    """The run stopped on SIGTERM after saving its state; run again with --resume (exit 75)."""
 
     exit_code = 75
 
 
 class Interrupted(Transfer3dError):  # noqa: N818 - nothing went wrong
-    """Ctrl-C came, the state is saved (exit 130)."""
+    """The run stopped on Ctrl-C after saving its state (exit 130)."""
 
     exit_code = 130
 

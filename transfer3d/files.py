@@ -1,4 +1,4 @@
-"""Files that are either complete or absent: written to a temporary name, flushed, renamed."""
+"""Atomic file writes (temporary name, flush, rename), file locks, and bounded reading of untrusted files."""
 
 import errno
 import hashlib
@@ -33,13 +33,13 @@ DEVICES = (Path("/dev"), Path("/dev/fd"), Path("/proc/self/fd"))
 MOST_JSON_BYTES = 1 << 26
 """Of a note, a manifest or a report."""
 DEEPEST = 32
-"""Levels of nesting in JSON and TOML of others."""
+"""Maximum nesting of untrusted JSON and TOML."""
 
 
 def refuse_unwritable(final: Path) -> None:
-    """Raises SetupError where a file could not be written in the end: this is better known before the work.
+    """Raises SetupError if `final` cannot be written, so that a long run fails at its start.
 
-    The place is tried, with a file that has no name: permissions alone do not say it.
+    It creates an unnamed temporary file in the folder, since permission bits alone do not decide.
     """
     _refuse_special(final)
     place = next(parent for parent in final.absolute().parents if parent.exists())
@@ -49,7 +49,7 @@ def refuse_unwritable(final: Path) -> None:
             return
         reason = f"{place} is a file"
     except OSError as error:
-        reason = f"{place} takes no files ({error.strerror})"
+        reason = f"no file can be created in {place} ({error.strerror})"
     raise SetupError(f"{final} cannot be written: {reason}. Choose another place.")
 
 
@@ -69,11 +69,11 @@ def atomic_path(final: Path) -> Iterator[Path]:
         yield partial
         with partial.open("rb+") as file:
             os.fsync(file.fileno())
-        # Some writers make files that only their owner can read.
+        # Some writers create files that only their owner can read.
         partial.chmod(0o666 & ~_umask())
         partial.replace(final)
         fsync_folder(final.parent)
-    except (OSError, SafetensorError) as error:  # the latter: what safetensors makes of a full disk
+    except (OSError, SafetensorError) as error:  # safetensors raises the latter on a full disk
         _forget(partial)
         reason = getattr(error, "strerror", None) or error
         raise SetupError(f"{final} cannot be written: {reason}. Choose another place.") from error
@@ -94,13 +94,13 @@ def _refuse_special(final: Path) -> None:
 
 
 def partial_path(final: Path) -> Path:
-    """Returns a new name beside `final` for what is being written, which `remove_partials` knows."""
-    # The suffix stays: writers such as PyAV and matplotlib choose their format by it.
+    """Returns a unique temporary path beside `final`; `remove_partials` recognises its name."""
+    # The suffix is kept: writers such as PyAV and matplotlib choose their format by it.
     return final.with_name(f"{PARTIAL}{uuid.uuid4().hex}-{final.name}")
 
 
 def remove_partials(folder: Path) -> None:
-    """Removes what killed processes of ours left half written in a folder that is ours, but for links."""
+    """Removes partially written files that killed processes left in an output folder; links are skipped."""
     if folder.is_symlink() or not folder.is_dir():
         return
     for path in folder.iterdir():
@@ -192,11 +192,11 @@ def sha256_file(path: Path, most: int | None = None) -> str:
 
 
 def read_regular(path: Path, most: int) -> bytes:
-    """Returns the content of a file.
+    """Returns the bytes of a regular file.
 
     Raises:
         ValueError: it is a device, a pipe or a folder, or has more than `most` bytes.
-        FileNotFoundError: it is not there.
+        FileNotFoundError: it does not exist.
     """
     _refuse_irregular(path, most)
     return path.read_bytes()
@@ -221,15 +221,15 @@ def _refuse_irregular(path: Path, most: int | None) -> None:
 
 
 def parse_json(content: str | bytes, *, untrusted: bool = False) -> Any:
-    """Returns the value of JSON.
+    """Parses JSON.
 
     Args:
         content: of a file.
-        untrusted: no name twice in a table, no number that is not finite, no text that is not Unicode, and
-            no deep nesting.
+        untrusted: also refuse duplicate keys, numbers that are not finite, text that is not valid Unicode
+            and deep nesting.
 
     Raises:
-        ValueError: it is not such JSON, or nests too deep.
+        ValueError: the JSON is malformed, refused, or nests too deep.
     """
     try:
         value = json.loads(content, object_pairs_hook=_table if untrusted else None)
@@ -241,9 +241,9 @@ def parse_json(content: str | bytes, *, untrusted: bool = False) -> Any:
 
 
 def refuse_extremes(value: Any) -> None:
-    """Raises ValueError where JSON or TOML nests too deep, or holds odd numbers or text.
+    """Raises ValueError for parsed JSON or TOML that nests too deep or holds an unsupported value.
 
-    Odd are numbers that are not finite, text that cannot be written as UTF-8, and TOML's dates.
+    Unsupported are numbers that are not finite, text that UTF-8 cannot encode, and TOML's dates.
     """
     stack = [(1, value)]
     while stack:
@@ -263,7 +263,7 @@ def refuse_extremes(value: Any) -> None:
 
 
 def _is_unicode(text: str) -> bool:
-    """Whether it has no half of a surrogate pair, which no UTF-8 can hold."""
+    """Whether the text has no lone surrogate, which UTF-8 cannot encode."""
     try:
         text.encode()
     except UnicodeEncodeError:

@@ -1,4 +1,4 @@
-"""The shapes and axes that all modules agree on.
+"""The tensor shapes and axis names that all modules share.
 
 One alphabet for tensor axes, used as suffixes (`clips_BCTHW`) and in docstrings:
 
@@ -19,18 +19,18 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 RGB_CHANNELS, FLOW_CHANNELS = 3, 2
 FLOW_MEAN = 0.5
-"""Of both components of optical flow: half of 0..1 is no motion."""
+"""Mean of both components of optical flow: 0.5 on a 0..1 scale is no motion."""
 FLOW_STD = 0.226
-"""The mean of RGB's deviations, as in TSN and the PyTorch port of P3D."""
+"""The mean of RGB's standard deviations, as in TSN and the PyTorch port of P3D."""
 
 Triple = tuple[int, int, int]
 
 
 def section_bounds(length: int, sections: int) -> list[int]:
-    """Returns where `sections` even sections of `range(length)` begin, and `length`.
+    """Returns the start of each of `sections` equal sections of `range(length)`, then `length`.
 
     Section i is `range(bounds[i], bounds[i + 1])`. A bound is round(i * length / sections), half to even: 10
-    in 4 sections are 2, 3, 3, 2.
+    items in 4 sections give sizes 2, 3, 3, 2.
     """
     return [round(index * length / sections) for index in range(sections + 1)]
 
@@ -41,10 +41,10 @@ class ClipSpec:
 
     Attributes:
         frames: T, frames of one clip (of one action unit, for the video-level families).
-        stride: distance of neighbouring frames, in frames of the source video.
+        stride: distance between neighbouring frames, in frames of the source video.
         size: H and W of the input, pixels.
-        crop: what a frame is resized to before size x size is cut out: a short side, or exactly (H, W); 0 =
-            `size`.
+        crop: size to which a frame is resized before size x size is cropped: its short side, or (H, W);
+            0 = `size`.
         units: U, action units of one video; 1 for clip-level families.
         mean: per channel, on a 0..1 scale.
         std: per channel, on a 0..1 scale.
@@ -73,7 +73,7 @@ class ClipSpec:
 
     @property
     def channels(self) -> int:
-        """C: 3 of RGB, 2 of optical flow."""
+        """C: 3 for RGB, 2 for optical flow."""
         return len(self.mean)
 
     @property
@@ -82,12 +82,12 @@ class ClipSpec:
         return (self.frames - 1) * self.stride + 1
 
     def shape(self, batch: int) -> tuple[int, ...]:
-        """Returns the shape of `batch` clips: B C T H W, or B U C T H W where there are several units."""
+        """Returns the shape of `batch` clips: B C T H W, or B U C T H W with several units."""
         units = (self.units,) if self.units > 1 else ()
         return (batch, *units, self.channels, self.frames, self.size, self.size)
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns the JSON form, the `transfer3d.clip` of a checkpoint."""
+        """Returns the JSON form, stored as `transfer3d.clip` in a checkpoint."""
         return asdict(self)
 
     @classmethod
@@ -100,9 +100,9 @@ class ClipSpec:
 def per_channel(
     mean: Sequence[float], std: Sequence[float], channels: int
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Returns mean and deviation for inputs that are not RGB, from those of RGB.
+    """Returns mean and standard deviation for another number of input channels than RGB's.
 
-    Optical flow (2 channels) has its own; any other number of channels gets the average of RGB's for each.
+    Optical flow (2 channels) has its own values; other inputs get the average over RGB for every channel.
     """
     if channels == len(mean):
         return tuple(mean), tuple(std)

@@ -43,7 +43,7 @@ class Meter:
         self._console.print(line, highlight=False)
 
     def _time_left(self, now: float) -> str:
-        """Returns the time that is left, by the rate since the first update: before it, processes start."""
+        """Returns the remaining time, by the rate since the first update (before it, workers start up)."""
         if self._done >= self._total:
             return f", {now - self._started:.0f} s"
         since, done = self._first or (now, self._done)
@@ -56,7 +56,7 @@ class Meter:
 def progress(
     title: str, total: int, *, console: Console, quiet: bool = False, start: int = 0
 ) -> Iterator[Meter]:
-    """Shows the progress of `total` steps, `start` of them done before.
+    """Shows the progress of `total` steps, `start` of which are already done.
 
     `quiet` (every process but the main one) shows nothing.
     """

@@ -1,7 +1,7 @@
-"""Scratch folders in the system's temporary folder, which the next run removes where a run was killed.
+"""Scratch folders in the system's temporary folder; those of a killed run are removed by the next one.
 
-Each is locked by the process that made it. The lock ends with the process, even by kill -9, so a folder of
-ours that can be locked is nobody's.
+Each is locked by the process that made it. The lock ends with the process, even by kill -9, so a scratch
+folder that can be locked has been abandoned.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class ScratchFolder:
         path: of the folder.
 
     Raises:
-        SetupError: the temporary folder takes no folders.
+        SetupError: no folder can be created in the temporary folder.
     """
 
     def __init__(self) -> None:
@@ -44,7 +44,7 @@ class ScratchFolder:
             self.path, handle = _make_locked(root)
         except OSError as error:
             raise SetupError(
-                f"{root} takes no files ({error.strerror}). Name another folder with TMPDIR."
+                f"no folder can be created in {root} ({error.strerror}). Set TMPDIR to another folder."
             ) from error
         self._finalizer = weakref.finalize(self, _remove, self.path, handle, os.getpid())
 
@@ -85,14 +85,14 @@ def _make_locked(root: Path) -> tuple[Path, int | None]:
         try:
             handle = _lock(path)
         except (BlockingIOError, FileNotFoundError):
-            continue  # another run looked for abandoned folders just now
+            continue  # another run is looking for abandoned folders at this moment
         except OSError:
-            return path, None  # no locks here, so no run can take this folder for abandoned either
+            return path, None  # no locks on this file system, so no run can remove this folder either
         return path, handle
 
 
 def _lock(path: Path) -> int:
-    """Locks a folder of this user and returns its handle; raises OSError where that cannot be."""
+    """Locks a folder of this user and returns its handle; raises OSError if that fails."""
     assert fcntl is not None
     handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     try:

@@ -1,4 +1,4 @@
-"""Text from files, names and servers, made fit for a terminal and for a spreadsheet."""
+"""Makes text from files, names and servers safe to print on a terminal or to write to a spreadsheet."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ HIDDEN = re.compile(
     "\ud800-\udfff]"  # halves of characters: bytes of a name that are not UTF-8
 )
 UNION = ("constrained-", "list[")
-"""How the parts begin by which pydantic tells a field's alternatives apart."""
+"""Prefixes of the parts of a pydantic location that name an alternative of a union."""
 DICTIONARY = re.compile(r"valid dictionary( or instance of \w+)?")
 LONGEST = 200
 """Of a name in a message."""
@@ -35,7 +35,7 @@ def one_line(text: str) -> str:
 
 
 def cell(value: Any) -> Any:
-    """Returns a cell of a CSV file that no spreadsheet takes for a formula: text may gain a leading quote."""
+    """Returns a CSV cell, with a leading quote if a spreadsheet would take the text for a formula."""
     return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA) else value
 
 
@@ -47,18 +47,18 @@ def problem(error: Mapping[str, Any]) -> str:
     reason = reason[0].lower() + reason[1:]
     if error["type"] == "missing":
         return f"key '{key}' is missing"
-    if error["type"] == "value_error":  # a check of several values, which says what they are
+    if error["type"] == "value_error":  # a check of several values: its message already gives them
         return f"{key}: {reason}" if key else reason
     return f"{key} = {reprlib.repr(error['input'])}: {reason}"
 
 
 def shortened(text: str, most: int = LONGEST) -> str:
-    """Returns text, or its beginning and its end where it has more characters."""
+    """Returns the text, or its beginning and end if it has more than `most` characters."""
     return text if len(text) <= most else f"{text[: most // 2]} ... {text[-most // 2 :]}"
 
 
 class PlainConsole(Console):
-    """Prints text as it is: no markup, no highlights, nothing that commands a terminal."""
+    """Prints text literally: no markup, no highlighting, no terminal control characters."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**{"highlight": False, "markup": False, **options})

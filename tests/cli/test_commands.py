@@ -169,7 +169,7 @@ def test_a_warning_is_one_line_and_what_is_for_programmers_is_left_out(capsys, m
 def test_what_the_library_logs_is_printed_once_in_a_plain_line(monkeypatch):
     def inspect(path):
         logging.getLogger("transfer3d.engine.trainer").warning(
-            "checkpoint %s is damaged and skipped", "step-2"
+            "checkpoint %s is damaged and was skipped", "step-2"
         )
         logging.getLogger("transfer3d.evaluation").info("for your information")
         raise UsageError("enough")
@@ -178,7 +178,7 @@ def test_what_the_library_logs_is_printed_once_in_a_plain_line(monkeypatch):
     for _ in range(2):  # the handler is added once, however many commands a process runs
         done = CliRunner().invoke(app, ["info", "a.safetensors"])
         lines = done.output.splitlines()
-        assert lines.count("transfer3d: warning: checkpoint step-2 is damaged and skipped") == 1
+        assert lines.count("transfer3d: warning: checkpoint step-2 is damaged and was skipped") == 1
         assert lines.count("transfer3d: for your information") == 1
 
 

@@ -67,7 +67,7 @@ def test_info_sees_one_changed_number(run, file):
         tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 - no mapping
     tensors["head.bias"][0] += 1
     save_file(tensors, file, metadata=metadata)
-    with pytest.warns(UserWarning, match="not those that were written"):
+    with pytest.warns(UserWarning, match="changed after saving"):
         done = run("info", file)
     assert done.exit_code == 4
     assert "its tensors have changed since it was written" in " ".join(done.output.split())

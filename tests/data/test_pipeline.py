@@ -186,7 +186,7 @@ def test_fewer_videos_than_processes(numbered):
     for make in (train, view_batches):
         with pytest.raises(UsageError, match="5 videos for 6 processes"):
             make(numbered, clip=CLIP, batch_size=6, rank=0, world=6)
-    with pytest.raises(UsageError, match="batch_size=5 does not divide by 2"):
+    with pytest.raises(UsageError, match="batch_size=5 is not divisible by 2"):
         train(numbered, batch_size=5, world=2)
 
 

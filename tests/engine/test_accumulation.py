@@ -21,7 +21,7 @@ def test_parts_make_up_the_batch_and_reports_their_mean():
     (whole,) = split_batch(batch, 1)
     assert whole.keys == batch.keys
     assert torch.equal(whole.clips, batch.clips)
-    with pytest.raises(ValueError, match="6 clips do not divide by 4"):
+    with pytest.raises(ValueError, match="6 clips are not divisible by 4"):
         split_batch(batch, 4)
     reports = [LossReport(torch.tensor(value), {"loss": torch.tensor(value)}) for value in (1.0, 3.0)]
     assert float(mean_report(reports).total) == float(mean_report(reports).parts["loss"]) == 2.0

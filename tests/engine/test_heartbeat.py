@@ -91,7 +91,7 @@ def test_a_stopped_process_is_named_and_the_others_end(tmp_path, stopped):
         code, said = group.end(rank)
         assert code == 5
         pid = group.children[stopped].pid
-        assert f"process {stopped} (pid {pid} on {socket.gethostname()}) has given no sign of life" in said
+        assert f"process {stopped} (pid {pid} on {socket.gethostname()}) has not responded" in said
         assert "--resume" in said
         assert (tmp_path / f"last-words.{rank}").read_text() in said
     group.signal(signal.SIGCONT, stopped)

@@ -178,8 +178,8 @@ def test_what_acts_on_scores_is_refused_where_there_are_none(options):
 @pytest.mark.parametrize(
     ("options", "named"),
     [
-        ({"optimizer": OptimizerConfig(lr_scale={"*": 0})}, "nothing is left that learns"),
-        ({"optimizer": OptimizerConfig(lr_scale={"head": 0}), "head_first": 2}, "no head that learns"),
+        ({"optimizer": OptimizerConfig(lr_scale={"*": 0})}, "no parameter is left to train"),
+        ({"optimizer": OptimizerConfig(lr_scale={"head": 0}), "head_first": 2}, "no trainable head"),
     ],
 )
 def test_a_run_in_which_nothing_would_learn_is_refused(options, named):

@@ -293,7 +293,7 @@ def test_too_few_frames_and_unknown_forms_are_refused():
     ):
         with pytest.raises(UsageError, match=message):
             inflate(vit("vit_tiny_patch16_224"), family, **options)
-    with pytest.raises(UsageError, match="positions='joint' is for networks that are trained or imported"):
+    with pytest.raises(UsageError, match="positions='joint' cannot be inflated"):
         inflate(vit("vit_tiny_patch16_224"), "vivit", frames=4, positions="joint")
 
 

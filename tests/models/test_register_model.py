@@ -144,5 +144,5 @@ def test_an_installed_package_brings_students_to_every_command(installed, tmp_pa
 def test_a_package_that_does_not_import_is_left_out_in_a_sentence(installed, caplog):
     installed("broken_package", "import no_such_module")
     assert "p3d_tiny" in list_models()
-    assert "broken_package are left out" in caplog.text
+    assert "broken_package are not available" in caplog.text
     assert "No module named 'no_such_module'" in caplog.text

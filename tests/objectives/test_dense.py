@@ -156,9 +156,9 @@ def test_what_cannot_be_compared_is_refused():
         Correspondence(resnet, student, CorrespondenceConfig(**DENSE, dense_weights="class"))
     with pytest.raises(UsageError, match="dense_layers=9: student and teacher have"):
         Correspondence(resnet, student, CorrespondenceConfig(**DENSE, dense_layers=9))
-    with pytest.raises(UsageError, match="gives no maps"):
+    with pytest.raises(UsageError, match="has no feature maps"):
         Correspondence(resnet, nn.Flatten(), CorrespondenceConfig(**DENSE), clip=student.clip, num_features=4)
-    with pytest.raises(ValueError, match="a cache holds no maps"):
+    with pytest.raises(ValueError, match="a cache has no feature maps"):
         CorrespondenceConfig(**DENSE, cache="x", teacher_view="centre")
 
 

@@ -152,7 +152,7 @@ def test_frames_that_cannot_be_chosen_are_refused(teacher):
     student, config = create_model("p3d_tiny", num_classes=0), CorrespondenceConfig(teacher_frames=9)
     with pytest.raises(UsageError, match="teacher_frames=9: the student's clip has 8"):
         Correspondence(teacher, student, config)
-    with pytest.raises(UsageError, match="p3d_tiny is a video model and sees whole clips"):
+    with pytest.raises(UsageError, match="p3d_tiny is a video model and needs whole clips"):
         Correspondence(FrozenTeacher(student), student, CorrespondenceConfig(teacher_frames=1))
 
 

@@ -145,7 +145,7 @@ CORPUS = {
     "a folder": (lambda path: path.mkdir(), "is a folder"),
     "nothing": (lambda path: None, "does not exist"),
     "a list": (lambda path: torch.save([torch.zeros(1)], path), "holds a list"),
-    "an empty state dict": (lambda path: torch.save({}, path), "no state dict"),
+    "an empty state dict": (lambda path: torch.save({}, path), "not a state dict"),
     "numbers": (
         lambda path: torch.save({"net": {"a": 1}, "epoch": 2}, path),
         "net, epoch are not tensors",

@@ -111,7 +111,7 @@ def clip_batches(
         multi_label: whether batches have `targets` with all classes of each clip, not its first alone.
 
     Raises:
-        UsageError: fewer videos than processes, a batch that does not divide by them, an option that needs
+        UsageError: fewer videos than processes, a batch size that they do not divide, an option that needs
             labels, or only one of videos and clip is optical flow.
         DataError: while iterating: too many bad videos, or damaged shards.
         SetupError: while iterating: a worker died.
@@ -121,7 +121,7 @@ def clip_batches(
     if (augment.mixup or augment.cutmix) and any(label is None for label in videos.labels):
         raise UsageError("mixup and cutmix need labels. Switch them off for unlabelled videos.")
     if batch_size < 1 or batch_size % world:
-        raise UsageError(f"batch_size={batch_size} does not divide by {world} processes.")
+        raise UsageError(f"batch_size={batch_size} is not divisible by {world} processes.")
     tolerated = int(max_bad_fraction * len(videos))
     maker = _TrainingClips(
         videos, clip, augment, seed, tolerated, balanced, teacher_view, teacher_clip, multi_label

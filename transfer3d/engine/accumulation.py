@@ -1,10 +1,11 @@
-"""One optimiser step in several parts, to save memory, with the gradient of the whole batch.
+"""Gradient accumulation: one optimiser step in several parts, with the gradient of the whole batch.
 
-A loss that is a mean over clips is the mean of its parts. A loss that compares clips is not: its embeddings
-are computed first, part by part and without graph; then the gradient of the loss of all of them with respect
-to each embedding; then each part again, with its graph, from that gradient backwards. So all clips of the
-step are each other's negatives, while the memory stays that of one part. This is the gradient cache of Gao et
-al., "Scaling Deep Contrastive Learning Batch Size under Memory Limited Setup", arXiv:2101.06983, section 3.
+A loss that is a mean over clips is the mean over its parts. A loss that compares clips is not. For it, all
+embeddings are first computed part by part without graph, then the gradient of the total loss with respect to
+each embedding; then each part is computed again with its graph, and this gradient is backpropagated. So all
+clips of the step are each other's negatives, with the memory of one part. This is the gradient cache of Gao
+et al., "Scaling Deep Contrastive Learning Batch Size under Memory Limited Setup", arXiv:2101.06983, section
+3.
 """
 
 from __future__ import annotations
@@ -22,19 +23,19 @@ Context = Callable[[], AbstractContextManager[object]]
 
 
 def split_batch(batch: ClipBatch, count: int) -> list[ClipBatch]:
-    """Returns a batch in `count` parts of equal size.
+    """Splits a batch into `count` parts of equal size.
 
     Raises:
-        ValueError: the clips do not divide by `count`.
+        ValueError: the number of clips is not divisible by `count`.
     """
     size, rest = divmod(len(batch), count)
     if rest:
-        raise ValueError(f"{len(batch)} clips do not divide by {count}")
+        raise ValueError(f"{len(batch)} clips are not divisible by {count}")
     return [batch[start : start + size] for start in range(0, len(batch), size)]
 
 
 def mean_report(reports: Sequence[LossReport]) -> LossReport:
-    """Returns the mean of what the parts of one batch reported."""
+    """Returns the mean of the reports of the parts of a batch."""
     names = dict.fromkeys(name for report in reports for name in report.parts)
     parts = {
         name: torch.stack([report.parts[name] for report in reports if name in report.parts]).mean()
@@ -46,13 +47,13 @@ def mean_report(reports: Sequence[LossReport]) -> LossReport:
 def backward_mean(
     wrapped: nn.Module, parts: Sequence[ClipBatch], *, autocast: Context, no_sync: Context
 ) -> LossReport:
-    """Adds the gradient of a loss that is a mean over clips; DDP exchanges it after the last part.
+    """Accumulates the gradient of a loss that is a mean over clips; DDP reduces it after the last part.
 
     Args:
-        wrapped: the objective, in DDP where there are several processes.
+        wrapped: the objective, in DDP if there are several processes.
         parts: of this process's batch.
-        autocast: the precision of the forward pass.
-        no_sync: keeps DDP from exchanging gradients.
+        autocast: context of the forward pass's precision.
+        no_sync: context in which DDP does not reduce gradients.
     """
     reports = []
     for part in parts[:-1]:
@@ -77,10 +78,10 @@ def backward_pairwise(
     autocast: Context,
     no_sync: Context,
 ) -> LossReport:
-    """Adds the gradient of a loss that compares all clips of the step; see the top of this file.
+    """Accumulates the gradient of a loss that compares all clips of the step; see the top of this file.
 
-    Every part's forward pass draws the same random numbers both times, and buffers such as BatchNorm's
-    statistics are updated once.
+    Both forward passes of a part draw the same random numbers, and buffers such as BatchNorm's statistics are
+    updated once.
 
     Args:
         objective: the objective itself.
@@ -115,7 +116,7 @@ def backward_pairwise(
 def _embedding_gradients(
     objective: PairwiseObjective, first: list[Embeddings], last: Embeddings, autocast: Context
 ) -> list[list[Tensor]]:
-    """Returns the gradient of the whole loss with respect to each part's embeddings, all but the last's."""
+    """Returns the gradient of the total loss with respect to the embeddings of each part but the last."""
     for part in first:
         for rows in part.differentiable:
             rows.requires_grad_()
@@ -142,7 +143,7 @@ def _set_random_state(state: Sequence[Tensor], device: torch.device) -> None:
 
 @contextmanager
 def _replay(state: Sequence[Tensor], device: torch.device) -> Iterator[None]:
-    """Draws from a state of the random generators, and puts the current one back."""
+    """Temporarily sets the random generators to a state."""
     current = _random_state(device)
     _set_random_state(state, device)
     yield

@@ -1,20 +1,20 @@
-"""What the C library does with freed memory: a training step asks for the same sizes again and again."""
+"""Tunes the C library's allocator to reuse freed memory: every training step allocates the same sizes."""
 
 from __future__ import annotations
 
 import ctypes
 
 TRIM_THRESHOLD, MMAP_MAX = -1, -4
-"""Of glibc's malloc.h: how much free memory at the heap's end is given back, and how many large blocks lie
-outside the heap, from where they are returned at once."""
+"""Options of glibc's malloc.h: how much free memory at the end of the heap is returned to the system, and how
+many large blocks may be mapped outside the heap, which are returned as soon as they are freed."""
 MOST = 2**31 - 1
 
 
 def keep_freed_memory() -> bool:
-    """Keeps freed blocks for the next ones of their size; returns whether the C library can do so (glibc).
+    """Keeps freed blocks for reuse; returns whether the C library supports this (glibc).
 
-    Otherwise each large tensor is new memory, whose pages the kernel clears one by one when they are first
-    touched: a fifth of a training step on a CPU. The process stays as large as it was at its largest.
+    Otherwise each large tensor is newly mapped memory, whose pages the kernel clears on first access: a fifth
+    of a training step on a CPU. In return, the process never shrinks from its peak size.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt

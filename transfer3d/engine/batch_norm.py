@@ -16,11 +16,11 @@ from transfer3d.batch import ClipBatch
 def training_mode(module: nn.Module, batch_norm: Literal["live", "partial", "frozen"]) -> None:
     """Puts a module in training mode, except the BatchNorms whose statistics are frozen.
 
-    The statistics of a BatchNorm whose scale does not learn are frozen too.
+    A BatchNorm whose scale is not trained has frozen statistics too.
 
     Args:
-        module: the network, all of it.
-        batch_norm: see `Training.batch_norm`; "partial" is that of TSN (arXiv:1608.00859), section 3.2.
+        module: the whole network.
+        batch_norm: see `Training.batch_norm`; "partial" is TSN's partial BN (arXiv:1608.00859), section 3.2.
     """
     module.train()
     for number, norm in enumerate(_norms(module)):
@@ -35,8 +35,8 @@ def recompute_statistics(
 ) -> None:
     """Recomputes the statistics of every BatchNorm from some batches and the current weights.
 
-    Wu and Johnson, "Rethinking 'Batch' in BatchNorm", arXiv:2105.07576, section 3. Every process brings
-    its own batches, and all end with the same statistics: the means over all batches.
+    Wu and Johnson, "Rethinking 'Batch' in BatchNorm", arXiv:2105.07576, section 3 (precise BN). Every process
+    has its own batches, and all get the same statistics: the means over all batches.
 
     Args:
         objective: put in evaluation mode, except its BatchNorms.

@@ -1,4 +1,4 @@
-"""The training batches of this process, as an objective needs them."""
+"""The training batches of this process, as required by an objective."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from transfer3d.layout import ClipSpec
 
 
 def clip_of(objective: nn.Module) -> ClipSpec:
-    """Returns the clip that an objective's batches are made of: its own, or that of its student.
+    """Returns the clip spec of an objective's batches: its own, or its student's.
 
     Raises:
         UsageError: it has neither.
@@ -33,10 +33,10 @@ def clip_of(objective: nn.Module) -> ClipSpec:
 def batches_for(
     objective: nn.Module, videos: VideoSet, config: TrainerConfig, accelerator: Accelerator
 ) -> Callable[[int], Iterable[ClipBatch]]:
-    """Returns a function from the first step to this process's share of each batch.
+    """Returns a function that yields this process's share of each batch, from a given step on.
 
     Raises:
-        UsageError: the batch size is missing, or does not divide among processes and parts.
+        UsageError: the batch size is missing, or not divisible by the processes and accumulation steps.
     """
     clip, batch_size, shares = (
         clip_of(objective),
@@ -49,7 +49,7 @@ def batches_for(
         )
     if batch_size % shares:
         raise UsageError(
-            f"batch_size={batch_size} does not divide by {accelerator.num_processes} processes x "
+            f"batch_size={batch_size} is not divisible by {accelerator.num_processes} processes x "
             f"accumulate={config.accumulate}."
         )
 

@@ -1,4 +1,4 @@
-"""The configuration of a training run: what recipes and the trainer share, and the plan that is run."""
+"""The configuration of a training run: the keys that recipes and the trainer share, and the trainer's own."""
 
 from __future__ import annotations
 
@@ -19,38 +19,38 @@ class Training(BaseModel):
     lr: float = Field(gt=0)
     """Peak learning rate."""
     lr_base_batch: int | None = Field(default=None, ge=1)
-    """Batch size that `lr` is meant for: all rates are multiplied by batch_size / lr_base_batch."""
+    """Batch size for which `lr` is given: all rates are multiplied by batch_size / lr_base_batch."""
     seed: int = Field(default=0, ge=0, lt=2**63)
     precision: Literal["auto", "bf16", "fp32"] = "auto"
-    """auto: bf16 where the machine computes it in hardware."""
+    """auto: bf16 if the hardware supports it, else fp32."""
     accumulate: int = Field(default=1, ge=1)
     """Gradient-accumulation steps per process, to save memory."""
     workers: int = Field(default=1, ge=0)
-    """Decoding processes for each training process."""
+    """Decoding processes per training process."""
     max_bad_fraction: float = Field(default=0.01, ge=0, le=1)
     """Share of clips that may fail to decode before the run stops."""
     balanced: bool = False
     """Whether every class is sampled equally often, whatever its number of videos."""
     augment: AugmentConfig = AugmentConfig()
     batch_norm: Literal["live", "partial", "frozen"] = "live"
-    """Which BatchNorms update their statistics: all, only the first (TSN), none. Scale and shift learn."""
+    """BatchNorms that update their statistics: all, the first (TSN) or none. Scale and shift are trained."""
     precise_batch_norm: int = Field(default=0, ge=0)
-    """Training clips that BatchNorm's statistics are recomputed from before validation and publishing."""
+    """Number of training clips for recomputing BatchNorm's statistics before validation and publishing."""
     head_first: float = Field(default=0.0, ge=0)
-    """How long only the head learns: below 1 a share of all steps, from 1 on their number."""
+    """How long only the head is trained: below 1 a share of all steps, from 1 on a number of steps."""
     early_stop: int = Field(default=0, ge=0)
-    """Validations in a row without a better score after which the run ends; 0 = never."""
+    """Number of validations in a row without a better score after which the run ends; 0 = never."""
     activation_checkpointing: bool = False
-    """Whether the student's activations are computed again in the backward pass instead of kept: a step
-    takes about a third longer and a fraction of the memory."""
+    """Whether the student's activations are recomputed in the backward pass instead of stored: a step takes
+    about a third longer and a fraction of the memory."""
     compile: bool = False
     """Whether torch.compile compiles the student's trunk; the first steps then take minutes."""
     log_every: int | None = Field(default=None, ge=1)
-    """Steps from one row of the log to the next; none = 20, or fewer, for ten rows in a short run."""
+    """Steps between rows of the log; none = 20, or fewer, for ten rows in a short run."""
     save_every: int = Field(default=500, ge=1)
     validate_every: int | None = Field(default=None, ge=1)
-    """Steps between validations; none = only after the last step, or after each epoch where a plateau
-    schedule or early_stop needs scores."""
+    """Steps between validations; none = only after the last step, or after each epoch if a plateau schedule
+    or early_stop needs scores."""
     optimizer: OptimizerConfig = OptimizerConfig()
     schedule: ScheduleConfig = ScheduleConfig()
 
@@ -61,14 +61,14 @@ class Training(BaseModel):
 
 
 class TrainerConfig(Training):
-    """A training run whose length and batch size are settled."""
+    """The configuration of `Trainer`, with the length and the batch size of the run."""
 
     steps: int = Field(ge=1)
     """Optimiser steps of the whole run."""
     batch_size: int | None = Field(default=None, ge=1)
-    """Clips in one step, all processes and parts together; may be left out where the data brings batches."""
+    """Clips in one step over all processes and accumulation steps; not needed if the data yields batches."""
     keep_checkpoints: int = Field(default=2, ge=2)
-    """At least 2, since the last one may be damaged by whatever ended the run."""
+    """Number of checkpoints to keep; at least 2, since the last may be damaged by whatever ended the run."""
 
     @model_validator(mode="after")
     def _check_batch_size(self) -> Self:
@@ -80,12 +80,12 @@ class TrainerConfig(Training):
 
     @property
     def lr_factor(self) -> float:
-        """The factor of all learning rates."""
+        """The factor that multiplies all learning rates."""
         if self.lr_base_batch is None or self.batch_size is None:
             return 1.0
         return self.batch_size / self.lr_base_batch
 
     @property
     def head_steps(self) -> int:
-        """Steps at the start in which only the head learns."""
+        """Number of initial steps in which only the head is trained."""
         return round(self.head_first * self.steps if self.head_first < 1 else self.head_first)

@@ -1,4 +1,4 @@
-"""What the processes of one run do together, however many `accelerate launch` started."""
+"""Distributed operations of the processes of one run, however many `accelerate launch` started."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def make_accelerator(precision: str) -> Accelerator:
     processes()
     torch.backends.cudnn.benchmark = True
     keep_freed_memory()
-    # accelerate keeps the first precision of a process; a second run in it may have another one.
+    # accelerate keeps a process's first precision, but a second run in the process may need another.
     AcceleratorState._reset_state()
     return Accelerator(mixed_precision="bf16" if precision == "bf16" else "no")
 
@@ -58,20 +58,20 @@ def make_accelerator(precision: str) -> Accelerator:
 def leave_cores_to(workers: int) -> None:
     """Reduces torch's CPU threads by the number of decoding processes.
 
-    Threads that wait for each other spin, so one that shares its core with a decoder slows all the others.
+    Waiting threads spin, so a thread that shares its core with a decoder slows all the others.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     torch.set_num_threads(max(1, min(torch.get_num_threads(), cores - workers)))
 
 
 def processes() -> PartialState:
-    """Returns this process's place among those that were launched; the first call joins them to a group.
+    """Returns this process's rank and group; the first call initialises the process group.
 
-    Without a GPU the group is one of CPUs, whatever the launcher says of it.
+    Without a GPU it is a CPU group, whatever the launcher requests.
 
     Raises:
-        UsageError: the launcher asks for what is not supported.
-        SetupError: there is no group, or one of another number of processes than were launched.
+        UsageError: the launcher requests an unsupported setting.
+        SetupError: there is no group, or its size differs from the number of launched processes.
     """
     launched = world_size()
     refuse_other_settings()
@@ -94,7 +94,7 @@ def processes() -> PartialState:
 
 
 def is_main_process() -> bool:
-    """Whether this is the process that prints and writes, under any launcher."""
+    """Whether this is the main process, which prints and writes, under any launcher."""
     return processes().is_main_process
 
 
@@ -107,10 +107,10 @@ def bf16_is_fast() -> bool:
 
 
 def resolve_precision(precision: str) -> str:
-    """Turns "auto" into bf16 where the launcher asks for it or the hardware computes it, else into fp32.
+    """Resolves "auto" to bf16 if the launcher requests it or the hardware supports it, else to fp32.
 
     Raises:
-        UsageError: it is not one of auto, bf16, fp32, or the launcher asks for another one.
+        UsageError: it is not one of auto, bf16, fp32, or the launcher requests another one.
     """
     if precision not in ("auto", "bf16", "fp32"):
         raise UsageError(f"--precision {precision}: choose auto, bf16 or fp32.")
@@ -123,7 +123,7 @@ def resolve_precision(precision: str) -> str:
 def on_main(accelerator: Accelerator, work: Callable[[], Result]) -> Result:
     """Runs `work` on the main process; every process gets its result, or raises its error.
 
-    So an error of the main process ends all processes, instead of leaving the others in a barrier.
+    An error of the main process thus ends all processes, instead of leaving the others in a barrier.
     """
     if accelerator.num_processes == 1:
         return work()
@@ -140,7 +140,7 @@ def on_main(accelerator: Accelerator, work: Callable[[], Result]) -> Result:
 
 
 def same_buffers(accelerator: Accelerator, module: nn.Module) -> None:
-    """Gives every process the main one's buffers: BatchNorm's statistics are each process's own."""
+    """Broadcasts the main process's buffers: BatchNorm's statistics differ between processes."""
     if accelerator.num_processes > 1:
         for buffer in module.buffers():
             torch.distributed.broadcast(buffer, 0)
@@ -152,7 +152,7 @@ def gather_list(accelerator: Accelerator, items: list[Any]) -> list[Any]:
 
 
 def mean_rows(accelerator: Accelerator, row: dict[str, float]) -> dict[str, float]:
-    """Returns, for each name, the mean over the processes that have a value of it."""
+    """Returns, for each name, the mean over the processes that have a value for it."""
     rows = gather_list(accelerator, [row])
     values_by_name: dict[str, list[float]] = {}
     for one in rows:
@@ -162,7 +162,7 @@ def mean_rows(accelerator: Accelerator, row: dict[str, float]) -> dict[str, floa
 
 
 def any_process(accelerator: Accelerator, *flags: bool) -> tuple[bool, ...]:
-    """Returns for each flag whether it is set in any process; by one collective."""
+    """Returns for each flag whether it is set in any process, with a single collective."""
     if accelerator.num_processes == 1:
         return flags
     counts = torch.tensor(flags, dtype=torch.float32, device=accelerator.device)
@@ -171,14 +171,14 @@ def any_process(accelerator: Accelerator, *flags: bool) -> tuple[bool, ...]:
 
 
 def distribute(accelerator: Accelerator, module: nn.Module) -> nn.Module:
-    """Returns the module in DDP where there are several processes.
+    """Wraps the module in DDP if there are several processes.
 
-    `Accelerator.prepare` would wrap a module only once, and DDP must be built again whenever the set of
-    parameters that learn changes.
+    `Accelerator.prepare` would wrap a module only once, but DDP must be rebuilt whenever the set of trained
+    parameters changes.
     """
     if accelerator.num_processes == 1:
         return module
-    # A 1x1x1 kernel has two equivalent layouts; DDP warns that one is not the other.
+    # A 1x1x1 kernel has two equivalent memory layouts; DDP warns that they differ.
     warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")
     devices = [accelerator.device] if accelerator.device.type == "cuda" else None
     return DistributedDataParallel(module, device_ids=devices)
@@ -205,7 +205,7 @@ def lost_processes(accelerator: Accelerator) -> Iterator[None]:
 
 
 def start_heartbeat(accelerator: Accelerator) -> Heartbeat:
-    """Lets the processes of a run watch each other until `close`; all of them call it."""
+    """Lets the processes of a run watch each other until `close`; every process must call it."""
     if accelerator.num_processes == 1:
         return Heartbeat(0, [], {}, hung_after_s())
     return join(
@@ -218,7 +218,7 @@ def start_heartbeat(accelerator: Accelerator) -> Heartbeat:
 
 @contextmanager
 def watched_processes(accelerator: Accelerator) -> Iterator[None]:
-    """A context in which the loss of a process ends the run, whether it died or hangs.
+    """A context in which a dead or hung process ends the run.
 
     Raises:
         SetupError: a peer died.
@@ -229,11 +229,11 @@ def watched_processes(accelerator: Accelerator) -> Iterator[None]:
 
 @contextmanager
 def own_processes(accelerator: Accelerator | None, precision: str) -> Iterator[Accelerator]:
-    """Yields the caller's accelerator, as it is; or makes one, whose processes are watched.
+    """Yields the caller's accelerator unchanged, or a new one, whose processes are watched.
 
     Args:
-        accelerator: the caller's; None = make one.
-        precision: "auto", "bf16" or "fp32", for the one that is made.
+        accelerator: the caller's; None = create one.
+        precision: "auto", "bf16" or "fp32", for a new one.
     """
     if accelerator is not None:
         yield accelerator

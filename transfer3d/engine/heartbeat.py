@@ -1,12 +1,13 @@
-"""Each process of a run shows the others that it is alive; one that falls silent ends the run.
+"""Heartbeats between the processes of a run; a process that hangs ends the run.
 
 A process that is stopped (SIGSTOP), or whose machine is lost, keeps its connections open, so the others would
-wait for it in their next collective until that times out. Here a thread of each process sends a byte in every
-round. The thread runs while its process computes, decodes or waits in a collective. A process that ends
-closes its connection, which is not silence: collectives and launcher report that themselves.
+wait for it in their next collective until that times out. Therefore a thread of each process sends a byte in
+every round, also while its process computes, decodes or waits in a collective. A process that exits closes
+its connection; collectives and the launcher report that themselves.
 
 Process 0 is connected to each of the others: it watches them, and they watch it. Silence is counted in rounds
-of one's own thread, not by the clock, so that a process that was itself stopped accuses nobody afterwards.
+of the watching thread, not by the clock, so that a process that was itself stopped does not report the others
+afterwards.
 """
 
 from __future__ import annotations
@@ -27,17 +28,17 @@ from transfer3d.errors import SetupError
 ROUNDS = 20
 """Silent rounds after which a process counts as hung."""
 JOIN_S, HELLO_S, LAST_WORDS_S = 10.0, 1.0, 5.0
-"""How long the processes are waited for, and each greeting; and what is said and written at the end."""
+"""Timeouts: of connecting all processes, of each greeting, and of the final message and log entry."""
 TOKEN_BYTES = 16
 BEAT = b"\n"
-"""Ends each message; the number of a process before it says that that one is hung."""
+"""Ends each message; a rank before it reports that this process is hung."""
 MOST_BYTES = 4096
 
 log = logging.getLogger(__name__)
 
 
 class Member(NamedTuple):
-    """What a process tells the others of itself; `port` and `token` are those of process 0."""
+    """A process's entry in the exchange at the start; `port` and `token` are those of process 0."""
 
     host: str
     pid: int
@@ -51,11 +52,11 @@ class Heartbeat:
     Args:
         rank: of this process.
         members: all processes, by rank.
-        peers: connections to those that are watched, by rank.
+        peers: connections to the watched processes, by rank.
         hung_after_s: seconds of silence after which a process counts as hung.
 
     Attributes:
-        last_words: called with the error before this process is ended.
+        last_words: called with the error before this process exits.
     """
 
     def __init__(
@@ -103,14 +104,14 @@ class Heartbeat:
                 for peer in self._peers.values():
                     with suppress(OSError):
                         peer.send(b"%d" % hung + BEAT)
-                time.sleep(round_s)  # until they have read it: what is unread is lost with this process
+                time.sleep(round_s)  # gives them time to read it: unread data is lost when this process exits
                 self._end(hung)
 
     def _end(self, hung: int) -> None:
         """Ends this process, whose main thread may be in a collective that no exception reaches."""
         code = SetupError.exit_code
         try:
-            guard = threading.Timer(LAST_WORDS_S, os._exit, (code,))  # the disk may be what hangs
+            guard = threading.Timer(LAST_WORDS_S, os._exit, (code,))  # writing may hang, too
             guard.daemon = True
             guard.start()
             error = SetupError(self._reason(hung))
@@ -129,9 +130,9 @@ class Heartbeat:
             )
         host, pid, *_ = self._members[hung]
         return (
-            f"process {hung} (pid {pid} on {host}) has given no sign of life for {seconds}: it is stopped, "
-            "or its machine is lost. What was saved is intact. End that process if it is still there, and "
-            "run the command again, training with --resume."
+            f"process {hung} (pid {pid} on {host}) has not responded for {seconds}: it is stopped, or its "
+            "machine is lost. Saved files are intact. Kill that process if it still exists, and run the "
+            "command again, training with --resume."
         )
 
 
@@ -142,12 +143,12 @@ def join(
     address: str,
     hung_after_s: float,
 ) -> Heartbeat:
-    """Connects this process with the others, which call this too.
+    """Connects this process with the others; every process must call it.
 
     Args:
         rank: of this process.
-        gather: returns what all processes called it with, by rank.
-        address: at which the others reach process 0.
+        gather: an all-gather: returns the arguments of all processes, by rank.
+        address: of process 0.
         hung_after_s: seconds of silence after which a process counts as hung.
     """
     me, listener = Member(socket.gethostname(), os.getpid()), None
@@ -167,7 +168,7 @@ def join(
         except OSError as error:
             reason = f"process 0 cannot be reached at {address}:{members[0].port} ({error})"
     if reason:
-        log.warning("no heartbeat: %s; a hung process is noticed when a collective times out", reason)
+        log.warning("no heartbeat: %s; a hung process is only noticed when a collective times out", reason)
     return Heartbeat(rank, members, peers, hung_after_s)
 
 
@@ -179,7 +180,7 @@ def _listen() -> socket.socket:
 
 
 def _accept(listener: socket.socket, token: str, world: int) -> dict[int, socket.socket]:
-    """Returns the connections of those that know the token, by rank; the port is closed after that."""
+    """Returns the connections of the processes that sent the token, by rank."""
     peers: dict[int, socket.socket] = {}
     deadline = time.monotonic() + JOIN_S
     while len(peers) < world - 1 and (left := deadline - time.monotonic()) > 0:
@@ -201,7 +202,7 @@ def _greeting(token: str, rank: int) -> bytes:
 
 
 def _greeted_by(peer: socket.socket, token: str) -> int | None:
-    """Returns the rank that a connection begins with; None for a stranger."""
+    """Returns the rank in a connection's greeting; None if the greeting is invalid."""
     expected, received = len(_greeting(token, 0)), b""
     deadline = time.monotonic() + HELLO_S
     try:
@@ -225,19 +226,19 @@ def _connect(address: str, main: Member, rank: int) -> socket.socket:
 
 
 def _exchange(peer: socket.socket) -> bytes:
-    """Returns what has come and sends a beat; raises OSError where the other side has ended."""
+    """Returns the received bytes and sends a heartbeat; raises OSError if the other side has closed."""
     received = b""
     with suppress(BlockingIOError):
         received = peer.recv(MOST_BYTES)
         if not received:
             raise ConnectionResetError
-    with suppress(OSError):  # nobody reads there; where the other side has ended, the next round says so
+    with suppress(OSError):  # a closed connection is noticed in the next round
         peer.send(BEAT)
     return received
 
 
 def _hang_up(peer: socket.socket) -> None:
-    """Closes a connection at both ends, whoever else has a copy, such as a forked worker."""
+    """Closes a connection at both ends, even if another process, such as a forked worker, has a copy."""
     with suppress(OSError):
         peer.shutdown(socket.SHUT_RDWR)
     peer.close()

@@ -1,4 +1,4 @@
-"""What a launcher (`accelerate launch`, `torchrun`, `mpirun`) asks of a process, by its environment."""
+"""Reads a launcher's settings (`accelerate launch`, `torchrun`, `mpirun`) from the environment."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ REFUSED = {
     "ACCELERATE_USE_FSDP": "FSDP: each process holds the whole student",
     "ACCELERATE_USE_DEEPSPEED": "DeepSpeed: each process holds the whole student",
     "ACCELERATE_USE_MEGATRON_LM": "Megatron-LM: each process holds the whole student",
-    "ACCELERATE_USE_PARALLELISM_CONFIG": "a parallelism config: processes share the batch alone",
+    "ACCELERATE_USE_PARALLELISM_CONFIG": "a parallelism config: only data parallelism is supported",
     "ACCELERATE_DYNAMO_BACKEND": "a dynamo backend: compile with `--set compile=true`",
 }
-"""Settings that are not followed, and what there is instead."""
+"""Unsupported settings, each with the reason or the alternative."""
 MARKS = (
     "TORCHELASTIC_RUN_ID", "ACCELERATE_DYNAMO_MODE",
     "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE",
 )  # fmt: skip
-"""Set by `torchrun`, by `accelerate launch` and by `mpirun` alone, for the processes that they start."""
+"""Variables that only `torchrun`, `accelerate launch` and `mpirun` set, for the processes that they start."""
 
 
 def world_size() -> int:
-    """Returns how many processes were launched.
+    """Returns the number of launched processes.
 
     Raises:
-        UsageError: the environment has no number there.
+        UsageError: the variable is not a number.
     """
     for name in SIZES:
         if value := os.environ.get(name):
@@ -40,10 +40,10 @@ def world_size() -> int:
 
 
 def launcher_precision() -> str | None:
-    """Returns "bf16" where the launcher asks for it; None where it leaves that open.
+    """Returns "bf16" if the launcher requests it; None if it does not say.
 
     Raises:
-        UsageError: it asks for another kind of mixed precision.
+        UsageError: it requests another kind of mixed precision.
     """
     asked = os.environ.get("ACCELERATE_MIXED_PRECISION", "").lower()
     if asked in OFF:
@@ -56,7 +56,7 @@ def launcher_precision() -> str | None:
 
 
 def refuse_other_settings() -> None:
-    """Raises UsageError for what a launcher's flags, config or environment ask that is not supported."""
+    """Raises UsageError for unsupported settings in a launcher's flags, config or environment."""
     hung_after_s()
     for name, instead in REFUSED.items():
         if os.environ.get(name, "").lower() not in OFF:
@@ -70,9 +70,9 @@ def refuse_other_settings() -> None:
 
 
 def launcher_pid() -> int | None:
-    """Returns the process number of the launcher that started this process; None where none did.
+    """Returns the PID of the launcher that started this process, or None.
 
-    A process that a shell started, or one that names its place in the group by hand, has none.
+    It is None for a process started from a shell, or with RANK and WORLD_SIZE set by hand.
     """
     return os.getppid() if any(os.environ.get(name) for name in MARKS) else None
 
@@ -81,7 +81,7 @@ def hung_after_s() -> float:
     """Returns the seconds of silence after which a process counts as hung.
 
     Raises:
-        UsageError: the environment has another value there.
+        UsageError: the variable has an invalid value.
     """
     value, (least, most) = os.environ.get(HUNG_AFTER, ""), BOUNDS_S
     try:

@@ -1,4 +1,4 @@
-"""How many bytes of tensors are alive at once while a step is computed, on any device, `meta` included."""
+"""Measures the peak memory of live tensors during a step, on any device including `meta`."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from torch.utils._pytree import tree_leaves
 
 
 class LiveMemory(TorchDispatchMode):
-    """Follows every tensor that is made while it is entered, backward passes included.
+    """Tracks every tensor created within the context, including in backward passes.
 
-    What operators allocate and free within themselves is not seen.
+    Memory that operators allocate internally is not counted.
 
     Attributes:
-        bytes: alive now.
-        peak: the most that were alive at once.
+        bytes: currently alive.
+        peak: the maximum of `bytes`.
     """
 
     def __init__(self) -> None:
@@ -51,15 +51,15 @@ class LiveMemory(TorchDispatchMode):
 
 
 def step_bytes(module: nn.Module, loss: Callable[[], Tensor]) -> int:
-    """Returns the most bytes alive at once in a forward and a backward pass, without weights and gradients.
+    """Returns the peak bytes of a forward and a backward pass, without weights and gradients.
 
     Args:
-        module: whose gradients are set to zero before, and are those of the pass afterwards.
-        loss: the forward pass, a scalar.
+        module: its gradients are zeroed first; afterwards they are those of the pass.
+        loss: runs the forward pass and returns a scalar.
     """
     for parameter in module.parameters():
         if parameter.requires_grad:
-            parameter.grad = torch.zeros_like(parameter)  # made before, so not counted
+            parameter.grad = torch.zeros_like(parameter)  # created outside the context, so not counted
     with LiveMemory() as memory:
         loss().backward()
     return memory.peak

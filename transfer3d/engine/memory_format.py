@@ -1,4 +1,4 @@
-"""Channels last: the memory layout in which convolutions are fastest."""
+"""Channels last, the memory layout in which convolutions are fastest."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,10 +10,10 @@ FORMATS = {4: torch.channels_last, 5: torch.channels_last_3d}
 
 
 def to_channels_last(module: nn.Module) -> list[nn.Parameter]:
-    """Puts the kernels of 2D and 3D convolutions into channels-last layout, in place.
+    """Converts the kernels of 2D and 3D convolutions to channels-last layout, in place.
 
     Returns:
-        The parameters that had another layout; values do not change.
+        The parameters whose layout changed; values stay the same.
     """
     changed = []
     for parameter in module.parameters():
@@ -26,7 +26,7 @@ def to_channels_last(module: nn.Module) -> list[nn.Parameter]:
 
 @contextmanager
 def channels_last(module: nn.Module) -> Iterator[None]:
-    """Computes in channels-last layout, and gives the module back in the layout that it had."""
+    """Temporarily converts a module to channels-last layout."""
     changed = to_channels_last(module)
     try:
         yield

@@ -1,4 +1,4 @@
-"""Estimates before step 1 how large a batch fits into memory, and what a step costs."""
+"""Estimates before training how large a batch fits into memory, and how long a step takes."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from transfer3d.engine.live_memory import step_bytes
 from transfer3d.engine.out_of_memory import is_out_of_memory, step_fits
 from transfer3d.objectives.objective import LossReport, PairwiseObjective
 
-PROBE_CLIPS = 2  # the smallest batch that has a negative pair
+PROBE_CLIPS = 2  # the smallest batch with a negative pair
 TIMED_CLIPS = 8
 HEADROOM = 0.8  # share of the free memory that a step may plan for
-WORKSPACE = 1.3  # a convolution's scratch space comes on top of its tensors
+WORKSPACE = 1.3  # factor for the workspace of convolutions, which is not counted
 
 
 @dataclass(frozen=True)
 class MemoryPlan:
-    """What one process needs for a training step.
+    """The estimated needs of a training step in one process.
 
     Attributes:
         batch_size: clips of one process in one step.
         step_bytes: estimated peak memory of a step.
-        free_bytes: memory that is free now.
+        free_bytes: currently free memory.
         step_seconds: estimated time of a step, decoding not included.
     """
 
@@ -52,14 +52,14 @@ def plan_batch(
     batch_size: int | None,
     largest: int,
 ) -> MemoryPlan:
-    """Estimates a step from two clips; without a `batch_size` halves from `largest` until it fits.
+    """Estimates a step from two clips; without a `batch_size`, halves `largest` until it fits.
 
     Weights, statistics and gradients are restored.
 
     Args:
-        objective: what will be trained, by this process alone: no collective is called.
+        objective: to be trained; it runs in this process only, without collectives.
         accelerator: device and precision.
-        make_batch: makes a batch of n clips of any content.
+        make_batch: creates a batch of n clips of any content.
         batch_size: clips of one process; None = search.
         largest: where the search starts.
 
@@ -88,7 +88,7 @@ def plan_batch(
         and not _runs(objective, accelerator, make_batch, chosen)
     ):
         chosen = plan(max(chosen.batch_size // 2, PROBE_CLIPS))
-    # A small clip costs much less than the layers' overhead, which a step of two clips has as well.
+    # For small clips the layers' constant overhead dominates, and a step of two clips already includes it.
     clip_seconds = seconds / PROBE_CLIPS
     if chosen.batch_size > TIMED_CLIPS and plan(TIMED_CLIPS).fits:
         started = time.perf_counter()
@@ -103,7 +103,7 @@ def plan_batch(
 def _runs(
     objective: nn.Module, accelerator: Accelerator, make_batch: Callable[[int], ClipBatch], plan: MemoryPlan
 ) -> bool:
-    """Whether the plan fits; on a GPU by running the step, since running out of memory there does no harm."""
+    """Whether the plan fits; on a GPU the step is run, since running out of memory there is harmless."""
     if not plan.fits or accelerator.device.type == "cpu":
         return plan.fits
     try:
@@ -124,7 +124,7 @@ def _loss(objective: nn.Module, accelerator: Accelerator, batch: ClipBatch) -> T
     objective.train()
     moved = batch.to(accelerator.device)
     with accelerator.autocast():
-        if isinstance(objective, PairwiseObjective):  # its forward pass would wait for the other processes
+        if isinstance(objective, PairwiseObjective):  # its forward pass calls collectives
             report = objective.compare(objective.embed(moved))
         else:
             report: LossReport = objective(moved)
@@ -132,7 +132,7 @@ def _loss(objective: nn.Module, accelerator: Accelerator, batch: ClipBatch) -> T
 
 
 def free_memory(device: torch.device) -> int:
-    """Returns the free bytes of a device; for the CPU without swapping."""
+    """Returns the free bytes of a device; for the CPU, those available without swapping."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     return psutil.virtual_memory().available

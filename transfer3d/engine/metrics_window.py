@@ -1,4 +1,4 @@
-"""Means of what training steps reported since the last log line."""
+"""Averages the metrics of the training steps since the last log line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The optimiser: timm's, over parameters grouped by how fast they learn and whether they decay."""
+"""The optimiser: timm's, over parameters grouped by learning-rate scale and weight decay."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from transfer3d.engine.parameter_groups import parameter_groups
 
 
 class OptimizerConfig(BaseModel):
-    """Which optimiser, and how fast which part of the network learns."""
+    """The optimiser, and the learning rates of the network's parts."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     name: Literal["sgd", "momentum", "adamw"] = "sgd"
-    """sgd is Nesterov's, momentum is plain; both with `momentum`."""
+    """sgd has Nesterov momentum, momentum is plain SGD with momentum; both use `momentum`."""
     momentum: float = Field(default=0.9, ge=0, lt=1)
     weight_decay: float = Field(default=1e-4, ge=0)
-    """Not applied to biases and normalisation."""
+    """Weight decay; not applied to biases and normalisation layers."""
     clip_grad_norm: float | None = Field(default=None, gt=0)
-    """Largest norm of the whole gradient; none = not clipped."""
+    """Maximum norm of the whole gradient; none = no clipping."""
     layer_decay: float | None = Field(default=None, gt=0, le=1)
-    """What the learning rate is multiplied by from each layer to the one before it; the head's is whole."""
+    """Factor of the learning rate from each layer to the one before it; the head has the full rate."""
     lr_scale: dict[str, NonNegativeFloat] = {}
-    """What the learning rate of a part of the network is multiplied by; 0 = it does not learn. By module
-    name, e.g. "trunk.res5"; * matches any characters. Of several names that match, the longest counts."""
+    """Factor of the learning rate of a part of the network; 0 = frozen. By module name, e.g. "trunk.res5";
+    * matches any characters. If several names match, the longest applies."""
     average: float | None = Field(default=None, gt=0, lt=1)
-    """Decay of a moving average of the weights, which then is what is validated and published."""
+    """Decay of an exponential moving average of the weights, which is then validated and published."""
 
 
 def make_optimizer(module: nn.Module, lr: float, config: OptimizerConfig) -> Optimizer:
@@ -38,7 +38,7 @@ def make_optimizer(module: nn.Module, lr: float, config: OptimizerConfig) -> Opt
     A group's learning rate is the schedule's times its `lr_scale`.
 
     Raises:
-        UsageError: a name of `config.lr_scale` fits no parameter.
+        UsageError: a name in `config.lr_scale` matches no parameter.
     """
     from timm.optim import create_optimizer_v2
 

@@ -1,4 +1,4 @@
-"""Running out of memory: recognised among other errors, and reported in a sentence."""
+"""Recognises out-of-memory errors and reports them in a sentence."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from transfer3d.errors import SetupError
 
 
 def is_out_of_memory(error: RuntimeError) -> bool:
-    """Whether memory ran out: a GPU has an error class for it, a CPU only a message."""
+    """Whether memory ran out: torch has an error class for GPUs, but only a message for CPUs."""
     return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
 @contextmanager
 def step_fits() -> Iterator[None]:
-    """Turns running out of memory in a training step into SetupError.
+    """Turns an out-of-memory error in a training step into SetupError.
 
     Raises:
         SetupError: the step does not fit into memory.

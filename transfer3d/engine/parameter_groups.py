@@ -1,4 +1,4 @@
-"""Which parameters learn how fast, and which decay."""
+"""Groups parameters by learning-rate scale and weight decay."""
 
 from __future__ import annotations
 
@@ -16,17 +16,16 @@ def parameter_groups(
 ) -> list[dict[str, Any]]:
     """Returns groups for an optimiser, each with `params`, `lr_scale` and `weight_decay`.
 
-    A parameter whose scale is 0 gets no gradient from then on, and is in no group. Biases and normalisation
-    do not decay.
+    A parameter with scale 0 is frozen and in no group. Biases and normalisation layers have no weight decay.
 
     Args:
-        module: a student, or what holds one as `student`.
+        module: a student, or a module that has one as `student`.
         lr_scale: see `OptimizerConfig.lr_scale`.
         layer_decay: see `OptimizerConfig.layer_decay`.
         weight_decay: of weights.
 
     Raises:
-        UsageError: a name of `lr_scale` fits no parameter, or nothing learns.
+        UsageError: a name in `lr_scale` matches no parameter, or no parameter is left to train.
     """
     named = {_student_name(name): parameter for name, parameter in module.named_parameters()}
     _check_patterns(lr_scale, named.keys())
@@ -40,7 +39,7 @@ def parameter_groups(
             decay = weight_decay if parameter.ndim > 1 else 0.0
             groups.setdefault((scale, decay), []).append(parameter)
     if not groups:
-        raise UsageError("optimizer.lr_scale: nothing is left that learns. Leave a part at more than 0.")
+        raise UsageError("optimizer.lr_scale: no parameter is left to train. Set a part's scale above 0.")
     return [
         {"params": parameters, "lr_scale": scale, "weight_decay": decay}
         for (scale, decay), parameters in groups.items()
@@ -53,20 +52,22 @@ def is_head(name: str) -> bool:
 
 
 def layer_depths(module: nn.Module) -> dict[str, int]:
-    """Returns for each parameter of a student's trunk the number of layers from its own to the head.
+    """Returns for each parameter of a student's trunk its distance from the head, in layers.
 
-    The last layer of the trunk has 1; parameters outside of the trunk are not in the result. The layers are
-    those of the student's `group_matcher`.
+    The last layer of the trunk has 1; parameters outside the trunk are omitted. The layers are those of the
+    student's `group_matcher`.
 
     Args:
-        module: a student, or what holds one as `student`.
+        module: a student, or a module that has one as `student`.
 
     Raises:
         UsageError: it is neither.
     """
     student: Any = getattr(module, "student", module)
     if not hasattr(student, "group_matcher"):
-        raise UsageError(f"optimizer.layer_decay: {type(module).__name__} has no `student`, so no layers.")
+        raise UsageError(
+            f"optimizer.layer_decay: {type(module).__name__} has no `student`, whose layers it could use."
+        )
     from timm.models import group_parameters
 
     numbers: Any = group_parameters(student, student.group_matcher(), reverse=True)
@@ -75,7 +76,7 @@ def layer_depths(module: nn.Module) -> dict[str, int]:
 
 
 def scale_of(name: str, lr_scale: Mapping[str, float]) -> float:
-    """Returns the scale of one parameter: that of the longest name that fits, or 1."""
+    """Returns the scale of one parameter: that of the longest matching name, or 1."""
     fitting = [pattern for pattern in lr_scale if _fits(name, pattern)]
     return lr_scale[max(fitting, key=len)] if fitting else 1.0
 
@@ -85,7 +86,7 @@ def _fits(name: str, pattern: str) -> bool:
 
 
 def _student_name(name: str) -> str:
-    """The parameter's name in the student itself, where an objective holds it as `student`."""
+    """Returns the parameter's name within the student, without an objective's `student.` prefix."""
     return name.removeprefix("student.")
 
 

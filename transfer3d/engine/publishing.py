@@ -1,4 +1,4 @@
-"""The weights that a run leaves for others: the student's own, without objective and teacher."""
+"""Publishes a run's weights: the student's alone, without objective and teacher."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ Publish = Callable[[str, Mapping[str, Any]], None]
 
 
 def name_classes(objective: nn.Module, videos: VideoSet) -> None:
-    """Gives the objective's student the class names of the videos, if there are as many.
+    """Sets the class names of the objective's student from the videos, if their number fits.
 
-    Not to one that is paired with a teacher: its classes, if any, are the teacher's.
+    A student that is paired with a teacher is left unchanged: its classes, if any, are the teacher's.
     """
     student = getattr(objective, "student", None)
     if isinstance(objective, PairwiseObjective):
@@ -43,7 +43,7 @@ def publish_student(
     Args:
         objective: see `Trainer`; without a `VideoStudent` nothing is written.
         folder: the run's; None = nothing is written.
-        videos: that it was trained on, where they are known.
+        videos: the training videos, if known.
         name: "model" or "best".
         metrics: the latest.
         provenance: further entries, JSON-able.

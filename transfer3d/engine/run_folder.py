@@ -40,9 +40,9 @@ from transfer3d.scratch import remove_abandoned
 RECIPE, LOG, MODEL, FINISHED = "recipe.toml", "metrics.jsonl", "model.safetensors", "finished.json"
 BEST = "best.safetensors"
 STARTED = "started.json"
-"""What a command's run was started on and with, for its report."""
+"""The inputs and settings that a command's run was started with, for its report."""
 CONFIG = "trainer.json"
-"""The configuration of a run that was started from Python; one of a command has its recipe."""
+"""The configuration of a run that was started from Python; a command's run has its recipe instead."""
 FREE = ("workers", "log_every", "save_every", "tracker")
 """Keys of a recipe or configuration that may change when a run is resumed."""
 CHECKPOINT = re.compile("step-[0-9]{1,18}")
@@ -51,15 +51,15 @@ MOST_LOG_BYTES = 1 << 30
 
 
 class RunFolder:
-    """The files of one run; holding the object holds the lock.
+    """The files of one run; the object holds the folder's lock.
 
     Args:
-        path: the folder; made if it is not there.
-        resume: continue an unfinished run; without it a folder that holds one is refused.
+        path: the folder; created if it does not exist.
+        resume: continue an unfinished run; otherwise a folder with one is refused.
 
     Raises:
         SetupError: another process uses the folder, or it cannot be written.
-        UsageError: the folder holds a run and `resume` is off.
+        UsageError: the folder contains a run and `resume` is off.
     """
 
     def __init__(self, path: Path, *, resume: bool) -> None:
@@ -92,8 +92,8 @@ class RunFolder:
             raise UsageError(f"{path} holds no run. Leave --resume out.")
         if others := [name for name in (MODEL, BEST, LOG) if os.path.lexists(path / name)]:
             raise UsageError(
-                f"{path} holds a {others[0]} that is of no run, and the run would overwrite it. Choose another "
-                "folder with -o."
+                f"{path} has a {others[0]} that belongs to no run and would be overwritten. Choose another folder "
+                "with -o."
             )
 
     def close(self) -> None:
@@ -114,7 +114,7 @@ class RunFolder:
         write_text(self.path / CONFIG, config.model_dump_json(indent=2) + "\n")
 
     def check_config(self, config: BaseModel) -> None:
-        """Raises UsageError where a resumed run was started with another configuration."""
+        """Raises UsageError if a resumed run was started with another configuration."""
         path = self.path / CONFIG
         if not path.is_file():
             return
@@ -148,7 +148,7 @@ class RunFolder:
             ) from None
 
     def drop_log_after(self, step: int) -> None:
-        """Drops the log lines of steps that the resumed run repeats, and damaged ones."""
+        """Removes damaged log lines and those of steps that the resumed run repeats."""
         log = self.path / LOG
         if not log.exists():
             return
@@ -194,9 +194,9 @@ class RunFolder:
         self._remove_older(final, keep)
 
     def _remove_older(self, newest: Path, keep: int) -> None:
-        """Removes all but the newest `keep` checkpoints. A damaged one does not count: it pushes none out."""
+        """Removes all but the newest `keep` checkpoints; damaged ones are not counted."""
         folders = self._checkpoint_folders()[::-1]
-        # Of the one that was just written the digests are known.
+        # The digests of the newest, which was just written, need no check.
         whole = (folder for folder in folders if folder == newest or _is_whole(folder, digests=True))
         kept = list(islice(whole, keep))
         older = folders[folders.index(kept[-1]) + 1 :] if len(kept) == keep else []
@@ -246,7 +246,7 @@ def _step_of(folder: Path) -> int:
 
 
 def _is_whole(folder: Path, *, digests: bool = False) -> bool:
-    """Whether a checkpoint's files have the sizes of its manifest, and the digests."""
+    """Whether a checkpoint's files have the sizes in its manifest, and with `digests` also the digests."""
     try:
         files = read_json(folder / MANIFEST)["files"]
         return set(files) == {TENSORS, STATE} and all(

@@ -22,9 +22,9 @@ class ScheduleConfig(BaseModel):
     milestones: tuple[float, ...] = ()
     """Shares of all steps at which `step` lowers the learning rate."""
     decay: float = Field(default=0.1, gt=0, lt=1)
-    """Factor of `step` at a milestone, and of `plateau` when the score no longer rises."""
+    """Factor of the rate: of `step` at a milestone, of `plateau` when the score stops improving."""
     patience: int = Field(default=5, ge=1)
-    """Validations in a row without a better score after which `plateau` lowers the rate."""
+    """Number of validations in a row without a better score after which `plateau` lowers the rate."""
     rates: tuple[tuple[Share, float], ...] = ()
     """For `manual`: pairs of a share of all steps and the rate from then on; `lr` before the first."""
 
@@ -32,9 +32,9 @@ class ScheduleConfig(BaseModel):
     def _in_order(self) -> Self:
         for name, shares in (("milestones", self.milestones), ("rates", [share for share, _ in self.rates])):
             if list(shares) != sorted(shares) or any(not 0 <= share <= 1 for share in shares):
-                raise ValueError(f"{name} are shares of the run, from 0 to 1, in rising order")
+                raise ValueError(f"{name} must be shares of the run, from 0 to 1, in increasing order")
         if any(rate < 0 for _, rate in self.rates):
-            raise ValueError("rates are not negative")
+            raise ValueError("rates must not be negative")
         return self
 
 
@@ -46,9 +46,9 @@ def learning_rate(
     Args:
         step: from 0.
         steps: of the whole run.
-        lr: the highest rate.
+        lr: the peak rate.
         config: of the schedule.
-        scores: of the validations before this step, higher is better; only `plateau` reads them.
+        scores: of the validations before this step, higher is better; only used by `plateau`.
     """
     warmup = round(config.warmup * steps)
     if step < warmup:
@@ -67,7 +67,7 @@ def learning_rate(
 
 
 def count_plateaus(scores: Sequence[float], patience: int) -> int:
-    """Returns how many times `patience` validations in a row had no better score."""
+    """Returns how often `patience` validations in a row had no better score."""
     best, stale, plateaus = -math.inf, 0, 0
     for score in scores:
         if score > best:

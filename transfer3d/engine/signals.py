@@ -1,4 +1,4 @@
-"""SIGTERM, Ctrl-C and the death of the launcher are recorded, and acted on after the step."""
+"""Records SIGTERM, Ctrl-C and the death of the launcher, so that a run can stop after the current step."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ log = logging.getLogger(__name__)
 
 
 class StopSignals:
-    """A context in which these signals do not end the process.
+    """A context in which SIGTERM and SIGINT do not end the process.
 
     Attributes:
         received: number of the last signal; 0 = none.
@@ -28,7 +28,7 @@ class StopSignals:
 
     def __enter__(self) -> Self:
         if threading.current_thread() is not threading.main_thread():
-            return self  # Python lets only the main thread handle signals
+            return self  # only the main thread can handle signals
         for number in (signal.SIGTERM, signal.SIGINT):
             self._before[number] = signal.signal(number, self._note)
         return self
@@ -41,7 +41,7 @@ class StopSignals:
         self.received = number
 
     def stop_requested(self) -> bool:
-        """Whether a signal came, or the launcher, which would hand it on, has died."""
+        """Whether a signal was received, or the launcher, which would forward it, has died."""
         if not self.received and self._launcher not in (None, os.getppid()):
             log.warning("the launcher (pid %d) has died: the run saves this step and ends", self._launcher)
             self.received = signal.SIGTERM
@@ -50,4 +50,4 @@ class StopSignals:
     def error(self, where: str) -> Preempted | Interrupted:
         """Returns the exception that the run ends with; `where` is e.g. "step 5 of 8"."""
         kind = Interrupted if self.received == signal.SIGINT else Preempted
-        return kind(f"stopped at {where}, which is saved. The same command with --resume continues.")
+        return kind(f"stopped at {where}, which is saved. Continue with the same command and --resume.")

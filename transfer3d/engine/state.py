@@ -1,4 +1,4 @@
-"""The state of a run as tensors and JSON: no pickles."""
+"""The state of a run as tensors and JSON, without pickles."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def read_state(state: Mapping[str, Any], *, steps: int) -> RunState:
 def pack_state(
     trainable: nn.Module, optimizer: Optimizer, average: ModelEmaV3 | None = None
 ) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Splits weights, their average and the optimiser's state into tensors by name and a JSON-able rest."""
+    """Splits weights, their average and the optimiser's state into named tensors and a JSON-able rest."""
     tensors = {f"model.{name}": tensor.contiguous() for name, tensor in trainable.state_dict().items()}
     if average is not None:
         averaged = average.module.state_dict()
@@ -149,7 +149,7 @@ def _check_optimizer(slots: Mapping[int, Mapping[str, Any]], state: RunState, op
 
 
 def _current_names(tensors: dict[str, Tensor], trainable: nn.Module) -> dict[str, Tensor]:
-    """Renames the tensors of runs of version 0.1, whose classification objective was the student itself."""
+    """Renames the tensors of runs of version 0.1, in which the student itself was the objective."""
     if f"model.{next(iter(trainable.state_dict()))}" in tensors:
         return tensors
     return {re.sub(r"^(model|average)\.", r"\1.student.", name): tensor for name, tensor in tensors.items()}

@@ -1,4 +1,4 @@
-"""Experiment trackers, by accelerate's classes: they receive every line of metrics.jsonl."""
+"""Experiment trackers, from accelerate, which receive every line of metrics.jsonl."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ def open_tracker(name: str, folder: Path, settings: Mapping[str, Any]) -> Genera
     Args:
         name: "tensorboard", which writes to `<folder>/tensorboard`; "wandb"; or "none".
         folder: the run's.
-        settings: what the tracker shows as the run's configuration.
+        settings: the run's configuration, for the tracker to show.
 
     Raises:
-        SetupError: its package is not installed, or does not work.
+        SetupError: the tracker's package is not installed, or does not start.
     """
     if name == "none":
         return None
@@ -46,16 +46,16 @@ def open_tracker(name: str, folder: Path, settings: Mapping[str, Any]) -> Genera
         )
         tracker.start()
         tracker.store_init_configuration(_flat(settings))
-    except Exception as error:  # whatever a broken or an offline installation raises
+    except Exception as error:  # a broken or offline installation can raise any type
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         raise SetupError(
-            f"tracker={name} does not start ({reason}). Mend its installation, or leave tracker out."
+            f"tracker={name} does not start ({reason}). Repair its installation, or leave tracker out."
         ) from error
     return tracker
 
 
 def _flat(settings: Mapping[str, Any]) -> dict[str, bool | int | float | str]:
-    """Returns only values that trackers can show."""
+    """Returns the settings that trackers can show."""
     return {
         key: value if isinstance(value, bool | int | float | str) else str(value)
         for key, value in settings.items()

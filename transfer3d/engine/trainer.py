@@ -1,4 +1,4 @@
-"""The training loop: counts optimiser steps, saves whole states, stops cleanly."""
+"""The training loop: counts optimiser steps, saves the complete state, stops cleanly."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ from transfer3d.objectives.objective import LossReport, PairwiseObjective
 from transfer3d.progress import progress
 
 LOG_EVERY, FEWEST_POINTS = 20, 10
-"""By default, steps from one row of the log to the next, and rows that a short run has at least."""
+"""Default number of steps between log rows, and minimum number of rows of a short run."""
 
 log = logging.getLogger(__name__)
 
@@ -60,7 +60,7 @@ log = logging.getLogger(__name__)
 class Trainer:
     """Trains an objective.
 
-    Everything random in step n follows from (seed, n, rank): a resumed run needs no saved generator.
+    All randomness in step n is seeded by (seed, n, rank): a resumed run needs no saved generator.
 
     Example:
         >>> config = TrainerConfig(steps=1000, batch_size=32, lr=0.01)
@@ -68,24 +68,25 @@ class Trainer:
 
     Args:
         objective: a module whose `forward(batch)` returns a `LossReport`. Its attribute `student` is the
-            `VideoStudent` whose clips are made and whose weights are published.
-        data: videos; or a function that is called with the first step, and returns this process's share of
+            `VideoStudent` that determines the clips and whose weights are published.
+        data: videos; or a function that is called with the first step, and yields this process's share of
             each batch from that step on.
         config: length, rates and intervals.
         output_dir: the run folder, for logs, checkpoints and `model.safetensors`; None = nothing is written.
         resume: continue the unfinished run in `output_dir`.
-        accelerator: device, precision and processes; by default one is made for `config.precision`.
-        validate: called on all processes, returns metrics; `score` (higher is better) chooses the best.
-        publish: writes the weights for others, on the main process, as publish("model" or "best", metrics);
-            by default the student goes to `output_dir`.
-        identity: digests of whatever must not change when the run is resumed, by name, besides the data's.
-        tracker: gets every line of the log too, on the main process.
-        console: for progress; None = none is shown.
+        accelerator: device, precision and processes; by default one is created for `config.precision`.
+        validate: called on all processes, returns metrics; `score` (higher is better) selects the best.
+        publish: called on the main process as publish("model" or "best", metrics) to write the published
+            weights; by default the student is saved in `output_dir`.
+        identity: digests, by name, of further inputs that must not change when the run is resumed; the
+            data's is included anyway.
+        tracker: also receives every line of the log, on the main process.
+        console: for progress; None = no progress is shown.
 
     Raises:
-        UsageError: the schedule or early stopping reads validation scores, and there are none; a name of
-            `optimizer.lr_scale` matches no parameter; nothing learns; `output_dir` holds another run; or
-            `config.batch_size` is missing.
+        UsageError: the schedule or early stopping needs validation scores, and there are none; a name in
+            `optimizer.lr_scale` matches no parameter; no parameter is trained; `output_dir` contains another
+            run; or `config.batch_size` is missing.
         SetupError: another process uses `output_dir`, or it cannot be written.
     """
 
@@ -106,7 +107,7 @@ class Trainer:
     ) -> None:
         if config.needs_scores and validate is None:
             raise UsageError(
-                "early_stop and a plateau schedule read validation scores, and there are none: "
+                "early_stop and a plateau schedule need validation scores, and there are none: "
                 "the task has none, or the data no val split. Hold videos out with val_share=0.1, or set "
                 "early_stop=0 and another schedule.kind."
             )
@@ -131,7 +132,7 @@ class Trainer:
         self.optimizer = make_optimizer(objective, config.lr, config.optimizer)
         self._learners = {name for name, parameter in objective.named_parameters() if parameter.requires_grad}
         if config.head_steps and not any(map(is_head, self._learners)):
-            raise UsageError("head_first: the network has no head that learns. Set head_first=0.")
+            raise UsageError("head_first: the network has no trainable head. Set head_first=0.")
         decay = config.optimizer.average
         self.average = None if decay is None else ModelEmaV3(objective, decay=decay, use_warmup=True)
         self.step, self.lr, self.scores, self.metrics = 0, 0.0, list[float](), dict[str, float]()
@@ -154,7 +155,7 @@ class Trainer:
         return self.step >= self.config.steps or 0 < patience <= stale_validations(self.scores)
 
     def _open_folder(self, output_dir: str | Path | RunFolder | None, resume: bool) -> RunFolder | None:
-        """Claims the run folder on the main process; one that is open already is closed by the caller."""
+        """Opens the run folder on the main process; the caller closes a `RunFolder` that it passed in."""
         self._owns_folder = isinstance(output_dir, str | Path)
         if not isinstance(output_dir, str | Path):
             return output_dir
@@ -171,7 +172,7 @@ class Trainer:
 
     @contextmanager
     def _closed_on_error(self, folder: RunFolder | None) -> Iterator[None]:
-        """Gives a claimed folder back where the trainer cannot be made."""
+        """Releases the folder if the trainer cannot be built."""
         try:
             yield
         except BaseException:
@@ -180,17 +181,17 @@ class Trainer:
             raise
 
     def resume(self) -> None:
-        """Restores the newest intact checkpoint of the folder; without one, training starts at step 0.
+        """Restores the newest intact checkpoint of the folder; if there is none, training starts at step 0.
 
         Raises:
             UsageError: the run was started on other data or with another teacher.
-            WeightsError: no checkpoint is intact, or they belong to another network.
+            WeightsError: no checkpoint is intact, or the checkpoint belongs to another network.
         """
         loaded = on_main(self.accelerator, lambda: self.folder.load_checkpoint() if self.folder else None)
         if loaded is not None:
             tensors, noted, damaged = loaded
             for name in damaged if self.accelerator.is_main_process else ():
-                log.warning("checkpoint %s is damaged and skipped", name)
+                log.warning("checkpoint %s is damaged and was skipped", name)
             try:
                 state = read_state(noted, steps=self.config.steps)
                 changed = [
@@ -214,9 +215,9 @@ class Trainer:
         """Trains to the last step and returns the last metrics; leaves the objective in eval mode.
 
         Raises:
-            NonFiniteError: loss or gradient is NaN or infinite; the step is not made and nothing is saved.
-            Preempted: SIGTERM came; the step was finished and saved.
-            Interrupted: Ctrl-C came; the step was finished and saved.
+            NonFiniteError: loss or gradient is NaN or infinite; the step is not applied and nothing is saved.
+            Preempted: stopped by SIGTERM, after finishing and saving the step.
+            Interrupted: stopped by Ctrl-C, after finishing and saving the step.
             UsageError: the data ended before the last step.
             SetupError: another process of the run died, or a step does not fit into memory.
         """
@@ -255,13 +256,13 @@ class Trainer:
         if not stop and not self.ended:
             raise UsageError(
                 f"the data ended after step {self.step} of {config.steps}. "
-                "Let it return batches up to the last step, or set fewer steps."
+                "Make it yield batches up to the last step, or set fewer steps."
             )
         if stop and not self.ended:
             raise self._signals.error(f"step {self.step} of {config.steps}")
 
     def _train_step(self, batch: ClipBatch) -> tuple[LossReport, bool]:
-        """Makes one optimiser step; also returns whether a signal asks to stop."""
+        """Runs one optimiser step; also returns whether to stop because of a signal."""
         config = self.config
         torch.manual_seed(step_seed(config.seed, self.step, self.accelerator.process_index))
         if 0 < self.step == config.head_steps:
@@ -279,7 +280,7 @@ class Trainer:
         return report, stop
 
     def _backward(self, batch: ClipBatch) -> LossReport:
-        """Forward and backward pass, in parts where gradients are accumulated."""
+        """Runs the forward and backward pass, in parts if gradients are accumulated."""
         parts = [part.to(self.accelerator.device) for part in split_batch(batch, self.config.accumulate)]
         contexts: dict[str, Any] = {
             "autocast": self.accelerator.autocast,
@@ -290,7 +291,7 @@ class Trainer:
         return backward_mean(self.wrapped, parts, **contexts)
 
     def _check(self, batch: ClipBatch, loss: torch.Tensor) -> bool:
-        """Refuses a step that is not finite, clips the gradient; returns whether any process is to stop."""
+        """Clips the gradient, raises if it is not finite; returns whether any process must stop."""
         parameters = [p for p in self.objective.parameters() if p.grad is not None]
         norm = get_total_norm([p.grad for p in parameters if p.grad is not None])
         finite = bool(torch.isfinite(norm + loss.detach()))
@@ -344,7 +345,7 @@ class Trainer:
                 break
 
     def _validate_and_save(self, stop: bool) -> None:
-        """Does what is due after this step. A checkpoint's weights have been published before it."""
+        """Runs what is due after this step; weights are published before the checkpoint is written."""
         validating = self.validate is not None and self._is_due(self.config.validate_every)
         saving = stop or self._is_due(self.config.save_every)
         if not validating and not saving:

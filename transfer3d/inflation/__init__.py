@@ -1,1 +1,1 @@
-"""Turns a 2D network's weights into a student's; accounts for every tensor and proves the result."""
+"""Inflates a 2D network's weights to a student's, accounts for every tensor and checks the result."""

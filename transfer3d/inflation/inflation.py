@@ -1,4 +1,4 @@
-"""`inflate`: turns a timm network into a student, accounts for every tensor and proves the result."""
+"""`inflate`: turns a timm network into a student, accounts for every tensor and checks the result."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from transfer3d.models.trunks.spec import TrunkSpec
 from transfer3d.models.trunks.timm_spec import TimmSpec, ViTSpec
 
 CROP_MARGIN = 256 / 224
-"""A frame's short side over the crop's size, for families that take the network's own input size."""
+"""Ratio of a frame's short side to the crop, for families that use the network's own input size."""
 
 RANDOM_KERNELS = r"trunk\..*\.weight"
 HEAD = r"head\..*"
@@ -36,7 +36,7 @@ class Inflated:
         student: in eval mode, on the CPU, in fp32.
         weight_report: what was done with every tensor.
         proof: the comparison with the 2D network on still clips.
-        provenance: metadata for the checkpoint, JSON-able: source, its digest, rule, account, proof.
+        provenance: JSON-able metadata for the checkpoint: source, its digest, rule, tensor counts, proof.
     """
 
     student: VideoStudent
@@ -58,27 +58,29 @@ def inflate(
     proof_size: int | None = None,
     **model_args: Any,
 ) -> Inflated:
-    """Turns a timm network into a video student that gives the same output on a still clip.
+    """Inflates a timm network to a video student that has the same output on a still clip.
 
     Args:
-        image_model: a convolutional network or a vision transformer of timm; it is not changed.
-        to: a family (`p3d`; `i3d` takes any network), or a student of the same shape (`p3d_resnet50`).
+        image_model: a convolutional network or a vision transformer of timm; it is not modified.
+        to: a family (`p3d`; `i3d` takes any convolutional network), or a student of the same architecture
+            (`p3d_resnet50`).
         temporal_init: which temporal taps get the 2D kernel: `center` (the middle one), `mean` (I3D: all,
             divided by their number), `random` (P3D's paper: none).
         num_classes: K of the student; by default the 2D classifier is kept.
-        frozen_bn: whether training will freeze BatchNorm; then zero branches are zero by their kernel.
-        seed: for fresh tensors and the proof's images.
-        frames: T of the student's clips; by default those of the family or of the student named in `to`.
-        size: H and W of the student's clips; by default those of the student named in `to`, else for
-            architectures that are read through timm alone the network's own. A vision transformer's
+        frozen_bn: whether training will freeze BatchNorm; then the kernel of a zero branch is zero, not its
+            BatchNorm weight.
+        seed: for randomly initialised tensors and the images of the parity check.
+        frames: T of the student's clips; by default that of the family or of the student named in `to`.
+        size: H and W of the student's clips; by default those of the student named in `to`. Without a named
+            student, networks that are read through timm alone keep their own size. A vision transformer's
             positions are resampled as timm does.
-        proof_size: H and W of the proof's images; by default 64, or the size of the student's clips for
-            architectures that are read through timm alone.
+        proof_size: H and W of the images of the parity check; by default 64, or the size of the student's
+            clips for architectures that are read through timm alone.
         **model_args: the family's options, as for `create_model`.
 
     Raises:
-        UsageError: the family cannot take the network; the message says which families can.
-        WeightsError: a tensor is unaccounted for, or the proof fails or has nothing to compare.
+        UsageError: the family does not support the network; the message lists the families that do.
+        WeightsError: a tensor is unaccounted for, or the parity check fails or has nothing to compare.
     """
     if temporal_init not in get_args(TemporalInit):
         raise UsageError(f"temporal init '{temporal_init}': must be one of {get_args(TemporalInit)}.")
@@ -92,7 +94,7 @@ def inflate(
     _check_shape(source, family, student_entry)
     student = _empty_student(source, family, image_model, num_classes, seed, frames, size, model_args)
     if isinstance(student.trunk, JointTableViT):
-        raise UsageError("positions='joint' is for networks that are trained or imported: leave it out.")
+        raise UsageError("positions='joint' cannot be inflated, only trained or imported: leave it out.")
     tensors = {name: tensor.detach().cpu().float() for name, tensor in image_model.state_dict().items()}
     inflator = WeightInflator(
         tensors,
@@ -152,7 +154,7 @@ def _target(to: str) -> tuple[Family, StudentEntry | None]:
 
 
 def _spec_type(image_model: nn.Module, family: Family) -> type[TrunkSpec]:
-    """Returns the shape type through which a family takes a network."""
+    """Returns the spec type by which a family reads a network."""
     check_vit(image_model_info(image_model).name, image_model)
     for spec_type in spec_types(image_model):
         if spec_type in family.clips:
@@ -166,7 +168,7 @@ def _check_shape(source: Source, family: Family, student_entry: StudentEntry | N
     if student_entry is not None and student_entry.spec != source.spec:
         raise UsageError(
             f"{student_entry.name} is inflated from {student_entry.source}: "
-            f"{source.name} has another shape; use `--to {family.name}` instead.",
+            f"{source.name} has another architecture; use `--to {family.name}` instead.",
         )
 
 
@@ -180,7 +182,7 @@ def _empty_student(
     size: int | None,
     model_args: dict[str, Any],
 ) -> VideoStudent:
-    """Builds the student; its `model_args` record what differs from the registered student."""
+    """Builds the student; its `model_args` record the differences from the registered student."""
     registered = name_for(family.name, source.spec)
     clip = entry(registered).clip if registered else family.clips[type(source.spec)]
     image = image_model_info(image_model)

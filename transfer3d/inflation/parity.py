@@ -1,4 +1,4 @@
-"""The still-clip proof: on one repeated frame, an inflated student gives the 2D network's output."""
+"""The parity check: on a still clip (one repeated frame), an inflated student has the 2D network's output."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ class ParityCheck:
 
     Attributes:
         verdict: proved, failed, or nothing proved (random kernels).
-        difference: the larger of the two below; None when nothing was compared.
-        logits_difference: norm(student - 2D) / norm(2D) over the logits; None when the classifiers differ.
-        features_difference: the same over the pooled features.
+        difference: the larger of the two differences below; None if nothing was compared.
+        logits_difference: norm(student - 2D) / norm(2D) over the logits; None if the classifiers differ.
+        features_difference: the same for the pooled features.
         tolerance: the largest difference that counts as proved.
         values: number of values compared.
         temporal_padding: `zeros`, the student's own, or `replicate`, for mean kernels.
-        zero_padding_difference: for mean kernels, the difference with the student's own padding.
-        precision: fp32, or fp64 if the 2D network's own rounding in fp32 exceeds the tolerance.
-        rounding: the relative difference of the 2D network in fp32 from itself in fp64, if it was measured.
+        zero_padding_difference: for mean kernels, the difference with the student's own zero padding.
+        precision: fp32, or fp64 if the 2D network's rounding error in fp32 exceeds the tolerance.
+        rounding: relative difference between the 2D network in fp32 and in fp64, if measured.
     """
 
     verdict: Verdict
@@ -58,17 +58,17 @@ class ParityCheck:
         return asdict(self)
 
     def __str__(self) -> str:
-        """The result as one sentence."""
+        """Summarises the result in one or two sentences."""
         if self.difference is None:
             return "Nothing is proved: the temporal kernels are random."
         text = f"Still clips: largest relative difference to the 2D net {self.difference:.1e}"
         text += f" (tolerance {self.tolerance:.0e}, {self.values} values): {self.verdict}."
         if self.zero_padding_difference is not None:
             text += (
-                f" Time was padded by repetition; with zeros, as in use, {self.zero_padding_difference:.1e}."
+                f" Time was padded by replication; with zeros, as in use: {self.zero_padding_difference:.1e}."
             )
         if self.precision == "fp64":
-            text += f" Compared in fp64: in fp32 the 2D net differs from itself by {self.rounding:.1e}."
+            text += f" Compared in fp64: in fp32 the 2D net has a rounding error of {self.rounding:.1e}."
         return text
 
 
@@ -83,13 +83,13 @@ def check_parity(
 ) -> ParityCheck:
     """Compares both networks on still clips of random images, in eval mode and on copies.
 
-    The comparison runs in fp32. If it fails and the 2D network's own rounding exceeds the tolerance (random
-    weights can make a network chaotic), it is repeated in fp64.
+    The comparison runs in fp32. If it fails and the 2D network's rounding error exceeds the tolerance (with
+    random weights a network can amplify it), the comparison is repeated in fp64.
 
     Args:
         image_model: the 2D network.
         student: inflated from it.
-        temporal_init: `mean` kernels are compared with replicate padding in time, with which they are exact;
+        temporal_init: `mean` kernels are compared with replicate padding in time, for which they are exact;
             `random` ones are not compared.
         same_head: whether both have the same classifier; if not, only the features are compared.
         size: H and W of the images.
@@ -208,13 +208,13 @@ class _RepeatedPadding(nn.Module):
 
 
 def _pads_time(module: nn.Module) -> bool:
-    """Whether a convolution covers frames before or after the clip: a tubelet's does not."""
+    """Whether a module pads the clip in time: a tubelet's convolution does not."""
     return any(isinstance(part, Conv3d) and part.kernel_size[0] > 1 for part in module.modules())
 
 
 def _pad_time_by_repetition(module: nn.Module) -> None:
     for name, child in list(module.named_children()):
-        if isinstance(child, Conv3d):  # a 2D network may hold nn.Conv3d layers, which are not over time
+        if isinstance(child, Conv3d):  # a 2D network's own nn.Conv3d layers are not temporal
             if child.kernel_size[0] > 1:
                 setattr(module, name, _RepeatedPadding(child))
         else:

@@ -1,13 +1,13 @@
-"""The rules that make a student's tensors from a 2D network's.
+"""The rules by which a student's tensors are computed from a 2D network's.
 
-`spread` gives a kernel its temporal taps. Layers that the 2D network lacks are initialised by type, so that
-the student gives the 2D network's output on a still clip:
+`spread` adds temporal taps to a kernel. Layers that the 2D network lacks are initialised by type, so that the
+student has the 2D network's output on a still clip:
 
 - T of P3D-A is the identity; T of P3D-B and P3D-C is zero.
 - The branches of T3D's temporal transition are rows of the 2D transition's 1x1 convolution.
 - Layers that a family appends after a block (4D convolutions, attention) are built as the identity.
-- A transformer's attention along time is a copy of its block's attention, and the linear layer after it zero;
-  its positions in time, and the last layers of blocks over time, are built as zero.
+- A transformer's attention over time is a copy of its block's attention, followed by a linear layer of zeros;
+  its temporal positions, and the last layers of blocks over time, are built as zero.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ APPENDED = r"trunk\.(after_stem|res\d\.after\d+)(\..*)?"
 """Modules that a family appends to the trunk; their tensors keep their initial values."""
 
 SPATIAL = re.compile(r"\.spatial(?=\.|$)")
-"""The step of a module's name from a layer over clips to the 2D layer in it."""
+"""Part of a module's name that leads from a layer over clips to the 2D layer that it wraps."""
 
 FRESH = rf"trunk\.(.*\.)?temporal\..*|{APPENDED}"
 """Tensors of any family that may have no 2D counterpart."""
 
 
 def spread(kernel: Tensor, depth: int, temporal_init: TemporalInit) -> Tensor:
-    """Gives a 2D kernel `O I h w` temporal taps: `O I depth h w`.
+    """Adds temporal taps to a 2D kernel: `O I h w` to `O I depth h w`.
 
     `center` puts it into tap (depth - 1) // 2; `mean` puts kernel / depth into every tap (I3D).
     """
@@ -60,9 +60,10 @@ class WeightInflator:
         tensors: the 2D network's state dict.
         modules: see `Source.modules`.
         head: name of the 2D classifier.
-        temporal_init: see `inflate`; `random` keeps kernels of more than one temporal tap as they were built.
-        frozen_bn: whether BatchNorm will be frozen in training; zero branches are then zero by their kernel.
-        resampled: tensors that were fitted to another size of images, each with a note.
+        temporal_init: see `inflate`; `random` keeps the initial values of kernels with several temporal taps.
+        frozen_bn: whether training will freeze BatchNorm; then the kernel of a zero branch is zero, not its
+            BatchNorm weight.
+        resampled: tensors that were resampled for another image size, each with a note.
     """
 
     def __init__(
@@ -103,7 +104,7 @@ class WeightInflator:
                 yield from self._shared_layer(path, module, source)
 
     def _shared_layer(self, path: str, module: nn.Module, source: str) -> Iterator[Row]:
-        """Fills a layer that the 2D network has too; its children are filled in their own turn."""
+        """Fills a layer that the 2D network also has; its children are filled separately."""
         for name, target in module.state_dict(keep_vars=True).items():
             if "." in name:
                 continue
@@ -115,7 +116,7 @@ class WeightInflator:
 
     def _kernel(self, name: str, target: Tensor, source_name: str) -> Row:
         source, depth = self._source(source_name), target.shape[2]
-        if source.ndim == target.ndim:  # a 2D network may hold a 3D convolution, in a lambda layer
+        if source.ndim == target.ndim:  # a 2D network may have a 3D convolution, in a lambda layer
             return self._copy(name, target, source_name)
         if depth > 1 and self.temporal_init == "random":
             return Row(target=name, source=source_name, how="fresh", note="random, by rule")
@@ -130,9 +131,7 @@ class WeightInflator:
 
     def _source(self, name: str) -> Tensor:
         if name not in self.tensors:
-            raise UsageError(
-                f"the image model has no tensor '{name}': networks of its shape are not supported."
-            )
+            raise UsageError(f"the image model has no tensor '{name}': its architecture is not supported.")
         return self.tensors[name]
 
     def _temporal(self, path: str, unit: Pseudo3d) -> Iterator[Row]:
@@ -156,7 +155,7 @@ class WeightInflator:
         yield from _fresh(f"{path}.norm", norm, note)
 
     def _attention(self, path: str, module: TemporalAttention) -> Iterator[Row]:
-        """Fills attention along time from the attention of the 2D block."""
+        """Fills attention over time from the attention of the 2D block."""
         block = self.modules[path.removesuffix(".temporal")]
         for ours, theirs in (("norm", "norm1"), ("attn", "attn")):
             for name, target in getattr(module, ours).state_dict(keep_vars=True).items():
@@ -186,7 +185,7 @@ class WeightInflator:
             first += width
 
     def _classifier(self, head: nn.Module) -> Iterator[Row]:
-        """Copies the 2D head if it has as many classes; otherwise drops it and keeps the student's own."""
+        """Copies the 2D head if it has as many classes; otherwise drops it and keeps the student's."""
         old = self.tensors.get(f"{self.head}.weight")
         shape = None if old is None else old.shape[:2] if old.shape[2:].numel() == 1 else old.shape
         fits = isinstance(head, nn.Linear) and shape == head.weight.shape
@@ -204,7 +203,7 @@ class WeightInflator:
 
 
 def _make_identity(norm: nn.BatchNorm3d, before: nn.BatchNorm3d) -> None:
-    """Makes a BatchNorm after ReLU(before(.)) the identity: exactly in eval, approximately in training.
+    """Sets a BatchNorm after ReLU(before(.)) to the identity: exact in eval mode, approximate in training.
 
     With default statistics a training BatchNorm would centre the rectified features and destroy a pretrained
     network in its first step. After a BatchNorm of bias b and weight w the features are close to a rectified

@@ -1,4 +1,4 @@
-"""Reads the shape of a timm network and maps a student's module names to the network's."""
+"""Reads the architecture of a timm network and maps a student's module names to the network's."""
 
 from __future__ import annotations
 
@@ -48,17 +48,17 @@ UNDERSTOOD: set[type[nn.Module]] = {
     *(nn.MaxPool2d, nn.AvgPool2d, SelectAdaptivePool2d, nn.AdaptiveAvgPool2d, nn.Flatten),
     *(nn.Identity, nn.Dropout, DropPath, GoogLeNet, Inception, BasicConv2d),
 }
-"""Types of layers that have a 3D form here."""
+"""Layer types that have a 3D form here."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """What inflation needs to know of a 2D network.
+    """The description of a 2D network for inflation.
 
     Attributes:
         name: timm's architecture name.
-        spec: its shape.
-        modules: module of a student without temporal units to module of the 2D network.
+        spec: its architecture.
+        modules: maps the modules of a student without temporal layers to those of the 2D network.
         head: name of the 2D network's classifier.
         num_classes: of that classifier.
         in_chans: channels of its input.
@@ -80,9 +80,9 @@ SPEC_TYPES: dict[type[nn.Module], type[TrunkSpec]] = {
 
 
 def spec_types(model: nn.Module) -> list[type[TrunkSpec]]:
-    """Returns the shape types that a network can be read as: its specific one, if any, then `TimmSpec`.
+    """Returns the spec types that a network can be read as: its specific one, if any, then `TimmSpec`.
 
-    A vision transformer is nothing but one.
+    A vision transformer has only `ViTSpec`.
     """
     if is_vit(model):
         return [ViTSpec]
@@ -121,7 +121,7 @@ def read_source(model: nn.Module, spec_type: type[TrunkSpec]) -> Source:
 
 
 def read_resnet(name: str, model: ResNet) -> tuple[ResNetSpec, dict[str, str], str]:
-    """Returns shape, module names and classifier of a timm ResNet."""
+    """Returns spec, module names and classifier of a timm ResNet."""
     net: Any = model
     stages = [list(getattr(net, f"layer{index}")) for index in range(1, 5)]
     kinds: tuple[BlockKind, ...] = tuple(KINDS[type(blocks[0])] for blocks in stages)
@@ -174,7 +174,7 @@ def _resnet_modules(spec: ResNetSpec) -> list[tuple[str, str]]:
 
 
 def read_densenet(model: DenseNet) -> tuple[DenseNetSpec, dict[str, str], str]:
-    """Returns shape, module names and classifier of a timm DenseNet."""
+    """Returns spec, module names and classifier of a timm DenseNet."""
     features: Any = model.features
     blocks = [module for module in features if isinstance(module, DenseBlock)]
     first: Any = next(iter(blocks[0].values()))
@@ -199,7 +199,7 @@ def read_densenet(model: DenseNet) -> tuple[DenseNetSpec, dict[str, str], str]:
 
 
 def _googlenet_modules(model: GoogLeNet) -> list[tuple[str, str]]:
-    """The student has torchvision's names, except for its norms."""
+    """Returns the pairs of module names; the student has torchvision's names, except for norms."""
     convs = [path for path, module in model.named_modules() if isinstance(module, BasicConv2d)]
     return [
         (f"trunk.{path}.{ours}", f"{path}.{theirs}")
@@ -209,7 +209,7 @@ def _googlenet_modules(model: GoogLeNet) -> list[tuple[str, str]]:
 
 
 def _check_layers(name: str, model: nn.Module, known: str) -> None:
-    """Raises UsageError if the network holds layers or settings that its shape does not describe."""
+    """Raises UsageError if the network has layers or settings that its spec does not describe."""
     unsupported = {type(module).__name__ for module in model.modules() if type(module) not in UNDERSTOOD}
     eps = GOOGLENET_EPS if isinstance(model, GoogLeNet) else BATCH_NORM_EPS
     for path, module in model.named_modules():

@@ -1,4 +1,4 @@
-"""Reads any convolutional network of timm, for the general inflation: see `models/trunks/timm3d.py`."""
+"""Reads any convolutional network of timm, for generic inflation: see `models/trunks/timm3d.py`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from transfer3d.weights.header import differences
 
 
 def read_timm(name: str, model: nn.Module) -> tuple[TimmSpec, dict[str, str], str]:
-    """Returns shape, module names and classifier of a timm network.
+    """Returns spec, module names and classifier of a timm network.
 
     Raises:
         UsageError: its tensors differ from those of timm's network of this name, or it does not end in pooled

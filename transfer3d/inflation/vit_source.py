@@ -1,4 +1,4 @@
-"""Reads a vision transformer of timm, for images of a size of choice: see `models/trunks/vit.py`."""
+"""Reads a vision transformer of timm, for any image size: see `models/trunks/vit.py`."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from transfer3d.weights.header import differences
 
 
 def is_vit(model: nn.Module) -> bool:
-    """Whether a network is a transformer over patches, taken or not."""
+    """Whether a network is a transformer over patches, supported or not."""
     return all(hasattr(model, name) for name in ("patch_embed", "blocks", "num_prefix_tokens"))
 
 
 def read_vit(name: str, model: nn.Module) -> tuple[ViTSpec, dict[str, str], str]:
-    """Returns shape, module names and classifier of a vision transformer.
+    """Returns spec, module names and classifier of a vision transformer.
 
     Raises:
         UsageError: it was built with arguments that a checkpoint cannot record.
@@ -48,7 +48,7 @@ def read_vit(name: str, model: nn.Module) -> tuple[ViTSpec, dict[str, str], str]
 
 
 def check_vit(name: str, model: nn.Module) -> None:
-    """Raises UsageError for a vision transformer that has no form over clips."""
+    """Raises UsageError for a vision transformer that cannot be inflated."""
     if is_vit(model) and (fault := unsupported(model)):
         raise UsageError(f"{name} has {fault}, which no family supports.")
 
@@ -57,7 +57,7 @@ def resized(name: str, model: nn.Module, size: int) -> nn.Module:
     """Returns the network for images of another size, with positions resampled by timm.
 
     Raises:
-        UsageError: timm cannot do it.
+        UsageError: timm cannot resample its positions.
     """
     net = cast(Any, model)
     if net.patch_embed.img_size == (size, size):

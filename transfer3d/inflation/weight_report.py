@@ -1,4 +1,4 @@
-"""The weight report of an inflation or an import: where every tensor came from and where it went."""
+"""The weight report of an inflation or an import: the source and the target of every tensor."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from typing import Any, Literal, get_args
 from transfer3d.errors import WeightsError
 
 CONTAINERS = ("blocks", "stages", "layers", "transitions")
-"""Names that number stages, as in `trunk.blocks.2`."""
+"""Modules whose children are numbered stages, as in `trunk.blocks.2`."""
 How = Literal["inflated", "copied", "reshaped", "resampled", "fresh", "dropped"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """What was done with one tensor.
+    """The origin of one tensor.
 
     Attributes:
-        target: the student's tensor; None when it is dropped.
-        source: the tensor it was made from; None when it is fresh.
-        how: inflated (a kernel got temporal taps), copied, reshaped (same values, an axis of 1 more),
-            resampled (positions, for images of another size), fresh (no 2D counterpart), dropped (no place in
-            the student).
-        note: what a fresh tensor was set to, or which rows were taken.
+        target: the student's tensor; None if it is dropped.
+        source: the tensor it was computed from; None if it is fresh.
+        how: inflated (a kernel got temporal taps), copied, reshaped (same values with an extra axis of 1),
+            resampled (positions, for another image size), fresh (no 2D counterpart), dropped (no counterpart
+            in the student).
+        note: the value of a fresh tensor, or which rows were taken.
     """
 
     target: str | None
@@ -36,7 +36,7 @@ class Row:
 
 @dataclass(frozen=True)
 class WeightReport:
-    """One row per tensor; made by `check_complete`, so no tensor is missing."""
+    """One row per tensor; created by `check_complete`, so no tensor is missing."""
 
     rows: tuple[Row, ...]
 
@@ -50,7 +50,7 @@ class WeightReport:
         return [asdict(row) for row in self.rows]
 
     def lines(self, *, tensors: bool) -> list[str]:
-        """Returns lines of text: one for each tensor, or else for each stage, and the totals."""
+        """Returns lines of text: one per tensor, or per stage, and the totals."""
         rows = self._tensor_lines() if tensors else self._stage_lines()
         return [*rows, f"{len(self.rows)} tensors: {_totals(self.counts())}"]
 
@@ -70,7 +70,7 @@ class WeightReport:
 
 
 def _stage_of(row: Row) -> str:
-    """Returns the part of the student that a tensor belongs to, as in `res2`, `blocks.3` or `head`."""
+    """Returns the part of the student that a tensor belongs to, such as `res2`, `blocks.3` or `head`."""
     if row.target is None:
         return "left out"
     first, *rest = row.target.removeprefix("trunk.").removeprefix("net.").split(".")
@@ -94,7 +94,7 @@ def check_complete(
         dropped: pattern of the source's tensors that may have no target.
 
     Raises:
-        WeightsError: a tensor is missing, appears twice, or is fresh or dropped against its pattern.
+        WeightsError: a tensor is missing, appears twice, or is fresh or dropped without matching its pattern.
     """
     rows = tuple(rows)
     written = Counter(row.target for row in rows if row.target is not None)

@@ -1,1 +1,1 @@
-"""Students: one family per file, a registry of their names, their checkpoints."""
+"""Students: one family per file, the model registry, checkpoints."""

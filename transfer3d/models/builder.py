@@ -25,7 +25,7 @@ def build_student(
     clip: ClipSpec | None = None,
     seed: int = 0,
 ) -> VideoStudent:
-    """What `create_model` does without weights; `model_args` may come from a file.
+    """Builds a student as `create_model` does, without weights; `model_args` may come from a file.
 
     Raises:
         UsageError: no such name, option or value.
@@ -52,7 +52,7 @@ def build_student(
     in_chans = model_args.get("in_chans", 3 if family.clips else len(clip.mean))
     recorded = dict(model_args) if given_spec is None else {**model_args, "spec": given_spec.to_dict()}
     try:
-        if family.clips:  # the types of a user's module are the user's own
+        if family.clips:  # the argument types of a user's module are not known
             check_types(arguments, get_type_hints(family.build, include_extras=True))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
@@ -65,9 +65,9 @@ def build_student(
                 drop_rate=float(model_args.get("drop_rate", 0.0)),
                 global_pool=model_args.get("global_pool", "avg"),
             )
-    except Transfer3dError:  # a ValueError too, and already says what is wrong
+    except Transfer3dError:  # may be a ValueError, and is already reported clearly
         raise
-    except (TypeError, ValueError, RuntimeError, ArithmeticError) as error:  # torch's too, for absurd sizes
+    except (TypeError, ValueError, RuntimeError, ArithmeticError) as error:  # torch's own for absurd sizes
         raise UsageError(f"{name}: {error}.") from error
 
 
@@ -84,6 +84,6 @@ def _parse_spec(family: Family, spec: Any) -> TrunkSpec:
 
 
 def _with_channels(clip: ClipSpec, in_chans: int) -> ClipSpec:
-    """Gives a clip made for RGB the mean and deviation of `in_chans` channels."""
+    """Returns an RGB clip spec with mean and standard deviation for `in_chans` channels."""
     mean, std = per_channel(clip.mean, clip.std, in_chans)
     return replace(clip, mean=mean, std=std)

@@ -1,7 +1,7 @@
-"""Saves and loads a student as one safetensors file that describes itself (`weights.metadata`).
+"""Saves and loads a student as one self-describing safetensors file (`weights.metadata`).
 
-Nothing in the file is ever run, and its header is checked against the network that it names before a tensor
-is read.
+Nothing in the file is executed. Its header is checked against the network that it names before a tensor is
+read.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from transfer3d.weights.metadata import CheckpointMetadata, metadata_to_strings,
 from transfer3d.weights.state_file import is_finite
 
 LONGEST_REASON = 1000
-"""Of a network that cannot be built: it may name what is in the file."""
+"""Maximum length of the reason why a network cannot be built: it may quote the file."""
 
 
 def save(
@@ -46,10 +46,10 @@ def save(
         student: on any device, in any dtype.
         path: of the file.
         class_names: in the order of the logits; None = `student.class_names`.
-        provenance: where it came from, JSON-able.
+        provenance: JSON-able record of how the weights were made.
 
     Raises:
-        UsageError: there are not as many class names as classes.
+        UsageError: the number of class names differs from the number of classes.
         SetupError: the file cannot be written.
     """
     class_names = student.class_names if class_names is None else class_names
@@ -57,7 +57,7 @@ def save(
         raise UsageError(
             f"{len(class_names)} class names for {student.num_classes} classes: give one for each.",
         )
-    # channels_last weights are stored in the plain order: a file must not depend on how it was trained.
+    # channels_last weights are stored contiguously: a file must not depend on the memory format of training.
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in student.state_dict().items()}
     metadata = metadata_to_strings(
         model=student.model_name,
@@ -74,18 +74,18 @@ def save(
 
 
 def load(path: str | Path) -> VideoStudent:
-    """Builds the student that a checkpoint describes and fills it, in eval mode on the CPU.
+    """Builds the student that a checkpoint describes and loads its weights, in eval mode on the CPU.
 
     The header is checked against the file's size and the network's shapes. Values that are not finite, and
-    tensors that are not those that were written (their digest differs), are warned of: a file may have been
-    edited on purpose.
+    tensors whose digest differs from the recorded one, only give a warning: a file may have been edited on
+    purpose.
 
     Args:
-        path: a file written by `save`, a folder that holds it as `model.safetensors`, or
+        path: a file written by `save`, a folder that contains it as `model.safetensors`, or
             `hf_hub:user/name@revision`.
 
     Raises:
-        WeightsError: the file is missing, damaged, or not the network that it says it is.
+        WeightsError: the file is missing, damaged, or does not fit the network that it names.
         SetupError: the hub cannot be reached.
     """
     file = locate(path)
@@ -100,7 +100,7 @@ def load_named(
     clip: ClipSpec | None,
     model_args: Mapping[str, Any],
 ) -> VideoStudent:
-    """What `create_model(name, weights=path)` does; see there."""
+    """Implements `create_model(name, weights=path)`."""
     path = locate(path)
     metadata = read_metadata(path)
     named = name if name in families() else entry(name).name
@@ -143,7 +143,7 @@ def _load(
     if bad:
         warnings.warn(f"{path}: NaN or infinite values in {abbreviate(bad)}", stacklevel=3)
     if metadata.digest not in (None, tensors_digest(tensors)):
-        warnings.warn(f"{path}: its tensors are not those that were written: another digest", stacklevel=3)
+        warnings.warn(f"{path}: its tensors were changed after saving: their digest differs", stacklevel=3)
     if family_of(metadata.model).clips:
         student = _on_cpu(student)
     student.load_state_dict(tensors, strict=True)
@@ -152,12 +152,12 @@ def _load(
 
 
 def _build(metadata: CheckpointMetadata, clip: ClipSpec, model_args: Mapping[str, Any]) -> VideoStudent:
-    """Builds the network of a file: ours on the meta device, a user's module really."""
+    """Builds the network of a file: on the meta device, but a user's registered module on the CPU."""
     family = family_of(metadata.model)
 
     def build(arguments: Mapping[str, Any]) -> VideoStudent:
-        # The sizes of our networks are compared before any memory is taken. A user's module may hold tensors
-        # that its state_dict lacks.
+        # Shapes are compared before memory is allocated. A user's module may hold tensors that its state_dict
+        # lacks, so it is built with values.
         with on_meta() if family.clips else torch.device("cpu"):
             return build_student(metadata.model, arguments, num_classes=metadata.num_classes, clip=clip)
 
@@ -169,9 +169,9 @@ def _build(metadata: CheckpointMetadata, clip: ClipSpec, model_args: Mapping[str
 
 
 def _on_cpu(student: VideoStudent) -> VideoStudent:
-    """Gives a student on the meta device memory, and those tensors that no checkpoint holds their values.
+    """Moves a student from the meta device to the CPU, with the values of its non-persistent buffers.
 
-    Such as rotary angles, which are computed when a network is built: then it is built again.
+    Such buffers, for example rotary angles, are computed when a network is built: then it is built again.
     """
     held = {id(tensor) for tensor in student.state_dict(keep_vars=True).values()}
     if all(id(buffer) in held for buffer in student.buffers()):
@@ -182,6 +182,6 @@ def _on_cpu(student: VideoStudent) -> VideoStudent:
 
 
 def _differences(student: VideoStudent, metadata: CheckpointMetadata) -> str:
-    """Says which tensors a file lacks, or has in another shape; "" for none."""
+    """Describes missing, unexpected and misshaped tensors; "" if there are none."""
     shapes = {name: tuple(tensor.shape) for name, tensor in student.state_dict().items()}
     return differences(shapes, metadata.shapes)

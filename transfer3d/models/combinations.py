@@ -1,12 +1,13 @@
-"""V4D's inference: every combination with one unit from each section; what they share is computed once.
+"""V4D's inference over all combinations of one unit from each section; shared features are computed once.
 
 Paper: Zhang et al., "V4D: 4D Convolutional Neural Networks for Video-level Representation Learning",
 ICLR 2020, algorithm 1.
 
-Before the first 4D block a unit depends on itself alone. After it, it depends on its neighbours, after
-the second on theirs too. So each section is followed through the net in all its *neighbourhoods*: all choices
-of a unit from it and from the sections that it has heard of. With 10 units in 4 sections there are 36
-combinations of 4 units, but only 48 neighbourhoods after the first 4D block and 108 after the second.
+Before the first 4D block, a unit's features depend on that unit alone; after it also on its neighbours, after
+the second on their neighbours too. So each section's features are computed for all its *neighbourhoods*: all
+choices of a unit from that section and from those within its receptive field over units. With 10 units in 4
+sections there are 36 combinations of 4 units, but only 48 neighbourhoods after the first 4D block and 108
+after the second.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ MAP_NDIM = 4  # C T H W
 
 @dataclass(frozen=True)
 class Neighbourhoods:
-    """One section's feature maps for all choices from the sections that it depends on.
+    """One section's feature maps for all choices of units from the sections that it depends on.
 
     Attributes:
         first: the first of these sections.
@@ -44,11 +45,11 @@ class Neighbourhoods:
 
     @property
     def last(self) -> int:
-        """The last of the sections."""
+        """The last of these sections."""
         return self.first + self.maps.ndim - MAP_NDIM - 2
 
     def spread(self, first: int, last: int) -> Tensor:
-        """Returns the maps with an axis for every section from `first` to `last`, to be broadcast."""
+        """Returns the maps with an axis for every section from `first` to `last`, for broadcasting."""
         leading, inner = self.maps.shape[:-MAP_NDIM], self.maps.shape[-MAP_NDIM:]
         before, after = (1,) * (self.first - first), (1,) * (last - self.last)
         return self.maps.reshape(leading[0], *before, *leading[1:], *after, *inner)
@@ -63,11 +64,10 @@ def combination_scores(
     Args:
         student: a V4D in eval mode.
         clips: `B U C T H W`, the units of each video in order. `section_bounds` divides them into
-            `train_units` sections, each from its own part of the video: 10 units and 4 sections make 2, 3, 3,
-            2, so 36 combinations.
-        train_units: how many units the student was trained with; by default what its clip says.
-        chunk: the most combinations, and the most units of a video, computed together. Memory grows with it,
-            and not with the number of combinations; what two chunks share is computed twice.
+            `train_units` consecutive sections: 10 units in 4 sections of 2, 3, 3 and 2 give 36 combinations.
+        train_units: number of units in training; by default `student.clip.units`.
+        chunk: maximum number of combinations, and of units of a video, computed together. Memory grows with
+            it, not with the number of combinations; features shared by two chunks are computed twice.
 
     Returns:
         Probabilities `B K`.
@@ -89,10 +89,10 @@ def combination_scores(
 
 
 def _split(student: VideoStudent) -> tuple[list[Step], list[Step]]:
-    """The layers in front of the first 4D block, and the rest."""
+    """Returns the layers before the first 4D block, and the rest."""
     trunk = student.trunk
     if not isinstance(trunk, ResNet3d) or student.clip.units == 1:
-        raise UsageError(f"{student.model_name} is not a V4D: algorithm 1 is for V4D alone.")
+        raise UsageError(f"{student.model_name} is not a V4D: algorithm 1 applies to V4D only.")
     steps = trunk.steps()
     blocks = [index for index, (_, module) in enumerate(steps) if isinstance(module, Residual4d)]
     first = blocks[0] if blocks else len(steps)
@@ -106,7 +106,7 @@ def _length(section: slice) -> int:
 
 
 def _parts(sections: list[slice], chunk: int) -> Iterator[list[slice]]:
-    """Cuts the sections until a part's combinations are at most `chunk`."""
+    """Splits the sections until each part has at most `chunk` combinations."""
     if prod(map(_length, sections)) <= chunk:
         yield sections
         return
@@ -120,7 +120,7 @@ def _parts(sections: list[slice], chunk: int) -> Iterator[list[slice]]:
 def _sum_of_scores(
     student: VideoStudent, units: Tensor, rest: Sequence[Step], sections: list[slice], chunk: int
 ) -> Tensor:
-    """Adds the scores of all combinations from these sections: `B K`."""
+    """Returns the sum of the scores of all combinations of these sections, `B K`."""
     hoods = [Neighbourhoods(index, units[:, section]) for index, section in enumerate(sections)]
     for name, module in rest:
         if isinstance(module, Residual4d):
@@ -138,7 +138,7 @@ def _sum_of_scores(
 
 
 def _apply_4d(block: Residual4d, hoods: list[Neighbourhoods], chunk: int) -> list[Neighbourhoods]:
-    """Applies a 4D block: what a unit gives to its neighbours is computed once, and added as they combine."""
+    """Applies a 4D block: each unit's contributions are computed once, and summed for every combination."""
     reach = block.conv.weight.shape[2] // 2
     taps = [_per_map(hood.maps, block.conv.unit_taps, chunk) for hood in hoods]
     heard = []

@@ -1,4 +1,4 @@
-"""The costs of the registered students, counted beforehand: counting builds every network."""
+"""Parameters and GMAC of the registered students, precomputed since counting builds every network."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from transfer3d.files import parse_json
 
 FILE = Path(__file__).with_name("costs.json")
-"""Written by `python tools/costs.py`; a test counts again."""
+"""Written by `python tools/costs.py`; a test recomputes the values."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,9 +1,10 @@
-"""DenseNet3D: a DenseNet whose every kernel and pool has a temporal side.
+"""DenseNet3D: a DenseNet with 3D kernels and pools throughout.
 
 Paper: Diba et al., "Temporal 3D ConvNets: New Architecture and Transfer Learning for Video Classification",
 arXiv:1711.08200, section 3.1 and table 1.
 
-Differs from the paper's text: the stem's max pool strides 2 in space (table 1 prints 1, its sizes need 2).
+Differs from the paper's text: the stem's max pool has a spatial stride of 2 (table 1 prints 1, but its output
+sizes need 2).
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ def densenet3d(spec: DenseNetSpec, *, in_chans: int = 3, stem_pool_t: int = 1) -
     Args:
         spec: the 2D shape.
         in_chans: channels of a frame.
-        stem_pool_t: temporal stride of the stem's pool; the release has 2.
+        stem_pool_t: temporal stride of the stem's pool; the authors' release has 2.
     """
 
     def transition(index: int, in_channels: int, out_channels: int) -> nn.Module:

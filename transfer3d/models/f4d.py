@@ -3,26 +3,25 @@
 Paper: Al-Saad, Ramaswamy, Bhandarkar, "F4D: Factorized 4D Convolutional Neural Network for Efficient
 Video-Level Representation Learning", 2024, section 3 and tables 1 to 5.
 
-Differs from the paper, or settles what it leaves open:
+Differences from the paper, and choices where it is silent:
 
-- The factors work at 3/32 of a stage's channels, between a 1x1x1 reduction and a 1x1x1 expansion: at full
-  width, as section 3.3 reads (`width=None`), the net is several times larger than table 1 says. At least one
-  channel is left.
+- The factors have 3/32 of a stage's channels (at least one), between a 1x1x1 reduction and a 1x1x1 expansion:
+  at full width, as in section 3.3 (`width=None`), the net is several times larger than in table 1.
 - BatchNorm: section 4.2 has it after all convolutions, section 3.4 after the block. Here one comes between
   the two factors, with the ReLU of section 3.3, and one after the expansion. The reduction, the temporal
-  factor and the attention's convolutions have none. Convolutions have no bias, but for SE's.
-- A learnt scale per channel, initially zero, weighs the branch, so that a new block is the identity.
-- The dropout's rate is not printed: 0 unless `block_drop_rate` says otherwise.
-- Temporal attention: the two dilated paths are summed before the sigmoid; how they join is not printed.
-- Channel attention: one map for each unit, pooled over its T, H, W, the average and the maximum each through
-  the shared layers; equation (8) prints the maximum twice, and C/r x 1 x 1 x 1 x 1 could mean one map of all
+  factor and the attention's convolutions have none. Convolutions have no bias, except SE's.
+- A learnt per-channel scale of the branch starts at zero, so that a new block is the identity.
+- The dropout rate is not given: 0 unless `block_drop_rate` sets it.
+- Temporal attention: the two dilated paths are summed before the sigmoid; the paper does not say how.
+- Channel attention: one map per unit. The average and the maximum over T, H and W each pass through the
+  shared layers; equation (8) prints the maximum twice, and C/r x 1 x 1 x 1 x 1 could mean one map for all
   units. The hidden layer has C/16 channels, but at least 4.
 - Spatio-temporal attention is computed from channel attention's output, which equation (12) multiplies; the
-  text calls its input F', as channel attention's. Its spatial paths start as averages: with random signs
-  the ReLU behind them could start, and stay, at zero.
-- SE and CBAM (table 5) take the place of all three, after permuting back, as published: without the inner
-  residual connections.
-- All U units go through in one pass, also when they are more than in training (section 4.3).
+  text calls its input F', as channel attention's. Its spatial paths start as averages: with random signs,
+  the ReLU after them could start, and stay, at zero.
+- SE and CBAM (table 5) replace all three, after permuting back, as published: without the inner residual
+  connections.
+- All U units pass through in one forward pass, also when there are more than in training (section 4.3).
 """
 
 from __future__ import annotations
@@ -52,7 +51,7 @@ PLACES = ("conv1", "conv2", "conv3", "conv4", "conv5")
 
 
 class F4DPlan(SlowPathPlan):
-    """The slow path with a block at the end of every stage that `stages` names."""
+    """The slow path with a block at the end of every stage in `stages`."""
 
     def __init__(self, stages: Sequence[str], make: Callable[[int], AcrossUnits]) -> None:
         self.stages = stages
@@ -86,9 +85,9 @@ def f4d(
         spec: the 2D shape.
         in_chans: channels of a frame.
         stages: any of conv1 to conv5 (table 2).
-        width: share of a stage's channels at which the factors work; None for all of them, as the text reads.
+        width: channels of the factors as a share of the stage's; None for all of them, as in section 3.3.
         attention: any of ta+ca+sta in this order (table 4), or se, cbam (table 5), none.
-        block_drop_rate: dropout of the blocks; the paper does not say its rate.
+        block_drop_rate: dropout of the blocks; the paper gives no rate.
     """
     if unknown := sorted(set(stages) - set(PLACES)):
         raise ValueError(f"stages={list(stages)}: no place for a block {unknown}: known are {PLACES}")

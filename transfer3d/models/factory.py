@@ -1,4 +1,4 @@
-"""`create_model`, the function that makes every student."""
+"""`create_model`, which builds every student."""
 
 from __future__ import annotations
 
@@ -60,14 +60,14 @@ def create_model(
     Args:
         name: a registered name, an alias, or a family together with `spec`.
         num_classes: K; by default that of `weights`, else 400; 0 for no classifier.
-        pretrained: False; there are no pretrained students.
-        weights: a checkpoint of this student, by `transfer3d.save`.
-        clip: another input than the registered one.
-        seed: of the weights' initial values.
-        features_only: return a module that gives a list of feature maps instead of logits.
-        out_indices: which maps, as the `indices` of `VideoStudent.forward_intermediates`.
-        **model_args: `in_chans` (3), `drop_rate` (0), `global_pool` ("avg"), `spec` (a 2D shape in JSON),
-            the family's options; for a registered module the arguments of its class.
+        pretrained: must be False: there are no pretrained students.
+        weights: a checkpoint of this student, written by `transfer3d.save`.
+        clip: replaces the registered input specification.
+        seed: for the initial weights.
+        features_only: return a module that outputs a list of feature maps instead of logits.
+        out_indices: which maps, like `indices` of `VideoStudent.forward_intermediates`.
+        **model_args: `in_chans` (3), `drop_rate` (0), `global_pool` ("avg"), `spec` (the 2D architecture in
+            JSON), the family's options; for a registered module the arguments of its class.
 
     Raises:
         UsageError: no such name, option or value.

@@ -13,11 +13,12 @@ class VideoFeatures(nn.Module):
     """What `create_model(..., features_only=True)` returns, as timm does.
 
     Attributes:
-        model: the student, without the layers that are not needed.
-        feature_info: timm's; `channels()`, `reduction()` and `get("temporal_reduction")` describe the maps.
+        model: the student, without the unused layers.
+        feature_info: timm's `FeatureInfo`; `channels()`, `reduction()` and `get("temporal_reduction")`
+            describe the maps.
 
     Args:
-        student: is changed: it loses its classifier and the layers after the last of these.
+        student: modified in place: it loses its classifier and the layers after the last one returned.
         out_indices: see `VideoStudent.forward_intermediates`.
     """
 

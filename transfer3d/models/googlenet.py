@@ -19,7 +19,7 @@ from transfer3d.models.trunks.googlenet3d import GoogLeNetSpec
 CFG = {
     "input_size": (3, 224, 224),
     "pool_size": (7, 7),
-    # torchvision's weights expect these: its network converts an input normalised by ImageNet's own.
+    # torchvision's weights expect these: its network converts inputs normalised with ImageNet's statistics.
     "mean": (0.5, 0.5, 0.5),
     "std": (0.5, 0.5, 0.5),
     "first_conv": "conv1.conv",
@@ -35,10 +35,10 @@ default_cfgs = generate_default_cfgs(
 
 
 class GoogLeNet(torchvision.models.GoogLeNet):
-    """torchvision's network with timm's methods, its widths divided.
+    """torchvision's network with timm's methods, and widths divided by `divisor`.
 
     Attributes:
-        spec: its shape.
+        spec: its architecture.
         num_classes: K.
         in_chans: channels of its input.
         num_features: D, size of its pooled feature.
@@ -61,7 +61,7 @@ class GoogLeNet(torchvision.models.GoogLeNet):
             scaled: Any = [width // divisor for width in widths]
             return Inception(*scaled)
 
-        with warnings.catch_warnings(action="ignore"):  # its classifier has no classes yet
+        with warnings.catch_warnings(action="ignore"):  # the classifier has 0 classes at this point
             super().__init__(
                 num_classes=0,
                 aux_logits=False,
@@ -95,7 +95,7 @@ class GoogLeNet(torchvision.models.GoogLeNet):
         return self.forward_head(self.forward_features(x))
 
     def reset_classifier(self, num_classes: int) -> None:
-        """Puts a new classifier in place of the old one; 0 classes for none."""
+        """Replaces the classifier; 0 classes for none."""
         self.num_classes = num_classes
         self.fc = nn.Linear(self.num_features, num_classes) if num_classes else nn.Identity()
 
@@ -106,7 +106,7 @@ def _without_auxiliary(state: dict[str, Tensor], model: nn.Module) -> dict[str, 
 
 @register_model
 def googlenet(pretrained: bool = False, **kwargs: Any) -> GoogLeNet:
-    """Makes the paper's net."""
+    """Builds the paper's network."""
     return build_model_with_cfg(
         GoogLeNet, "googlenet", pretrained, pretrained_filter_fn=_without_auxiliary, **kwargs
     )
@@ -114,5 +114,5 @@ def googlenet(pretrained: bool = False, **kwargs: Any) -> GoogLeNet:
 
 @register_model
 def test_googlenet(pretrained: bool = False, **kwargs: Any) -> GoogLeNet:  # noqa: PT028 - no test
-    """Makes the net that the tiny I3D is inflated from; there are no pretrained weights."""
+    """Builds the network that the tiny I3D is inflated from; there are no pretrained weights."""
     return build_model_with_cfg(GoogLeNet, "test_googlenet", pretrained, **{"divisor": 8, **kwargs})

@@ -1,4 +1,4 @@
-"""I3D: the inflated Inception-v1; and by the same idea any convolutional network of timm.
+"""I3D: the inflated Inception-v1, and any convolutional timm network inflated in the same way.
 
 Paper: Carreira and Zisserman, "Quo Vadis, Action Recognition? A New Model and the Kinetics Dataset",
 CVPR 2017, figure 3. Differs from it as torchvision's googlenet differs from Inception-v1: see
@@ -34,14 +34,14 @@ def i3d(spec: GoogLeNetSpec | TimmSpec, *, in_chans: int = 3, depths: Sequence[i
     Args:
         spec: the 2D shape.
         in_chans: channels of a frame.
-        depths: frames that spatial convolutions see, by stage, where the shape is timm's (`timm3d.DEPTHS`).
+        depths: temporal kernel size of spatial convolutions, per stage, for timm networks (`timm3d.DEPTHS`).
     """
     if isinstance(spec, TimmSpec):
         from transfer3d.models.trunks.timm3d import DEPTHS, Timm3d
 
         return Timm3d(spec, in_chans=in_chans, depths=DEPTHS if depths is None else depths)
     if depths is not None:
-        raise ValueError(f"depths={list(depths)}: a GoogLeNet's are the paper's")
+        raise ValueError(f"depths={list(depths)}: cannot be set for GoogLeNet, which has the paper's")
     return GoogLeNet3d(spec, in_chans=in_chans)
 
 

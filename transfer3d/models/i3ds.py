@@ -2,8 +2,8 @@
 
 Papers: Feichtenhofer et al., arXiv:1812.03982; Zhang et al., "V4D", ICLR 2020, tables 1 and 2.
 
-`extra` is V4D's "I3D-S ResNet18++": one 3x3x3 residual convolution more at the end of res4, so that V4D is
-compared with a net no smaller than itself. It is a 4D block whose kernel is 1 wide over units.
+`extra` is V4D's "I3D-S ResNet18++": one more 3x3x3 residual convolution at the end of res4, so that V4D is
+compared with a network of at least its own size. It is a 4D block with kernel size 1 over units.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ EXTRA_STAGE = 4
 
 
 class I3DSPlan(SlowPathPlan):
-    """The slow path, with `extra` one more residual convolution at the end of res4."""
+    """The slow path; `extra` adds a residual convolution at the end of res4."""
 
     def __init__(self, extra: bool) -> None:
         self.extra = extra

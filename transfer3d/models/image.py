@@ -1,4 +1,4 @@
-"""The image side: timm models with weights from the hub, from a file, or none; and what they expect."""
+"""Image models: timm's, with weights from the hub, from a file or random, and their input specification."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ REMEDIES = "give `--weights FILE` (a file of its weights) or `--weights none` (r
 
 @dataclass(frozen=True, kw_only=True)
 class ImageModelInfo:
-    """What an image model expects and gives.
+    """Input and output specification of an image model.
 
     Attributes:
         name: timm's architecture name.
         mean: per input channel, on a 0..1 scale.
         std: per input channel, on a 0..1 scale.
-        size: H and W that it was trained on.
-        takes_one_size: whether it takes no other, as a ViT whose positions are counted.
+        size: H and W of its training images.
+        takes_one_size: whether it accepts no other size, as a ViT with fixed position embeddings.
         num_features: D, size of its pooled feature.
     """
 
@@ -57,13 +57,13 @@ def create_image_model(
 
     Args:
         name: timm's, with or without a tag (`resnet50`, `resnet50.a1_in1k`).
-        weights: "timm" (the hub's, or its cache's), "none" (random), or a file: safetensors, or a PyTorch
+        weights: "timm" (from the hub or its cache), "none" (random), or a file: safetensors, or a PyTorch
             checkpoint that holds nothing but weights.
-        num_classes: K; by default that of the weights. Another number brings a new head.
+        num_classes: K; by default that of the weights. Another number creates a new head.
         in_chans: channels of the input. Pretrained weights are adapted: for optical flow (2) by TSN's
             cross-modality initialisation, "we average the weights across the RGB channels and replicate this
             average by the channel number" (Wang et al., ECCV 2016, section 3.2), for other numbers by timm.
-        seed: of all values that are random.
+        seed: for all random values.
 
     Raises:
         UsageError: timm has no such model.
@@ -89,7 +89,7 @@ def create_image_model(
 
 
 def image_model_info(model: nn.Module) -> ImageModelInfo:
-    """Returns what a timm model expects and gives.
+    """Returns the input and output specification of a timm model.
 
     Raises:
         UsageError: the model does not carry timm's `pretrained_cfg` with mean and standard deviation.
@@ -119,7 +119,7 @@ def weights_digest(model: nn.Module) -> str:
 
 
 def _hub_file(name: str) -> Path:
-    """Returns the path of a model's weights in a cache, downloaded if need be."""
+    """Returns the cached path of a model's weights, downloading them if needed."""
     cfg = get_pretrained_cfg(name)
     what = f"the weights of '{name}'"
     if cfg is not None and not cfg.hf_hub_id and isinstance(cfg.url, str):
@@ -137,7 +137,7 @@ def _hub_file(name: str) -> Path:
 
 
 def _filled_for_flow(name: str, path: Path) -> nn.Module:
-    """Builds a network for two channels; each kernel over RGB is averaged and repeated."""
+    """Builds a network for two channels; the first kernel is averaged over RGB and repeated."""
     rgb = cast(Any, _filled(name, path, RGB_CHANNELS))
     flow = timm.create_model(name, num_classes=rgb.num_classes, in_chans=FLOW_CHANNELS)
     shapes = {key: tensor.shape for key, tensor in flow.state_dict().items()}
@@ -151,7 +151,7 @@ def _filled_for_flow(name: str, path: Path) -> nn.Module:
 
 
 def _filled(name: str, path: Path, in_chans: int) -> nn.Module:
-    """Builds a model with the head that its file has, and fills it strictly."""
+    """Builds a model with the head of its weights file, and loads the weights strictly."""
     state = read_state(path)
     if others := [key for key, tensor in state.items() if not is_finite(tensor)]:
         warnings.warn(f"{path}: NaN or infinite values in {abbreviate(others)}", stacklevel=3)

@@ -1,4 +1,4 @@
-"""How large a student is and what a forward pass costs, counted on the `meta` device: nothing is computed."""
+"""Parameters and GMAC of a student, counted on the `meta` device without computing values."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def count_parameters(student: torch.nn.Module) -> int:
 
 
 def count_gmac(student: VideoStudent, shape: tuple[int, ...] | None = None) -> float:
-    """Returns 1e9 multiply-accumulates of the convolutions and linear layers of one forward pass.
+    """Returns the GMAC (1e9 multiply-accumulates) of one forward pass: convolutions and linear layers.
 
     Args:
         student: on the `meta` device.

@@ -5,7 +5,7 @@ section 3 and table 1.
 
 Differs from the paper's text, as the authors' release does: T is halved by max pools after the stem, res2,
 res3 and res4, and res5 is 2D. On basic blocks, which the paper does not use, the first 3x3 is the
-pseudo-3D unit. Clips that leave more than one frame for res5 pass through it frame by frame and are averaged.
+pseudo-3D unit. If more than one frame reaches res5, each frame passes through it alone and they are averaged.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ CLIP = ClipSpec(frames=16, stride=1, size=160, crop=(182, 242))
 
 
 class P3DPlan(TimePlan):
-    """The kinds of `blocks` in turn through res2..res4, one temporal pool after each."""
+    """Cycles through the kinds of `blocks` over res2..res4, with a temporal pool after each stage."""
 
     def __init__(self, blocks: str, stride_in: StrideIn, c_scale: float, wiring: Wiring) -> None:
         self.blocks = blocks
@@ -48,7 +48,7 @@ class P3DPlan(TimePlan):
         self.wiring: Wiring = wiring
 
     def stem_pool(self) -> nn.Module:
-        """A 2x3x3 max pool of stride 2: time first, which leaves half the frames to pool in space."""
+        """A 2x3x3 max pool of stride 2: time first, so that only half the frames are pooled in space."""
         return nn.Sequential(TemporalMaxPool(), super().stem_pool())
 
     def conv(self, site: ConvSite, stride: Triple) -> nn.Module:
@@ -89,9 +89,9 @@ def p3d(
     Args:
         spec: the 2D shape.
         in_chans: channels of a frame.
-        blocks: kinds that follow each other from block to block without restarting at a stage; "A", "B" and
-            "C" are the pure nets of table 1.
-        stride_in: a striding bottleneck strides in its first 1x1x1 (the release) or in S (timm's resnets).
+        blocks: kinds of consecutive blocks, cycled without restarting at a stage; "A", "B" and "C" are the
+            pure nets of table 1.
+        stride_in: a bottleneck strides in its first 1x1x1 (the release) or in S (timm's resnets).
         c_scale: weight of both terms of C; 1 is equation (5), the release has 0.5.
         wiring: "port" applies T's ReLU before the sum.
     """

@@ -1,4 +1,4 @@
-"""R3D: a ResNet whose every 3x3 is 3x3x3; and its two relatives, MC3 and R(2+1)D.
+"""R3D: a ResNet with 3x3x3 in place of 3x3 kernels; and its variants MC3 and R(2+1)D.
 
 Papers: Hara, Kataoka, Satoh, "Can Spatiotemporal 3D CNNs Retrace the History of 2D CNNs and ImageNet?",
 CVPR 2018; Tran et al., "A Closer Look at Spatiotemporal Convolutions", CVPR 2018, whose nets (torchvision's
@@ -33,7 +33,7 @@ CLIP = ClipSpec(frames=16, stride=1, size=112, crop=128)
 
 
 class R3DPlan(TimePlan):
-    """Three frames where the 2D net sees 3x3 or 7x7 pixels; T is halved with H and W, but for the stem."""
+    """Temporal kernel size 3 for the 2D net's 3x3 and 7x7; after the stem T is halved with H and W."""
 
     def __init__(self, stem_pool: bool) -> None:
         self.with_stem_pool = stem_pool
@@ -57,10 +57,10 @@ class R3DPlan(TimePlan):
 
 
 class MC3Plan(R3DPlan):
-    """MC3 (Tran et al., section 3.4): 3D convolutions up to res2, after it 2D ones that keep T."""
+    """MC3 (Tran et al., section 3.4): 3D convolutions up to res2, then 2D ones that keep T."""
 
     def stride(self, site: BlockSite) -> int:
-        """Time is not halved."""
+        """No temporal stride."""
         return 1
 
     def depth(self, site: ConvSite) -> int:
@@ -71,12 +71,12 @@ class MC3Plan(R3DPlan):
 class R2Plus1DPlan(R3DPlan):
     """R(2+1)D (Tran et al., section 3.5): a spatial and a temporal convolution, with BatchNorm between.
 
-    The spatial one has as many channels as make the pair's parameters those of the block's 3D convolution;
-    torchvision takes the block's channels for its second convolution too.
+    The width of the spatial one gives the pair as many parameters as the 3D convolution that it replaces. As
+    in torchvision, it is computed from the block's channels for the second convolution too.
     """
 
     STEM_CHANNELS = 45
-    """Of the stem's spatial convolution (the authors' code)."""
+    """Output channels of the stem's spatial convolution (the authors' code)."""
 
     def stem_conv(self, index: int, in_channels: int, out_channels: int, size: int, stride: int) -> nn.Module:
         """Spatial to 45 channels, then temporal."""
@@ -117,10 +117,10 @@ def r3d(
     Args:
         spec: the 2D shape.
         in_chans: channels of a frame.
-        stem_pool: False leaves out the pool after the stem, as torchvision's r3d_18 does; such a net is not
-            an inflated 2D one.
-        convolutions: every one in space and time; "mc3": those up to res2; "2plus1d": all, each a spatial and
-            a temporal one, which no 2D net fits.
+        stem_pool: False omits the pool after the stem, as torchvision's r3d_18; such a network cannot be
+            inflated from a 2D one.
+        convolutions: "3d": all are 3D; "mc3": those up to res2 are; "2plus1d": each is a spatial and a
+            temporal one, which cannot be inflated from a 2D network.
     """
     if convolutions not in PLANS:
         raise ValueError(f"convolutions={convolutions!r}: one of {tuple(PLANS)}")

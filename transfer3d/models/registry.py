@@ -1,4 +1,4 @@
-"""The registered students: families, their members, and modules that users register.
+"""The model registry: families, their students, and modules that users register.
 
 A family is a way to treat time: `register_family` on the function that builds its trunk. A member is one
 call:
@@ -30,7 +30,7 @@ from transfer3d.models.trunks.trunk import ModuleTrunk, Trunk
 
 FAMILY_MODULES = ("p3d", "i3ds", "r3d", "i3d", "v4d", "f4d", "densenet3d", "t3d", "vivit", "timesformer")
 ENTRY_POINTS = "transfer3d.models"
-"""The group of entry points in which an installed package names a module that registers students."""
+"""The entry-point group in which an installed package names a module that registers students."""
 
 log = logging.getLogger(__name__)
 
@@ -39,16 +39,16 @@ EarlierOptions = Callable[[Trunk, Mapping[str, Any]], Mapping[str, Any]]
 
 @dataclass(frozen=True, kw_only=True)
 class Family:
-    """One way to treat time.
+    """A family of students: one way to extend 2D networks to time.
 
     Attributes:
         name: as in `transfer3d inflate --to NAME`.
         paper: the paper that describes it.
-        build: makes the trunk from `(spec, *, in_chans, ...)`; its other keyword arguments are options.
-        clips: the classes of 2D shapes that it takes, each with the clip of students without a registered
-            name; none for a module that a user registered.
-        earlier_options: what the options of a checkpoint from before a default changed are now, from the
-            trunk that they mean and themselves.
+        build: builds the trunk from `(spec, *, in_chans, ...)`; its other keyword arguments are options.
+        clips: the spec classes of 2D networks that it accepts, each with the default clip of unregistered
+            students; empty for a module that a user registered.
+        earlier_options: converts the options of a checkpoint that was saved before a default changed, given
+            the trunk and these options.
     """
 
     name: str
@@ -59,7 +59,7 @@ class Family:
 
     @property
     def arguments(self) -> tuple[str, ...]:
-        """Names of the arguments of `build` after the shape."""
+        """Names of the arguments of `build` after `spec`."""
         kinds = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
         parameters = inspect.signature(self.build).parameters.values()
         return tuple(item.name for item in parameters if item.kind in kinds and item.name != "spec")
@@ -77,11 +77,11 @@ class StudentEntry:
     Attributes:
         name: `<family>_<2D network>`.
         family: name of its family.
-        spec: the shape of the 2D network; None for a module that a user registered.
+        spec: the architecture of the 2D network; None for a module that a user registered.
         clip: its input.
-        source: the timm model that it is inflated from; None likewise.
+        source: the timm model that it is inflated from; None for a module that a user registered.
         aliases: other names, such as the paper's.
-        options: those of the family that differ from its defaults.
+        options: the family's options that differ from their defaults.
     """
 
     name: str
@@ -145,7 +145,7 @@ def register_student(
     aliases: tuple[str, ...] = (),
     options: Mapping[str, Any] | None = None,
 ) -> None:
-    """Registers a member of a family; see `StudentEntry` for the arguments.
+    """Registers a student of a family; see `StudentEntry` for the arguments.
 
     Raises:
         ValueError: a name is taken, the family is unknown, or it has no such option.
@@ -165,7 +165,7 @@ def register_student(
 def register_model(
     name: str, *, clip: ClipSpec, paper: str = "registered module"
 ) -> Callable[[ModuleMaker], ModuleMaker]:
-    """Registers any module as a student: a decorator for its class, or for a function that makes it.
+    """Registers any module as a student: a decorator for its class, or for a function that builds it.
 
     The module has `num_features` and maps clips `B C T H W` to feature maps `B D T' H' W'` with D =
     `num_features`. The arguments of the class become arguments of `create_model`; a checkpoint records them,
@@ -173,7 +173,7 @@ def register_model(
 
     Args:
         name: for `create_model` and in checkpoints.
-        clip: the module's input; of several units it gets each one alone.
+        clip: the module's input; with several units, each is passed to the module alone.
         paper: shown by `transfer3d models`.
 
     Raises:
@@ -201,7 +201,7 @@ def register_model(
 
 
 def families() -> dict[str, Family]:
-    """Returns by name every family that 2D networks are inflated to."""
+    """Returns the families that 2D networks can be inflated to, by name."""
     _load_families()
     return {name: family for name, family in _FAMILIES.items() if family.clips}
 
@@ -258,9 +258,9 @@ def family_of(name: str) -> Family:
 
 
 def name_for(family: str, spec: TrunkSpec) -> str | None:
-    """Returns the name of the family's student with this 2D shape, if one is registered.
+    """Returns the name of the family's registered student with this 2D architecture, if any.
 
-    Of several the one with the family's default options.
+    If there are several, that is the one with the family's default options.
     """
     _load_families()
     same = [student for student in _ENTRIES.values() if student.family == family and student.spec == spec]
@@ -274,9 +274,9 @@ def _load_families() -> None:
     for plugin in importlib.metadata.entry_points(group=ENTRY_POINTS):
         try:
             plugin.load()
-        except Exception as error:  # a broken package of someone else's must not end every command
+        except Exception as error:  # a broken plugin must not break every command
             what = f"{type(error).__name__}: {error}"
-            log.warning("the students of %s are left out, since it does not import: %s", plugin.value, what)
+            log.warning("the students of %s are not available: importing it failed: %s", plugin.value, what)
 
 
 def _check_free(*names: str) -> None:

@@ -27,19 +27,19 @@ class VideoStudent(nn.Module):
     """A video network with timm's interface.
 
     Attributes:
-        num_features: D, size of the pooled feature, and of the feature maps but for timm networks whose head
-            changes it.
+        num_features: D, size of the pooled feature; also the channels of the feature maps, except in timm
+            networks whose head changes them.
         num_classes: K; 0 when there is no classifier.
         clip: its input.
-        model_name: registered name (or family name, when `model_args` holds a shape of its own).
+        model_name: registered name (or family name, when `model_args` has a `spec`).
         model_args: JSON-able; `create_model(model_name, num_classes, **model_args)` rebuilds it.
-        class_names: in the order of the logits; None where they are not known.
-        multi_label: whether a video may be of several classes, see `probabilities`.
-        global_pool: "avg", or "" where `forward_head` returns feature maps.
+        class_names: in the order of the logits; None if unknown.
+        multi_label: whether a video may have several labels, see `probabilities`.
+        global_pool: "avg", or "" if `forward_head` returns feature maps.
 
     Args:
-        trunk: a `Trunk`, or any module from clips `B C T H W` to feature maps `B D T' H' W'` with D as its
-            `num_features`.
+        trunk: a `Trunk`, or any module that maps clips `B C T H W` to feature maps `B D T' H' W'` and has
+            D as its `num_features`.
         num_classes: see above.
         clip: see above; `units` > 1 makes the input `B U C T H W`.
         model_name: see above.
@@ -77,7 +77,7 @@ class VideoStudent(nn.Module):
         self.head = _classifier(self.num_features, num_classes)
 
     def normalise(self, clips: Tensor) -> Tensor:
-        """Returns uint8 clips as floats, by the student's own mean and standard deviation.
+        """Returns uint8 clips as floats, normalised with the student's mean and standard deviation.
 
         Args:
             clips: uint8, 0..255, `[...] C T H W`.
@@ -96,7 +96,7 @@ class VideoStudent(nn.Module):
 
     @property
     def pretrained_cfg(self) -> dict[str, Any]:
-        """The input in timm's terms, for `timm.data.resolve_data_config({}, model=student)`."""
+        """The input specification for `timm.data.resolve_data_config({}, model=student)`."""
         clip = self.clip
         short = clip.crop if isinstance(clip.crop, int) else min(clip.crop)
         return {
@@ -114,10 +114,10 @@ class VideoStudent(nn.Module):
 
     @property
     def feature_info(self) -> list[dict[str, Any]]:
-        """The layers of `forward_intermediates`, as timm lists them.
+        """The layers of `forward_intermediates`, in timm's format.
 
         Each has `module` (its name), `num_chs`, `reduction` (of H and W), `temporal_reduction` (of T) and
-        `index`. A copy without memory, on the `meta` device, finds the sizes.
+        `index`. The sizes are found with a copy on the `meta` device.
         """
         multiple = self.trunk.largest_reduction
         frames, size = (multiple * math.ceil(n / multiple) for n in (self.clip.frames, self.clip.size))
@@ -145,15 +145,15 @@ class VideoStudent(nn.Module):
     def forward_features(self, clips: Tensor) -> Tensor:
         """Returns feature maps `B D T' H' W'`; the units of a video follow each other along T'.
 
-        Of a vision transformer they are tokens, `B D T' L 1`, class and register tokens before the patches of
-        each time step; `forward_intermediates` gives maps of the patches.
+        For a vision transformer they are tokens, `B D T' L 1`, with class and register tokens before the
+        patches of each time step; `forward_intermediates` gives maps of the patches.
 
         Args:
-            clips: `B C T H W`, or `B U C T H W` where `clip.units` > 1: uint8 pixels, which are normalised
-                here, or floats that are normalised already.
+            clips: `B C T H W`, or `B U C T H W` if `clip.units` > 1: uint8 pixels, which are normalised
+                here, or floats, which must be normalised already.
 
         Raises:
-            UsageError: the input has another number of axes.
+            UsageError: the input has a wrong number of axes.
         """
         clips, units = self._trunk_input(clips)
         return self._units_in_time(self.trunk(clips, units), units)
@@ -197,10 +197,9 @@ class VideoStudent(nn.Module):
             indices: which layers, in the order of the result: positions in `feature_info` (negative ones
                 count from the end), an int for the last n, None for all; or names of any layers of the trunk,
                 such as `res4.1`.
-            norm: has no effect: the last maps are normalised anyway. Blocks of a vision transformer come as
-                they are.
+            norm: no effect: the final maps are always normalised, a vision transformer's blocks never.
             stop_early: stop at the last of these layers, whose maps are then the final ones.
-            output_fmt: "NCTHW", the only one.
+            output_fmt: only "NCTHW".
             intermediates_only: return the list alone.
 
         Returns:
@@ -208,7 +207,7 @@ class VideoStudent(nn.Module):
             of a video follow each other along T'.
 
         Raises:
-            UsageError: no such layer or format; another number of axes.
+            UsageError: no such layer or format; a wrong number of axes.
         """
         if output_fmt != FEATURE_FORMAT:
             raise UsageError(f"output_fmt={output_fmt!r}: video features are {FEATURE_FORMAT}.")
@@ -219,7 +218,7 @@ class VideoStudent(nn.Module):
         return intermediates if intermediates_only else (self._units_in_time(final, units), intermediates)
 
     def layer_names(self, indices: Indices = None) -> list[str]:
-        """Returns the names of the layers that `indices` of `forward_intermediates` choose.
+        """Returns the names of the layers that `indices` of `forward_intermediates` select.
 
         Raises:
             UsageError: there is no such layer.
@@ -258,9 +257,9 @@ class VideoStudent(nn.Module):
         return self.forward_head(self.forward_features(clips))
 
     def probabilities(self, logits: Tensor) -> Tensor:
-        """Returns the probability of each class, in float32 or finer.
+        """Returns the probability of each class, in float32 or higher precision.
 
-        By the softmax; where a video may be of several classes, by a sigmoid of each.
+        Softmax, or a sigmoid per class for a multi-label student.
 
         Args:
             logits: `[...] K`.
@@ -269,7 +268,7 @@ class VideoStudent(nn.Module):
         return logits.sigmoid() if self.multi_label else logits.softmax(-1)
 
     def get_classifier(self) -> nn.Module:
-        """Returns the classifier, an `nn.Identity` where there is none."""
+        """Returns the classifier, an `nn.Identity` if there is none."""
         return self.head
 
     def reset_classifier(self, num_classes: int, global_pool: str | None = None, *, seed: int = 0) -> None:
@@ -277,8 +276,8 @@ class VideoStudent(nn.Module):
 
         Args:
             num_classes: K; 0 for none.
-            global_pool: "avg", "" for feature maps instead of pooled features, None to leave it as it is.
-            seed: of the new weights.
+            global_pool: "avg", "" for feature maps instead of pooled features, None to leave it unchanged.
+            seed: for the new weights.
 
         Raises:
             UsageError: an unknown `global_pool`, or a classifier without pooling.
@@ -299,10 +298,10 @@ class VideoStudent(nn.Module):
             self.global_pool = self.model_args["global_pool"] = global_pool
 
     def group_matcher(self, coarse: bool = False) -> dict[str, str]:
-        """Returns regular expressions of parameter names, a layer each, in order; for `timm.optim`.
+        """Returns regular expressions that group parameter names by layer, in order, for `timm.optim`.
 
         Args:
-            coarse: layers are stages instead of blocks.
+            coarse: group by stage instead of by block.
         """
         return {
             name: rf"^trunk\.(?:{pattern})"
@@ -314,7 +313,7 @@ class VideoStudent(nn.Module):
         return {f"trunk.{name}" for name in self.trunk.no_weight_decay()}
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
-        """Trades computation for memory: activations inside of a layer are recomputed in the backward pass.
+        """Trades computation for memory: activations within a layer are recomputed in the backward pass.
 
         Gradients, random numbers and BatchNorm statistics stay the same.
         """

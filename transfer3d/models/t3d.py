@@ -3,8 +3,8 @@
 Paper: Diba et al., "Temporal 3D ConvNets: New Architecture and Transfer Learning for Video Classification",
 arXiv:1711.08200, section 3.1, figure 1 and table 1.
 
-Settles what the paper leaves open: the widths of a TTL's branches (see `TemporalTransition`), and how an even
-temporal depth is padded. Differs from its text as DenseNet3D does.
+The paper does not give the widths of a TTL's branches (see `TemporalTransition`), nor the padding of an even
+temporal depth. Differs from its text as DenseNet3D does.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def t3d(spec: DenseNetSpec, *, in_chans: int = 3, stem_pool_t: int = 1) -> Dense
     Args:
         spec: the 2D shape.
         in_chans: channels of a frame.
-        stem_pool_t: temporal stride of the stem's pool; the release has 2.
+        stem_pool_t: temporal stride of the stem's pool; the authors' release has 2.
     """
     if len(spec.depths) != len(TTL_DEPTHS) + 1:
         raise ValueError(f"depths={spec.depths}: T3D has {len(TTL_DEPTHS) + 1} dense blocks")

@@ -1,8 +1,8 @@
-"""TimeSformer: attention along time at each place, then within each frame; or an encoder for each.
+"""TimeSformer: attention over time at each position, then within each frame; or a factorised encoder.
 
 Paper: Bertasius, Wang, Torresani, "Is Space-Time Attention All You Need for Video Understanding?", ICML 2021
-(arXiv:2102.05095), "divided". As in its release, a linear layer follows the attention along time; it is zero
-at first. `attention="factorised"` is the factorised encoder of ViViT (arXiv:2103.15691, model 2): see
+(arXiv:2102.05095), "divided". As in its release, a linear layer follows the attention over time; it starts at
+zero. `attention="factorised"` is the factorised encoder of ViViT (arXiv:2103.15691, model 2): see
 `nn/temporal_encoder.py`.
 """
 
@@ -36,12 +36,12 @@ def timesformer(
     """Builds a TimeSformer trunk.
 
     Args:
-        spec: the 2D network; `divided` needs blocks with a norm before one attention.
+        spec: the 2D network; `divided` needs pre-norm blocks with a single attention.
         in_chans: channels of a frame.
-        frames: T of the clips whose positions it learns; others get them interpolated.
-        tubelet: frames of a time step.
+        frames: T of its learned temporal positions; they are interpolated for clips of another length.
+        tubelet: frames per time step.
         attention: `divided`, or `factorised`: the whole 2D network on each step, then blocks over time.
-        encoder_depth: blocks over time of `factorised`; ViViT, table 1: 4.
+        encoder_depth: number of blocks over time of `factorised`; ViViT, table 1: 4.
     """
     from timm.models.eva import EvaBlock
     from timm.models.vision_transformer import Block

@@ -1,4 +1,4 @@
-"""`test_densenet`: for timm's DenseNets what `test_resnet` is for its ResNets. Importing registers it."""
+"""`test_densenet`: a tiny DenseNet, the counterpart of timm's `test_resnet`. Importing registers it."""
 
 from __future__ import annotations
 
@@ -23,6 +23,6 @@ default_cfgs = generate_default_cfgs(
 
 @register_model
 def test_densenet(pretrained: bool = False, **kwargs: Any) -> DenseNet:  # noqa: PT028 - no test
-    """Makes the 2D net that the tiny dense students are inflated from; there are no pretrained weights."""
+    """Builds the 2D network that the tiny dense students are inflated from; it has no pretrained weights."""
     shape = {"growth_rate": 16, "block_config": (3, 3, 3, 3)}
     return build_model_with_cfg(DenseNet, "test_densenet", pretrained, **{**shape, **kwargs})

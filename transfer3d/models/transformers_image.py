@@ -1,6 +1,6 @@
-"""Image models of Hugging Face's transformers as teachers, with the interface of timm's: `hf:org/name`.
+"""Image models of Hugging Face's transformers as teachers, with timm's interface: `hf:org/name`.
 
-Only safetensors are read, only classes of transformers itself are built, never code from a repository.
+Only safetensors are read, and only classes of transformers itself are built: code of a repository never runs.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ LARGEST_SIDE = 4096
 
 
 class TransformersImage(nn.Module):
-    """An image model of transformers: pooled features, and maps of its layers.
+    """An image model of transformers that gives pooled features and feature maps of its layers.
 
     Args:
-        network: takes `pixel_values`, and gives `last_hidden_state`: tokens `B N D`, or maps `B D H W`.
+        network: takes `pixel_values`, and returns `last_hidden_state`: tokens `B N D`, or maps `B D H W`.
         name: for messages.
-        mean: of a channel, on a 0..1 scale.
-        std: of a channel, on a 0..1 scale.
-        size: H and W that it takes.
+        mean: per channel, on a 0..1 scale.
+        std: per channel, on a 0..1 scale.
+        size: H and W of its input.
         pools: whether the network's own pooled feature is used; else the class token, or the mean over all
-            places.
+            positions.
 
     Attributes:
         pretrained_cfg: as timm's.
-        feature_info: a layer each, as timm's: `module`, `num_chs` and `reduction`.
+        feature_info: one entry per layer, as timm's: `module`, `num_chs` and `reduction`.
     """
 
     def __init__(
@@ -68,18 +68,18 @@ class TransformersImage(nn.Module):
         ]
 
     def forward_features(self, images: Tensor) -> Any:
-        """Returns what the network gives for images `B C H W`."""
+        """Returns the network's output for images `B C H W`."""
         return self.network(pixel_values=images)
 
     def forward_intermediates(
         self, images: Tensor, indices: Sequence[int] | None = None, norm: bool = True
     ) -> tuple[Any, list[Tensor]]:
-        """Returns what the network gives, and maps `B D H' W'` of layers; the last are `last_hidden_state`.
+        """Returns the network's output, and maps `B D H' W'` of layers; the last are `last_hidden_state`.
 
         Args:
             images: `B C H W`.
             indices: positions in `feature_info`; None = all.
-            norm: has no effect: only the last maps are normalised.
+            norm: no effect: only the last maps are normalised.
         """
         final = self.network(pixel_values=images, output_hidden_states=True)
         layers = [*final.hidden_states[1:-1], final.last_hidden_state]
@@ -103,7 +103,7 @@ class TransformersImage(nn.Module):
         return layer[:, layer.shape[1] - height * width :].transpose(1, 2).unflatten(-1, (height, width))
 
     def _prefix(self, tokens: Tensor) -> int:
-        """Returns how many tokens stand before those of the patches."""
+        """Returns the number of tokens before the patch tokens."""
         return tokens.shape[1] - math.isqrt(tokens.shape[1]) ** 2
 
     @property
@@ -121,7 +121,7 @@ def create_transformers_image(address: str) -> TransformersImage:
     Raises:
         UsageError: a malformed address.
         SetupError: transformers is not installed, or the hub cannot be reached.
-        WeightsError: the files are not of an image model, or weights are missing.
+        WeightsError: the files do not describe an image model, or weights are missing.
     """
     try:
         from transformers import AutoModel  # pyright: ignore[reportMissingImports]
@@ -168,7 +168,7 @@ def create_transformers_image(address: str) -> TransformersImage:
 
 
 def _folder(address: str) -> Path:
-    """Returns where the files are, downloaded if need be."""
+    """Returns the folder of the files, downloading them if needed."""
     place = address.removeprefix(PREFIX)
     if Path(place).is_dir():
         folder = Path(place)
@@ -190,7 +190,7 @@ def _folder(address: str) -> Path:
 
 
 def _size(config: dict[str, Any], facts: dict[str, Any]) -> int:
-    """Returns H and W: of the network's positions, else of the crop or of the size that it was trained on."""
+    """Returns H and W: the config's `image_size`, else the preprocessor's crop or resize size."""
     for given in (config.get("image_size"), facts.get("crop_size"), facts.get("size")):
         values = list(given.values()) if isinstance(given, dict) else given
         sides = values if isinstance(values, list) else [values]

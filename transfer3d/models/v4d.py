@@ -1,4 +1,4 @@
-"""V4D: I3D-S over the units of a whole video, which residual 4D blocks let speak to each other.
+"""V4D: I3D-S over the units of a whole video, with residual 4D blocks that connect the units.
 
 Paper: Zhang et al., "V4D: 4D Convolutional Neural Networks for Video-level Representation Learning",
 ICLR 2020, section 3 and table 1. Its inference is in `transfer3d.models.combinations`.
@@ -44,11 +44,11 @@ STAGES = ("res3", "res4")
 KERNEL = (3, 3, 1, 1)
 BASIC_CONVS = 2
 Extent = Annotated[int, Field(ge=1, le=63)]
-"""Of a 4D kernel."""
+"""Axes of a 4D kernel."""
 
 
 class V4DPlan(SlowPathPlan):
-    """The slow path with a 4D block at every place that `stages` names."""
+    """The slow path with a 4D block at every position in `stages`."""
 
     def __init__(self, stages: Sequence[str], kernel: Sequence[int], norm_act: bool) -> None:
         self.stages = stages
@@ -64,10 +64,10 @@ class V4DPlan(SlowPathPlan):
 
 
 def _named(site: BlockSite) -> set[str]:
-    """The names under which `stages` may ask for a 4D block after this one.
+    """Returns the names by which `stages` can place a 4D block after this block.
 
     A stage's name means the paper's positions: after the last basic block, after every other bottleneck, and
-    after the only one of a stage that has no other.
+    after the only bottleneck of a stage that has just one.
     """
     stage = f"res{site.stage}"
     only = site.last and site.index == 0
@@ -76,13 +76,13 @@ def _named(site: BlockSite) -> set[str]:
 
 
 def earlier_options(trunk: Trunk, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns what a checkpoint's options meant when a stage of one bottleneck had no place by its name.
+    """Converts the options of old checkpoints, where a stage's name did not cover a single bottleneck.
 
-    Nor had `v4d_tiny` a kernel of its own.
+    At that time `v4d_tiny` had the default kernel, too.
 
     Args:
-        trunk: of these options.
-        options: as the checkpoint has them.
+        trunk: built with these options.
+        options: as stored in the checkpoint.
     """
     places = []
     for name, stage in trunk.named_children():
@@ -112,11 +112,11 @@ def v4d(
     Args:
         spec: the 2D shape.
         in_chans: channels of a frame.
-        stages: where the 4D blocks are: `res3` for the paper's positions in a stage (after the last basic
-            block, after every other bottleneck or the only one), `res3.1` for after its second block; none at
-            all is TSN.
+        stages: positions of the 4D blocks: `res3` for the paper's positions in a stage (after the last basic
+            block, after every other bottleneck or the only one), `res3.1` for after its second block; empty
+            for TSN.
         kernel: (U, T, H, W) of the 4D convolutions, each odd.
-        norm_act: False for the released code's plain convolutions.
+        norm_act: False for convolutions without BatchNorm and ReLU, as in the released code.
     """
     known = {name for site in block_sites(spec) for name in _named(site)}
     if unknown := sorted(set(stages) - known):

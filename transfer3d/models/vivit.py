@@ -1,10 +1,10 @@
 """ViViT: joint attention over the tubelets of a clip.
 
-Paper: Arnab et al., "ViViT: A Video Vision Transformer", ICCV 2021 (arXiv:2103.15691), model 1. By
-default the family takes the form that keeps a still clip's output that of the 2D network, exactly. It
-differs from the paper in that each time step has class and register tokens of its own (the paper's one
-class token would see T' keys of patches for each of its own), and in that positions are those of the 2D
-network in space plus a vector for each step, zero at first. `positions="joint"` is the paper's network.
+Paper: Arnab et al., "ViViT: A Video Vision Transformer", ICCV 2021 (arXiv:2103.15691), model 1. By default,
+the output for a still clip equals the 2D network's exactly. To this end the default differs from the paper:
+each time step has its own class and register tokens (the paper's single class token would attend to T' patch
+keys for each key of its own), and position embeddings are those of the 2D network plus a vector per time
+step, initially zero. `positions="joint"` is the paper's network.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ def vivit(
     Args:
         spec: the 2D network.
         in_chans: channels of a frame.
-        frames: T of the clips whose positions it learns; others get them interpolated.
+        frames: T of its learned temporal positions; they are interpolated for clips of another length.
         tubelet: frames of a tubelet.
         positions: `factorised`, in space and time; `joint`, the paper's: one table for all tubelets of a clip
-            and one class token, which fixes the size of clips and cannot be inflated.
+            and one class token, which fixes the clip size and cannot be inflated.
     """
     from transfer3d.models.trunks.joint_table import JointTableViT
     from transfer3d.models.trunks.vit import VideoViT

@@ -1,1 +1,1 @@
-"""Layers that students are built of; they know nothing of students."""
+"""Layers for students; none of them depends on a student."""

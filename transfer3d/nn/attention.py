@@ -1,4 +1,4 @@
-"""F4D's attention (temporal, channel, spatio-temporal), and SE and CBAM, with which table 5 compares it.
+"""F4D's attention (temporal, channel, spatio-temporal), and its baselines SE and CBAM (table 5).
 
 Paper: Al-Saad, Ramaswamy, Bhandarkar, "F4D: Factorized 4D Convolutional Neural Network for Efficient
 Video-Level Representation Learning", 2024, section 3.5, tables 4 and 5. CBAM: Woo et al., arXiv:1807.06521.
@@ -67,8 +67,8 @@ class SpatioTemporalAttention(nn.Module):
         self.temporal = nn.ModuleList(
             nn.Conv3d(1, 1, (3, 1, 1), padding=(d, 0, 0), dilation=(d, 1, 1), bias=False) for d in DILATIONS
         )
-        # Each path feeds one ReLU from non-negative input: with random signs it would often start dead and
-        # stay so. An average never does.
+        # Each path has non-negative input and feeds one ReLU: with random signs it would often start dead and
+        # stay dead. An average never does.
         for path in self.spatial.parameters():
             nn.init.constant_(path, 1 / path[0].numel())
 
@@ -139,5 +139,5 @@ class Attention(nn.Module):
 
 
 def _over_channels(x: Tensor) -> Tensor:
-    """Average and maximum over C: `B 2 T H W`."""
+    """Returns the average and the maximum over C, `B 2 T H W`."""
     return torch.cat((x.mean(1, keepdim=True), x.amax(1, keepdim=True)), 1)

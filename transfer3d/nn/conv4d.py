@@ -1,4 +1,4 @@
-"""4D convolution over (U, T, H, W), computed by as few 3D convolutions as its kernel allows.
+"""4D convolution over (U, T, H, W), computed with as few 3D convolutions as its kernel allows.
 
 Paper: Zhang et al., "V4D: 4D Convolutional Neural Networks for Video-level Representation Learning",
 ICLR 2020, equations (1) and (2).
@@ -65,8 +65,8 @@ class Conv4d(nn.Module):
 def conv4d(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """Convolves over (U, T, H, W) with stride 1 and zero padding that keeps the size.
 
-    An axis where the kernel has size 1 needs no convolution: H and W are merged, or H or T joins the batch,
-    and a single Conv3d remains. Only a kernel larger than 1 in T, H and W is a sum over its U taps.
+    An axis with kernel size 1 needs no convolution: H and W are merged, or H or T is folded into the batch,
+    and a single Conv3d remains. Only a kernel larger than 1 in T, H and W needs a sum over its U taps.
 
     Args:
         x: `B C U T H W`.
@@ -78,7 +78,7 @@ def conv4d(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """
     batch, height, width = x.shape[0], *x.shape[-2:]
     _, kt, kh, kw = weight.shape[2:]
-    # On a CPU torch takes a path five times slower for a single video of this form in fp32.
+    # On a CPU, torch takes a path that is five times slower for a single video of this shape in fp32.
     single = not torch.compiler.is_compiling() and batch == 1
     if kh == kw == 1 and not single:
         return convolve(x.flatten(4), weight.flatten(4), bias).unflatten(4, (height, width))
@@ -94,8 +94,8 @@ def conv4d(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 def _sum_over_unit_taps(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """Computes equation (2): each tap along U is one Conv3d over all units that it reaches.
 
-    Stacking the taps in the channels of a single Conv3d would also multiply the zero padding along U: a sixth
-    of the arithmetic for 4 units.
+    Stacking the taps in the channels of a single Conv3d would also compute on the zero padding along U: a
+    sixth of the arithmetic for 4 units.
     """
     units, centre = x.shape[2], weight.shape[2] // 2
     x_BUCTHW = x.transpose(1, 2)

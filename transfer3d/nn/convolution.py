@@ -21,13 +21,13 @@ def convolve(
     padding: tuple[int, int] | None = None,
     dilation: Triple = (1, 1, 1),
 ) -> Tensor:
-    """Convolves `B C T H W` with `C' C/groups kt kh kw`; zero padding keeps the size, divided by the stride.
+    """Convolves `B C T H W` with `C' C/groups kt kh kw`; output size is input size / stride, rounded up.
 
     `padding` in H and W is half the kernel by default. An even temporal depth gets one more frame of zeros
     after the clip than before it.
 
-    In training, a clip shorter than the kernel is padded before the convolution, not by it, and in bf16 on a
-    CPU so is any map smaller than the kernel: there torch 2.15 computes the weights' gradient from
+    In training, a clip shorter than the kernel is padded explicitly before the convolution; in bf16 on a CPU,
+    so is any map smaller than the kernel. Otherwise torch 2.15 computes the weights' gradient from
     uninitialised memory, which makes it wrong or infinite (see `tests/nn/test_small_maps.py`).
     """
     depth, before = weight.shape[2], (weight.shape[2] - 1) // 2
@@ -51,7 +51,7 @@ class Conv3d(nn.Conv3d):
     """`convolve` as a layer."""
 
     def kernel(self) -> Tensor:
-        """Returns the kernel `O I/groups T H W` that it convolves with: its weights."""
+        """Returns the kernel, `O I/groups T H W`: its weights."""
         return self.weight
 
     def forward(self, input: Tensor) -> Tensor:  # the base class's name for it
@@ -78,7 +78,7 @@ def conv3d(
     """Builds a 3D convolution whose output size is the input size divided by the stride, rounded up.
 
     A temporal depth d covers (d - 1) // 2 frames before and d // 2 after. Weights are drawn as in He et al.,
-    "Delving Deep into Rectifiers" (arXiv:1502.01852), which is [14] of T3D.
+    "Delving Deep into Rectifiers" (arXiv:1502.01852), reference [14] of T3D.
     """
     padding = ((kernel[0] - 1) // 2, kernel[1] // 2, kernel[2] // 2)
     conv = Conv3d(in_channels, out_channels, kernel, stride, padding, groups=groups, bias=bias)

@@ -1,9 +1,10 @@
 """Depthwise convolutions, 2D and 3D, whose gradients are fast on a CPU.
 
-In oneDNN, torch's library for CPUs, a depthwise convolution is fast forwards; its gradients take up to a
-hundred times as long: in 3D, in bf16, and for the weights of large kernels. Both gradients are forward
-depthwise convolutions themselves: the input's has the flipped kernel, the weight's has the output's gradient
-as its kernel. `backward` takes these wherever they were measured to be faster, else torch's.
+In oneDNN, torch's CPU library, the forward pass of a depthwise convolution is fast, but its gradients can
+take a hundred times as long: in 3D, in bf16, and for the weights of large kernels. Both gradients are
+depthwise convolutions themselves: the input's uses the flipped kernel, the weight's uses the output's
+gradient as its kernel. `backward` computes them so wherever that was measured to be faster, else by torch's
+own code.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from torch import Tensor, nn
 
 DTYPES = (torch.float32, torch.bfloat16)
 FLAT = 4  # axes of a 2D convolution's kernel
-FEW_TAPS, MANY_TAPS = 11, 25  # of a kernel, from which its gradient is faster here
+FEW_TAPS, MANY_TAPS = 11, 25  # kernel sizes from which the weight gradient is faster here
 FORMATS = {4: torch.channels_last, 5: torch.channels_last_3d}
 
 
@@ -85,7 +86,7 @@ class Depthwise(torch.autograd.Function):
             if by_weight and _weight_gradient_is_faster(x, weight, stride, dilation):
                 of_weight, theirs[1] = weight_gradient(gradient, x, weight, *ctx.geometry), False
             if any(theirs):
-                still = (False, (0,) * len(stride), len(weight), theirs)  # not transposed
+                still = (False, (0,) * len(stride), len(weight), theirs)  # False: not transposed
                 left = torch.ops.aten.convolution_backward(
                     gradient, x, weight, None, stride, padding, dilation, *still
                 )
@@ -103,7 +104,7 @@ def input_gradient(
     padding: Sequence[int],
     dilation: Sequence[int],
 ) -> Tensor:
-    """Convolves the output's gradient, zeros between its strides, with the flipped kernel.
+    """Convolves the output's gradient, dilated by the stride, with the flipped kernel.
 
     Padding must be below a kernel's extent on every axis.
     """
@@ -124,10 +125,10 @@ def weight_gradient(
     padding: Sequence[int],
     dilation: Sequence[int],
 ) -> Tensor:
-    """Convolves each sample with its output's gradient as the kernel, and adds them up in fp32 at least.
+    """Convolves each sample with its output's gradient as the kernel; sums the samples in fp32 or higher.
 
-    With channels last, every sample is a view. A stride becomes a dilation in 2D; in 3D, where oneDNN has no
-    fast dilation, the taps are computed by groups that see every stride-th value of the input: dilation 1.
+    With channels last, every sample is a view. In 2D a stride becomes a dilation. In 3D, where oneDNN has no
+    fast dilation, the taps are computed in groups that read every stride-th value of the input.
     """
     gradient = gradient.contiguous(memory_format=FORMATS[x.ndim])
     if weight.ndim == FLAT or max(stride) == 1:
@@ -152,7 +153,7 @@ def _taps(
     dilation: Sequence[int],
     sizes: Sequence[int],
 ) -> Tensor:
-    """Returns `C 1 ...` of these sizes: the first taps of the weight's gradient, in fp32 at least."""
+    """Returns the first `sizes` taps of the weight's gradient, `C 1 ...`, in fp32 or higher."""
     x = x.contiguous(memory_format=FORMATS[x.ndim])
     wide = torch.promote_types(x.dtype, torch.float32)
     total = torch.zeros((), dtype=wide)
@@ -160,7 +161,7 @@ def _taps(
         kernel = gradient[sample, :, None]
         taps = _convolve(x[sample, None], kernel, None, dilation, padding, stride, x.shape[1])
         total = total + taps.to(wide)
-    for axis, size in enumerate(sizes, 2):  # the input may go on after the last position of the kernel
+    for axis, size in enumerate(sizes, 2):  # the input may extend past the kernel's last position
         total = total.narrow(axis, 0, size)
     return total.transpose(0, 1)
 
@@ -173,7 +174,7 @@ def _spread(
     padding: Sequence[int],
     dilation: Sequence[int],
 ) -> Tensor:
-    """Puts zeros between the values, as many as a stride of 1 would have values there."""
+    """Inserts zeros between the values, so that the result has the size of a stride-1 output."""
     if max(stride) == 1:
         return gradient
     sizes = [
@@ -194,12 +195,12 @@ def _convolve(
     dilation: Sequence[int],
     groups: int,
 ) -> Tensor:
-    apply = F.conv2d if len(stride) == 2 else F.conv3d  # torch.fx knows no ndim
+    apply = F.conv2d if len(stride) == 2 else F.conv3d  # torch.fx proxies have no ndim
     return apply(x, weight, bias, stride, padding, dilation, groups)
 
 
 def _has_slow_gradients(x: Tensor, weight: Tensor, groups: int) -> bool:
-    """Whether gradients are asked for, of a kind that has slow ones; never in compiled or exported code."""
+    """Whether a slow gradient is needed; always False in compiled or exported code."""
     if torch.compiler.is_compiling() or torch.jit.is_tracing() or not torch.is_grad_enabled():
         return False
     if type(x) not in (Tensor, nn.Parameter) or torch._C._are_functorch_transforms_active():
@@ -213,7 +214,7 @@ def _has_slow_gradients(x: Tensor, weight: Tensor, groups: int) -> bool:
 
 
 def _has_onednn() -> bool:
-    """Whether torch computes with oneDNN's own code, which is what was measured; on ARM it is another."""
+    """Whether torch uses oneDNN's own kernels, which were measured; on ARM it uses others."""
     on = torch.backends.mkldnn.is_available() and torch.backends.mkldnn.enabled
     return bool(on) and platform.machine().lower() in ("x86_64", "amd64")
 

@@ -1,4 +1,4 @@
-"""Depthwise 2D layers with fast gradients, and their place in other people's networks."""
+"""A depthwise 2D layer with fast gradients, and its installation in existing networks."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class DepthwiseConv2d(nn.Conv2d):
     def __init__(self, like: nn.Conv2d, *, same: bool) -> None:
         kernel, stride = cast(tuple[int, int], like.kernel_size), cast(tuple[int, int], like.stride)
         padding, dilation = cast(tuple[int, int], like.padding), cast(tuple[int, int], like.dilation)
-        with torch.device("meta"):  # values of its own would be drawn in vain
+        with torch.device("meta"):  # its initial values are not needed
             super().__init__(
                 like.in_channels,
                 like.out_channels,
@@ -47,7 +47,7 @@ class DepthwiseConv2d(nn.Conv2d):
 def pad_same(
     x: Tensor, kernel: tuple[int, ...], stride: tuple[int, ...], dilation: tuple[int, ...]
 ) -> Tensor:
-    """Pads H and W so that a size of n gives ceil(n / stride), with more zeros after than before."""
+    """Pads H and W so that a size of n gives ceil(n / stride); an odd zero goes after, as in TensorFlow."""
     pads: list[int] = []
     for axis in (-1, -2):  # W, then H: the order of F.pad
         size, reach = x.shape[axis], (kernel[axis] - 1) * dilation[axis] + 1
@@ -57,7 +57,7 @@ def pad_same(
 
 
 def give_fast_gradients(module: nn.Module, same: type[nn.Conv2d]) -> None:
-    """Replaces the depthwise `nn.Conv2d`s within a module; `same` is the class of those that pad so."""
+    """Replaces the depthwise `nn.Conv2d`s of a module; `same` is the class of those with "same" padding."""
     for parent in list(module.modules()):
         for name, conv in list(parent.named_children()):
             if isinstance(conv, nn.Conv2d) and type(conv) in (nn.Conv2d, same) and _is_depthwise(conv):

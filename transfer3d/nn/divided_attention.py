@@ -1,4 +1,4 @@
-"""Divided space-time attention: along time at each place, then within each time step.
+"""Divided space-time attention: over time at each position, then within each time step.
 
 Paper: Bertasius, Wang, Torresani, "Is Space-Time Attention All You Need for Video Understanding?", ICML 2021
 (arXiv:2102.05095), section 3 and figure 2, "T+S".
@@ -16,14 +16,14 @@ from transfer3d.nn.framewise import FrameCount
 
 
 class TemporalAttention(nn.Module):
-    """Attention along time at each place, with a residual connection; nothing at first, since `fc` is zero.
+    """Attention over time at each position, with a residual connection; the identity at first: `fc` is zero.
 
     Args:
-        norm: the norm before the attention of the 2D network's block; a copy is used.
-        attention: that attention; likewise.
+        norm: the norm before the attention of the 2D network's block; copied.
+        attention: the attention of that block; copied.
         dim: D.
         count: the number of time steps of a clip.
-        prefix: leading tokens of each step, which belong to no place and stay as they are.
+        prefix: number of class and register tokens of each step, which pass unchanged.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class TemporalAttention(nn.Module):
 class SharedPrefix(nn.Module):
     """Attention within each step, after which its class and register tokens are averaged over the steps.
 
-    So a clip has one class token, as in the paper, of which each step holds a copy.
+    So a clip has one class token, as in the paper, with a copy in each step.
 
     Args:
         spatial: the attention of the 2D network's block.
@@ -71,10 +71,10 @@ class SharedPrefix(nn.Module):
 
 
 class DividedBlock(nn.Module):
-    """Attention along time, then a timm block within each step.
+    """Attention over time, then a timm block within each step.
 
     Args:
-        block: the 2D network's, with its attention `attn` after a norm `norm1`; its attention is wrapped.
+        block: the 2D network's, with an attention `attn` after a norm `norm1`; its attention is wrapped.
         dim: D.
         count: the number of time steps of a clip.
         prefix: class and register tokens of a step.

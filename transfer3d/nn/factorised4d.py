@@ -1,9 +1,9 @@
-"""F4D's residual block: a 4D convolution as one over (U, H, W) and one over T, then attention.
+"""F4D's residual block: a 4D convolution factorised into (U, H, W) and T, then attention.
 
 Paper: Al-Saad, Ramaswamy, Bhandarkar, "F4D: Factorized 4D Convolutional Neural Network for Efficient
 Video-Level Representation Learning", 2024, sections 3.3 to 3.5 and figure 1.
 
-Differs from the paper's text: see `transfer3d.models.f4d`, which lists everything.
+Differences from the paper's text are listed in `transfer3d.models.f4d`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from transfer3d.nn.units import AcrossUnits, fold_units, unfold_units
 
 
 def intermediate_channels(in_channels: int, out_channels: int, kernel: Quadruple) -> int:
-    """Returns M, with which both factors have as many parameters as the full kernel, to within one filter."""
+    """Returns M, for which the factors have as many parameters as the full kernel, to within one filter."""
     temporal, spatial = kernel[1], kernel[0] * kernel[2] * kernel[3]
     return prod(kernel) * in_channels * out_channels // (spatial * in_channels + temporal * out_channels)
 
@@ -51,7 +51,7 @@ class FactorisedBlock(AcrossUnits):
         kernel: (U, T, H, W).
         width: the factors' channels as a share of C; None for all of C, without reduction and expansion.
         attention: see `Attention`.
-        drop_rate: of the branch.
+        drop_rate: dropout of the branch.
     """
 
     def __init__(

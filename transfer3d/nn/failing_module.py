@@ -1,4 +1,4 @@
-"""Finds the part of a network that raised an error."""
+"""Finds the module of a network that raised an error."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch import nn
 
 
 def failing_module(error: BaseException, net: nn.Module) -> str:
-    """Returns the innermost module of a network that raised an error, and the error, as a clause.
+    """Returns a clause that names the innermost module that raised an error, and the error.
 
     Args:
         error: caught, with its traceback.

@@ -1,7 +1,7 @@
 """Runs a 2D network over clips: frames are folded into the batch, and only temporal layers unfold them.
 
-So every layer of a 2D network acts as a 3D layer of temporal size 1, whatever its code; a BatchNorm over the
-folded frames is a BatchNorm over clips.
+So every layer of a 2D network acts as a 3D layer of temporal size 1, whatever its code; BatchNorm over the
+folded frames equals BatchNorm over clips.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ class FrameCount:
 
 
 def fold_frames(x: Tensor) -> Tensor:
-    """Puts frames into the batch: `B C T H W` to `B*T C H W`. Channels that are last stay last."""
+    """Folds frames into the batch: `B C T H W` to `B*T C H W`. Channels-last memory stays channels-last."""
     return x.transpose(1, 2).flatten(0, 1)
 
 
 def unfold_frames(x: Tensor, frames: int) -> Tensor:
-    """Takes frames out of the batch: `B*T C ...` to `B C T ...`."""
+    """Unfolds frames from the batch: `B*T C ...` to `B C T ...`."""
     return x.unflatten(0, (-1, frames)).transpose(1, 2)
 
 
@@ -43,7 +43,7 @@ class TemporalConv(nn.Module):
         same: pad by the input's size, as TensorFlow does (timm's Conv2dSame).
 
     Raises:
-        ValueError: its padding is not zeros, or not the same on both sides.
+        ValueError: its padding is not zeros, or differs between the two sides.
     """
 
     def __init__(self, like: nn.Conv2d, depth: int, count: FrameCount, *, same: bool = False) -> None:

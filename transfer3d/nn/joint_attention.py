@@ -1,8 +1,8 @@
-"""Joint space-time attention: a block of an image transformer over the tokens of all time steps at once.
+"""Joint space-time attention: an image transformer's block over the tokens of all time steps together.
 
 Paper: Arnab et al., "ViViT: A Video Vision Transformer", ICCV 2021, section 3.3, model 1. Differs from
-it: each time step has class and register tokens of its own. So all steps of a still clip hold the same
-tokens, every softmax runs over T' copies of the same keys, and gives what it gives over one copy.
+it: each time step has its own class and register tokens. So all steps of a still clip hold the same tokens,
+every softmax is over T' copies of the same keys, and its output equals that over one copy.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from transfer3d.nn.framewise import FrameCount
 
 
 class JointBlock(nn.Module):
-    """A timm block over `B T'*L D`, whatever its kind: blocks treat their tokens as a set.
+    """Any timm block applied to `B T'*L D`: blocks treat their tokens as a set.
 
     Args:
         spatial: the 2D network's block.
@@ -28,7 +28,7 @@ class JointBlock(nn.Module):
         self.spatial = spatial
         self.count = count
         attention: Any = getattr(spatial, "attn", None)
-        if hasattr(attention, "num_prefix_tokens"):  # the angles given below are for all tokens
+        if hasattr(attention, "num_prefix_tokens"):  # `_repeat_angles` gives angles for all tokens
             attention.num_prefix_tokens = 0
 
     def forward(self, x: Tensor, rope: Tensor | None = None, **options: Any) -> Tensor:

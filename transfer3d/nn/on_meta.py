@@ -1,4 +1,4 @@
-"""Networks without values: their shapes alone, on the `meta` device."""
+"""Builds networks on the `meta` device: shapes without values."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ Module = TypeVar("Module", bound=nn.Module)
 
 @contextmanager
 def on_meta() -> Iterator[None]:
-    """Builds modules on the `meta` device, and draws no normal values for them there.
+    """Builds modules on the `meta` device without drawing normal values there.
 
-    torch draws those by code that imports torch._dynamo, which takes as long as `import torch`.
+    Drawing them would import torch._dynamo, which takes as long as `import torch`.
     """
     with torch.device("meta"), _NothingDrawn():
         yield
 
 
 def give_memory(module: Module) -> Module:
-    """Gives a module that was built on the `meta` device memory on the CPU, of any content.
+    """Allocates uninitialised CPU memory for a module that was built on the `meta` device.
 
-    As `to_empty`, which imports sympy for it.
+    Like `to_empty`, but without importing sympy.
     """
     return module._apply(lambda tensor: torch.empty(tensor.shape, dtype=tensor.dtype, device="cpu"))
 

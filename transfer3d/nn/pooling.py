@@ -1,6 +1,6 @@
-"""Pools that keep an unpaired last frame, so that clips of any length pass.
+"""Pools that keep an unpaired last frame, so that clips may have any length.
 
-Space is pooled as in the 2D net and time separately: together they equal one 3D pool, and a still clip is
+Space is pooled as in the 2D network and time separately: together they equal one 3D pool, and a still clip is
 pooled exactly as an image. Both are 2D pools on a view of the clip: autocast would compute 3D pools, and
 everything after them, in fp32.
 """
@@ -39,7 +39,7 @@ class TemporalMaxPool(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """`B C T H W` to `B C ceil(T/stride) H W`."""
         pairs = self.size % 2 == 0
-        recorded = torch.compiler.is_compiling() or torch.jit.is_tracing()  # these need plain operators
+        recorded = torch.compiler.is_compiling() or torch.jit.is_tracing()  # needs standard operators
         if self.size == self.stride == 2 and not recorded and x.shape[2] % 2 == 0:
             return PairMaximum.apply(x)
         window, step, around = (self.size, 1), (self.stride, 1), (0 if pairs else self.size // 2, 0)
@@ -49,8 +49,8 @@ class TemporalMaxPool(nn.Module):
 class PairMaximum(torch.autograd.Function):
     """The maximum over pairs of an even number of frames.
 
-    It saves one byte per value where a max pool saves an index of eight: on a CPU a pool's time is mostly
-    memory traffic. Of two equal values the first gets the gradient, as in torch's pools.
+    It saves one byte per value for the backward pass, a max pool eight (an index): on a CPU, pooling is bound
+    by memory traffic. Of two equal values the first gets the gradient, as in torch's pools.
     """
 
     @staticmethod
@@ -84,7 +84,7 @@ def halve(x: Tensor) -> Tensor:
 
 
 def pool_frames(x: Tensor, pool: Pool2d) -> Tensor:
-    """Pools every frame: T joins the batch if channels are last, else the channels; neither copies."""
+    """Pools every frame: T is folded into the batch if channels are last, else into C; neither copies."""
     if x.stride(1) == 1:
         return pool(x.transpose(1, 2).flatten(0, 1)).unflatten(0, (-1, x.shape[2])).transpose(1, 2)
     return pool(x.flatten(1, 2)).unflatten(1, (-1, x.shape[2]))

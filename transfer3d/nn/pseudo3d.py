@@ -1,4 +1,4 @@
-"""Pseudo-3D units: a 1x3x3 spatial convolution S joined with a 3x1x1 temporal one T.
+"""Pseudo-3D units: a 1x3x3 spatial convolution S combined with a 3x1x1 temporal one T.
 
 Paper: Qiu, Yao, Mei, "Learning Spatio-Temporal Representation with Pseudo-3D Residual Networks", ICCV 2017,
 section 3.2, equations (3) to (5) and figure 2.
@@ -27,7 +27,7 @@ class Pseudo3d(nn.Module):
         in_channels: of S (and of T in B).
         out_channels: of both.
         kind: A, B or C.
-        stride: of S, in space. T of B has it too; T of A and C follows S and has none.
+        stride: spatial stride of S, and of T in B; T of A and C follows S and has stride 1.
         groups: of both convolutions.
         wiring: "release", or "port" for a ReLU after T.
         c_scale: weight of both terms of C.

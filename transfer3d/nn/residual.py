@@ -1,4 +1,4 @@
-"""Residual blocks: a chain of units, optionally with squeeze-and-excitation, and a shortcut."""
+"""Residual blocks: a chain of convolutions, optionally with squeeze-and-excitation, and a shortcut."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class SqueezeExcite(nn.Module):
 class Shortcut(nn.Module):
     """The shortcut of a block that changes size: 1x1x1 convolution and BatchNorm.
 
-    With `average` (timm's `d` nets) an average pool before the convolution does the striding.
+    With `average` (timm's `d` nets) an average pool before the convolution strides instead.
     """
 
     def __init__(self, in_channels: int, out_channels: int, stride: Triple, *, average: bool) -> None:
@@ -72,5 +72,5 @@ class Residual(nn.Module):
         for unit in self.units:
             y = unit(y)
         y = self.se(y)
-        y += self.shortcut(x)  # in place: no gradient needs y, and memory bounds the speed on a CPU
+        y += self.shortcut(x)  # in place: no gradient needs y, and a CPU is bound by memory traffic
         return F.relu(y, inplace=True)

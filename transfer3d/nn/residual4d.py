@@ -1,10 +1,10 @@
-"""V4D's residual block: a 4D convolution across the units of a video is added to each unit.
+"""V4D's residual block: adds to each unit a 4D convolution over the units of its video.
 
 Paper: Zhang et al., "V4D: 4D Convolutional Neural Networks for Video-level Representation Learning",
 ICLR 2020, section 3.3, equation (3) and figure 1.
 
-Differs from the paper: a learnt scale per channel, initially zero, weighs the branch, so that a new block is
-exactly the identity and still learns. A zeroed BatchNorm weight before a ReLU would never learn: its gradient
+Differs from the paper: the branch has a learnt per-channel scale, initially zero, so that a new block is
+exactly the identity and still learns. A zero BatchNorm weight before a ReLU would never learn: its gradient
 and the convolution's would stay zero.
 """
 
@@ -36,7 +36,7 @@ class Residual4d(AcrossUnits):
     Args:
         channels: of input and output.
         kernel: (U, T, H, W).
-        norm_act: False gives y = x + Conv4d(x), the form of the released code, with a zero kernel at first.
+        norm_act: False gives y = x + Conv4d(x) as in the released code, with an initially zero kernel.
     """
 
     def __init__(self, channels: int, kernel: Quadruple = (3, 3, 1, 1), *, norm_act: bool = True) -> None:

@@ -2,9 +2,9 @@
 
 Papers: Qiao et al., "Micro-Batch Training with Batch-Channel Normalization and Weight Standardization"
 (arXiv:1903.10520); with a scale and a gain Brock et al., "Characterizing signal propagation to close the
-performance gap in unnormalized ResNets" (arXiv:2101.08692). Both standardise 2D kernels. Of the forms that a
-kernel with temporal taps could have, this is the one whose taps add up to the standardised sum of the taps,
-whatever the weights: on a still clip it is the 2D layer whose kernel is that sum. A tap of zeros stays zero.
+performance gap in unnormalized ResNets" (arXiv:2101.08692). Both standardise 2D kernels. Here the
+standardised taps of a 3D kernel add up to the standardised sum of its taps, for any weights: on a still clip
+the layer equals the 2D layer with that sum as its kernel. A tap of zeros stays zero.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ STANDARDISED: tuple[type[nn.Conv2d], ...] = (
 
 
 class StandardisedConv3d(Conv3d):
-    """A 3D convolution whose taps are centred, each at its mean, and divided by the deviation of their sum.
+    """A 3D convolution with centred taps, divided by the standard deviation of their sum.
 
     Attributes:
-        gain: factor of each output channel, `O 1 1 1` as in timm; None where the 2D layer has none.
+        gain: factor of each output channel, `O 1 1 1` as in timm; None if the 2D layer has none.
 
     Args:
         like: one of `STANDARDISED`.
-        arguments: those of `nn.Conv3d`.
-        options: likewise.
+        arguments: of `nn.Conv3d`.
+        options: of `nn.Conv3d`.
     """
 
     def __init__(self, like: nn.Conv2d, *arguments: Any, **options: Any) -> None:

@@ -1,4 +1,4 @@
-"""The second encoder of a factorised one: transformer blocks over the pooled features of the time steps.
+"""The temporal part of a factorised encoder: transformer blocks over the pooled features of the time steps.
 
 Paper: Arnab et al., "ViViT: A Video Vision Transformer", ICCV 2021, section 3.3, model 2.
 """
@@ -15,15 +15,15 @@ from transfer3d.nn.time_positions import TimePositions
 
 
 class TemporalEncoder(nn.Module):
-    """timm's blocks over time, then the mean: only the mean at first, since each block's branches are zero.
+    """timm's blocks over time, then the mean; initially only the mean, since each block's branches are zero.
 
-    Differs from the paper: no class token and no last norm, which would change a still clip's feature.
+    Differs from the paper: no class token and no final norm, which would change a still clip's feature.
 
     Args:
         dim: D.
         depth: number of blocks.
         heads: of each block's attention.
-        steps: T', time steps of the clips that it learns from.
+        steps: T', number of learned temporal positions.
         count: the number of time steps of a clip.
     """
 

@@ -1,4 +1,4 @@
-"""Learned positions in time, zero at first: a transformer that gets them starts as it was."""
+"""Learned temporal position embeddings, initially zero, so that adding them does not change a transformer."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from transfer3d.nn.framewise import FrameCount
 class TimePositions(nn.Module):
     """Adds one vector to the tokens of each time step.
 
-    Clips of another length get the vectors interpolated linearly.
+    The vectors are interpolated linearly for clips of another length.
 
     Args:
-        steps: T', time steps of the clips that it learns from.
+        steps: T', number of learned vectors.
         dim: D.
         count: the number of time steps of a clip.
-        skip: leading tokens of each step that get none.
+        skip: number of leading tokens of each step that get no position.
     """
 
     def __init__(self, steps: int, dim: int, count: FrameCount, *, skip: int = 0) -> None:
@@ -38,10 +38,10 @@ class TimePositions(nn.Module):
 
 
 class TimedNorm(nn.Module):
-    """Positions in time, then what follows the positions in space.
+    """Adds temporal positions, then applies the 2D network's layer after its position embedding.
 
     Args:
-        temporal: positions in time.
+        temporal: the temporal positions.
         spatial: the 2D network's `norm_pre`.
     """
 

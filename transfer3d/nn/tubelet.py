@@ -1,4 +1,4 @@
-"""Tubelet embedding: a patch embedding over several frames, which do not overlap.
+"""Tubelet embedding: a patch embedding over several frames; tubelets do not overlap.
 
 Paper: Arnab et al., "ViViT: A Video Vision Transformer", ICCV 2021, section 3.2 and figure 3.
 """
@@ -17,9 +17,9 @@ class TubeletConv(nn.Module):
 
     Args:
         like: the 2D convolution.
-        depth: frames of a tubelet, and stride in time.
-        count: the number of time steps, tubelets after each other, of a clip.
-        in_rows: time steps follow each other in H, so that the result is one picture for each clip.
+        depth: frames of a tubelet, and temporal stride.
+        count: the number of time steps (tubelets) of a clip.
+        in_rows: stack the time steps along H, so that the result is one image per clip.
     """
 
     def __init__(self, like: nn.Conv2d, depth: int, count: FrameCount, *, in_rows: bool = False) -> None:
@@ -33,7 +33,7 @@ class TubeletConv(nn.Module):
             (depth, *stride),
             bias=like.bias is not None,
         )
-        nn.init.xavier_uniform_(self.conv.weight.view(like.out_channels, -1))  # as ViT: it is a linear layer
+        nn.init.xavier_uniform_(self.conv.weight.view(like.out_channels, -1))  # as a linear layer, like ViT
         if self.conv.bias is not None:
             nn.init.zeros_(self.conv.bias)
 

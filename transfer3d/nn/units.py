@@ -1,6 +1,6 @@
-"""The units of a video: part of the batch for 3D layers, an axis of their own for 4D layers.
+"""Folds the units of a video into the batch for 3D layers, and unfolds them into an axis for 4D layers.
 
-This is the permutation of V4D's equation (3). With channels_last_3d tensors it moves no memory.
+This is the permutation of V4D's equation (3). With channels_last_3d tensors it copies no memory.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 
 class AcrossUnits(nn.Module):
-    """A layer that relates the units of a video; its `forward(x, units)` also takes their number."""
+    """A layer that mixes the units of a video; its `forward(x, units)` also takes their number."""
 
 
 def unfold_units(x: Tensor, units: int) -> Tensor:
@@ -18,7 +18,7 @@ def unfold_units(x: Tensor, units: int) -> Tensor:
 
 
 def fold_units(x: Tensor) -> Tensor:
-    """Puts the units of `B C U T H W` back into the batch: `B*U C T H W`."""
+    """Folds the units of `B C U T H W` back into the batch: `B*U C T H W`."""
     return merge_batch(x.transpose(1, 2))
 
 

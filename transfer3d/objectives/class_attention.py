@@ -1,4 +1,4 @@
-"""How much a vision transformer's class token looks at each patch, as in DINO (arXiv:2104.14294)."""
+"""Attention of a vision transformer's class token to each patch, as in DINO (arXiv:2104.14294)."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from transfer3d.errors import UsageError
 
 @contextmanager
 def class_attention(network: nn.Module, name: str) -> Iterator[list[Tensor]]:
-    """Collects, in each forward pass inside, what the class token looks at in the last block.
+    """Collects the class token's attention in the last block, for each forward pass within the context.
 
-    Each is the mean over heads, `N L` for L patches. The attention of that block is then computed step by
-    step, since the fused one keeps no weights.
+    Each entry is the mean over heads, `N L` for L patches. That block computes its attention unfused, since
+    fused attention does not return weights.
 
     Args:
-        network: of timm, with blocks of attention and a class token.
-        name: the network's, for messages.
+        network: of timm, with attention blocks and a class token.
+        name: of the network, for messages.
 
     Raises:
-        UsageError: it has no class token, or its attention is of another kind.
+        UsageError: the network has no class token, or another kind of attention.
     """
     parts = cast(Any, network)
     blocks = getattr(parts, "blocks", None)

@@ -1,4 +1,4 @@
-"""Supervised classification of labelled clips, of one class each or of several."""
+"""Supervised classification of labelled clips, single-label or multi-label."""
 
 from __future__ import annotations
 
@@ -16,28 +16,28 @@ from transfer3d.models.student import VideoStudent
 from transfer3d.objectives.objective import LossReport
 
 Loss = Literal["softmax", "bce"]
-"""The cross-entropy of one class among all; or the binary one of each class, mean over classes."""
+"""Cross-entropy over all classes, or binary cross-entropy per class, averaged over classes."""
 
 
 class Classification(nn.Module):
-    """A student learns the labels of a dataset.
+    """Trains a student on the labels of a dataset.
 
     Args:
         student: its head has as many classes as the dataset.
-        label_smoothing: share of the target that is spread over all classes; with "bce", over yes and no.
-        class_weights: factors of the loss of a clip, by its class, K; with "bce" of not being and of being of
-            a class, 2 K. None = 1.
+        label_smoothing: share of the target that is spread over all classes; with "bce", over 0 and 1.
+        class_weights: loss weight of each class, K; with "bce" of its negative and positive targets, 2 K.
+            None = 1.
         segments: clips of each video whose logits are averaged before the softmax (TSN, Wang et al. 2016,
-            arXiv:1608.00859; T3D, section 4.6), for a student of single clips.
-        loss: see `Loss`. With "bce" a batch's `targets` hold all classes of a clip; without them a clip is of
-            its label alone.
+            arXiv:1608.00859; T3D, section 4.6), for a clip-level student.
+        loss: see `Loss`. With "bce" a batch's `targets` hold all classes of a clip; without them each clip
+            has only the class in `labels`.
 
     Attributes:
-        clip: only with segments: what its batches are made of, the student's clip with a unit for each.
-        multi_label: whether its batches are to have `targets`; and its student's `multi_label`.
+        clip: only with segments: the clip spec of its batches, the student's with one unit per segment.
+        multi_label: whether its batches must have `targets`; also set as its student's `multi_label`.
 
     Raises:
-        UsageError: segments of a video-level student, which has units.
+        UsageError: segments for a video-level student, which has units.
     """
 
     class_weights: Tensor | None
@@ -64,16 +64,16 @@ class Classification(nn.Module):
         self.register_buffer("class_weights", class_weights, persistent=False)
 
     def forward(self, batch: ClipBatch) -> LossReport:
-        """Returns the mean loss over the batch and the share of clips whose highest score is right.
+        """Returns the mean loss over the batch and the top-1 accuracy over its clips.
 
         Raises:
-            DataError: a label is not a class number; torch would silently ignore -100.
+            DataError: a label is not a class index; torch would silently ignore -100.
         """
         low, high = int(batch.labels.min()), int(batch.labels.max())
         if low < 0 or high >= self.student.num_classes:
             raise DataError(
                 f"labels run from {low} to {high}, the student has {self.student.num_classes} classes. "
-                "Finetune on labelled videos, with one class for each label."
+                "Finetune on labelled videos, with a student that has a class for each label."
             )
         clips = batch.clips if self.segments == 1 else batch.clips.flatten(0, 1)
         logits_BK = self.student(clips).float()
@@ -83,7 +83,7 @@ class Classification(nn.Module):
 
     def _multiclass(self, logits_BK: Tensor, batch: ClipBatch) -> LossReport:
         targets = batch.labels if batch.targets is None else batch.targets
-        # A mean over clips, not over their weights as in torch, so that parts of a batch add up to it.
+        # The mean over clips, not over their weights as in torch, so that accumulated parts add up.
         total = functional.cross_entropy(
             logits_BK, targets, self.class_weights, reduction="none", label_smoothing=self.label_smoothing
         ).mean()
@@ -116,10 +116,10 @@ def balanced_weights(labels: Sequence[int | None], num_classes: int) -> Tensor:
 
 
 def balanced_binary_weights(label_sets: Sequence[tuple[int, ...]], num_classes: int) -> Tensor:
-    """Returns weights of not being and of being of each class [2, K], as scikit-learn does for yes and no.
+    """Returns the weights of the negative and positive targets of each class [2, K], as scikit-learn does.
 
-    Videos / (2 * those that are not, or are, of the class): over all videos each class's mean weight is 1. A
-    class of no video, or of all, has 1.
+    That is videos / (2 * negatives) and videos / (2 * positives): over all videos each class's mean weight is
+    1. A class that no video has, or all have, gets 1.
     """
     present_K = multi_hot(label_sets, num_classes).sum(0)
     counts_2K = torch.stack([len(label_sets) - present_K, present_K])

@@ -1,13 +1,13 @@
-"""Image-video correspondence: do these frames and this clip belong together?
+"""Image-video correspondence: do these frames and this clip come from the same video?
 
 Temporal 3D ConvNets (Diba et al. 2017, arXiv:1711.08200), sections 3.2 and 4.5. A frozen image model
 sees the frames, the student sees the clip; their features are concatenated and pass fc 512, fc 128 and a
-2-way softmax. Only the student and this head learn.
+2-way softmax. Only the student and this head are trained.
 
 Beyond the paper: with `pairs="in-batch"` the B clips and B frame sets of an optimiser step, over all
-processes and parts, make B positives and up to B(B - 1) negatives. Further terms of the loss learn from the
-same two features, each with a weight: contrast (`infonce`), regression onto the teacher's feature
-(`feature`), and distillation of its class scores (`kd`); one more, from the maps before them (`dense`).
+processes and accumulation steps, make B positives and up to B(B - 1) negatives. Further weighted loss terms
+use the same two features: a contrastive loss (`infonce`), regression onto the teacher's feature (`feature`),
+and distillation of its class scores (`kd`); one more uses the feature maps (`dense`).
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from transfer3d.objectives.teacher import FrozenTeacher, spread_frames
 
 RECALLS = (1, 5)
 MOST_BANKED = 1 << 20
-"""Features in a bank."""
+"""Maximum number of features in a bank."""
 
 
 class CorrespondenceConfig(BaseModel):
@@ -46,18 +46,18 @@ class CorrespondenceConfig(BaseModel):
 
     pairs: Pairs = "in-batch"
     """in-batch: every frame set with every clip; one-to-one: one negative for each positive (the paper);
-    hard: all of these, and once more, with the same total weight, the head's worst mistakes."""
+    hard: as in-batch, plus the hardest negatives once more with the same total weight."""
     hidden: tuple[PositiveInt, PositiveInt] = (512, 128)
     """Widths of fc1 and fc2."""
     standardise: bool = False
-    """Whether BatchNorm without scale and shift standardises both features before fc1 (the paper: no)."""
+    """Whether a BatchNorm without affine parameters standardises both features before fc1 (the paper: no)."""
     student_fc: PositiveInt | None = None
     """Width of a linear layer between the student's pooled feature and the heads (the paper's: 1024). It is
-    trained with the heads and left behind with them; none by default."""
+    trained with the heads and, like them, not part of the saved student; none by default."""
     match: float = Field(default=1.0, ge=0, allow_inf_nan=False)
     """Weight of the matching task (the paper's)."""
     infonce: float = Field(default=0.0, ge=0, allow_inf_nan=False)
-    """Weight of InfoNCE between all frame sets and clips of a batch."""
+    """Weight of the InfoNCE loss between all frame sets and clips of a batch."""
     feature: float = Field(default=0.0, ge=0, allow_inf_nan=False)
     """Weight of the regression onto the teacher's feature."""
     kd: float = Field(default=0.0, ge=0, allow_inf_nan=False)
@@ -68,21 +68,21 @@ class CorrespondenceConfig(BaseModel):
     """Pairs of layers that dense compares: the last ones, and further ones evenly spread below them, as block
     with block of two vision transformers."""
     dense_weights: Literal["none", "class"] = "none"
-    """class: places count as the class token of the teacher, a vision transformer, looks at them."""
+    """class: positions are weighted by the attention of the teacher's class token (vision transformers)."""
     temperature: float = Field(default=0.1, gt=0, allow_inf_nan=False)
     """Temperature of infonce."""
     kd_temperature: float = Field(default=4.0, gt=0, allow_inf_nan=False)
     """Temperature of kd."""
     teacher_view: Literal["same", "independent", "centre", "native"] = "same"
-    """How the teacher sees the clip's frames: same = the student's own pixels; independent = crop, flip and
-    colours drawn again, so that no border and no tint gives the pair away; centre = the centre crop; native =
-    the centre crop at the size that the teacher was trained on, with all the detail that the video has."""
+    """The teacher's view of the clip's frames: same = the student's own pixels; independent = crop, flip and
+    colour drawn independently, so that borders and tint do not reveal the pair; centre = the centre crop;
+    native = the centre crop at the teacher's training size, from the video's full resolution."""
     teacher_frames: PositiveInt | None = None
-    """How many of the clip's frames the teacher sees, evenly spread; none = all."""
+    """Number of the clip's frames that the teacher sees, evenly spaced; none = all."""
     bank: int = Field(default=0, ge=0, le=MOST_BANKED)
-    """How many of the teacher's latest features serve as further negatives of match and infonce; 0 = none."""
+    """Number of earlier teacher features used as additional negatives of match and infonce; 0 = none."""
     cache: str | None = None
-    """Folder that keeps the teacher's features, for this run and later ones; with teacher_view "centre" or
+    """Folder that caches the teacher's features for this and later runs; requires teacher_view "centre" or
     "native"."""
 
     @model_validator(mode="after")
@@ -90,7 +90,7 @@ class CorrespondenceConfig(BaseModel):
         if not any((self.match, self.infonce, self.feature, self.kd, self.dense)):
             raise ValueError("all weights are 0: set match, infonce, feature, kd or dense above 0")
         if self.cache is not None and self.dense:
-            raise ValueError("a cache holds no maps: leave out cache, or set dense=0")
+            raise ValueError("a cache has no feature maps: leave out cache, or set dense=0")
         if self.cache is not None and self.teacher_view not in ("centre", "native"):
             raise ValueError('a cache needs teacher_view = "centre" or "native": other views are random')
         return self
@@ -99,8 +99,8 @@ class CorrespondenceConfig(BaseModel):
 class Correspondence(PairwiseObjective):
     """T3D's objective: a student learns to match a frozen teacher's view of the same frames.
 
-    Only the student and the heads of the terms that have a weight are trained. These and the bank, which is
-    extended in training mode alone, are saved.
+    Only the student and the heads of terms with a nonzero weight are trained. They are saved together with
+    the bank, which only grows in training mode.
 
     Example:
         >>> objective = Correspondence(FrozenTeacher(timm.create_model("resnet50")), student)
@@ -111,14 +111,14 @@ class Correspondence(PairwiseObjective):
         teacher: frozen.
         student: a `VideoStudent`, or any module that maps normalised clips to features B D.
         config: terms, pairs and head.
-        clip: what the student sees; by default its own `clip`.
+        clip: the student's input; by default its own `clip`.
         num_features: D; by default the student's own `num_features`.
-        seed: of the heads' initial weights.
-        cache: asked instead of the teacher where the batch's teacher views have keys.
+        seed: for the heads' initial weights.
+        cache: used instead of the teacher for batches with `teacher_view_keys`.
 
     Raises:
         UsageError: kd with different numbers of classes, a student without `clip` or `num_features`, more
-            frames for the teacher than a clip has, or dense without maps or class attention.
+            teacher frames than a clip has, or dense without feature maps or class attention.
     """
 
     def __init__(
@@ -163,13 +163,13 @@ class Correspondence(PairwiseObjective):
 
     @property
     def teacher_view(self) -> str:
-        """The second view that batches must bring: "none", "independent" or "centre"."""
+        """The teacher view that batches must contain: "none", "independent" or "centre"."""
         views = {"same": "none", "native": "centre"}
         return views.get(self.config.teacher_view, self.config.teacher_view)
 
     @property
     def teacher_clip(self) -> ClipSpec:
-        """Size and crop of what the teacher sees."""
+        """Size and crop of the teacher's view."""
         return self.teacher.own_view(self.clip) if self.config.teacher_view == "native" else self.clip
 
     def embed(self, batch: ClipBatch) -> Embeddings:
@@ -196,15 +196,17 @@ class Correspondence(PairwiseObjective):
         )
 
     def _dense_head(self) -> DenseHead:
-        """Chooses the pairs of layers, and makes the regressions between them."""
+        """Selects the pairs of layers, and builds the regressions between them."""
         teacher, student, pairs = self.teacher, self.student, self.config.dense_layers
         if not isinstance(student, VideoStudent):
             raise UsageError(
-                f"dense: {type(student).__name__} gives no maps. Take a VideoStudent, or dense=0."
+                f"dense: {type(student).__name__} has no feature maps. Use a VideoStudent, or set dense=0."
             )
         channels = [layer["num_chs"] for layer in student.feature_info], teacher.layer_features
         if not channels[1]:
-            raise UsageError(f"dense: teacher {teacher.name} gives no maps (no forward_intermediates).")
+            raise UsageError(
+                f"dense: teacher {teacher.name} has no feature maps (no forward_intermediates). Set dense=0."
+            )
         if pairs > (fewest := min(map(len, channels))):
             raise UsageError(
                 f"dense_layers={pairs}: student and teacher have {len(channels[0])} and {len(channels[1])} "
@@ -221,7 +223,7 @@ class Correspondence(PairwiseObjective):
         return DenseHead(frame_features, clip_features)
 
     def _student_maps(self, student: VideoStudent, clips: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """Returns the last maps, and those of the layers that dense compares."""
+        """Returns the final feature maps, and those of the layers that dense compares."""
         if self.dense is None:
             return student.forward_features(clips), []
         final, maps = student.forward_intermediates(clips, self._clip_layers)
@@ -230,7 +232,7 @@ class Correspondence(PairwiseObjective):
         return final, maps
 
     def compare(self, embeddings: Embeddings) -> LossReport:
-        """Returns the weighted sum of the terms; each term, accuracies and recalls as parts (0..1)."""
+        """Returns the weighted sum of the terms, with each term, accuracies and recalls (0..1) as parts."""
         config, features = self.config, embeddings.features
         clips = features if self.student_fc is None else self.student_fc(features)
         frames, sources = embeddings.teacher_features, embeddings.sources
@@ -270,7 +272,7 @@ def _check_frames(teacher: FrozenTeacher, frames: int | None, clip: ClipSpec) ->
         return
     if teacher.sees_time:
         raise UsageError(
-            f"teacher_frames={frames}: {teacher.name} is a video model and sees whole clips. Leave it out."
+            f"teacher_frames={frames}: {teacher.name} is a video model and needs whole clips. Leave it out."
         )
     if frames > clip.frames:
         raise UsageError(
@@ -279,12 +281,12 @@ def _check_frames(teacher: FrozenTeacher, frames: int | None, clip: ClipSpec) ->
 
 
 def _match(logits_MB2: Tensor, different_MB: Tensor, pairs: Pairs) -> tuple[Tensor, dict[str, Tensor]]:
-    """Returns the matching loss, and accuracies over all pairs of the batch, whatever the choice of pairs."""
+    """Returns the matching loss, and accuracies over all pairs of the batch, whatever `pairs` is."""
     match_logits_MB = (logits_MB2[..., 1] - logits_MB2[..., 0]).detach()
     negatives_MB = choose_negatives(different_MB, match_logits_MB, pairs)
     loss = matching(logits_MB2, negatives_MB).loss
     if pairs == "hard":
-        # At first the hardest negatives look like matches: a head that sees no others stays at chance.
+        # At first the hardest negatives look like matches: trained on them alone, a head stays at chance.
         loss = (loss + matching(logits_MB2, different_MB).loss) / 2
     clips = different_MB.shape[1]
     batch = matching(logits_MB2[:clips].detach(), different_MB[:clips])

@@ -1,10 +1,9 @@
-"""Dense transfer: the student's maps are regressed onto the teacher's, place by place and frame by frame.
+"""Dense transfer: the student's feature maps are regressed onto the teacher's, per position and frame.
 
-As LightlyTrain's distillation does for images (docs.lightly.ai/train, "distillationv2": the student's
-features, projected linearly, against the teacher's patch features, by the mean squared error), over clips:
-both are averaged onto the coarser of both grids, in time, in height and in width, so that neither is asked
-for more detail than it has. The error of a clip depends on that clip alone: parts of a batch and processes
-add up.
+This extends LightlyTrain's image distillation (docs.lightly.ai/train, "distillationv2": linear projection of
+the student's features, mean squared error to the teacher's patch features) to clips. Both maps are averaged
+to the coarser grid in time, height and width, so that neither needs more detail than it has. The error of a
+clip depends on that clip alone, so that accumulated parts of a batch and processes add up.
 """
 
 from __future__ import annotations
@@ -17,19 +16,19 @@ from torch.nn import functional
 
 
 def spread_layers(count: int, pairs: int) -> list[int]:
-    """Returns the positions of the last of `pairs` equal sections of `count` layers: the last one always."""
+    """Returns the index of the last layer in each of `pairs` equal sections of `count` layers."""
     return [(number + 1) * count // pairs - 1 for number in range(pairs)]
 
 
 class DenseHead(nn.Module):
     """Linear regressions from the student's maps onto the teacher's, one for each pair of layers.
 
-    Each of the teacher's features is standardised over its channels, as targets are in data2vec (Baevski et
-    al., arXiv:2202.03555, section 3.3): an error of 1 is that of predicting nothing.
+    Each teacher feature is standardised over its channels, as data2vec's targets (Baevski et al.,
+    arXiv:2202.03555, section 3.3): predicting zeros has an error of 1.
 
     Args:
-        frame_features: channels of the teacher's maps.
-        clip_features: channels of the student's.
+        frame_features: channels of the teacher's maps, per pair.
+        clip_features: channels of the student's maps, per pair.
     """
 
     def __init__(self, frame_features: Sequence[int], clip_features: Sequence[int]) -> None:
@@ -45,8 +44,8 @@ class DenseHead(nn.Module):
         Args:
             frame_maps: the teacher's, B D F h w, F frames or time steps.
             clip_maps: the student's, B D' T H W.
-            weights: of the teacher's places, B F h w, not negative; only their ratios in a clip count. None =
-                all alike.
+            weights: of the teacher's positions, B F h w, not negative; only their ratios in a clip matter.
+                None = all equal.
         """
         triples = zip(self.guesses, frame_maps, clip_maps, strict=True)
         return torch.stack([_error(guess, taught, own, weights) for guess, taught, own in triples]).mean(0)

@@ -1,4 +1,4 @@
-"""Metrics that show whether a transfer works, and warnings where it only seems to."""
+"""Metrics of whether a transfer works, and warnings when it only seems to."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ import torch
 from torch import Tensor
 
 COLLAPSED = 1.5
-"""Effective rank of the student's features; 1 = all of them on one line."""
+"""Effective rank of the student's features below which they count as collapsed; 1 = all on one line."""
 ALIKE = 0.01
-"""Relative std of features that are practically equal; bf16 rounds to a third of that."""
+"""Relative std below which features count as equal; the rounding of bf16 is a third of it."""
 CHANCE = 0.55
-"""Balanced accuracy that an untrained head may reach on a few batches; chance is 0.5."""
+"""Balanced accuracy that an untrained head can reach on a few batches; chance is 0.5."""
 SHUFFLED = 0.6
-"""Balanced accuracy that a head may reach on shuffled clips; chance is 0.5."""
+"""Balanced accuracy that is acceptable on shuffled clips; chance is 0.5."""
 
 
 def recall(match_logits_BB: Tensor, different_BB: Tensor, k: int) -> Tensor:
-    """Returns recall@k of clips from frames: how often a frame set's own clip is among the k best matches.
+    """Returns recall@k of clips by frames: how often the frame set's own clip is among the k best matches.
 
     Args:
         match_logits_BB: row = frames, column = clip; the higher, the better the match.
         different_BB: pairs of different videos; other clips of the same video are ignored.
         k: at least 1.
 
-    Half of the ties count as better, so that constant logits have no recall.
+    Half of the ties count as better, so that constant logits have recall 0 for small k.
     """
     match_logits_BB = match_logits_BB.float()
     own_B1 = match_logits_BB.diagonal()[:, None]
@@ -37,17 +37,17 @@ def recall(match_logits_BB: Tensor, different_BB: Tensor, k: int) -> Tensor:
 def shuffled_clip_accuracy(match_logits_MB: Tensor, negatives_MB: Tensor, different_MB: Tensor) -> Tensor:
     """Returns the balanced accuracy, 0..1, on the trained pairs with every clip replaced by another video's.
 
-    A head that uses the student's features is then at chance, 0.5. A head above chance has learnt how the
-    pairs were chosen. 0.5 is also returned where no clip can be replaced.
+    A head that relies on the student's features is then at chance, 0.5. A head above chance has learnt how
+    the pairs were chosen. 0.5 is also returned if no clip can be replaced.
 
     Args:
-        match_logits_MB: row = frames, column = clip; above 0 where the head predicts a match. After the first
-            B rows, frames without a clip.
-        negatives_MB: the mismatched pairs that are trained on.
+        match_logits_MB: row = frames, column = clip; above 0 if the head predicts a match. Rows after the
+            first B are frames without a clip.
+        negatives_MB: the mismatched pairs used in training.
         different_MB: pairs of different videos.
     """
     count = torch.arange(match_logits_MB.shape[1], device=match_logits_MB.device)
-    # Of all rotations by 1 to B - 1 places, the one that replaces the most clips by another video's.
+    # Among all rotations by 1 to B - 1, the one that replaces the most clips by another video's.
     rotations_NB = (count - count[1:, None]) % len(count)
     order_B = rotations_NB[different_MB[count, rotations_NB].sum(1).argmax()]
     matches_MB, replaced_MB = match_logits_MB[:, order_B] > 0, different_MB[:, order_B]
@@ -59,7 +59,7 @@ def shuffled_clip_accuracy(match_logits_MB: Tensor, negatives_MB: Tensor, differ
 def effective_rank(features_BD: Tensor) -> Tensor:
     """Returns the effective rank of features: the participation ratio of their covariance's eigenvalues.
 
-    (sum of eigenvalues)^2 / sum of their squares: 1..min(B - 1, D); 0 where all features are equal.
+    (sum of eigenvalues)^2 / sum of their squares: 1..min(B - 1, D); 0 if all features are equal.
     """
     centred_BD = features_BD.detach().float()
     centred_BD = centred_BD - centred_BD.mean(0)
@@ -68,17 +68,17 @@ def effective_rank(features_BD: Tensor) -> Tensor:
 
 
 def relative_std(features_BD: Tensor) -> Tensor:
-    """Returns the features' rms distance from their mean divided by their rms length, 0..1."""
+    """Returns the features' RMS distance from their mean divided by their RMS norm, 0..1."""
     features_BD = features_BD.detach().float()
     deviation = (features_BD - features_BD.mean(0)).norm()
     return deviation / features_BD.norm().clamp_min(torch.finfo(torch.float32).tiny)
 
 
 def training_warnings(metrics: Mapping[str, float]) -> list[str]:
-    """Returns a sentence for each sign that the run did not learn what its metrics suggest.
+    """Returns a sentence for each sign that the run did not learn what it should.
 
     Args:
-        metrics: the last ones that were logged.
+        metrics: the last logged metrics.
     """
     warnings = [
         f"the {name.removesuffix('_loss')} term of the loss is exactly 0, so nothing is learnt from it."

@@ -1,7 +1,7 @@
-"""A teacher's outputs on disk, so that no view is computed twice.
+"""A disk cache of a teacher's outputs, so that no view is computed twice.
 
 Each flush adds one file, `<folder>/<identity>/<process>-<random>.safetensors`. The identity covers everything
-that a teacher's output depends on, so a changed teacher never reads old features.
+that the outputs depend on, so that a changed teacher never reads old features.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ FEATURES, LOGITS, NAMES = "features", "logits", "names"
 
 
 class FeatureCache:
-    """Runs the teacher only on views that no run has given it yet.
+    """Runs the teacher only on views that are not cached yet.
 
     Args:
         teacher: frozen.
         folder: for the caches of all teachers.
-        scope: what else the pixels depend on, e.g. the size of the crop and the digest of the data.
-        process: rank of this process: each writes files of its own, and reads all at the start.
+        scope: what else the pixels depend on, e.g. the crop size and the digest of the data.
+        process: rank of this process: each writes its own files, and reads all files at the start.
 
     Attributes:
-        computed: clips that the teacher was run on.
-        requested: clips that an output was asked for.
+        computed: number of clips that the teacher was run on.
+        requested: number of clips whose output was requested.
 
     Raises:
         SetupError: the folder cannot be written.
@@ -54,7 +54,7 @@ class FeatureCache:
         return len(self._known)
 
     def __call__(self, clips: Tensor, view_keys: Sequence[str]) -> TeacherOutput:
-        """Returns what the teacher would.
+        """Returns the teacher's output, from the cache where possible.
 
         Args:
             clips: see `FrozenTeacher.forward`.
@@ -80,7 +80,7 @@ class FeatureCache:
         )
 
     def flush(self) -> None:
-        """Writes the new outputs as one more file.
+        """Writes the new outputs to a new file.
 
         Raises:
             SetupError: the file cannot be written.

@@ -1,4 +1,4 @@
-"""The small networks between a student's features and a teacher's."""
+"""The heads between a student's features and a teacher's."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ class PairHead(nn.Module):
         frame_features: size of the teacher's features.
         clip_features: size of the student's.
         hidden: widths of fc1 and fc2.
-        standardise: both features by BatchNorm without scale and shift first. A teacher with random weights
-            says nearly the same of all frames, and what differs would take the head long to find.
+        standardise: first standardise both features by BatchNorm without affine parameters. A teacher with
+            random weights has nearly equal features for all frames, which would slow the head's learning.
     """
 
     def __init__(
@@ -69,8 +69,8 @@ class SimilarityHead(nn.Module):
 class FeatureHead(nn.Module):
     """Linear regression from the student's feature onto the teacher's standardised feature.
 
-    Standardised by BatchNorm, every dimension counts the same, and an error of 1 is that of predicting the
-    mean. The projection is always needed: pooled features after a ReLU are never negative.
+    Through standardisation by BatchNorm every dimension has the same weight, and predicting the mean has an
+    error of 1. The projection is always needed: pooled features after a ReLU are never negative.
     """
 
     def __init__(self, frame_features: int, clip_features: int) -> None:

@@ -1,4 +1,4 @@
-"""The losses of supervision transfer: matching, contrast, and distillation of class scores."""
+"""The losses of supervision transfer: matching, InfoNCE, and distillation of class scores."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ class Matching:
     """The result of the matching task.
 
     Attributes:
-        loss: cross-entropy, matched and mismatched pairs at one half each.
+        loss: cross-entropy, with weight 1/2 each for the matched and the mismatched pairs.
         matched: accuracy on the matched pairs, 0..1.
-        mismatched: accuracy on the mismatched pairs, 0..1; None where there are none.
+        mismatched: accuracy on the mismatched pairs, 0..1; None if there are none.
     """
 
     loss: Tensor
@@ -33,9 +33,9 @@ def matching(logits_MB2: Tensor, negatives_MB: Tensor) -> Matching:
     """Returns loss and accuracies of the matching head (T3D section 3.2).
 
     Args:
-        logits_MB2: row = frames, column = clip; index 1 = they match. The diagonal holds the matched pairs;
-            after the first B rows, frames without a clip.
-        negatives_MB: the mismatched pairs; without any, only the matched half counts.
+        logits_MB2: row = frames, column = clip; index 1 = they match. The diagonal has the matched pairs;
+            rows after the first B are frames without a clip.
+        negatives_MB: the mismatched pairs; without any, the loss has only the matched half.
     """
     matched_B2 = logits_MB2.diagonal().T.float()
     ones_B = matched_B2.new_ones(len(matched_B2), dtype=torch.long)
@@ -56,8 +56,8 @@ def infonce(similarity_MB: Tensor, negatives_MB: Tensor, temperature: float) -> 
     equation (4).
 
     Args:
-        similarity_MB: row = frames, column = clip, -1..1; after the first B rows, frames without a clip.
-        negatives_MB: the negatives; the diagonal holds the positives.
+        similarity_MB: row = frames, column = clip, -1..1; rows after the first B are frames without a clip.
+        negatives_MB: the negatives; the diagonal has the positives.
         temperature: divides the similarities.
     """
     rows, clips = similarity_MB.shape

@@ -1,9 +1,9 @@
-"""What a training objective is: a module that turns a batch into a loss.
+"""The interface of training objectives: modules that compute a loss from a batch.
 
-Any `nn.Module` whose `forward(batch)` returns a `LossReport` can be trained. Where its loss is a mean over
-clips, nothing more is needed. An objective that compares the clips of a batch with each other derives from
+Any `nn.Module` whose `forward(batch)` returns a `LossReport` can be trained. If its loss is a mean over
+clips, nothing more is needed. An objective that compares the clips of a batch with each other subclasses
 `PairwiseObjective`, so that its negatives are those of the whole optimiser step, however many processes and
-gradient-accumulation parts compute it.
+gradient-accumulation steps compute it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from transfer3d.batch import ClipBatch
 
 @dataclass(frozen=True)
 class LossReport:
-    """What one forward pass of an objective returns.
+    """The result of one forward pass of an objective.
 
     Attributes:
         total: scalar, weighted; the only tensor that `backward()` is called on.
@@ -36,15 +36,15 @@ class LossReport:
 
 @dataclass(frozen=True)
 class Embeddings:
-    """What a pairwise objective compares, one row for each clip.
+    """The features that a pairwise objective compares, one row per clip.
 
     Attributes:
         features: the student's, B D.
         teacher_features: B D', detached.
         sources: int64 identifiers of the source videos, B.
-        logits: the student's class scores, B K; None where no term of the loss reads them.
-        teacher_logits: B K, detached; None where the teacher has no classes.
-        dense: the error of each clip's maps, B; None where no term of the loss reads it.
+        logits: the student's class scores, B K; None if no term of the loss uses them.
+        teacher_logits: B K, detached; None if the teacher has no classes.
+        dense: the error of each clip's feature maps, B; None if no term of the loss uses it.
     """
 
     features: Tensor
@@ -60,14 +60,14 @@ class Embeddings:
         return [rows for rows in (self.features, self.logits, self.dense) if rows is not None]
 
     def map(self, function: Callable[[Tensor], Tensor]) -> Self:
-        """Returns the embeddings with a function applied to every tensor."""
+        """Applies a function to every tensor."""
         return replace(
             self, **{name: function(rows) for name, rows in vars(self).items() if rows is not None}
         )
 
     @staticmethod
     def concatenate(parts: Sequence[Embeddings]) -> Embeddings:
-        """Returns the rows of several parts of a batch as one."""
+        """Concatenates the embeddings of several parts of a batch."""
         columns = {name: [getattr(part, name) for part in parts] for name in vars(parts[0])}
         joined = {name: torch.cat(rows) for name, rows in columns.items() if rows[0] is not None}
         return replace(parts[0], **joined)
@@ -78,17 +78,17 @@ class PairwiseObjective(nn.Module, ABC):
 
     @abstractmethod
     def embed(self, batch: ClipBatch) -> Embeddings:
-        """Returns what is compared: the expensive half, in which each clip is seen by itself."""
+        """Returns the embeddings: the expensive part, which treats each clip alone."""
 
     @abstractmethod
     def compare(self, embeddings: Embeddings) -> LossReport:
-        """Returns the loss of these clips, each against all others: the cheap half."""
+        """Returns the loss of these clips, each against all others: the cheap part."""
 
     def compare_all(self, embeddings: Embeddings) -> LossReport:
         """Returns the loss of the clips of all processes.
 
         Args:
-            embeddings: of this process's clips, as many as in every other process.
+            embeddings: of this process's clips; every process has the same number.
         """
         gathered = embeddings.map(all_gather)
         if world_size() == 1:
@@ -101,7 +101,7 @@ class PairwiseObjective(nn.Module, ABC):
 
         Args:
             batch: this process's clips.
-            earlier: embeddings, without graph, of the parts of this process's batch that came before.
+            earlier: detached embeddings of the preceding parts of this process's batch.
         """
         embeddings = self.embed(batch)
         if earlier is not None:
@@ -117,18 +117,18 @@ def world_size() -> int:
 def all_gather(rows: Tensor) -> Tensor:
     """Returns the rows of all processes, in the order of their ranks.
 
-    The gradient of a row is the sum of what all processes have for it. Where each process computes the same
-    loss of all rows, the mean over processes that DDP takes is then the gradient of that one loss.
+    The gradient of a row is summed over all processes. If each process computes the same loss of all rows,
+    DDP's mean over processes is then the gradient of that one loss.
 
     Args:
-        rows: of this process, the same number in each.
+        rows: of this process; every process has the same number.
     """
     return rows if world_size() == 1 else _AllGather.apply(rows)  # pyright: ignore[reportReturnType]
 
 
 @contextmanager
 def first_rank_draws(device: torch.device) -> Iterator[None]:
-    """Every process draws the same random values inside, by a seed from the first one's generator."""
+    """Makes every process draw the same random values, by a seed from rank 0's generator."""
     seed = torch.randint(2**62, (1,)).to(device)
     dist.broadcast(seed, 0)
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):

@@ -1,4 +1,4 @@
-"""Which frame sets and clips of a batch are shown as mismatched pairs."""
+"""Selects the frame sets and clips of a batch that form negative pairs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def source_ids(sources: Sequence[str], device: torch.device) -> Tensor:
 
 
 def different_sources(ids_B: Tensor, frame_ids_M: Tensor | None = None) -> Tensor:
-    """Returns whether frames and clip come from different videos: only such a pair can be a negative.
+    """Returns whether frames and clip come from different videos: only such pairs can be negatives.
 
     Args:
         ids_B: of the clips.
@@ -37,12 +37,12 @@ def choose_negatives(different_MB: Tensor, match_logits_MB: Tensor, pairs: Pairs
 
     Args:
         different_MB: row = frames, column = clip; see `different_sources`.
-        match_logits_MB: how strongly the head takes each pair for a match; read by "hard" alone.
+        match_logits_MB: the head's match logit of each pair; only used by "hard".
         pairs: in-batch takes all of them; one-to-one draws one frame set for each clip from torch's generator
-            (T3D section 3.2); hard takes the `HARDEST` with the highest match logits, for each clip.
+            (T3D section 3.2); hard takes the `HARDEST` pairs with the highest match logits for each clip.
 
     Returns:
-        M x B, whether the pair is a negative.
+        M x B, True for a negative pair.
     """
     if pairs == "in-batch":
         return different_MB

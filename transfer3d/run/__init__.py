@@ -1,1 +1,1 @@
-"""Runs: a recipe becomes data, student, objective and trainer."""
+"""The work of the commands; for training, building data, student, objective and trainer from a recipe."""

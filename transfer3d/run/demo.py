@@ -1,4 +1,4 @@
-"""The demo: everything end to end on the built-in dataset, by the same functions as the commands."""
+"""The demo: the whole pipeline on the built-in dataset, with the same functions as the commands."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ STRIPS = 6
 
 @dataclass(frozen=True)
 class DemoResult:
-    """What the demo writes."""
+    """The result of the demo."""
 
     report: Path
     summary: DemoSummary
@@ -47,7 +47,7 @@ class DemoResult:
 
     def table(self) -> Table:
         """Returns the result as a table for the terminal."""
-        note = f"test accuracy on drawings never seen; {self.seconds / 60:.1f} minutes in all"
+        note = f"test accuracy on unseen drawings; {self.seconds / 60:.1f} minutes in all"
         table = Table("student", "top-1", "digit", "motion", "top-5", "starts from", title=note, box=None)
         for row in table_rows(self.summary):
             table.add_row(*row)
@@ -59,11 +59,11 @@ def run_demo(out: Path, *, seed: int, console: Console) -> DemoResult:
 
     Args:
         out: folder of data, runs and report.
-        seed: of everything random.
+        seed: for all randomness.
         console: for progress.
 
     Raises:
-        UsageError: `out` holds something else.
+        UsageError: `out` contains something else.
     """
     started = time.monotonic()
     _claim(out)
@@ -76,7 +76,7 @@ def run_demo(out: Path, *, seed: int, console: Console) -> DemoResult:
     accuracy = train_teacher(
         TEACHER, teacher, synth, size=32, steps=300, seed=seed, precision=precision, console=console
     )
-    console.print(f"teacher: {accuracy:.1%} of new digits right", highlight=False)
+    console.print(f"teacher: {accuracy:.1%} accuracy on unseen digits", highlight=False)
     _step(console, 3, "correspondence: the student learns from the teacher, without labels")
     shards = str(data / "shards")
     recipe = load_recipe("demo/tiny-correspond", data=shards, seed=seed, weights=str(teacher))
@@ -146,7 +146,7 @@ def _finetune_and_test(
 
 
 def _sample_clips(shards: str, clip: ClipSpec, seed: int) -> list[tuple[str, np.ndarray]]:
-    """Returns test clips of different classes with their names, chosen by the seed."""
+    """Returns test clips of different classes with their class names, chosen by the seed."""
     videos = open_videos(shards, split="test", labelled=True)
     chosen = set(np.random.default_rng(seed).choice(len(videos), STRIPS, replace=False).tolist())
     strips = []

@@ -1,1 +1,1 @@
-"""Weights on disk: headers, digests, files of others, and how they are located."""
+"""Weights on disk: headers, digests, third-party files, and how they are located."""

@@ -1,4 +1,4 @@
-"""One number for a network's weights."""
+"""A digest of a network's weights."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The header of a safetensors file, read with more suspicion than the library has."""
+"""Reads the header of a safetensors file, with stricter checks than the library's."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ NAMED_AT_MOST = 5
 
 
 def refuse_no_file(path: Path) -> None:
-    """Raises WeightsError where there is no file."""
+    """Raises WeightsError if `path` is not a file."""
     if path.is_file():
         return
-    address = re.match(r"\w+:/", str(path))  # a path has lost the second slash
+    address = re.match(r"\w+:/", str(path))  # Path drops the second slash
     absent = f"does not exist{nearest_beside(path)}"
     what = "is a folder" if path.is_dir() else "is an address" if address else absent
     raise WeightsError(f"{path} {what}. Give the path of a weights file.")
@@ -32,10 +32,10 @@ def refuse_no_file(path: Path) -> None:
 def read_header(path: Path) -> tuple[dict[str, str], dict[str, tuple[int, ...]]]:
     """Returns a safetensors file's metadata and the shape of each of its tensors; no tensor is read.
 
-    The library takes duplicate names and headers of 100 MB; both are refused here, by `weights.schema`.
+    The library accepts duplicate names and headers of 100 MB; both are refused here, by `weights.schema`.
 
     Raises:
-        WeightsError: there is no such file, or its header does not describe it.
+        WeightsError: the file does not exist, or its header is invalid.
     """
     refuse_no_file(path)
     try:
@@ -61,7 +61,7 @@ def read_header(path: Path) -> tuple[dict[str, str], dict[str, tuple[int, ...]]]
 
 
 def differences(expected: dict[str, tuple[int, ...]], actual: dict[str, tuple[int, ...]]) -> str:
-    """Describes how the tensors of a file differ from those of a network; empty when they do not."""
+    """Describes how the tensors of a file differ from those of a network; empty if they do not."""
     kinds = {
         "missing": [name for name in expected if name not in actual],
         "unexpected": [name for name in actual if name not in expected],

@@ -1,4 +1,4 @@
-"""Where a checkpoint is: a file, a folder laid out as on the Hugging Face hub, or the hub itself."""
+"""Locates a checkpoint: a file, a folder laid out as on the Hugging Face hub, or the hub itself."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ HUB_TIMEOUT_S = 5.0
 
 
 def locate(path: str | Path) -> Path:
-    """Returns the weights file that `path` means.
+    """Returns the path of the weights file, downloading it if needed.
 
     Args:
-        path: a file, a folder that holds `model.safetensors`, or `hf_hub:user/name@revision`. The hub is
-            asked for the newest file of a branch or tag; its cache alone answers for a full commit hash,
-            and where the hub cannot be reached.
+        path: a file, a folder that contains `model.safetensors`, or `hf_hub:user/name@revision`. The hub is
+            asked for the newest file of a branch or tag; the local cache is used alone for a full commit
+            hash, and when the hub cannot be reached.
 
     Raises:
         UsageError: a malformed address.
@@ -51,11 +51,11 @@ def locate(path: str | Path) -> Path:
 
 
 def hub_address(text: str, form: str) -> HubAddress:
-    """Returns the parts of `user/name@revision`.
+    """Parses `user/name@revision`.
 
     Args:
         text: without a prefix.
-        form: how an address is written, for the error.
+        form: the expected format, for the error.
 
     Raises:
         UsageError: it is malformed.
@@ -72,14 +72,14 @@ def hub_address(text: str, form: str) -> HubAddress:
 def hub_file(
     repository: str, filenames: Sequence[str], *, revision: str | None, what: str, remedies: str
 ) -> Path:
-    """Returns the newest version of one of these files: from the hub's cache if that is up to date.
+    """Returns the newest version of one of these files, from the local cache if that is up to date.
 
     Args:
         repository: `user/name`.
         filenames: in order of preference; one that is cached goes first.
         revision: branch, tag or commit; None = main.
-        what: is missing, for the error.
-        remedies: what to do about it, for the error.
+        what: description of the file, for the error.
+        remedies: what to do if it is missing, for the error.
 
     Raises:
         SetupError: nothing is cached, and the hub cannot be reached or has none of the files.
@@ -102,7 +102,7 @@ def hub_file(
             except EntryNotFoundError:
                 continue
             return Path(path)
-    except Exception as error:  # the hub's client changes its HTTP library, and with it these types
+    except Exception as error:  # the types depend on the HTTP library of the hub client's version
         raise _missing(what, repository, error, remedies) from error
     raise SetupError(f"the hub's {repository} holds none of {', '.join(filenames)}: {remedies}.")
 
@@ -111,12 +111,12 @@ def url_file(url: str, *, what: str, remedies: str) -> Path:
     """Returns a file from torch's cache (`TORCH_HOME`), downloaded as torchvision does.
 
     Args:
-        url: ends in the file's name, which holds the beginning of its sha256: `net-1378be20.pth`.
-        what: is missing, for the error.
-        remedies: what to do about it, for the error.
+        url: ends in the file's name with the first digits of its sha256: `net-1378be20.pth`.
+        what: description of the file, for the error.
+        remedies: what to do if it is missing, for the error.
 
     Raises:
-        SetupError: the server cannot be reached, or gives another file.
+        SetupError: the server cannot be reached, or returns another file.
     """
     name = url.rpartition("/")[2]
     cached = Path(torch.hub.get_dir()) / "checkpoints" / name
@@ -125,7 +125,7 @@ def url_file(url: str, *, what: str, remedies: str) -> Path:
     digest = HASH_REGEX.search(name)
     try:
         head = urllib.request.Request(url, method="HEAD")
-        urllib.request.urlopen(head, timeout=HUB_TIMEOUT_S).close()  # torch waits for ever
+        urllib.request.urlopen(head, timeout=HUB_TIMEOUT_S).close()  # torch's download has no timeout
         cached.parent.mkdir(parents=True, exist_ok=True)
         download_url_to_file(url, str(cached), digest[1] if digest else None, progress=False)
     except Exception as error:
@@ -135,6 +135,5 @@ def url_file(url: str, *, what: str, remedies: str) -> Path:
 
 def _missing(what: str, where: str, error: Exception, remedies: str) -> SetupError:
     return SetupError(
-        f"{what} ({where}) are not cached, and the hub does not give them "
-        f"({type(error).__name__}): {remedies}.",
+        f"{what} ({where}) are not cached, and downloading them failed ({type(error).__name__}): {remedies}.",
     )

@@ -1,8 +1,8 @@
-"""The metadata of a checkpoint: one safetensors file that describes itself.
+"""The metadata of a checkpoint, a self-describing safetensors file.
 
 Its tensors are the student's `state_dict`. Its metadata are strings: `format=pt` and `transfer3d.version`,
 `.model`, `.model_args`, `.num_classes`, `.class_names`, `.clip`, `.provenance` and `.digest`; and
-`.multi_label` where a video may be of several classes.
+`.multi_label` for a multi-label student.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ JSON = ("model_args", "num_classes", "class_names", "multi_label", "clip", "prov
 
 
 def metadata_to_strings(**metadata: Any) -> dict[str, str]:
-    """Returns the header's form of a student's metadata: JSON, but for plain strings.
+    """Returns a student's metadata as strings for the header: JSON, except for plain strings.
 
     Args:
         **metadata: fields of `CheckpointMetadata`, without version and shapes.
@@ -44,13 +44,13 @@ def metadata_to_strings(**metadata: Any) -> dict[str, str]:
 
 
 def read_metadata(path: str | Path) -> CheckpointMetadata:
-    """Reads what a checkpoint says about itself.
+    """Reads the metadata of a checkpoint.
 
     Args:
         path: as for `load`.
 
     Raises:
-        WeightsError: there is no such file, it is damaged, or transfer3d did not write it.
+        WeightsError: the file does not exist, is damaged, or was not written by transfer3d.
     """
     path = locate(path)
     strings, shapes = read_header(path)
@@ -75,11 +75,11 @@ def read_metadata(path: str | Path) -> CheckpointMetadata:
 
 
 def exported_strings(path: str | Path, provenance: Provenance = "short") -> dict[str, str]:
-    """Returns what an export says about itself: the `transfer3d.*` entries of a checkpoint's header.
+    """Returns the metadata of an export: the `transfer3d.*` entries of a checkpoint's header.
 
     Args:
         path: as for `load`.
-        provenance: "short" leaves out the recipe and every path; see `public_provenance`.
+        provenance: "short" omits the recipe and every path; see `public_provenance`.
 
     Raises:
         WeightsError: see `read_metadata`.

@@ -1,4 +1,4 @@
-"""`preprocessor_config.json`, beside weights of transformers: what a network expects of pixels."""
+"""Reads `preprocessor_config.json`, the input specification beside weights of transformers."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from transfer3d.files import parse_json, read_regular
 
 PREPROCESSOR = "preprocessor_config.json"
 MOST_BYTES = 1 << 20
-"""Of a configuration."""
+"""Maximum size of a configuration file."""
 
 
 def read_configuration(path: Path) -> dict[str, Any]:
-    """Reads a JSON table that others wrote.
+    """Reads an untrusted JSON table.
 
     Raises:
-        WeightsError: the file is not a table of a preprocessor.
+        WeightsError: the file cannot be read or is not a JSON table.
     """
     try:
         entries = parse_json(read_regular(path, MOST_BYTES), untrusted=True)
     except ValueError as error:
         raise WeightsError(f"{path}: {error}. Copy it again.") from None
     if not isinstance(entries, dict):
-        raise WeightsError(f"{path}: not a table. Copy it again.")
+        raise WeightsError(f"{path}: not a JSON table. Copy it again.")
     return entries
 
 
@@ -32,7 +32,7 @@ def mean_and_std(facts: dict[str, Any]) -> tuple[tuple[float, ...], tuple[float,
     """Returns mean and standard deviation of three channels, on a 0..1 scale.
 
     Raises:
-        WeightsError: the table does not hold them.
+        WeightsError: the table lacks them.
     """
     rows = []
     for name, least in (("image_mean", -1000), ("image_std", 1e-6)):

@@ -41,10 +41,10 @@ def file_holds(path: Path, recorded: str) -> bool | None:
 
 
 def public_provenance(provenance: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns how a student was made, without the recipe and without any path.
+    """Returns a student's provenance without the recipe and without any folder name.
 
-    Digests stay, so that whoever has the files can still tell that they are the ones. Keys that are not known
-    here, the recipe among them, are left out; of a path its last part stays.
+    Digests are kept, so that owners of the files can verify them. Keys that are not listed in `PUBLIC`, such
+    as the recipe, are omitted; a path is reduced to its last part.
 
     Args:
         provenance: of a checkpoint.

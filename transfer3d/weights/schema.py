@@ -1,6 +1,6 @@
-"""What files and addresses may say of a network: types, ranges, lengths. Checked before it is built.
+"""Schemas of checkpoint headers and hub addresses, which are checked before a network is built.
 
-Lengths and depths of the JSON itself are bounded where it is parsed (`files.parse_json`).
+The nesting of the JSON is bounded when it is parsed (`files.parse_json`).
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from transfer3d.layout import ClipSpec
 MOST_TENSORS = 100_000
 MOST_CLASSES = 1_000_000
 MOST_CHANNELS = 4096
-"""Of a frame."""
+"""Maximum channels of a frame."""
 MOST_NUMBER = 1_000_000
-"""Of a network's arguments: channels, widths, depths."""
+"""Largest number in a network's arguments: channels, widths, depths."""
 
 LONGEST_TEXT = 200
-"""Of such an argument."""
+"""Maximum length of a text argument."""
 
 Name = Annotated[str, Field(max_length=1000, pattern=r"^\P{Cc}+$")]
-"""Without control characters."""
+"""Text without control characters."""
 Frames = Annotated[int, Field(ge=1, le=4096)]
 Pixels = Annotated[int, Field(ge=1, le=8192)]
 Units = Annotated[int, Field(ge=1, le=256)]
@@ -34,7 +34,7 @@ Deviation = Annotated[float, Field(gt=0, le=1000)]
 
 
 class _Strict(BaseModel):
-    """No type is guessed from another: 3.0 and "3" and true are not the number 3."""
+    """Types are not coerced: 3.0, "3" and true are not the number 3."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
@@ -72,7 +72,7 @@ class ClipFields(_Strict):
 
 
 class ModelArguments(_Strict):
-    """`transfer3d.model_args`: those that every family has, and numbers of a possible size in the others."""
+    """`transfer3d.model_args`: the arguments of every family, and bounds on the numbers in all others."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -93,7 +93,7 @@ class ModelArguments(_Strict):
 
     @property
     def blocks(self) -> int:
-        """How many blocks the arguments promise: each has at least a tensor."""
+        """Number of blocks that the arguments imply; each has at least one tensor."""
         overrides, extra = self.spec.get("overrides"), self.model_extra or {}
         depth = overrides.get("depth") if isinstance(overrides, dict) else None
         promised = [self.spec.get("depths"), depth, extra.get("encoder_depth")]
@@ -101,7 +101,7 @@ class ModelArguments(_Strict):
 
 
 def _check_arguments(value: Any) -> Any:
-    """Checks a table of arguments, which stays as it is: a default is not an argument that was given."""
+    """Validates a table of arguments and returns it unchanged, without the schema's defaults."""
     ModelArguments.model_validate(value)
     return value
 
@@ -111,10 +111,10 @@ def _to_clip(value: Any) -> ClipSpec:
 
 
 class CheckpointMetadata(_Strict):
-    """What a checkpoint says about itself, read without its tensors."""
+    """The metadata of a checkpoint, read without its tensors."""
 
     version: Name
-    """Of transfer3d, when it was written."""
+    """The version of transfer3d that wrote the file."""
     model: Name
     """`VideoStudent.model_name`."""
     model_args: Annotated[dict[Name, Any], BeforeValidator(_check_arguments)]
@@ -124,21 +124,21 @@ class CheckpointMetadata(_Strict):
     class_names: (
         Annotated[list[Annotated[str, Field(max_length=1000)]], Field(max_length=MOST_CLASSES)] | None
     )
-    """In the order of the logits; None when they are not known."""
+    """In the order of the logits; None if unknown."""
     multi_label: bool = False
-    """Whether a video may be of several classes: probabilities are sigmoids of the logits, not a softmax."""
+    """Whether a video may have several labels: probabilities are sigmoids of the logits, not a softmax."""
     clip: Annotated[ClipSpec, BeforeValidator(_to_clip)]
     """The network's input."""
     provenance: dict[str, Any]
-    """Where it came from: teacher, source weights, recipe, data, metrics, proof."""
+    """How the weights were made: teacher, source weights, recipe, data, metrics, proof."""
     digest: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None
-    """`tensors_digest` of the tensors when they were written; None in files of older versions."""
+    """`tensors_digest` of the tensors when they were saved; None in files of older versions."""
     shapes: Annotated[dict[str, tuple[int, ...]], Field(repr=False)]
-    """Of every tensor."""
+    """The shape of every tensor."""
 
     @model_validator(mode="after")
     def _check_agreement(self) -> Self:
-        """Compares what the parts say of each other, and of the tensors that follow."""
+        """Checks that the fields agree with each other and with the tensors' shapes."""
         names, rows = self.class_names, self.shapes.get("head.weight", (self.num_classes,))[:1]
         if names is not None and len(names) != self.num_classes:
             raise ValueError(f"{len(names)} class names for {self.num_classes} classes")
@@ -160,12 +160,12 @@ class HubAddress(_Strict):
     def _check_names(self) -> Self:
         text = f"{self.repository}@{self.revision}"
         if "--" in self.repository or ".." in text or self.repository.endswith(".git"):
-            raise ValueError("a name has neither -- nor .. in it, nor .git at its end")
+            raise ValueError("a name must not contain -- or .., nor end in .git")
         return self
 
 
 def _leaves(value: Any) -> Iterator[Any]:
-    """Yields what is in a JSON value that is neither a list nor a table."""
+    """Yields the scalar values within a JSON value."""
     if isinstance(value, dict | list):
         for inner in value.values() if isinstance(value, dict) else value:
             yield from _leaves(inner)

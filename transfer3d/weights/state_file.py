@@ -1,7 +1,7 @@
-"""Other people's weight files, read without running anything that is in them.
+"""Reads third-party weight files without executing anything in them.
 
-What a file is, its first bytes say, not its name. PyTorch's own files are pickles: they are opened with
-`weights_only=True`, which knows tensors and plain containers alone, and no option here turns that off.
+The format is recognised by the first bytes, not by the file's name. PyTorch's own files are pickles: they are
+opened with `weights_only=True`, which allows only tensors and plain containers; no option turns that off.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ PREFIXES = ("module.", "_orig_mod.")
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
-    """Returns the state dict that a file holds, wrapped or not, on the CPU.
+    """Returns the state dict of a file, on the CPU; wrappers around it are removed.
 
     Args:
         path: safetensors, or a PyTorch file that holds nothing but weights.
 
     Raises:
-        WeightsError: there is no such file, it is damaged, or it asks for more than weights.
+        WeightsError: the file does not exist, is damaged, or contains more than weights.
     """
     refuse_no_file(path)
     with path.open("rb") as file:
@@ -55,15 +55,15 @@ def read_state(path: Path) -> dict[str, Tensor]:
 
 
 def is_finite(tensor: Tensor) -> bool:
-    """Whether no value is NaN or infinite; no mask as large as the tensor is made."""
+    """Whether no value is NaN or infinite; found without a mask of the tensor's size."""
     if tensor.numel() == 0 or not tensor.is_floating_point():
         return True
-    narrow = tensor.float() if tensor.element_size() == 1 else tensor  # torch finds no extremes of float8
+    narrow = tensor.float() if tensor.element_size() == 1 else tensor  # torch has no aminmax for float8
     return all(bool(end.isfinite()) for end in narrow.aminmax())
 
 
 def _refuse_inflating_zip(path: Path) -> None:
-    """PyTorch stores its members as they are: a compressed one is a bomb or no PyTorch file."""
+    """Raises WeightsError for compressed members: PyTorch never writes them, so this may be a zip bomb."""
     try:
         with zipfile.ZipFile(path) as archive:
             members = archive.infolist()
@@ -79,9 +79,9 @@ def _refuse_inflating_zip(path: Path) -> None:
 
 def _load_pickle(path: Path) -> Any:
     try:
-        with path.open("rb") as file:  # by a path, torch would go by its suffix
+        with path.open("rb") as file:  # given a path, torch would choose the format by its suffix
             return torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:  # a damaged pickle raises whatever its bytes happen to say
+    except Exception as error:  # a damaged pickle can raise any type
         text = str(error)
         refused = re.search(r"GLOBAL ([\w.]+)", text)
         if refused or "Unsupported" in text:
@@ -91,18 +91,18 @@ def _load_pickle(path: Path) -> Any:
                 "Save the state dict alone, best as safetensors.",
             ) from None
         reason = text.splitlines()[0][:200] if text else type(error).__name__
-        raise WeightsError(f"{path}: no readable weights ({reason}): copy it again.") from error
+        raise WeightsError(f"{path}: its weights cannot be read ({reason}): copy it again.") from error
 
 
 def _state_in(path: Path, loaded: Any) -> dict[str, Tensor]:
-    """Unwraps a state dict and strips prefixes that every name has."""
+    """Unwraps a state dict and strips prefixes shared by all names."""
     state = loaded
     for wrapper in WRAPPERS:
         if isinstance(state, Mapping) and isinstance(state.get(wrapper), Mapping):
             state = state[wrapper]
             break
     if not isinstance(state, Mapping) or not state:
-        raise WeightsError(f"{path}: holds a {type(state).__name__}, no state dict: give another.")
+        raise WeightsError(f"{path}: holds a {type(state).__name__}, not a state dict: give another file.")
     others = [str(name) for name, value in state.items() if not _is_plain_tensor(name, value)]
     if others:
         raise WeightsError(

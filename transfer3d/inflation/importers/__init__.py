@@ -1,1 +1,1 @@
-"""Turns checkpoints released by others into students that compute the same function."""
+"""Imports third-party checkpoints as students that compute the same function."""

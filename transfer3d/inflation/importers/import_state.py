@@ -1,4 +1,4 @@
-"""`import_state`: turns a released state dict into a student that computes the same function.
+"""`import_state`: converts a released state dict to a student that computes the same function.
 
 Every tensor of the file must be used and every tensor of the student filled, else the import fails.
 """
@@ -44,7 +44,7 @@ KINDS: dict[str, Kind] = {
     )
 }
 COUNTER = r".*\.num_batches_tracked"
-"""Missing from files of PyTorch before 0.4.1; eval mode does not use it."""
+"""BatchNorm's counter, missing in files of PyTorch before 0.4.1; eval mode does not use it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,12 +61,12 @@ class Imported:
 
 
 def import_state(kind: str, state: Mapping[str, Tensor], options: Mapping[str, str]) -> Imported:
-    """Makes a student from a released state dict.
+    """Builds a student from a released state dict.
 
     Args:
         kind: a key of `KINDS`.
         state: from `read_state`.
-        options: of the kind; those left out have its defaults.
+        options: of the kind; omitted ones have its defaults.
 
     Raises:
         UsageError: unknown kind or option.
@@ -85,7 +85,7 @@ def import_state(kind: str, state: Mapping[str, Tensor], options: Mapping[str, s
     try:
         released = file_kind.read(shapes, {**file_kind.options, **options})
     except KeyError as error:
-        raise WeightsError(f"not a whole {kind} file: it has no {error}.") from error
+        raise WeightsError(f"not a complete {kind} file: it has no {error}.") from error
     student = _empty_student(released)
     places = _places(student, released)
     fitted = {
@@ -166,7 +166,7 @@ def _check_shapes(
     }
     shapes = {name: tuple(tensor.shape) for name, tensor in {**state, **fitted}.items()}
     if mismatch := differences(expected, shapes):
-        raise WeightsError(f"not a whole {kind.name} file of {student.model_name}: tensors {mismatch}.")
+        raise WeightsError(f"not a complete {kind.name} file of {student.model_name}: tensors {mismatch}.")
 
 
 @torch.no_grad()

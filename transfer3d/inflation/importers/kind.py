@@ -1,4 +1,4 @@
-"""How the importer describes a kind of released checkpoint: its signature, options and tensor names."""
+"""Describes a kind of released checkpoint: its signature, options and tensor names."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Shapes = Mapping[str, Triple | tuple[int, ...]]
 """Names and shapes of a file's tensors; `Kind.read` sees nothing else."""
 
 Fit = Callable[[Tensor, int], Tensor]
-"""(a tensor of the file, the student's number of axes) to the same values in the student's order of axes."""
+"""Maps (a tensor of the file, the student's number of axes) to the tensor in the student's axis order."""
 
 
 def add_time(source: Tensor, ndim: int) -> Tensor:
@@ -24,23 +24,23 @@ def add_time(source: Tensor, ndim: int) -> Tensor:
 
 
 def unchanged(state: Mapping[str, Tensor], options: Mapping[str, str]) -> Mapping[str, Tensor]:
-    """Returns the tensors of a file as they are."""
+    """Returns the tensors of a file unchanged."""
     return state
 
 
 @dataclass(frozen=True, kw_only=True)
 class Released:
-    """What a file holds, according to its names and shapes.
+    """The content of a file, read from its names and shapes.
 
     Attributes:
         family: of the student.
-        spec: its 2D shape.
+        spec: the 2D architecture.
         model_args: of `create_model`, without `spec`.
         num_classes: K.
         clip: the input that the released network was trained on.
-        modules: the student's modules that hold tensors, each with its name in the file.
-        tensors: the student's tensors that no module above names, likewise.
-        fits: by module of the student, how its tensors get its order of axes; by default `add_time`.
+        modules: maps the student's modules that have tensors to their names in the file.
+        tensors: maps the student's tensors outside these modules to their names in the file.
+        fits: by module of the student, how tensors are brought into its axis order; by default `add_time`.
     """
 
     family: str
@@ -59,12 +59,12 @@ class Kind:
 
     Attributes:
         name: on the command line.
-        what: whose files they are.
-        signature: a tensor that every file of this kind has, and files of other kinds do not.
+        what: description for messages, with the source of these files.
+        signature: a tensor name that every file of this kind has, and files of other kinds do not.
         options: settings that a state dict does not contain, with their defaults.
-        read: maps (names and shapes, options) to what the file holds.
-        prepare: joins tensors of the file that are one in the student, under a name that lists them, and adds
-            those that the released network computes from its options.
+        read: maps (names and shapes, options) to the file's content.
+        prepare: joins tensors that are one in the student, under a name that lists them, and adds tensors
+            that the released network computes from its options.
     """
 
     name: str
@@ -76,7 +76,7 @@ class Kind:
 
 
 def classes(shapes: Shapes, classifier: str) -> int:
-    """Returns K; 1 if the classifier is missing, which the weight report then names."""
+    """Returns K; 1 if the classifier is missing, which the weight report then lists."""
     return shapes.get(f"{classifier}.weight", (1,))[0]
 
 

@@ -1,7 +1,7 @@
 """P3D63, P3D131 and P3D199 of the widely used PyTorch port (github.com/qijiezhao/pseudo-3d-pytorch).
 
-Differs from the authors' release as `wiring="port"` says. P3D-A, B, C and mixed nets have the same names and
-shapes, so the option `blocks` says which it is. Its res5 is 2D: the kernels have no temporal axis.
+Differs from the authors' release by `wiring="port"`. P3D-A, B, C and mixed nets have the same names and
+shapes, so the option `blocks` tells them apart. Its res5 is 2D: the kernels have no temporal axis.
 """
 
 from __future__ import annotations

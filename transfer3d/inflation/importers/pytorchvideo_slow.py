@@ -1,4 +1,4 @@
-"""slow_r50 of pytorchvideo's model zoo and its deeper forms: I3D-S with other tensor names."""
+"""slow_r50 of pytorchvideo's model zoo and its deeper variants: I3D-S with other tensor names."""
 
 from __future__ import annotations
 

@@ -24,16 +24,16 @@ BASICS = {18: RESNET18, 34: RESNET34}
 def read_spec(
     names: Iterable[str], block: str, known: dict[int, ResNetSpec], *, counts_from: int
 ) -> ResNetSpec:
-    """Returns the shape whose stages have as many blocks as the names show.
+    """Returns the architecture whose stages have as many blocks as the names show.
 
     Args:
         names: of the file's tensors.
         block: pattern of a block's name, with the groups `stage` and `block`.
-        known: possible shapes by number of layers.
+        known: possible architectures by number of layers.
         counts_from: the number of the first stage in the file.
 
     Raises:
-        WeightsError: none of the known shapes has these numbers of blocks.
+        WeightsError: none of them has these numbers of blocks.
     """
     last = [-1, -1, -1, -1]
     for name in names:
@@ -50,7 +50,7 @@ def read_spec(
 
 
 Units = dict[str, tuple[str, str]]
-"""Maps a unit of the student's block to the file's names of its convolution and its BatchNorm."""
+"""Maps a convolution of the student's block to the file's names of the convolution and its BatchNorm."""
 
 
 def block_modules(
@@ -63,10 +63,10 @@ def block_modules(
     """Maps every convolution and BatchNorm of the student's res2..res5 to its name in the file.
 
     Args:
-        spec: the shape.
-        block: the file's name of a block.
-        units: see `Units`; names are within the block.
-        projection: the file's names of the shortcut's convolution and BatchNorm, within the block.
+        spec: the architecture.
+        block: returns the file's name of a block.
+        units: see `Units`; names are relative to the block.
+        projection: the file's names of the shortcut's convolution and BatchNorm, relative to the block.
     """
     pairs = {}
     for site in block_sites(spec):

@@ -1,4 +1,4 @@
-"""DenseNet3D as T3D's authors released it: a DenseNet of 3D kernels in the names of torchvision's 2D one."""
+"""DenseNet3D as released by T3D's authors: 3D kernels under the tensor names of torchvision's 2D DenseNet."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""r3d_18, mc3_18 and r2plus1d_18 of torchvision, and deeper nets that its VideoResNet makes likewise."""
+"""r3d_18, mc3_18 and r2plus1d_18 of torchvision, and deeper nets built with its VideoResNet."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def read(shapes: Shapes, options: Mapping[str, str]) -> Released:
 
 
 def _convolutions(shapes: Shapes) -> str:
-    """Returns the student's `convolutions`, which the names and the kernels of res3 tell apart."""
+    """Returns the student's `convolutions`, recognised by the names and the kernels of res3."""
     if "stem.3.weight" in shapes:
         return "2plus1d"
     wide = [
@@ -66,7 +66,7 @@ def _convolutions(shapes: Shapes) -> str:
 
 
 def _units(convolutions: str, deep: bool) -> Units:
-    """Returns a block's units; of R(2+1)D each 3x3x3 is a chain of four layers within the file's first."""
+    """Returns a block's convolutions; in R(2+1)D a 3x3x3 is a Sequential of four layers in the file."""
     units: Units = {}
     for unit in range(3 if deep else 2):
         theirs = f"conv{unit + 1}"

@@ -1,9 +1,9 @@
-"""VideoMAE as Hugging Face's transformers writes it, with a classifier.
+"""VideoMAE classifiers in the format of Hugging Face's transformers.
 
 Paper: Tong et al., "VideoMAE", NeurIPS 2022 (arXiv:2203.12602). It is ViViT's model 1 without a class token:
-joint attention, positions that are sines and cosines of a token's number, the mean over all tokens, then a
-norm. Its keys have no bias; the student's is 0, and stays 0, since softmax takes no notice of it. The sines,
-which no file holds, are computed here; the student learns them further, where VideoMAE keeps them.
+joint attention, sinusoidal positions, the mean over all tokens, then a norm. Its keys have no bias; the
+student's is 0, and stays 0, since softmax is invariant to it. The sinusoids, which are not in the file, are
+computed here; in the student they are trainable, in VideoMAE fixed.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from transfer3d.layout import ClipSpec
 ROOT = "videomae"
 PATCHES = f"{ROOT}.embeddings.patch_embeddings.projection"
 POSITIONS = f"{ROOT}.embeddings.sinusoids"
-"""Our name for what the file leaves out."""
+"""Our name for the sinusoids, which the file lacks."""
 CLIP = ClipSpec(
     frames=16, stride=4, size=224, crop=256, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)
 )
@@ -47,7 +47,7 @@ def sinusoids(count: int, width: int) -> Tensor:
 def prepare(state: Mapping[str, Tensor], options: Mapping[str, str]) -> dict[str, Tensor]:
     """Adds the positions and the keys' bias of 0, and joins queries, keys and values.
 
-    Files call the biases `q_bias` and `v_bias`, or by their layers, as newer versions have them in memory.
+    Files name the biases `q_bias` and `v_bias`, or after their layers, as newer versions do.
     """
     whole: dict[str, Tensor] = {}
     for name, tensor in state.items():

@@ -1,4 +1,4 @@
-"""ViViT and TimeSformer as Hugging Face's transformers writes them, with a classifier.
+"""ViViT and TimeSformer classifiers in the format of Hugging Face's transformers.
 
 ViViT has one class token and one table of positions: `positions="joint"` of the family `vivit`. Its queries,
 keys and values are three layers in the file and one in timm's attention.
@@ -21,16 +21,16 @@ from transfer3d.models.trunks.timm_spec import ViTSpec
 
 ARCHITECTURE = "vit_base_patch16_224"
 DEFAULTS = {"depth": 12, "embed_dim": 768, "num_heads": 12, "patch_size": 16, "mlp_ratio": 4.0}
-"""Of `ARCHITECTURE`: a shape records what differs."""
+"""Arguments of `ARCHITECTURE` that a spec overrides when they differ."""
 SEPARATE = re.compile(r"(.*\.attention\.attention)\.query\.(weight|bias)")
 
 VIVIT_CLIP = ClipSpec(frames=32, stride=2, size=224, crop=256, mean=(0.5,) * 3, std=(0.5,) * 3)
-"""Pixels from -1 to 1."""
+"""Mean and standard deviation that scale pixels to -1..1."""
 TIMESFORMER_CLIP = ClipSpec(frames=8, stride=32, size=224, crop=256, mean=(0.45,) * 3, std=(0.225,) * 3)
 
 
 def join_attention(state: Mapping[str, Tensor], options: Mapping[str, str]) -> dict[str, Tensor]:
-    """Joins queries, keys and values that are three layers into `...{query,key,value}.weight` and bias."""
+    """Joins the separate layers of queries, keys and values into `...{query,key,value}.weight` and bias."""
     joined = dict(state)
     for name in state:
         if (match := SEPARATE.fullmatch(name)) is None:
@@ -100,7 +100,7 @@ def read_vivit(shapes: Shapes, options: Mapping[str, str]) -> Released:
 def vit_spec(
     shapes: Shapes, options: Mapping[str, str], root: str, patch: int, patches: int, **overrides: Any
 ) -> ViTSpec:
-    """Returns the 2D network: patches is their number in a frame, overrides what no shape tells."""
+    """Returns the 2D architecture, for `patches` per frame; `overrides` has what shapes do not show."""
     dense = shapes[f"{root}.encoder.layer.0.intermediate.dense.weight"]
     hidden, dim = dense[0], dense[-1]
     values = {
@@ -115,13 +115,13 @@ def vit_spec(
 
 
 def option_number(options: Mapping[str, str], name: str) -> int:
-    """Returns an option that is a number.
+    """Returns a numeric option.
 
     Raises:
-        WeightsError: it is none, or out of range.
+        WeightsError: it is not a number, or out of range.
     """
     if not options[name].isdecimal() or not 0 < int(options[name]) <= 4096:
-        raise WeightsError(f"{name}={options[name]}: a number from 1 to 4096.")
+        raise WeightsError(f"{name}={options[name]}: must be a number from 1 to 4096.")
     return int(options[name])
 
 
@@ -131,13 +131,13 @@ def depth_of(shapes: Shapes, root: str) -> int:
 
 
 def channels_of(shapes: Shapes, root: str) -> dict[str, int]:
-    """Returns the argument for other frames than RGB."""
+    """Returns `in_chans` for `create_model` if the frames are not RGB."""
     channels = shapes[f"{root}.embeddings.patch_embeddings.projection.weight"][1]
     return {} if channels == 3 else {"in_chans": channels}
 
 
 def clip_of(clip: ClipSpec, frames: int, spec: ViTSpec) -> ClipSpec:
-    """Returns the clip of a network, after that of its released kind."""
+    """Returns the released kind's clip, adapted to this network's frames and image size."""
     crop = round(spec.img_size * 256 / 224)
     return ClipSpec(
         frames=frames, stride=clip.stride, size=spec.img_size, crop=crop, mean=clip.mean, std=clip.std
@@ -145,7 +145,7 @@ def clip_of(clip: ClipSpec, frames: int, spec: ViTSpec) -> ClipSpec:
 
 
 def shared_modules(block: str) -> dict[str, str]:
-    """Returns the modules that all kinds of blocks name alike."""
+    """Returns the modules that have the same names in all kinds of blocks."""
     return {
         f"{block}norm1": "layernorm_before",
         f"{block}norm2": "layernorm_after",

@@ -1,6 +1,6 @@
-"""V4D as its authors released it: a TSN shell around an I3D-S ResNet whose stages hold 4D convolutions.
+"""V4D as released by its authors: a TSN wrapper around an I3D-S ResNet with 4D convolutions in its stages.
 
-A 4D convolution is numbered within its stage as if it were a block; it has no BatchNorm, ReLU or bias. Its
+A 4D convolution is numbered within its stage like a block; it has no BatchNorm, ReLU or bias. Its
 weights are `O I ku kt khw` (one 3D convolution over units, frames and all pixels), or, tap first,
 `ku O I kt kh kw` (one 3D convolution for each tap over units).
 """
@@ -20,7 +20,7 @@ from transfer3d.models.trunks.resnet3d import BlockSite
 
 CLIP = ClipSpec(frames=8, stride=4, size=224, crop=256, units=4)
 SHALLOW_CLIP = ClipSpec(frames=4, stride=8, size=224, crop=256, units=4)
-"""Of ResNet-18 and 34, trained on Mini-Kinetics (V4D, section 4.2)."""
+"""Clip of ResNet-18 and 34, trained on Mini-Kinetics (V4D, section 4.2)."""
 BASE = "base_model"
 STEM, CLASSIFIER = f"{BASE}.conv1", "new_fc"
 PLACE = re.compile(rf"{BASE}\.layer(?P<stage>\d)\.(?P<place>\d+)\.(?P<part>.*)")
@@ -76,7 +76,7 @@ def read(shapes: Shapes, options: Mapping[str, str]) -> Released:
 
 
 def _places(shapes: Shapes) -> tuple[dict[int, list[int]], list[tuple[int, int]]]:
-    """Returns the places of the blocks by stage, and (stage, place) of every 4D convolution, in order."""
+    """Returns the indices of the blocks by stage, and (stage, index) of every 4D convolution, in order."""
     blocks: dict[int, set[int]] = {stage: set() for stage in range(1, 5)}
     convolutions: set[tuple[int, int]] = set()
     for name in shapes:
@@ -90,7 +90,7 @@ def _places(shapes: Shapes) -> tuple[dict[int, list[int]], list[tuple[int, int]]
 
 
 def _kernel(name: str, shapes: Shapes) -> tuple[int, ...]:
-    """Returns (U, T, H, W) of a 4D convolution for both layouts of its weights."""
+    """Returns the kernel size (U, T, H, W) of a 4D convolution, for either layout of its weights."""
     shape = shapes.get(f"{name}.weight", ())
     if len(shape) not in CONV4D_NDIMS:
         raise WeightsError(f"'{name}.weight' of shape {tuple(shape)} is not the kernel of a 4D convolution.")
@@ -100,7 +100,7 @@ def _kernel(name: str, shapes: Shapes) -> tuple[int, ...]:
 
 
 def _units_before_taps(source: Tensor, ndim: int) -> Tensor:
-    """Brings a 4D kernel into the student's order, `O I ku kt kh kw`."""
+    """Permutes a 4D kernel to the student's axis order, `O I ku kt kh kw`."""
     return source.movedim(0, 2) if source.ndim == TAP_FIRST_NDIM else source.unsqueeze(-1)
 
 

@@ -1,1 +1,1 @@
-"""Commands that make, read and export checkpoints."""
+"""Commands that create, read and export checkpoints."""

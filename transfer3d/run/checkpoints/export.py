@@ -31,16 +31,16 @@ SUFFIXES = {"onnx": ".onnx", "torch": SUFFIX, "openvino": OPENVINO_SUFFIX, "hub"
 
 @dataclass(frozen=True, kw_only=True)
 class ExportedFile:
-    """What was written.
+    """The result of an export.
 
     Attributes:
         format: "onnx", "torch", "openvino" or "hub".
         path: file or folder.
         files: the files written.
-        agreement: with the student's outputs; None for a Hub folder, which holds the student itself, and for
+        agreement: with the student's outputs; None for a Hub folder, which has the student itself, and for
             int8.
-        int8: what int8 loses; None where nothing was quantised.
-        pushed: where the Hub folder was uploaded to; None where it was not.
+        int8: the quantisation loss; None if nothing was quantised.
+        pushed: where the Hub folder was uploaded to; None if it was not.
     """
 
     format: str
@@ -62,7 +62,7 @@ class ExportedFile:
         }
 
     def __str__(self) -> str:
-        """The agreement or the loss, and the files, as lines."""
+        """Lists the agreement or the quantisation loss, and the files."""
         checks = [str(check) for check in (self.agreement, self.int8) if check is not None]
         pushed = [] if self.pushed is None else [f"pushed to {self.pushed}"]
         return "\n".join([*checks, *(f"wrote {file}" for file in self.files), *pushed])
@@ -79,24 +79,24 @@ def export_checkpoint(
     facts: CardFacts = NOTHING_SAID,
     repository: str | None = None,
 ) -> ExportedFile:
-    """Exports a checkpoint, and beside it `preprocess.json`, which says how a video becomes its input.
+    """Exports a checkpoint, and writes `preprocess.json` beside it, which describes the preprocessing.
 
-    Where that file describes another model, this one's is `<stem of out>.preprocess.json`.
+    If a `preprocess.json` of another model exists, `<stem of out>.preprocess.json` is written instead.
 
     Args:
         checkpoint: file, Hub folder, or `hf_hub:user/name@revision`.
         format: "onnx", "torch", "openvino" or "hub".
         out: None = `./<student>.onnx`, `./<student>.pt2`, `./<student>.xml` or the folder `./<student>-hub`.
         force: overwrite.
-        provenance: "short" leaves out the recipe and every path; "full" leaves nothing out.
+        provenance: "short" omits the recipe and every path; "full" keeps everything.
         int8: videos to calibrate int8 on, for OpenVINO; None keeps fp32.
-        facts: what a Hub folder's model card says that no checkpoint knows.
-        repository: `user/name`, where a Hub folder is uploaded to; None uploads nothing.
+        facts: entries of a Hub folder's model card that are not in the checkpoint.
+        repository: `user/name`, to which a Hub folder is uploaded; None = no upload.
 
     Raises:
         UsageError: the format is unknown, or `out` exists and `force` is off.
-        WeightsError: the checkpoint is refused, or the exported network gives other outputs.
-        DataError: a video of `int8` is bad.
+        WeightsError: the checkpoint is invalid, or the exported network's outputs differ.
+        DataError: a video of `int8` cannot be decoded.
         SetupError: the format's extra is missing, `out` cannot be written, or the hub refuses the folder.
     """
     if format not in SUFFIXES:

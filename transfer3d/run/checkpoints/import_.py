@@ -1,4 +1,4 @@
-"""`transfer3d import`: imports a released checkpoint into a checkpoint of a student."""
+"""`transfer3d import`: converts a released checkpoint to a student's checkpoint."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from transfer3d.weights.state_file import read_state
 
 @dataclass(frozen=True)
 class ImportedFile:
-    """An imported checkpoint on disk, and where it came from."""
+    """An imported checkpoint on disk, and its provenance."""
 
     file: Path
     path: Path
@@ -41,18 +41,18 @@ def import_to_file(
 ) -> ImportedFile:
     """Imports a released checkpoint and writes the student.
 
-    Mean and standard deviation in a `preprocessor_config.json` of transformers beside it are the student's.
+    The student takes mean and standard deviation from a `preprocessor_config.json` of transformers beside it.
 
     Args:
         kind: see `KINDS`.
         file: the released file.
         out: the file to write; None = `./<student>.safetensors`.
-        settings: `key=value` options of the kind, for what the state dict does not contain.
+        settings: options of the kind, as `key=value`, for settings that are not in the state dict.
         force: overwrite an existing file.
 
     Raises:
         UsageError: the kind or a setting is unknown, or the file to write exists and `force` is off.
-        WeightsError: the file is refused.
+        WeightsError: the file is invalid.
     """
     find_kind(kind)
     options = _parse(settings)

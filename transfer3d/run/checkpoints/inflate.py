@@ -1,4 +1,4 @@
-"""`transfer3d inflate`: inflates a timm model into a checkpoint on disk."""
+"""`transfer3d inflate`: inflates a timm model to a student's checkpoint."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from transfer3d.run.output_file import refuse_existing, written_student
 
 @dataclass(frozen=True)
 class InflatedFile:
-    """An inflated checkpoint on disk, and how it was made."""
+    """An inflated checkpoint on disk, and how it was created."""
 
     source: str
     weights: str
@@ -33,11 +33,11 @@ class InflatedFile:
         return written_student(self.path, inflated.student, inflated.provenance, inflated.weight_report)
 
     def verdict(self) -> str:
-        """Returns the proof as one sentence."""
+        """Returns the result of the parity check as text."""
         return f"{self.source} -> {self.inflated.student.model_name}. {self.inflated.proof}"
 
     def text(self, *, tensors: bool) -> str:
-        """Returns the weight report by stage or by tensor, the proof and the file, as lines."""
+        """Returns the weight report by stage or by tensor, the parity check and the file, as lines."""
         lines = [f"{self.source} (weights {self.weights}) -> {self.inflated.student.model_name}"]
         lines += [
             *self.inflated.weight_report.lines(tensors=tensors),
@@ -72,15 +72,15 @@ def inflate_to_file(
         temporal_init: "center", "mean" or "random".
         frames: of the student's clips; None = the family's.
         size: H and W of the student's clips; None = see `inflation.inflate`.
-        family_options: options of the family, `key=value` each.
+        family_options: options of the family, as `key=value`.
         num_classes: of a new head; None keeps the 2D head.
         in_chans: channels of the input.
         seed: for all random values.
         force: overwrite an existing file.
 
     Raises:
-        UsageError: the file exists and `force` is off, or the family cannot take the model.
-        WeightsError: the weights are refused.
+        UsageError: the file exists and `force` is off, or the family does not support the model.
+        WeightsError: the weights are invalid.
         SetupError: the weights cannot be downloaded.
     """
     if out is not None:

@@ -1,4 +1,4 @@
-"""`transfer3d info`: describes a checkpoint, its provenance, and whether its digests hold."""
+"""`transfer3d info`: describes a checkpoint and its provenance, and checks its digests."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ class CheckpointReport:
         file: the weights file.
         sha256: of its bytes.
         bytes: its size.
-        parameters: their number, head included.
-        metadata: what the file says of itself.
+        parameters: number of parameters, head included.
+        metadata: of the file.
         digests: of the tensors, then of the files it was made from.
     """
 

@@ -1,4 +1,4 @@
-"""The clips of a user's videos that int8 is calibrated on, and those that show what it loses."""
+"""Chooses the clips to calibrate int8 on and those to evaluate it on."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from transfer3d.export.quantisation import QuantisationLoss, quantisation_loss
 from transfer3d.models.student import VideoStudent
 
 CALIBRATION_CLIPS = 300
-"""As NNCF advises."""
+"""Calibration clips, as NNCF advises."""
 TESTED_CLIPS = 1000
 BATCH = 4
 
 
 def write_int8(student: VideoStudent, path: Path, metadata: dict[str, str], data: str) -> QuantisationLoss:
-    """Writes a student for OpenVINO in int8, and returns what that loses.
+    """Writes a student for OpenVINO in int8, and returns the quantisation loss.
 
-    Calibrated is on the clips at the centre of up to 300 videos of the split `train`; asked are up to 1000
-    of `test`, else of `val`. Data without these splits are taken whole for both.
+    It is calibrated on the centre clips of up to 300 videos of the split `train`, and evaluated on up to 1000
+    of `test`, else of `val`. Data without these splits are used for both.
 
     Args:
         student: with a classifier.
@@ -38,12 +38,12 @@ def write_int8(student: VideoStudent, path: Path, metadata: dict[str, str], data
 
     Raises:
         UsageError: no such data, or a student without a classifier.
-        WeightsError: the fp32 graph gives other outputs than the student.
+        WeightsError: the fp32 graph's outputs differ from the student's.
         DataError: a video cannot be decoded, or is of a class that the student does not have.
         SetupError: the `openvino` extra is not installed.
     """
     if not student.num_classes:
-        raise UsageError("int8 is compared by the classes it gives: export a student that has a classifier.")
+        raise UsageError("int8 is evaluated by predicted classes: export a student that has a classifier.")
     calibration, tested, held_out = _splits(student, data)
     clips = [clip for batch, _ in _clips(student, calibration) for clip in batch.split(1)]
     write_openvino(student, path, metadata, calibration=clips)
@@ -57,7 +57,7 @@ def write_int8(student: VideoStudent, path: Path, metadata: dict[str, str], data
 
 
 def _splits(student: VideoStudent, data: str) -> tuple[VideoSet, VideoSet, bool]:
-    """Returns the videos to calibrate on, those to ask about, and whether these are others."""
+    """Returns the videos for calibration, those for evaluation, and whether the two differ."""
     train = _some(open_videos(data, split="train"), CALIBRATION_CLIPS)
     for split in ("test", "val"):
         try:
@@ -73,13 +73,13 @@ def _labelled(student: VideoStudent, videos: VideoSet) -> VideoSet:
 
 
 def _some(videos: VideoSet, most: int) -> VideoSet:
-    """Returns at most so many videos, evenly from the first to the last."""
+    """Returns at most `most` videos, evenly spaced."""
     if len(videos) <= most:
         return videos
     return Subset(videos, np.linspace(0, len(videos) - 1, most).round().astype(int).tolist())
 
 
 def _clips(student: VideoStudent, videos: VideoSet) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yields the normalised clip at each video's centre, and its label."""
+    """Yields normalised centre clips and their labels, in batches."""
     for batch in view_batches(videos, student.clip, batch_size=BATCH):
         yield student.normalise(batch.clips), batch.labels

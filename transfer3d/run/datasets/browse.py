@@ -1,4 +1,4 @@
-"""Writes augmented training clips as pictures."""
+"""Writes augmented training clips as images."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from transfer3d.recipes.load import load_recipe
 def browse(
     source: str, folder: Path, *, count: int, student: str, recipe: str, overrides: Sequence[str], split: str
 ) -> list[Path]:
-    """Writes augmented training clips as film strips, to look at; returns the pictures.
+    """Writes augmented training clips as film strips for inspection; returns the paths of the images.
 
     Args:
         source: videos, labelled or not.
-        folder: where the pictures go.
+        folder: for the images.
         count: number of clips.
-        student: whose clip is made.
-        recipe: whose augmentation is applied.
-        overrides: `key=value`, of the recipe.
+        student: determines the clip.
+        recipe: determines the augmentation.
+        overrides: `key=value` settings of the recipe.
         split: of the data.
     """
     settings = load_recipe(recipe, overrides, student=student, data=source)

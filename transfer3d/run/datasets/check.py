@@ -20,13 +20,13 @@ from transfer3d.run.datasets.left_out import left_out_csv
 def check_source(
     source: str, *, workers: int, limits: Limits, report: Path | None, console: Console
 ) -> Sequence[Checked]:
-    """Returns what came of every video.
+    """Decodes every video and returns the results.
 
     Args:
         source: a video, a folder of videos or of shards, or the http address of a folder of shards.
-        workers: children that decode.
-        limits: of each video.
-        report: CSV file of the bad ones, written if there are any; None writes none.
+        workers: number of decoding processes.
+        limits: for each video.
+        report: CSV file for the bad videos, written if there are any; None = no file.
         console: for progress.
     """
     if report is not None:

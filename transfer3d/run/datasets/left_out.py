@@ -1,4 +1,4 @@
-"""The list of videos that were left out, and why."""
+"""The list of omitted videos with reasons, as CSV."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Packs a dataset into shards, on as many processes as `accelerate launch` started."""
+"""Packs a dataset into shards, with as many processes as `accelerate launch` started."""
 
 from __future__ import annotations
 
@@ -37,18 +37,18 @@ REPORT = "left_out.csv"
 
 @dataclass(frozen=True)
 class ShardReport:
-    """What `shard` made.
+    """The result of `shard`.
 
     Attributes:
-        layout: that the dataset has.
-        official: videos listed, by split.
-        packed: videos in the shards, by split.
-        classes: number of them.
-        suffixes: how many videos have which suffix in the shards.
-        missing: listed and not there.
-        bad: names and reasons of those that do not decode.
-        extra: not listed.
-        finished_before: nothing was left to do.
+        layout: of the dataset.
+        official: number of listed videos, by split.
+        packed: number of videos in the shards, by split.
+        classes: number of classes.
+        suffixes: number of videos in the shards, by file suffix.
+        missing: videos that are listed but not found.
+        bad: names of videos that cannot be decoded, with reasons.
+        extra: files that are not listed.
+        finished_before: whether the shards were complete already.
     """
 
     layout: str
@@ -73,23 +73,23 @@ def shard_dataset(
     limits: Limits,
     console: Console,
 ) -> ShardReport | None:
-    """Writes the shards; returns what came of it on the main process, None on the others.
+    """Writes the shards; returns the report on the main process, None on the others.
 
     Args:
-        request: where the dataset is.
-        out: folder of the shards; new, or of the same command that did not finish.
-        config: how it is packed.
+        request: the location of the dataset.
+        out: folder of the shards: new, or of an unfinished run of the same command.
+        config: settings of the shards.
         layout: one of `LAYOUTS`, or "auto".
-        classes: those to keep; None = all.
-        workers: decoding children of each process.
-        limits: of each video.
+        classes: classes to keep; None = all.
+        workers: number of decoding processes per process.
+        limits: for each video.
         console: for progress.
 
     Raises:
         SetupError: optical flow without the `flow` extra.
     """
     if config.flow is not None and config.flow.algorithm != "files":
-        import_opencv()  # better missed before the work
+        import_opencv()  # fails now rather than after hours of work
     layout, listing = read_listing(request, layout)
     if classes is not None:
         listing = keep_classes(listing, classes)

@@ -29,7 +29,7 @@ def plan_training(session: Session, objective: nn.Module, clip: ClipSpec, videos
     """Settles batch size and number of steps, and prints what they will cost.
 
     Raises:
-        UsageError: the batch is too small or does not divide among the processes, or the recipe has neither
+        UsageError: the batch is too small or not divisible by the processes, or the recipe has neither
             epochs nor max_steps.
         DataError: fewer than two different videos for each process.
         SetupError: the disk has too little space for the run.
@@ -100,7 +100,7 @@ def _check_sizes(recipe: Recipe, world: int, different: int) -> None:
         return
     shares = f"{world} processes" + (f" x accumulate={recipe.accumulate}" if recipe.accumulate > 1 else "")
     if recipe.batch_size % (world * recipe.accumulate):
-        raise UsageError(f"batch_size={recipe.batch_size} does not divide among {shares}.")
+        raise UsageError(f"batch_size={recipe.batch_size} is not divisible by {shares}.")
     if recipe.batch_size < 2 * world * recipe.accumulate:
         raise UsageError(f"batch_size={recipe.batch_size}: each of {shares} needs at least two clips.")
 
