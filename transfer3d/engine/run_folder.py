@@ -92,8 +92,8 @@ class RunFolder:
             raise UsageError(f"{path} holds no run. Leave --resume out.")
         if others := [name for name in (MODEL, BEST, LOG) if os.path.lexists(path / name)]:
             raise UsageError(
-                f"{path} has a {others[0]} that belongs to no run and would be overwritten. Choose another folder "
-                "with -o."
+                f"{path} has a {others[0]} that belongs to no run and would be overwritten. Choose another "
+                "folder with -o."
             )
 
     def close(self) -> None:
