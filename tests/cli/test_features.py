@@ -140,7 +140,7 @@ def test_a_run_that_is_killed_goes_on_and_ends_with_the_same_bytes(whole, checkp
     assert "holds an unfinished extraction. Go on with --resume" in refused.stderr
     other = run(*arguments, "--resume", "--clips", 2)
     assert other.exit_code == 2
-    assert "of another extraction: views changed" in other.stderr
+    assert "from another extraction: views changed" in other.stderr
     again = run(*arguments, "--resume")
     assert again.exit_code == 0, again.output
     assert "extracting: 80/80" in again.stderr
@@ -148,7 +148,7 @@ def test_a_run_that_is_killed_goes_on_and_ends_with_the_same_bytes(whole, checkp
     assert not parts.exists()
     idle = run(*arguments, "--resume")
     assert idle.exit_code == 0
-    assert "is there already: nothing to do" in idle.stdout
+    assert "exists already: nothing to do" in idle.stdout
 
 
 def test_parquet_and_npz_hold_the_same(whole, checkpoint, shards, tmp_path):
@@ -226,7 +226,7 @@ def test_only_a_finished_file_of_the_same_extraction_is_left_as_it_is(checkpoint
     for change, message in changes:
         other = run(*arguments, *change, "--resume")
         assert other.exit_code == 2
-        assert f"{name} is of another extraction: {message}. Give another name" in other.stderr
+        assert f"{name} is from another extraction: {message}. Give another name" in other.stderr
     assert out.read_bytes() == before
     forced = run(*arguments, "--clips", 2, "--resume", "--force")
     assert forced.exit_code == 0, forced.output
@@ -235,7 +235,7 @@ def test_only_a_finished_file_of_the_same_extraction_is_left_as_it_is(checkpoint
         out.write_bytes(content)
         other = run(*arguments, "--resume")
         assert other.exit_code == 2
-        assert f"{name} holds no features as {name[2:]}. Give another name" in other.stderr
+        assert f"{name} is not a {name[2:]} file of features. Give another name" in other.stderr
         assert out.read_bytes() == content
 
 
@@ -277,4 +277,4 @@ def test_p3ds_random_clips_follow_the_seed_and_other_protocols_are_refused(check
     assert not torch.equal(vectors[0], vectors[2])
     refused = run(*common, "--protocol", "v4d", "-o", tmp_path / "d.safetensors")
     assert refused.exit_code == 2
-    assert "features have p3d" in refused.stderr
+    assert "features supports only p3d" in refused.stderr

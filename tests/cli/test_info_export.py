@@ -70,7 +70,7 @@ def test_info_sees_one_changed_number(run, file):
     with pytest.warns(UserWarning, match="changed after saving"):
         done = run("info", file)
     assert done.exit_code == 4
-    assert "its tensors have changed since it was written" in " ".join(done.output.split())
+    assert "its tensors were changed after saving" in " ".join(done.output.split())
     assert "digest of tensors differs" in " ".join(done.output.split())
     del metadata["transfer3d.digest"]  # as files of older versions
     save_file(tensors, file, metadata=metadata)

@@ -103,7 +103,7 @@ def test_a_picture_is_drawn(run, tmp_path, name):
         (["videos/a.mp4", "--timeline", "--window", "0"], 2, "--window 0.0"),
         (["videos/a.mp4", "--timeline", "--stride", "nan"], 2, "--stride nan"),
         (["videos/a.mp4", "--json", "--csv"], 2, "choose one"),
-        (["videos", "--timeline", "--plot", "line.png"], 2, "draws one video, not 2"),
+        (["videos", "--timeline", "--plot", "line.png"], 2, "supports one video, not 2"),
         (["videos/a.mp4", "--timeline", "--plot", "line.jpg"], 2, "pictures are .png or .svg"),
         (["videos/a.mp4", "--timeline", "--plot", "student.safetensors/x.png"], 5, "is a file"),
         (["videos/a.mp4", "--timeline", "--precision", "fp16"], 2, "fp16"),
@@ -135,7 +135,7 @@ def test_names_in_brackets_are_names_and_no_markup(run, folder, tmp_path):
     "channels, message",
     [
         (1, "takes 1 channels, videos have 3 (RGB) or 2 (optical flow)"),
-        (2, ("takes optical flow and does not say how", "takes 2 channels, the videos are RGB")),
+        (2, ("takes optical flow but does not record how", "takes 2 channels, the videos are RGB")),
     ],
     ids=["grey", "flow"],
 )

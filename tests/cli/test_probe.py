@@ -96,7 +96,7 @@ def test_refusals_name_what_and_where(files, tmp_path):
     train, test = files / "train0.safetensors", files / "test0.safetensors"
     (tmp_path / "broken.safetensors").write_bytes(train.read_bytes()[:100])
     cases = [
-        ([train], 2, "1 training and 0 test files of features: name one --test for each"),
+        ([train], 2, "1 training and 0 test files of features: give one --test for each"),
         ([train, "--test", train], 2, "both are of the same videos"),
         ([train, "--test", test, "--layer", "pool4"], 2, "no layer 'pool4' (did you mean 'pool5'?)"),
         ([train, "--test", test, "--method", "smv"], 2, "(did you mean 'svm'?)"),
@@ -106,11 +106,11 @@ def test_refusals_name_what_and_where(files, tmp_path):
             2,
             "takes one file of features, and no --test",
         ),
-        ([train, "--protocol", "pairs"], 2, "--protocol pairs and --pairs FILE.csv go together"),
+        ([train, "--protocol", "pairs"], 2, "--protocol pairs and --pairs FILE.csv must be used together"),
         (
             [train, "--test", test, "--plot", tmp_path / "p.png"],
             2,
-            "--plot draws the curve of --protocol pca",
+            "--plot is only for --protocol pca",
         ),
         ([train, "--protocol", "pairs", "--pairs", tmp_path / "no.csv"], 3, "no.csv: cannot be read"),
         ([tmp_path / "none", "--test", test], 3, "none: does not exist"),

@@ -130,7 +130,8 @@ def test_without_ranges_shards_are_read_whole_and_one_after_another(folder, tmp_
         said = []
         Session.say_dropped(SimpleNamespace(say=said.append), videos)
         assert said == [
-            "the server has no byte ranges: shards are read whole, and videos shuffled within 2 at a time"
+            "the server does not support byte ranges: whole shards are read, "
+            "and videos shuffled within a buffer of 2"
         ]
         found = batches(videos, workers=workers)
         bytes_of = {key: local.open(i) for i, key in enumerate(local.keys)}

@@ -63,7 +63,7 @@ def test_mp4_and_the_classifiers_own_map(place):
     done = command(place / "s.safetensors", place / "run", *options)
     assert done.exit_code == 0, done.output
     assert "classifier, last 1x1x1" in done.stdout
-    warned = "maps of 1x1x1 tell no places or times apart: leave --method out"
+    warned = "maps of 1x1x1 have no resolution in space or time: leave --method out"
     assert warned in " ".join(done.stdout.split())
     assert "apart" not in command(place / "s.safetensors", place / "run", "-o", place / "finer").stdout
     with Video(place / "out" / "a.mp4") as video:
@@ -106,7 +106,7 @@ def test_two_networks_beside_each_other(place):
     transfer3d.save(v4d, place / "v.safetensors")
     refused = command(place / "s.safetensors", place / "run", "--beside", place / "v.safetensors")
     assert refused.exit_code == 2
-    assert "wants other clips" in refused.stderr
+    assert "takes other clips" in refused.stderr
 
 
 def test_it_says_when_nothing_speaks_for_a_class(place):
@@ -117,7 +117,7 @@ def test_it_says_when_nothing_speaks_for_a_class(place):
     options = ("--class", "walk", "--method", "classifier", "-o", place / "out")
     done = command(place / "mute.safetensors", place / "run", *options)
     assert done.exit_code == 0, done.output
-    assert "nothing in the clip speaks for walk, so the heat is empty" in " ".join(done.stdout.split())
+    assert "the clip has no evidence for walk, so the heat map is empty" in " ".join(done.stdout.split())
     other = command(
         place / "mute.safetensors", place / "run", "--class", "run", "-o", place / "out", "--json"
     )

@@ -145,7 +145,7 @@ def test_parts_of_something_else_are_refused(tmp_path):
     parts.release()
     with pytest.raises(UsageError, match="holds an unfinished extraction. Go on with --resume"):
         FeatureParts(folder).claim({"split": "train", "layers": ["pool5"]}, resume=False)
-    with pytest.raises(UsageError, match="of another extraction: layers, split changed"):
+    with pytest.raises(UsageError, match="from another extraction: layers, split changed"):
         FeatureParts(folder).claim({"split": "test", "layers": ["res4"]}, resume=True)
     FeatureParts(folder).claim({"split": "train", "layers": ["pool5"]}, resume=True)
 

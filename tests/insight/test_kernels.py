@@ -266,9 +266,9 @@ def test_a_student_that_sees_single_frames_has_nothing_to_draw(tmp_path):
     transfer3d.save(transfer3d.inflate(model, "i3d", depths=(1,) * 6, proof_size=32).student, path)
     shown = run(path)
     assert shown.exit_code == 0, shown.output
-    assert "none of its convolutions sees several frames" in shown.stdout
+    assert "none of its convolutions covers several frames" in shown.stdout
     assert json.loads(run(path, "--json").stdout)["layers"] == []
     refused = run(path, "-o", tmp_path / "kernels.png")
     assert (refused.exit_code, len(refused.stderr.strip().splitlines())) == (2, 1), refused.output
-    assert "none of its convolutions sees several frames" in refused.stderr
+    assert "none of its convolutions covers several frames" in refused.stderr
     assert [file.name for file in tmp_path.iterdir()] == ["student.safetensors"]

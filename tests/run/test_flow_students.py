@@ -120,7 +120,7 @@ def test_a_student_whose_flow_is_unknown_asks_for_shards(work, tmp_path):
     student = transfer3d.create_model("p3d_tiny", num_classes=2, in_chans=2)
     transfer3d.save(student, file)
     video = next((work / "videos").rglob("*.mp4"))
-    assert "does not say how to compute it. Make shards of it" in refused("predict", file, video)
+    assert "does not record how to compute it. Create shards of flow" in refused("predict", file, video)
     with pytest.raises(UsageError, match="the student takes 2 channels, the videos are RGB"):
         transfer3d.predict(student, [video])
 

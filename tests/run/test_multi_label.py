@@ -54,7 +54,7 @@ def trained(shards, tmp_path_factory):
 
 def test_the_loss_is_chosen_by_the_data_and_said(trained):
     out, said = trained
-    assert "loss: bce, a yes or no for each class (2 of 4 videos are of several)" in said
+    assert "loss: bce, binary per class (2 of 4 videos have several labels)" in said
     assert re.search(r"training hit@1 \d+\.\d%, validation mAP \d+\.\d%", said)
     rows = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     validated = [row for row in rows if row["split"] == "val"][-1]
@@ -98,7 +98,7 @@ def test_predictions_are_of_each_class_alone(shards, trained):
 def test_softmax_learns_the_first_class_alone(shards, tmp_path):
     said = run("finetune", "p3d_tiny", "--data", shards, "-o", tmp_path / "run", *TINY,
                "--set", "max_steps=1", "--set", "loss=softmax")  # fmt: skip
-    assert "loss: softmax, of the first class alone of 2 of 4 videos" in said
+    assert "loss: softmax, with only the first label of 2 of 4 videos" in said
     assert not transfer3d.load(tmp_path / "run" / "model.safetensors").multi_label
 
 

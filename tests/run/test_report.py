@@ -241,7 +241,7 @@ def test_data_that_is_gone_is_said_where_it_is_missed(trained):
     done = run("report", run_folder)
     assert done.exit_code == 0, done.output
     text = Page((run_folder / "report.html").read_text(encoding="utf-8")).text
-    assert "No videos were evaluated, so their pictures are missing: gone does not exist" in text
+    assert "No videos were evaluated, so their images are missing: gone does not exist" in text
     assert "training videos 80" in text
     done = run("report", run_folder, "--data", "gone")
     assert done.exit_code == 2
@@ -256,7 +256,7 @@ def test_a_run_that_has_ended_has_a_full_page_where_its_videos_are_few(trained, 
     text = Page((folder / "report.html").read_text(encoding="utf-8")).text
     assert ("Most confused" in text) is few
     assert (f"`transfer3d report {folder}` adds" in said) is not few
-    assert said.startswith(f"the run's page -> {folder / 'report.html'}")
+    assert said.startswith(f"report -> {folder / 'report.html'}")
 
 
 def test_several_runs_make_one_page(trained):
@@ -327,7 +327,7 @@ def test_what_is_no_run_is_refused_in_a_sentence(tmp_path):
         ([folder, folder], 2, "is named twice"),
         ([folder, "-o", tmp_path], 2, "is a folder"),
         ([folder, tmp_path], 2, "has no recipe.toml"),
-        ([folder, tmp_path / "other", "--features", tmp_path / "f"], 2, "--features is for one run"),
+        ([folder, tmp_path / "other", "--features", tmp_path / "f"], 2, "--features supports one run"),
     ):
         done = run("report", *arguments)
         assert done.exit_code == code, done.output

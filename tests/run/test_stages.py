@@ -66,7 +66,7 @@ def test_segments_train_a_student_of_single_clips_and_correspond_refuses_them(tm
     assert "segments = 3" in (tmp_path / "r" / "recipe.toml").read_text()
     mirrored = run("finetune", "t3d_tiny", "--recipe", "demo/tiny-finetune", *options, *common,
                    "--set", "augment.flip=true", "--set", "max_steps=1", "-o", tmp_path / "m")  # fmt: skip
-    assert "'0_left' and '0_right' and 9 more pairs are each other mirrored" in mirrored.stderr
+    assert "'0_left' and '0_right' and 9 more pairs are mirror images of each other" in mirrored.stderr
     refused = run(
         "correspond", "--teacher", "test_densenet", "--weights", "none", *options, "-o", tmp_path / "c"
     )

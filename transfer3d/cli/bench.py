@@ -27,11 +27,11 @@ Folder = Annotated[
 Only = Annotated[
     str, typer.Option(help="Only cases whose name or baseline contains this, e.g. `conv4d`, `plain`.")
 ]
-Pairs = Annotated[int, typer.Option(metavar="N", min=1, help="How often each pair is timed.")]
+Pairs = Annotated[int, typer.Option(metavar="N", min=1, help="Number of timings of each pair.")]
 Threads = Annotated[int | None, typer.Option(metavar="N", min=1, help="CPU threads; default: torch's.")]
 Against = Annotated[
     Path | None,
-    typer.Option(metavar="OLD.json", help="An earlier bench, written with --json: how the ratios changed."),
+    typer.Option(metavar="OLD.json", help="Earlier results, written with --json, to compare with."),
 ]
 
 
@@ -44,7 +44,7 @@ def models(
     against: Against = None,
     json: options.Json = False,
 ) -> None:
-    """Compare networks with plain code of the same mathematics: time, ratio, peak memory.
+    """Compare networks with plain implementations of the same computation: time, ratio, peak memory.
 
     Example: `transfer3d bench models --only p3d`
     """
@@ -142,9 +142,9 @@ def export(
     against: Against = None,
     json: options.Json = False,
 ) -> None:
-    """Compare the exports of a student, on the CPU and by one clip, with torch in fp32.
+    """Compare the exports of a student with torch in fp32, on the CPU with one clip.
 
-    What is not installed is left out: ONNX needs the extra `export`, OpenVINO the extra `openvino`.
+    Formats whose packages are not installed are skipped: ONNX needs the extra `export`, OpenVINO `openvino`.
 
     Example: `transfer3d bench export --student model.safetensors --threads 1`
     """
@@ -180,7 +180,7 @@ def _report(
     against: Path | None,
     json: bool,
 ) -> None:
-    """Measures, with a progress bar, and prints."""
+    """Runs the cases with a progress bar, and prints the results."""
     from dataclasses import asdict
 
     from transfer3d.bench.against import changes, read_results

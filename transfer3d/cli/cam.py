@@ -10,7 +10,7 @@ from transfer3d.cli.output import out as stdout
 from transfer3d.cli.output import print_json, progress_console
 
 PICTURED = {"strip": "", "film": ""}
-"""Of a network beside another: its heat is in the other's pictures."""
+"""Columns that are empty for the second network: its heat maps are in the first one's images."""
 
 
 def cam(
@@ -20,13 +20,13 @@ def cam(
     ],
     target: Annotated[
         str | None,
-        typer.Option("--class", metavar="NAME", help="Class to look for. [default: each video's top class]"),
+        typer.Option("--class", metavar="NAME", help="Class to explain. [default: each video's top class]"),
     ] = None,
     method: Annotated[
         Literal["auto", "classifier", "gradcam"],
         typer.Option(
-            help="classifier: the last feature maps, weighed by the classifier; gradcam: any layer, by "
-            "gradients; auto: the deepest layer that still tells 4x4 places and 2 times apart."
+            help="classifier: the last feature maps, weighted by the classifier; gradcam: any layer, by "
+            "gradients; auto: the deepest layer with a resolution of at least 4x4 positions and 2 time steps."
         ),
     ] = "auto",
     layer: Annotated[
@@ -35,18 +35,18 @@ def cam(
     ] = None,
     format: Annotated[
         Literal["gif", "mp4"],
-        typer.Option(help="gif: the centre clip in motion; mp4: the whole video, clip by clip."),
+        typer.Option(help="gif: an animation of the centre clip; mp4: the whole video, window by window."),
     ] = "gif",
     beside: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Another checkpoint that takes the same clips, drawn beside."),
+        typer.Option(metavar="FILE", help="Another checkpoint with the same clips, to compare."),
     ] = None,
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder for the pictures.")] = Path("cam"),
     json: options.Json = False,
 ) -> None:
-    """Show where and when videos hold the evidence for a class: a film strip and a moving picture of each.
+    """Show where and when videos contain the evidence for a class, as film strips and animations.
 
-    The strip and the GIF show the clip at the video's centre; `--format mp4` goes over the whole video.
+    The strip and the GIF show the clip at the video's centre; `--format mp4` covers the whole video.
 
     Grad-CAM needs the extra `cam`: `pip install 'transfer3d[cam]'`.
 
@@ -81,11 +81,11 @@ def cam(
     stdout().print(table)
     if any(row["cells"] == 1 for row in lines):
         stdout().print(
-            "maps of 1x1x1 tell no places or times apart: leave --method out, or name a finer --layer"
+            "maps of 1x1x1 have no resolution in space or time: leave --method out, or name a finer --layer"
         )
     for row in lines:
         if not row["speaks"]:
             stdout().print(
-                f"{row['video']}: nothing in the clip speaks for {row['class']}, so the heat is empty; "
-                "--class NAME asks for another"
+                f"{row['video']}: the clip has no evidence for {row['class']}, so the heat map is empty; "
+                "choose another class with --class NAME"
             )

@@ -19,26 +19,30 @@ def check(
     ],
     out: Annotated[
         Path | None,
-        typer.Option("-o", "--out", metavar="X.csv", help="CSV of the bad ones, if any."),
+        typer.Option("-o", "--out", metavar="X.csv", help="CSV file for the bad videos, if any."),
     ] = None,
-    workers: Annotated[int, typer.Option(metavar="N", min=1, help="Children that decode.")] = 1,
+    workers: Annotated[int, typer.Option(metavar="N", min=1, help="Decoding processes.")] = 1,
     seconds: Annotated[float, typer.Option(metavar="N", min=0.1, help="Time limit for one video.")] = 30.0,
     memory_gib: Annotated[
         float, typer.Option(metavar="N", min=0.5, help="Memory limit for one video.")
     ] = 4.0,
     browse: Annotated[
         int,
-        typer.Option(min=0, metavar="N", help="Instead: write N augmented clips as film strips to browse/."),
+        typer.Option(min=0, metavar="N", help="Instead write N augmented clips as film strips to browse/."),
     ] = 0,
-    student: Annotated[str, typer.Option(help="With --browse: whose clips.")] = "p3d_resnet50",
-    recipe: Annotated[str, typer.Option(help="With --browse: whose augmentation.")] = "default/finetune",
+    student: Annotated[
+        str, typer.Option(help="With --browse: student that takes the clips.")
+    ] = "p3d_resnet50",
+    recipe: Annotated[
+        str, typer.Option(help="With --browse: recipe of the augmentation.")
+    ] = "default/finetune",
     overrides: options.Set = None,
-    split: Annotated[str, typer.Option(help="With --browse: of the data.")] = "train",
+    split: Annotated[str, typer.Option(help="With --browse: split of the data.")] = "train",
     json: options.Json = False,
 ) -> None:
-    """Decode every video in a child process with limits, and name the bad ones with the reason.
+    """Decode every video in a child process with limits, and list the bad ones with the reason.
 
-    Ends with 3 when there is a bad one. A crash or a hang of the decoder costs that file only.
+    The exit code is 3 if any video is bad. A crash or a hang of the decoder only affects that file.
 
     Example: `transfer3d check videos/ --workers 4`, or `--browse 8` to look at augmented clips.
     """

@@ -11,7 +11,7 @@ from transfer3d.cli.output import progress_console
 def correspond(
     teacher: Annotated[
         str | None,
-        typer.Option(help="What teaches: a timm model (densenet121), a student's file, or hf:org/name."),
+        typer.Option(help="Teacher: a timm model (densenet121), a student's checkpoint, or hf:org/name."),
     ] = None,
     weights: Annotated[
         str | None,
@@ -21,13 +21,13 @@ def correspond(
     ] = None,
     student: Annotated[
         str | None,
-        typer.Option(help="Student name or checkpoint file. Default: the one paired with the teacher."),
+        typer.Option(help="Student name or checkpoint file. Default: chosen to match the teacher."),
     ] = None,
     pairs: Annotated[
         str | None,
         typer.Option(
             metavar="KIND",
-            help="Which pairs are trained on as mismatched: in-batch, one-to-one or hard. Default: in-batch.",
+            help="Choice of negative pairs: in-batch, one-to-one or hard. Default: in-batch.",
         ),
     ] = None,
     data: options.Data = None,
@@ -43,7 +43,7 @@ def correspond(
     precision: options.Precision = None,
     workers: options.Workers = None,
 ) -> None:
-    """Teach a video student by image-video correspondence: no labels needed.
+    """Train a video student by image-video correspondence, without labels.
 
     Example: `transfer3d correspond --teacher densenet121 --data my_videos/`
     """

@@ -14,28 +14,28 @@ def deepdraw(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="Checkpoint with a classifier.")],
     target: Annotated[str, typer.Option("--class", metavar="NAME", help="Class to draw.")],
     out: Annotated[
-        Path, typer.Option("-o", "--out", help="GIF or MP4 to write; a film strip comes beside it, as PNG.")
+        Path, typer.Option("-o", "--out", help="GIF or MP4 to write; a PNG film strip is written beside it.")
     ] = Path("deepdraw.gif"),
     steps: Annotated[int, typer.Option(metavar="N", min=1, help="Steps of gradient ascent.")] = 256,
     smooth_time: Annotated[
         float,
         typer.Option(
-            metavar="N", min=0, max=1, help="How far each frame is drawn to its neighbours, per step."
+            metavar="N", min=0, max=1, help="Smoothing of each frame towards its neighbours, per step."
         ),
     ] = 0.5,
     smooth_space: Annotated[
         float,
         typer.Option(
-            metavar="N", min=0, max=1, help="How far each pixel is drawn to its neighbours, per step."
+            metavar="N", min=0, max=1, help="Smoothing of each pixel towards its neighbours, per step."
         ),
     ] = 0.5,
     seed: Annotated[
         int,
-        options.seed("Of noise and shifts."),
+        options.seed("Seed of noise and shifts."),
     ] = 0,
     json: options.Json = False,
 ) -> None:
-    """Draw a clip that a checkpoint takes for a class, by gradient ascent from noise.
+    """Draw a clip that maximises a class, by gradient ascent from noise.
 
     Example: `transfer3d deepdraw model.safetensors --class "tai chi" -o tai_chi.gif`
     """

@@ -11,15 +11,15 @@ from transfer3d.cli.output import progress_console
 
 
 def demo(
-    out: Annotated[Path, typer.Option("-o", "--out", help="Folder of the demo; replaced.")] = Path(
-        "runs/demo"
-    ),
+    out: Annotated[
+        Path, typer.Option("-o", "--out", help="Folder of the demo; an earlier demo is replaced.")
+    ] = Path("runs/demo"),
     seed: Annotated[
         int,
-        options.seed("Seed of everything random."),
+        options.seed("Seed of all random values."),
     ] = 0,
 ) -> None:
-    """Everything end to end on the built-in dataset: a teacher, its students, a table, a report.
+    """Run the whole pipeline on the built-in dataset: a teacher, its students, a table, a report.
 
     Example: `transfer3d demo`
     """

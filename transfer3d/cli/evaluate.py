@@ -21,9 +21,9 @@ def evaluate(
         str,
         typer.Option(
             metavar="NAME",
-            help="dense: --clips x --crops; p3d: 20 random clips; t3d: all that do not overlap; tsn: 5 "
+            help="dense: --clips x --crops; p3d: 20 random clips; t3d: all non-overlapping clips; tsn: 5 "
             "clips, averaged before the softmax; v4d: 10 units x 3 crops, algorithm 1; f4d: the same in one "
-            "pass; windows: multi-scale windows of untrimmed videos; the others: as that library tests.",
+            "pass; windows: multi-scale windows of untrimmed videos; the others: as that library evaluates.",
         ),
     ] = "dense",
     clips: options.Clips = None,
@@ -40,22 +40,22 @@ def evaluate(
     ] = 0,
     labels: Annotated[
         Literal["auto", "single", "multi"],
-        typer.Option(help="single: top-k; multi: hit@k, where videos have several labels."),
+        typer.Option(help="single: top-k; multi: hit@k, for videos with several labels."),
     ] = "auto",
     fuse: Annotated[
-        bool, typer.Option("--fuse", help="Average the scores beside these reports; of one, count again.")
+        bool, typer.Option("--fuse", help="Average the scores of reports; for one, recompute its metrics.")
     ] = False,
     fuse_weights: Annotated[
         str | None, typer.Option(metavar="A,B,...", help="Weights of the fused reports.")
     ] = None,
     out: Annotated[
-        Path | None, typer.Option("-o", "--out", help="JSON report to write; scores come beside it.")
+        Path | None, typer.Option("-o", "--out", help="JSON report to write; scores are saved beside it.")
     ] = None,
     precision: options.Precision = None,
     workers: options.DecodingWorkers = 1,
     json: options.Json = False,
 ) -> None:
-    """Test a checkpoint by a paper's protocol, or fuse the scores of several tests; report as JSON.
+    """Evaluate a checkpoint by a paper's protocol, or fuse the scores of several reports.
 
     Example: `transfer3d evaluate runs/finetune-p3d_tiny-1/model.safetensors --data digits/ --clips 3`
     """
@@ -70,7 +70,7 @@ def evaluate(
     if len(files) == 2 and data is None and files[1].suffix not in (".json", ".safetensors"):
         raise UsageError(f"evaluate takes videos with --data: --data {files[1]}.")
     if len(files) > 1 or fuse_weights is not None:
-        raise UsageError("one checkpoint at a time. To fuse reports, say --fuse.")
+        raise UsageError("evaluate takes one checkpoint. To fuse reports, add --fuse.")
     if data is None:
         raise UsageError("evaluate needs videos. Name them with --data.")
     chosen = named_protocol(protocol, clips=clips, crops=crops, reverse=reverse, seed=seed)
@@ -95,7 +95,7 @@ def _numbers(text: str) -> list[float]:
     try:
         return [float(number) for number in text.split(",")]
     except ValueError:
-        raise UsageError(f"--fuse-weights {text}: not of the form 1,1.5.") from None
+        raise UsageError(f"--fuse-weights {text}: write numbers separated by commas, e.g. 1,1.5.") from None
 
 
 def _show(report: dict[str, Any], as_json: bool, out: Path | None) -> None:

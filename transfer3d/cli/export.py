@@ -30,13 +30,13 @@ def export(
         str,
         typer.Option(
             metavar="short|full",
-            help="What is said of where it came from; short: no recipe, no path of data or files.",
+            help="How much provenance to include; short: no recipe, no paths of data or files.",
         ),
     ] = "short",
     int8: Annotated[
         str | None,
         typer.Option(
-            metavar="DATA", help="OpenVINO in int8, calibrated on these videos; what it loses is printed."
+            metavar="DATA", help="OpenVINO in int8, calibrated on these videos; the accuracy loss is printed."
         ),
     ] = None,
     license: Annotated[
@@ -48,7 +48,7 @@ def export(
     dataset: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="NAME", help="Hub: what it was trained and tested on, by the hub's name. Repeatable."
+            metavar="NAME", help="Hub: dataset used for training or testing, by its hub name. Repeatable."
         ),
     ] = None,
     push: Annotated[
@@ -57,9 +57,9 @@ def export(
     force: Annotated[bool, typer.Option("--force", help="Overwrite existing files.")] = False,
     json: options.Json = False,
 ) -> None:
-    """Write a checkpoint for other programs, checked against the original's outputs.
+    """Export a checkpoint for other programs, checked against the original's outputs.
 
-    Beside it comes `preprocess.json`: how a video becomes the network's input.
+    `preprocess.json` is written beside it: how to turn a video into the network's input.
 
     ONNX needs the extra `export`: `pip install 'transfer3d[export]'`; OpenVINO the extra `openvino`.
 

@@ -15,8 +15,8 @@ def features(
     data: Annotated[
         str,
         typer.Option(
-            help="Videos: shard folder, class folders, a flat folder (with --split unlabelled), or what "
-            "`synth` wrote."
+            help="Videos: shard folder, class folders, a flat folder (with --split unlabelled), or a folder "
+            "written by `synth`."
         ),
     ],
     out: Annotated[
@@ -27,25 +27,23 @@ def features(
             help="File to write: NAME.safetensors; for other programs NAME.parquet or NAME.npz.",
         ),
     ],
-    split: Annotated[
-        str, typer.Option(help="Which part of the data; `unlabelled` ignores classes.")
-    ] = "train",
+    split: Annotated[str, typer.Option(help="Split of the data; `unlabelled` ignores classes.")] = "train",
     layers: Annotated[
         str,
         typer.Option(
             metavar="A,B,...",
-            help="pool5: the feature in front of the classifier; prob: its softmax; or the trunk's own, as "
-            "res4, res5c or blocks.2, averaged over T, H and W; res5c@7: over T and 7 x 7 cells.",
+            help="pool5: the classifier's input; prob: its softmax; or layers of the trunk, such as res4, "
+            "res5c or blocks.2, averaged over T, H and W; res5c@7: averaged over T and within 7 x 7 cells.",
         ),
     ] = "pool5",
     clips: Annotated[
-        int, typer.Option(metavar="N", min=1, help="Clips spread evenly over each video, features averaged.")
+        int, typer.Option(metavar="N", min=1, help="Evenly spaced clips per video; features are averaged.")
     ] = 20,
     protocol: Annotated[
         str | None,
         typer.Option(metavar="p3d", help="p3d: 20 random clips of each video instead (P3D, section 4)."),
     ] = None,
-    seed: Annotated[int, typer.Option(metavar="N", min=0, help="Of the random clips.")] = 0,
+    seed: Annotated[int, typer.Option(metavar="N", min=0, help="Seed of the random clips.")] = 0,
     format: Annotated[
         str | None,
         typer.Option(metavar="KIND", help="safetensors, parquet or npz. Default: by the file's name."),
@@ -56,12 +54,10 @@ def features(
     ] = False,
     force: Annotated[bool, typer.Option("--force", help="Overwrite the file.")] = False,
     precision: options.Precision = None,
-    workers: Annotated[
-        int, typer.Option(metavar="N", min=0, help="Decoding processes for each process.")
-    ] = 1,
+    workers: Annotated[int, typer.Option(metavar="N", min=0, help="Decoding processes per process.")] = 1,
     json: options.Json = False,
 ) -> None:
-    """Write what a student makes of every video: its pooled features and named layers, with keys and labels.
+    """Extract a student's features of every video: pooled and from named layers, with keys and labels.
 
     Every video is decoded once. Several processes (`accelerate launch -m transfer3d features ...`) share the
     work; the numbers are the same. Parquet needs the extra `parquet`: `pip install 'transfer3d[parquet]'`.
@@ -91,7 +87,7 @@ def features(
     if json:
         print_json(report)
     elif "videos" not in report:
-        stdout().print(f"{out} is there already: nothing to do")
+        stdout().print(f"{out} exists already: nothing to do")
     else:
         widths = ", ".join(f"{name} ({width})" for name, width in report["layers"].items())
         stdout().print(f"wrote {out}: {report['videos']} videos, {widths}")

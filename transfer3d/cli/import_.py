@@ -31,15 +31,15 @@ def import_(
         typer.Option(
             "--set",
             metavar="KEY=VALUE",
-            help="What state dicts lack; p3d-pytorch: `blocks=A|B|C|ABC` (default ABC); transformers: "
-            "`heads=12`, vivit also `frames=32`. Repeatable.",
+            help="Settings that are not in a state dict; p3d-pytorch: `blocks=A|B|C|ABC` (default ABC); "
+            "transformers: `heads=12`, vivit also `frames=32`. Repeatable.",
         ),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
     account: options.Account = False,
     json: options.Json = False,
 ) -> None:
-    """Turn a released checkpoint into a student that computes the same, with a report of its tensors.
+    """Convert a released checkpoint to a student that computes the same, with a report of its tensors.
 
     Example: `transfer3d import p3d-pytorch p3d63.pth -o p3d63.safetensors --set blocks=ABC`
     """

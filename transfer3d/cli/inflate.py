@@ -49,11 +49,11 @@ def inflate(
     account: options.Account = False,
     json: options.Json = False,
 ) -> None:
-    """Turn a timm image model into a video student, with a report and a proof.
+    """Inflate a timm image model to a video student, with a report and a proof.
 
     The report counts the tensors of each stage; `--account` lists them all.
 
-    The proof: on a still clip the student must give the image model's output.
+    The proof: on a still clip the student must have the image model's output.
 
     Example: `transfer3d inflate resnet50 --to p3d -o p3d.safetensors`
     """

@@ -17,7 +17,7 @@ def info(
     ],
     json: options.Json = False,
 ) -> None:
-    """Show what a checkpoint is, where it came from, and whether its digests match.
+    """Show a checkpoint's model and provenance, and whether its digests match.
 
     Example: `transfer3d info p3d_resnet50.safetensors`
     """
@@ -32,7 +32,7 @@ def info(
         stdout().print("\n".join(_lines(metadata)))
     if not report.intact:
         raise WeightsError(
-            f"{file}: its tensors have changed since it was written: their digest differs. Copy it again.",
+            f"{file}: its tensors were changed after saving: their digest differs. Copy it again.",
         )
 
 

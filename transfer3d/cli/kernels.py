@@ -20,11 +20,11 @@ def kernels(
     ] = None,
     json: options.Json = False,
 ) -> None:
-    """Show what each stage learnt in time: the taps of its temporal kernels, by energy.
+    """Show what each stage learnt over time: the energy of the taps of its temporal kernels.
 
-    centre: share of the middle tap (1 = fresh from `inflate`); off centre: distance from a kernel that has
-    that tap alone, over the kernel's size; alike and difference: shares of what is the same before and after,
-    and of what is opposite, as for motion. Silent layers are multiplied by zero.
+    centre: share of the middle tap (1 = fresh from `inflate`); off centre: distance from a kernel with only
+    that tap, relative to the kernel's norm; alike and difference: shares of the parts that are even and odd
+    in time, the latter as for motion. Silent layers are multiplied by zero.
 
     Example: `transfer3d kernels runs/tuned/model.safetensors -o kernels.png`
     """

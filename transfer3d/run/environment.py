@@ -1,4 +1,4 @@
-"""What this machine has, and what is known to go wrong with it."""
+"""Describes the machine and its known problems."""
 
 from __future__ import annotations
 
@@ -47,11 +47,11 @@ def describe() -> dict[str, Any]:
 
 
 def known_bad(torch_version: str, cudnn: int | None) -> list[str]:
-    """Returns a sentence for every combination that is known to compute wrongly or slowly.
+    """Returns a sentence for every combination of versions that is known to be wrong or slow.
 
     Args:
         torch_version: e.g. "2.9.1+cu128".
-        cudnn: as `torch.backends.cudnn.version()` gives it, e.g. 91002 for 9.10.2; None without cuDNN.
+        cudnn: from `torch.backends.cudnn.version()`, e.g. 91002 for 9.10.2; None without cuDNN.
     """
     if torch_version.startswith("2.9.") and cudnn is not None and cudnn < 91500:
         return [
@@ -62,9 +62,9 @@ def known_bad(torch_version: str, cudnn: int | None) -> list[str]:
     if torch_version.startswith("2.15."):
         return [
             f"torch {torch_version}, bf16 on a CPU: the weight gradient of a convolution over a map smaller "
-            "than its kernel is uninitialised memory. Our 3D layers avoid it; the 2D layers of timm networks "
-            "in i3d students do not, for inputs so small that a strided 3x3 sees one pixel. Use larger "
-            "clips there, or --precision fp32."
+            "than its kernel is uninitialised memory. transfer3d's 3D layers avoid this; the 2D layers of "
+            "timm networks in i3d students do not, for inputs so small that a strided 3x3 sees one pixel. "
+            "Use larger clips there, or --precision fp32."
         ]
     return []
 

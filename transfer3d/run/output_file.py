@@ -1,4 +1,4 @@
-"""Checkpoints that a command is about to write, or has written."""
+"""Checks before a command writes a checkpoint, and its summary afterwards."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ from transfer3d.models.student import VideoStudent
 
 
 def refuse_existing(path: Path, force: bool) -> None:
-    """Raises UsageError where something is at `path` already, unless it may be overwritten.
+    """Checks that `path` can be written.
 
     Raises:
-        SetupError: nothing can be written there.
+        UsageError: it exists and `force` is off.
+        SetupError: it cannot be written.
     """
     refuse_unwritable(path)
     if path.exists() and not force:

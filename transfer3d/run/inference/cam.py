@@ -1,4 +1,4 @@
-"""Class activation maps of videos, as film strips, moving pictures and whole films."""
+"""Class activation maps of videos, as film strips, animations and annotated videos."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ from transfer3d.run.inference.film import refuse_videos_as_pictures
 from transfer3d.run.inference.session import InferenceSession, inference_session
 
 FPS = 5
-"""Slower than the videos: heat takes longer to read than a digit."""
+"""Frame rate of animations, slower than the videos so that the heat maps can be read."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class CamOptions:
-    """How videos are explained.
+    """Options of the class activation maps.
 
     Attributes:
-        target: name of the class in question; None = of each video the one with the highest score.
+        target: name of the class to explain; None = each video's class with the highest score.
         method: see `class_map`.
         layer: see `class_map`.
-        format: "gif" = the centre clip in motion; "mp4" = the whole video, window by window.
-        beside: another checkpoint, whose heat is drawn beside the first one's (V4D, figures 3 and 4).
+        format: "gif" = an animation of the centre clip; "mp4" = the whole video, window by window.
+        beside: another checkpoint, whose heat map is drawn beside the first one's (V4D, figures 3 and 4).
     """
 
     target: str | None = None
@@ -50,29 +50,29 @@ class CamOptions:
 def explain_videos(
     file: Path, videos: Sequence[Path], options: CamOptions, *, out: Path, console: Console
 ) -> list[dict[str, Any]] | None:
-    """Writes a film strip for the clip at the centre of each video, and it in motion or the whole video.
+    """Writes a film strip of each video's centre clip, and an animation of it or of the whole video.
 
-    A video in a folder that is called like a class is taken to be of that class.
+    A video in a folder with the name of a class is labelled with that class.
 
     Args:
         file: checkpoint with a classifier.
         videos: files, or folders of them.
-        options: see there.
-        out: folder; pictures are called like the videos, and replace those of an earlier run.
-        console: for progress, and for the names of files that were left out.
+        options: see `CamOptions`.
+        out: folder; output files are named after the videos, and replace those of an earlier run.
+        console: for progress, and for the names of skipped files.
 
     Returns:
-        One row for each video, with the paths of its pictures; None on other processes.
+        One row for each video, with the paths of its images; None on other processes.
 
     Raises:
-        UsageError: no such class, layer or video; `out` is a file; or a picture would replace a video.
+        UsageError: no such class, layer or video; `out` is a file; or an output would replace a video.
         WeightsError: the checkpoint has no classifier.
         DataError: none of the files is a video.
-        SetupError: Grad-CAM without the `cam` extra, or the place cannot be written.
+        SetupError: Grad-CAM without the `cam` extra, or `out` cannot be written.
         NonFiniteError: the scores of a video are not finite.
     """
     if out.is_file():
-        raise UsageError(f"{out} is a file. Name a folder for the pictures with -o.")
+        raise UsageError(f"{out} is a file. Name a folder for the images with -o.")
     refuse_unwritable(out / "pictures")
     with inference_session(file, console=console) as session:
         networks = [session]
@@ -103,7 +103,7 @@ def _write_films(
     options: CamOptions,
     rows: dict[str, dict[str, Any]],
 ) -> None:
-    """Writes the films of this process's videos, and adds their windows to the rows."""
+    """Writes the annotated videos of this process's share, and adds their windows to the rows."""
     decoder, session = Decoder(), networks[0]
     console = session.console if session.is_main else Console(quiet=True)
     for index in (index for index, key in enumerate(source.keys) if key in rows):
@@ -115,7 +115,7 @@ def _write_films(
 
 
 def picture_names(keys: Sequence[str]) -> list[str]:
-    """Returns a name for each path: the file's own, with a number where another had it before."""
+    """Returns a name for each path: the file's own, with a number if it is already taken."""
     names: list[str] = []
     for key in keys:
         stem, number = Path(key).stem, 1
@@ -128,18 +128,18 @@ def picture_names(keys: Sequence[str]) -> list[str]:
 
 
 def _open_beside(session: InferenceSession, file: Path) -> InferenceSession:
-    """Returns another checkpoint at work in the same process.
+    """Opens a second checkpoint in the same session.
 
     Raises:
-        UsageError: it wants other clips, or has no classifier.
+        UsageError: it takes other clips, or has no classifier.
         WeightsError: it cannot be read.
     """
     student = load(file).to(session.accelerator.device)
     ours, theirs = (replace(one.clip, mean=(0.0,), std=(1.0,)) for one in (session.student, student))
     if ours != theirs:
-        raise UsageError(f"{file} wants other clips than {session.file}: {theirs} against {ours}.")
+        raise UsageError(f"{file} takes other clips than {session.file}: {theirs} instead of {ours}.")
     if student.num_classes == 0:
-        raise UsageError(f"{file} has no classifier, so there is no class to look for.")
+        raise UsageError(f"{file} has no classifier, so there is no class to explain.")
     return replace(session, file=file, student=student)
 
 
@@ -151,7 +151,7 @@ def _explain(
     options: CamOptions,
     picture: Path,
 ) -> dict[str, Any]:
-    """Writes the pictures of a video; returns its row, with another network's under `beside`."""
+    """Writes the images of a video; returns its row, with a second network's under `beside`."""
     folder = Path(video).parent.name
     lines, heats, rows, shown = [], {}, [], []
     for session, target in zip(networks, targets, strict=True):

@@ -1,7 +1,7 @@
-"""Class activation maps over a whole video, window by window, as a film.
+"""Class activation maps over a whole video, window by window, as an annotated video.
 
-The video is decoded twice: once for the maps, which are small, and once for the pictures. So the heat of a
-class is a share of its highest value anywhere in the video, and no more than one window's frames are held.
+The video is decoded twice: once for the maps, which are small, and once for the frames. So the heat of a
+class is normalised by its highest value in the whole video, with only one window's frames in memory.
 """
 
 from __future__ import annotations
@@ -39,14 +39,14 @@ from transfer3d.run.inference.session import InferenceSession
 
 @dataclass(frozen=True)
 class _Window:
-    """One clip of a video, and what each network sees in it.
+    """One window of a video, and its class map for each network.
 
     Attributes:
-        first: number of the frame that it begins with.
-        indices: of the clip's frames, counted from the first, [U * T].
+        first: index of its first frame in the video.
+        indices: of the clip's frames, relative to the first, [U * T].
         start_s: seconds.
         end_s: seconds.
-        maps: of each network; without their heat.
+        maps: of each network; without their heat maps.
     """
 
     first: int
@@ -68,27 +68,27 @@ def film_of_maps(
     path: Path,
     console: Console,
 ) -> list[dict[str, Any]]:
-    """Writes a film: what the networks see of the video at the left, the heat of each at its right.
+    """Writes an annotated video: the networks' input at the left, the heat map of each network at its right.
 
-    Windows follow one another without overlap, each as long as one clip; the last one ends with the video.
+    Windows do not overlap, and each is as long as one clip; the last one ends with the video.
 
     Args:
-        networks: that take the same clips.
+        networks: all with the same clip spec.
         source: the videos.
         index: of the video.
         decoder: to read it with.
-        targets: class of each network; None = of each window the one with the highest score.
+        targets: class for each network; None = each window's class with the highest score.
         method: see `class_map`.
         layer: see `class_map`.
-        path: of the film, which is written atomically.
+        path: of the annotated video, which is written atomically.
         console: for progress.
 
     Returns:
-        One row for each window: start and end in seconds, what the first network predicts, and its class.
+        One row for each window: start and end in seconds, the first network's prediction, and its class.
 
     Raises:
-        DataError: the video does not decode to its end.
-        SetupError: the film cannot be written, or captum is missing.
+        DataError: the video cannot be decoded to its end.
+        SetupError: the annotated video cannot be written, or captum is missing.
         UsageError: see `class_map`.
         NonFiniteError: the scores of a window are not finite.
     """
@@ -122,7 +122,7 @@ def _cropped(video: VideoReader, name: str, spec: ClipSpec) -> Iterator[tuple[Fr
 def _in_windows(
     frames: Iterable[tuple[Frames, float]], span: int
 ) -> Iterator[tuple[int, list[tuple[Frames, float]]]]:
-    """Yields `span` frames at a time with the number of the first; at the end the last ones, seen or not."""
+    """Yields windows of `span` frames, each with its first index; the last one may overlap the previous."""
     held: deque[tuple[Frames, float]] = deque(maxlen=span)
     count = 0
     for count, frame in enumerate(frames, 1):
@@ -206,7 +206,7 @@ def _by_unit(found: ClassMap, spec: ClipSpec, sizes: tuple[int, int, int]) -> Te
 
 
 def _highest(windows: Sequence[_Window]) -> dict[tuple[int, int], float]:
-    """Returns the highest evidence in the video, by network and class; a tiny number where there is none."""
+    """Returns the highest evidence in the video, by network and class; a tiny number if there is none."""
     highest: dict[tuple[int, int], float] = {}
     for window in windows:
         for network, found in enumerate(window.maps):

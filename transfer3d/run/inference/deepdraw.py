@@ -1,4 +1,4 @@
-"""Draws what a checkpoint takes for a class, as a moving picture and a film strip."""
+"""Draws a clip that maximises a class, as an animation and a film strip."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ def draw_class(file: Path, target: str, config: DrawConfig, *, out: Path, consol
         console: for progress.
 
     Returns:
-        The class's logit and probability for the noise and for the drawing, and the paths of the pictures.
+        The class's logit and probability for the noise and for the drawing, and the paths of the images.
 
     Raises:
         UsageError: no such class, or only one; `out` is not an animation; or there are several processes.
-        WeightsError: the checkpoint is refused, or has no classifier.
+        WeightsError: the checkpoint is invalid, or has no classifier.
         NonFiniteError: the logit or its gradient is not finite.
         SetupError: `out` cannot be written.
     """
@@ -42,7 +42,7 @@ def draw_class(file: Path, target: str, config: DrawConfig, *, out: Path, consol
     with inference_session(file, console=console) as session:
         student, number = session.student, session.class_index(target)
         if session.accelerator.num_processes > 1:
-            raise UsageError("one class is drawn in one process. Start deepdraw without a launcher.")
+            raise UsageError("deepdraw runs in one process. Start it without a launcher.")
         with progress("drawing", config.steps, console=console) as meter:
             drawing = draw(
                 student, number, config, each_step=lambda odds: meter.update(note=f"log-odds {odds:.1f}")

@@ -1,4 +1,4 @@
-"""Tests a checkpoint on a labelled split and writes the report; fuses the scores of several reports."""
+"""Evaluates a checkpoint on a labelled split and writes the report; fuses the scores of several reports."""
 
 from __future__ import annotations
 
@@ -37,18 +37,18 @@ def evaluate_file(
     Args:
         file: checkpoint with a classifier.
         data: labelled videos.
-        split: which part of them.
+        split: of the data.
         protocol: the views; see `named_protocol`.
         labels: see `video_metrics`.
         precision: "auto", "bf16" or "fp32".
-        workers: decoding processes for each process.
-        out: where the report is written as JSON, and the scores beside it; None = nowhere.
+        workers: decoding processes per process.
+        out: JSON file for the report; the scores are written beside it; None = no file.
         console: for progress.
 
     Raises:
-        UsageError: `out` is a folder, or the student cannot be tested so.
+        UsageError: `out` is a folder, or the student does not support the protocol.
         WeightsError: the checkpoint's classes are not those of the data.
-        DataError: a file is bad; an evaluation leaves nothing out.
+        DataError: a file is bad; an evaluation skips no video.
     """
     _refuse_folder(out)
     if out is not None:
@@ -81,7 +81,7 @@ def evaluate_file(
 def report_header(
     session: InferenceSession, data: str, videos: VideoSet, split: str, protocol: Protocol
 ) -> dict[str, Any]:
-    """Returns which checkpoint was tested on which videos and views, as a report begins."""
+    """Returns the first entries of a report: checkpoint, videos and views."""
     return {
         "checkpoint": str(session.file),
         "checkpoint_sha256": session.digest,
@@ -95,16 +95,16 @@ def report_header(
 def fuse_reports(
     reports: Sequence[Path], *, weights: Sequence[float] | None, labels: Labels, out: Path | None
 ) -> dict[str, Any]:
-    """Returns the report of several evaluations' mean scores; of one alone, its metrics computed again.
+    """Returns the report of several evaluations' averaged scores; for one report, recomputes its metrics.
 
     Args:
-        reports: as `evaluate_file` wrote them, with the scores beside them.
-        weights: one for each; None = all alike.
+        reports: written by `evaluate_file`, with the scores beside them.
+        weights: one per report; None = all equal.
         labels: see `video_metrics`.
-        out: where the report is written as JSON, and the scores beside it; None = nowhere.
+        out: JSON file for the report; the scores are written beside it; None = no file.
 
     Raises:
-        UsageError: `out` is a folder, there are no scores beside a report, or not one weight for each.
+        UsageError: `out` is a folder, a report has no scores beside it, or the number of weights is wrong.
         DataError: the reports are not of the same videos.
     """
     _refuse_folder(out)

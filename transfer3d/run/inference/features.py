@@ -1,4 +1,4 @@
-"""From a checkpoint and videos to a file of features; an interrupted extraction continues."""
+"""Extracts the features of videos to a file; an interrupted extraction can be resumed."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from transfer3d.run.inference.session import inference_session
 from transfer3d.run.output_file import refuse_existing
 
 NAMES_ALONE = ("checkpoint", "data")
-"""Metadata that may change when an extraction is resumed; the digests beside them may not."""
+"""Metadata that may change when an extraction is resumed; their digests must not."""
 
 
 def extract_file(
@@ -43,37 +43,37 @@ def extract_file(
     workers: int = 0,
     console: Console,
 ) -> dict[str, Any] | None:
-    """Writes the features of all videos; returns what was written on the main process, None on the others.
+    """Writes the features of all videos; returns a summary on the main process, None on the others.
 
-    Finished parts are kept in `OUT.parts` until all are there.
+    Finished parts are kept in `OUT.parts` until the extraction is complete.
 
     Args:
         file: checkpoint.
         data: the videos.
-        split: which part of them; "unlabelled" ignores classes.
+        split: of the data; "unlabelled" ignores classes.
         layers: see `LayerReader`.
         out: the file.
-        clips: of each video, spread evenly and averaged.
-        protocol: "p3d" for 20 random clips instead (P3D, section 4); None = as `clips` says.
-        seed: of random clips.
+        clips: number of clips per video, evenly spaced, whose features are averaged.
+        protocol: "p3d" for 20 random clips instead (P3D, section 4); None = use `clips`.
+        seed: for random clips.
         format: "safetensors", "parquet" or "npz"; None = by the name of `out`.
-        resume: continue from `OUT.parts`; a finished `out` of the same extraction is left as it is.
+        resume: continue from `OUT.parts`; a finished `out` of the same extraction is kept.
         force: overwrite `out`.
         precision: "auto", "bf16" or "fp32".
-        workers: decoding processes for each process.
+        workers: decoding processes per process.
         console: for progress.
 
     Raises:
-        UsageError: no such layer or format, the student does not see RGB, `out` exists, or it was begun
-            otherwise.
-        WeightsError: the checkpoint is refused.
-        DataError: a file is bad; nothing is left out.
-        SetupError: the place cannot be written, is in use, or a package is missing.
+        UsageError: no such layer or format, the student does not take RGB, `out` exists, or the extraction
+            was started with other settings.
+        WeightsError: the checkpoint is invalid.
+        DataError: a file is bad; no video is skipped.
+        SetupError: `out` cannot be written or is in use, or a package is missing.
     """
     if protocol not in (None, "p3d"):
-        raise UsageError(f"--protocol {protocol}: features have p3d, or --clips spread evenly.")
+        raise UsageError(f"--protocol {protocol}: features supports only p3d. Or use --clips.")
     if protocol and clips != CLIPS:
-        raise UsageError("--protocol p3d has its own 20 clips: leave --clips out.")
+        raise UsageError("--protocol p3d always uses 20 clips: leave --clips out.")
     writer = format_of(out, format)
     finished = resume and not force and out.is_file()
     refuse_existing(out, force or finished)
@@ -113,13 +113,13 @@ def extract_file(
 
 
 def _refuse_others(out: Path, format: Format, claim: dict[str, Any]) -> None:
-    """Raises UsageError where a file is not of the extraction that is asked for."""
+    """Raises UsageError if an existing file is not from this extraction."""
     advice = "Give another name with -o, or --force to overwrite it."
     try:
         layers, metadata = format.read_header(out)
-    except Exception:  # whatever a library makes of bytes that are not its own
-        raise UsageError(f"{out} holds no features as {format.name}. {advice}") from None
+    except Exception:  # a library can raise any type for a foreign file
+        raise UsageError(f"{out} is not a {format.name} file of features. {advice}") from None
     existing = {"layers": sorted(layers), **metadata.model_dump()}
     claim = {**claim, "layers": sorted(claim["layers"])}
     if changed := [name for name in claim if claim[name] != existing[name]]:
-        raise UsageError(f"{out} is of another extraction: {', '.join(changed)} changed. {advice}")
+        raise UsageError(f"{out} is from another extraction: {', '.join(changed)} changed. {advice}")

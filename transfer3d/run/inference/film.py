@@ -1,4 +1,4 @@
-"""Whole videos as films: their own frames at their own times, with what a student says of them."""
+"""Annotated videos: all frames of a video at their original times, with a student's predictions."""
 
 from __future__ import annotations
 
@@ -23,26 +23,26 @@ from transfer3d.insight.pictures.flow_colours import frame_as_rgb
 from transfer3d.progress import track
 
 MOST_LINES = 720
-"""Of a film: the short side of larger videos is scaled down to it."""
+"""Maximum short side of an annotated video; larger videos are scaled down."""
 
 
 def check_film_path(path: Path, videos: Iterable[str]) -> None:
-    """Refuses, before any work, a film that cannot be written, or that would replace one of the videos.
+    """Checks, before any work, that an annotated video can be written and replaces none of the videos.
 
     Raises:
-        UsageError: another suffix than .mp4, a folder, or one of the videos.
-        SetupError: the place takes no files.
+        UsageError: the path does not end in .mp4, or is a folder or one of the videos.
+        SetupError: the path cannot be written.
     """
     check_path(path, "films", (".mp4",))
     refuse_videos_as_pictures([path], videos)
 
 
 def refuse_videos_as_pictures(pictures: Iterable[Path], videos: Iterable[str]) -> None:
-    """Raises UsageError where a picture would replace one of the videos that it is made of."""
+    """Raises UsageError if an output would replace one of the input videos."""
     there = [picture for picture in pictures if picture.exists()]
     for video in map(Path, videos if there else ()):
         if video.exists() and (same := [picture for picture in there if picture.samefile(video)]):
-            raise UsageError(f"{same[0]} is a video to look at, and would be replaced. Choose another place.")
+            raise UsageError(f"{same[0]} is an input video and would be replaced. Choose another path.")
 
 
 def film_of_predictions(
@@ -57,16 +57,16 @@ def film_of_predictions(
     """Writes the set's first video with the probabilities and the timeline beneath each frame.
 
     Args:
-        source: of one video.
+        source: with one video.
         decoder: to read it with.
-        predictions: of the whole video, in the order of time.
+        predictions: of the whole video, in temporal order.
         classes: names of the scores.
-        path: of the film, which is written atomically.
+        path: of the annotated video, which is written atomically.
         console: for progress.
 
     Raises:
-        DataError: the video does not decode to its end.
-        SetupError: the film cannot be written.
+        DataError: the video cannot be decoded to its end.
+        SetupError: the annotated video cannot be written.
     """
     name = source.keys[0]
     with decoder.open(source.open(0), name=name, channels=source.channels) as video:
@@ -91,19 +91,19 @@ def timed_frames(
     Args:
         video: open.
         name: for messages.
-        convert: changes frames one by one.
+        convert: converts frames one by one.
         short_side: larger frames are scaled down to it.
 
     Raises:
-        DataError: frames do not decode, or change their size.
+        DataError: frames cannot be decoded, or change their size.
     """
     shape: tuple[int, ...] | None = None
     frames = convert(video.stream(short_side=short_side))
-    # A file may decode to more frames than it lists: `read` does not know those either.
+    # A file may decode to more frames than it lists: `read` ignores those, too.
     for time_s, pixels in zip(video.seconds().tolist(), frames, strict=False):
         shape = shape or pixels.shape
         if pixels.shape != shape:
-            raise BadVideo(f"{name}: its pictures change their size")
+            raise BadVideo(f"{name}: its frames change their size")
         yield pixels, time_s
 
 
@@ -115,13 +115,13 @@ def write_annotated(
     *,
     console: Console,
 ) -> None:
-    """Writes a film frame by frame, atomically.
+    """Writes an annotated video frame by frame, atomically.
 
     Args:
-        path: of the film.
-        moments: the pictures of each moment, one for each column, and its time in seconds.
-        new_film: makes the film from the height and the width of pictures.
-        video: that is shown, for its rate and its number of frames.
+        path: of the annotated video.
+        moments: the images of each time, one per column, and the time in seconds.
+        new_film: builds the writer from the height and the width of the images.
+        video: the source, for its rate and its number of frames.
         console: for progress.
     """
 

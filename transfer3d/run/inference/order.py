@@ -1,4 +1,4 @@
-"""Tests what the order of frames is worth to a checkpoint."""
+"""Measures how much a checkpoint depends on the order of frames."""
 
 from __future__ import annotations
 
@@ -28,24 +28,24 @@ def measure_orders(
     out: Path | None,
     console: Console,
 ) -> dict[str, Any] | None:
-    """Returns top-1, its drop and the changed answers for each order of frames; None on other processes.
+    """Returns top-1, its drop and the changed predictions for each frame order; None on other processes.
 
     Each video is decoded once.
 
     Args:
         file: checkpoint with a classifier.
         data: labelled videos.
-        split: which part of them.
-        protocol: the views; its orders are replaced by all that the student can be asked for.
+        split: of the data.
+        protocol: the views; its orders are replaced by all orders that the student supports.
         precision: "auto", "bf16" or "fp32".
-        workers: decoding processes for each process.
-        out: where the figure is written, PNG or SVG; None = nowhere.
+        workers: decoding processes per process.
+        out: PNG or SVG file for the figure; None = no figure.
         console: for progress.
 
     Raises:
         UsageError: `out` is not a figure file, or the student cannot be tested this way.
         WeightsError: the checkpoint's classes are not those of the data.
-        DataError: a file is bad; a test leaves nothing out.
+        DataError: a file is bad; a test skips no video.
     """
     if out is not None:
         check_figure_path(out)

@@ -1,4 +1,4 @@
-"""Top classes for videos."""
+"""Predicts the top classes of videos."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ def predict_files(
     Args:
         file: checkpoint with a classifier.
         videos: files, or folders of them.
-        top: how many classes for each video.
-        clips: clips spread evenly over a video, scores averaged.
+        top: number of classes per video.
+        clips: number of clips per video, evenly spaced, whose scores are averaged.
         precision: "auto", "bf16" or "fp32".
-        console: for progress, and for the names of files that were left out.
+        console: for progress, and for the names of skipped files.
 
     Raises:
         WeightsError: the checkpoint has no classifier.

@@ -1,4 +1,4 @@
-"""What every inference command shares: a checkpoint, its videos and the processes of the launch."""
+"""The setup shared by all inference commands: checkpoint, videos and processes."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ from transfer3d.weights.metadata import read_metadata
 
 @dataclass(frozen=True)
 class InferenceSession:
-    """A checkpoint at work in this process.
+    """A loaded checkpoint with its accelerator and console.
 
     Attributes:
-        file: the checkpoint, as it was named.
+        file: path of the checkpoint, as given.
         student: on the accelerator's device, in eval mode.
         accelerator: device, precision and processes.
         console: for progress.
@@ -51,7 +51,7 @@ class InferenceSession:
 
     @property
     def classes(self) -> list[str]:
-        """Names, in the order of the logits."""
+        """Class names, in the order of the logits."""
         return class_names(self.student)
 
     @property
@@ -72,10 +72,10 @@ class InferenceSession:
         return classes.index(name)
 
     def open_videos(self, data: str, split: str, *, labelled: bool = True) -> VideoSet:
-        """Opens a split of the data, of which every file must be good.
+        """Opens a split of the data; every file must be good.
 
         Raises:
-            UsageError: no such data, no such split, or only one of data and student is of optical flow.
+            UsageError: no such data or split, or only one of data and student is for optical flow.
             DataError: a file is bad.
         """
         videos = open_videos(data, split=split, labelled=labelled)
@@ -84,13 +84,13 @@ class InferenceSession:
         return videos
 
     def open_files(self, paths: Sequence[Path]) -> VideoSet:
-        """Opens files and folders, and prints once which files are left out and why.
+        """Opens files and folders, and prints once which files were skipped and why.
 
-        A student of optical flow gets the flow of plain videos, computed as that of its training videos was.
+        For a student of optical flow, the flow of plain videos is computed as for its training videos.
 
         Raises:
-            UsageError: a path does not exist, only one of videos and student is of optical flow, or the
-                checkpoint does not say how its flow was computed.
+            UsageError: a path does not exist, only one of videos and student is for optical flow, or the
+                checkpoint does not record how its flow was computed.
             DataError: none of the files is a video.
             SetupError: flow without the `flow` extra.
         """
@@ -110,18 +110,18 @@ class InferenceSession:
 def inference_session(
     file: str | Path, *, precision: str = "fp32", classifier: bool = True, console: Console
 ) -> Iterator[InferenceSession]:
-    """Loads a checkpoint, joins the processes of the launch, and leaves them at the end.
+    """Loads a checkpoint and joins the process group, which is left at the end.
 
     Args:
         file: the checkpoint.
         precision: "auto", "bf16" or "fp32".
-        classifier: the checkpoint must have one.
+        classifier: whether the checkpoint must have one.
         console: for progress.
 
     Raises:
-        WeightsError: the checkpoint is refused, or has no classifier.
+        WeightsError: the checkpoint is invalid, or has no classifier.
         UsageError: the student takes neither RGB nor optical flow.
-        SetupError: another process of the launch died.
+        SetupError: another process died.
     """
     file = Path(file)
     refuse_videos(file, "Give the checkpoint first, then the videos.")
@@ -138,7 +138,7 @@ def inference_session(
 
 
 def refuse_videos(file: Path, remedy: str) -> None:
-    """Raises UsageError where a video, or a folder of them, stands in the place of a checkpoint."""
+    """Raises UsageError if a video, or a folder of them, was given instead of a checkpoint."""
     if is_video(file):
         raise UsageError(f"{file} is a video. {remedy}")
     if file.is_dir() and not (file / WEIGHTS_NAME).exists() and videos_under(file):
@@ -146,7 +146,7 @@ def refuse_videos(file: Path, remedy: str) -> None:
 
 
 def refuse_other_channels(student: VideoStudent, file: Path | str) -> None:
-    """Raises UsageError unless a student, from a file or by its name, takes what videos are: RGB or flow."""
+    """Raises UsageError unless a student takes RGB or optical flow; `file` may also be its name."""
     if student.clip.channels not in (RGB_CHANNELS, FLOW_CHANNELS):
         raise UsageError(
             f"{file} takes {student.clip.channels} channels, videos have {RGB_CHANNELS} (RGB) or "
@@ -155,7 +155,7 @@ def refuse_other_channels(student: VideoStudent, file: Path | str) -> None:
 
 
 def _recorded_flow(file: Path) -> FlowFormat:
-    """Returns how the flow was computed that a checkpoint was trained on."""
+    """Returns how the optical flow of a checkpoint's training videos was computed."""
     recorded = read_metadata(locate(file)).provenance.get("flow")
     try:
         flow = FlowFormat.model_validate(recorded)
@@ -163,8 +163,8 @@ def _recorded_flow(file: Path) -> FlowFormat:
         flow = None
     if flow is None or flow.algorithm == "files":
         raise UsageError(
-            f"{file} takes optical flow and does not say how to compute it. Make shards of it with "
+            f"{file} takes optical flow but does not record how to compute it. Create shards of flow with "
             "`transfer3d shard ... --flow tvl1`, and give their folder instead of videos."
         )
-    import_opencv()  # better missed before the work
+    import_opencv()  # fails now rather than during the work
     return flow

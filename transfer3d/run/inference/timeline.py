@@ -1,4 +1,4 @@
-"""What long videos show from one moment to the next: a sliding window over each, decoded once."""
+"""Predictions over the course of long videos: a sliding window over each, decoded once."""
 
 from __future__ import annotations
 
@@ -37,15 +37,15 @@ LEAST_WINDOW_S = 1.0
 
 @dataclass(frozen=True, kw_only=True)
 class TimelineOptions:
-    """How the window slides over a video.
+    """Options of the sliding window.
 
     Attributes:
-        window_s: length of the window, seconds; None = what one clip spans, at least a second.
+        window_s: length of the window, seconds; None = the span of one clip, at least a second.
         stride_s: from one window to the next, seconds; None = half a window.
-        clips: of a window; None = as many as cover it.
-        top: classes for each window.
-        plot: where the picture goes, .png or .svg; None = nowhere.
-        film: where the video goes that shows the classes beneath each frame, .mp4; None = nowhere.
+        clips: clips per window; None = as many as cover it.
+        top: number of classes per window.
+        plot: file for the figure, .png or .svg; None = no figure.
+        film: .mp4 file for a copy of the video with the classes beneath each frame; None = no video.
     """
 
     window_s: float | None = None
@@ -61,21 +61,21 @@ def predict_timelines(
 ) -> list[dict[str, Any]]:
     """Returns for each video its path and its windows: start and end in seconds, and the best classes.
 
-    Frames are decoded once, in turn; those of one window are held.
+    Frames are decoded once, in order; only those of one window are in memory.
 
     Args:
         file: checkpoint with a classifier.
         videos: files, or folders of them; each process takes its share.
-        options: see there.
+        options: see `TimelineOptions`.
         precision: "auto", "bf16" or "fp32".
-        console: for progress, and for the names of files that were left out.
+        console: for progress, and for the names of skipped files.
 
     Raises:
-        UsageError: a length of time is not positive, the picture or the film has another suffix or several
-            videos or is the video itself, or the student does not see RGB.
-        SetupError: the picture or the film cannot be written.
+        UsageError: a duration is not positive; `plot` or `film` has a wrong suffix, is requested for several
+            videos, or is the video itself; or the student does not take RGB.
+        SetupError: `plot` or `film` cannot be written.
         WeightsError: the checkpoint has no classifier.
-        DataError: none of the files is a video, or one does not decode to its end.
+        DataError: none of the files is a video, or one cannot be decoded to its end.
     """
     if options.plot is not None:
         check_figure_path(options.plot)
@@ -83,12 +83,12 @@ def predict_timelines(
         source, accelerator, names = session.open_files(videos), session.accelerator, session.classes
         for name, path in (("--plot", options.plot), ("--save-video", options.film)):
             if path is not None and len(source) > 1:
-                raise UsageError(f"{name} draws one video, not {len(source)}. Name one.")
+                raise UsageError(f"{name} supports one video, not {len(source)}. Name one.")
         if options.film is not None:
             check_film_path(options.film, source.keys)
         to_channels_last(session.student)
         share = range(accelerator.process_index, len(source), accelerator.num_processes)
-        one_video = len(share) == 1  # then progress is that of its frames
+        one_video = len(share) == 1  # then progress counts its frames
         timelines: list[tuple[str, list[Prediction]]] = []
         decoder = Decoder()
         for index in track(

@@ -1,1 +1,1 @@
-"""Reports, figures and probes of what was learnt."""
+"""Commands that write reports and figures, and probe features."""

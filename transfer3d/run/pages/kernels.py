@@ -13,7 +13,7 @@ from transfer3d.insight.pictures.kernels import kernel_figure
 from transfer3d.models.checkpoint import load
 from transfer3d.weights.hub import locate
 
-NO_KERNELS = "none of its convolutions sees several frames or units"
+NO_KERNELS = "none of its convolutions covers several frames or units"
 
 
 def measure_kernels(file: Path, *, out: Path | None) -> dict[str, Any]:
@@ -21,11 +21,11 @@ def measure_kernels(file: Path, *, out: Path | None) -> dict[str, Any]:
 
     Args:
         file: checkpoint.
-        out: where the figure is written, PNG or SVG; None = nowhere.
+        out: PNG or SVG file for the figure; None = no figure.
 
     Raises:
         UsageError: `out` is not a figure file, or there is nothing to draw.
-        WeightsError: the checkpoint is refused, or a weight is not finite.
+        WeightsError: the checkpoint is invalid, or a weight is not finite.
     """
     if out is not None:
         check_figure_path(out)

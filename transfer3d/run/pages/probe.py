@@ -1,4 +1,4 @@
-"""From files of features to accuracies: official splits, leave-one-out, pairs of videos, a PCA curve."""
+"""Probes files of features: official splits, leave-one-out, pairs of videos, accuracy over PCA dimensions."""
 
 from __future__ import annotations
 
@@ -36,20 +36,20 @@ def probe_files(
     """Returns the report, JSON-able.
 
     Args:
-        files: of features; the training part of each split.
+        files: files of features; the training part of each split.
         tests: the test part of each split, in the same order.
         protocol: one of `PROTOCOLS`.
-        layers: which; None = pool5, for "pairs" all that the file has.
+        layers: names of layers; None = pool5, for "pairs" all layers of the file.
         pairs: CSV for "pairs"; see `probe_pairs`.
         config: of the probe.
-        out: where the report is written as JSON; None = nowhere.
-        plot: where the curve of "pca" is drawn, PNG or SVG; None = nowhere.
+        out: JSON file for the report; None = no file.
+        plot: PNG or SVG file for the curve of "pca"; None = no figure.
         console: for progress.
 
     Raises:
-        UsageError: files and protocol do not fit together, there is no such layer, `out` is a folder, or
+        UsageError: the protocol does not support these files, a layer does not exist, `out` is a folder, or
             `plot` is not a figure file.
-        DataError: a file is damaged, or a video has not one class.
+        DataError: a file is damaged, or a video does not have exactly one class.
         SetupError: `out` or `plot` cannot be written.
     """
     _check(files, tests, protocol, pairs, plot)
@@ -88,25 +88,25 @@ def probe_files(
 def _check(
     files: Sequence[Path], tests: Sequence[Path], protocol: str, pairs: Path | None, plot: Path | None
 ) -> None:
-    """Raises UsageError where files and protocol do not fit together."""
+    """Raises UsageError if the protocol does not support these files."""
     if protocol not in PROTOCOLS:
         near = did_you_mean(protocol, PROTOCOLS)
         raise UsageError(f"no protocol '{protocol}'{near}: there are {', '.join(PROTOCOLS)}.")
     if protocol in ("splits", "pca") and len(files) != len(tests):
         raise UsageError(
-            f"{len(files)} training and {len(tests)} test files of features: name one --test for each, "
+            f"{len(files)} training and {len(tests)} test files of features: give one --test for each, "
             "or choose --protocol leave-one-out or pairs.",
         )
     if protocol in ("leave-one-out", "pairs") and (len(files) > 1 or tests):
         raise UsageError(f"--protocol {protocol} takes one file of features, and no --test.")
     if (protocol == "pairs") != (pairs is not None):
-        raise UsageError("--protocol pairs and --pairs FILE.csv go together.")
+        raise UsageError("--protocol pairs and --pairs FILE.csv must be used together.")
     if plot is not None and protocol != "pca":
-        raise UsageError("--plot draws the curve of --protocol pca.")
+        raise UsageError("--plot is only for --protocol pca.")
 
 
 def _check_outputs(out: Path | None, plot: Path | None) -> None:
-    """Refuses, before any work, outputs that cannot be written."""
+    """Checks, before any work, that the outputs can be written."""
     if out is not None:
         if out.is_dir():
             raise UsageError(f"{out} is a folder. Name a JSON file with -o.")

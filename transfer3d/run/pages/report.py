@@ -1,4 +1,4 @@
-"""Writes the pages of runs."""
+"""Writes the report pages of runs."""
 
 from __future__ import annotations
 
@@ -34,17 +34,17 @@ from transfer3d.run.training.builtin_data import CACHE
 REPORT, COMPARISON = "report.html", "comparison.html"
 MOST_VIDEOS = 500
 FEW_VIDEOS = 30
-"""Evaluated right after the training, within seconds."""
+"""Maximum number of videos that are evaluated right after training, which takes seconds."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReportOptions:
-    """What a report looks at besides the run folder.
+    """Inputs of a report besides the run folder.
 
     Attributes:
         data: the videos; None = those that the run was trained on.
-        features: file of the run's features to be drawn; None = those of the evaluated videos.
-        videos: about how many are evaluated, and at least one of each class; 0 = none.
+        features: file of the run's features to plot; None = those of the evaluated videos.
+        videos: approximate number of videos to evaluate, at least one per class; 0 = none.
         precision: "auto", "bf16" or "fp32".
         workers: decoding processes.
     """
@@ -58,7 +58,7 @@ class ReportOptions:
 
 @dataclass(frozen=True)
 class Written:
-    """A page, and the runs that it shows."""
+    """A report page, and the runs that it shows."""
 
     page: Path
     records: Sequence[RunRecord]
@@ -75,25 +75,25 @@ def _run_dict(record: RunRecord) -> dict[str, Any]:
 
 
 def report_after_training(path: Path, *, console: Console) -> str:
-    """Writes `report.html` into a run folder, with what needs videos where there are few of them.
+    """Writes `report.html` into a run folder; the sections that need videos only if these are few.
 
     Args:
         path: run folder, of a run that has just ended.
         console: for progress.
 
     Returns:
-        A line that says where the page is, and how to get all of it.
+        A line that gives the path of the page, and the command for the complete page.
     """
     record, page = read_run(path), path / REPORT
     if world_size() == 1 and _are_few(record):
         report_run(path, None, ReportOptions(), console=console)
-        return f"the run's page -> {page}"
+        return f"report -> {page}"
     write_text(page, run_page(record))
-    return f"the run's page -> {page}; `transfer3d report {path}` adds classes, confusions and maps of videos"
+    return f"report -> {page}; `transfer3d report {path}` adds classes, confusions and class activation maps"
 
 
 def _are_few(record: RunRecord) -> bool:
-    """Whether the videos to evaluate are quickly looked at, and there is something to see."""
+    """Whether there are videos to evaluate, but few enough to do so quickly."""
     place = _place_of(record)
     if record.checkpoint is None or not record.checkpoint.num_classes or "://" in place:
         return False
@@ -104,7 +104,7 @@ def _are_few(record: RunRecord) -> bool:
 
 
 def _place_of(record: RunRecord) -> str:
-    """Returns where the run's own videos are."""
+    """Returns the source of the run's own videos."""
     return record.last.recipe["data"] or str(Path.home() / CACHE)
 
 
@@ -114,13 +114,12 @@ def report_run(path: Path, out: Path | None, options: ReportOptions, *, console:
     Args:
         path: run folder.
         out: the page; None = `report.html` in the run folder.
-        options: see there.
+        options: see `ReportOptions`.
         console: for progress.
 
     Raises:
-        UsageError: the folder holds no run, the page would be a folder, or the data that was named is not
-            there.
-        DataError: the run's log is damaged, or the data that was named.
+        UsageError: the folder contains no run, the page is a folder, or the given data does not exist.
+        DataError: the run's log or the given data is damaged.
         WeightsError: the run's checkpoint is damaged.
         SetupError: the page cannot be written.
     """
@@ -137,21 +136,20 @@ def report_run(path: Path, out: Path | None, options: ReportOptions, *, console:
 def compare_runs(
     paths: Sequence[Path], out: Path | None, options: ReportOptions, *, console: Console
 ) -> Written:
-    """Writes a page that lays several runs side by side.
+    """Writes a page that compares several runs.
 
     Args:
         paths: run folders.
         out: the page; None = `comparison.html` in the current folder.
-        options: see there. Only the videos of a classifier that has no evaluation yet are evaluated, for its
-            numbers.
+        options: see `ReportOptions`. Videos are evaluated only for classifiers without an evaluation.
         console: for progress.
 
     Raises:
-        UsageError, DataError, WeightsError, SetupError: see `report_run`; and a run that is named twice,
-            or features.
+        UsageError, DataError, WeightsError, SetupError: see `report_run`; also UsageError if a run is named
+            twice or features are given.
     """
     if options.features:
-        raise UsageError("--features is for one run. Leave it out, or name a single run.")
+        raise UsageError("--features supports one run. Leave it out, or name a single run.")
     page = _claim(out or Path(COMPARISON))
     if twice := [path for path, count in Counter(paths).items() if count > 1]:
         raise UsageError(f"{twice[0]} is named twice. Name each run once.")
@@ -166,7 +164,7 @@ def compare_runs(
 
 def _claim(page: Path) -> Path:
     if world_size() > 1:
-        raise UsageError("a report is made in one process. Start it without a launcher.")
+        raise UsageError("report runs in one process. Start it without a launcher.")
     if page.is_dir():
         raise UsageError(f"{page} is a folder. Name an HTML file with -o.")
     refuse_unwritable(page)
@@ -174,18 +172,18 @@ def _claim(page: Path) -> Path:
 
 
 def _features_of(model: Path, file: Path) -> FeatureSet:
-    """Reads features, and refuses those of another checkpoint."""
+    """Reads features; raises UsageError if they are from another checkpoint."""
     features = load_features(file)
     if not model.is_file() or features.metadata.checkpoint_sha256 != sha256_file(model):
         other = features.metadata.checkpoint
-        raise UsageError(f"{file}: features of {other}, not of {model}. Extract its own.")
+        raise UsageError(f"{file}: features of {other}, not of {model}. Extract those of {model}.")
     return features
 
 
 def _predict_if_possible(
     record: RunRecord, model: Path, options: ReportOptions, console: Console
 ) -> tuple[CentrePredictions | None, str]:
-    """Evaluates videos; says why, where that is not possible."""
+    """Evaluates videos; if that is not possible, returns the reason."""
     if options.videos == 0:
         return None, "No videos were evaluated for this page."
     if record.checkpoint is None:
@@ -197,20 +195,20 @@ def _predict_if_possible(
     except Transfer3dError as error:
         if options.data is not None:
             raise
-        return None, f"No videos were evaluated, so their pictures are missing: {error}"
+        return None, f"No videos were evaluated, so their images are missing: {error}"
     split = predictions.features.metadata.split
     return predictions, f"{len(predictions.videos):,} videos were evaluated for this page ({split})."
 
 
 def _evaluated(record: RunRecord, predictions: CentrePredictions | None) -> RunRecord:
-    """Returns the record with an evaluation: its own, or else what the look gave."""
+    """Returns the record with an evaluation: its own, else one from these predictions."""
     if record.evaluation or predictions is None or predictions.scores is None:
         return record
     evaluation = Evaluation(
         metrics=video_metrics(predictions.scores, predictions.videos.classes),
         classes=predictions.videos.classes,
         split=predictions.features.metadata.split,
-        source=f"{len(predictions.videos):,} videos, the centre of each, scored for this page",
+        source=f"{len(predictions.videos):,} videos, the centre clip of each, evaluated for this page",
         data=predictions.features.metadata.data_digest,
         protocol=CENTRE.to_dict(),
         views=1,
@@ -231,7 +229,7 @@ def _predict(record: RunRecord, model: Path, options: ReportOptions, console: Co
 def _videos_of(
     record: RunRecord, session: InferenceSession, options: ReportOptions, precision: str
 ) -> tuple[VideoSet, FeatureMetadata]:
-    """Returns a share of the videos that the run was not trained on, and what their features are of."""
+    """Returns a subset of the videos that the run was not trained on, and the metadata of their features."""
     place = options.data or _place_of(record)
     videos, split = unseen_videos(place, record)
     assert record.checkpoint is not None
@@ -242,7 +240,7 @@ def _videos_of(
         )
     if videos.sequential_groups and options.videos < len(videos):
         raise UsageError(
-            f"{place}: its server gives no byte ranges, so a report reads all videos or none. "
+            f"{place}: its server does not support byte ranges, so a report needs all videos or none. "
             f"Use --videos {len(videos)}, or --videos 0.",
         )  # fmt: skip
     subset = share_of(videos, min(options.videos / len(videos), 1.0), seed=record.last.recipe["seed"])
@@ -262,7 +260,7 @@ def _videos_of(
 def unseen_videos(place: str, record: RunRecord) -> tuple[VideoSet, str]:
     """Returns the videos to evaluate a run on and their split: test, else val, else held-out training videos.
 
-    Where a student has no classes, videos need none.
+    For a student without classes the videos need no labels.
     """
     for split in ("test", "val"):
         try:

@@ -1,4 +1,4 @@
-"""A run folder as a report sees it: recipe, log, what the run noted, and its checkpoint."""
+"""Reads a run folder for a report: recipe, log, manifest and checkpoint."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ Note = TypeVar("Note", bound=BaseModel)
 
 
 def read_run(path: Path) -> RunRecord:
-    """Reads a run folder, of a finished run or of one that is not.
+    """Reads the folder of a finished or unfinished run.
 
     Raises:
-        UsageError: the folder holds no run, or its recipe is invalid.
-        DataError: its log or its notes are damaged.
+        UsageError: the folder contains no run, or its recipe is invalid.
+        DataError: its log or its manifest is damaged.
         WeightsError: its checkpoint is damaged.
     """
     if not (path / RECIPE).is_file():
@@ -76,7 +76,7 @@ def read_run(path: Path) -> RunRecord:
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
-    """Reads metrics.jsonl; a last line that a killed run left half written is skipped.
+    """Reads metrics.jsonl; an incomplete last line, left by a killed run, is skipped.
 
     Raises:
         DataError: another line is damaged.
@@ -129,7 +129,7 @@ def read_note(path: Path, kind: type[Note]) -> Note | None:
 
 
 def find_evaluation(path: Path) -> Evaluation | None:
-    """Returns the newest report of the run's checkpoint that `transfer3d evaluate -o` left in its folder.
+    """Returns the newest report of the run's checkpoint that `transfer3d evaluate -o` wrote to its folder.
 
     Reports on the test split are preferred; those with frames in another order are skipped.
     """
@@ -147,7 +147,7 @@ def find_evaluation(path: Path) -> Evaluation | None:
 
 
 def _evaluation_in(file: Path, checkpoint: str) -> Evaluation | None:
-    """Returns what a report says of a checkpoint; None where the file is of another one, or another kind."""
+    """Reads an evaluation of a checkpoint; None if the file is something else or of another checkpoint."""
     try:
         content = read_json(file)
         report = ReportNote.model_validate(content)
@@ -169,7 +169,7 @@ def _evaluation_in(file: Path, checkpoint: str) -> Evaluation | None:
 
 
 def _correct_videos(report: Path) -> dict[str, bool]:
-    """Returns whether each video of a report was classified correctly; empty where its scores are missing."""
+    """Returns whether each video of a report was classified correctly; empty if its scores are missing."""
     try:
         return correct_videos(load_scores(report)[0])
     except Transfer3dError:
@@ -177,7 +177,7 @@ def _correct_videos(report: Path) -> dict[str, bool]:
 
 
 def nearest_recipe(recipe: Recipe) -> tuple[str, list[Change]]:
-    """Returns the built-in recipe of the same task that a recipe differs from in the fewest keys, and how."""
+    """Returns the built-in recipe of the same task with the fewest differing keys, and the differences."""
     own = dict(_flat(recipe.model_dump(mode="json")))
     best, fewest = "", math.inf
     changes: list[Change] = []

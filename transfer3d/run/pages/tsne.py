@@ -1,4 +1,4 @@
-"""Draws the features of a file as points of a plane."""
+"""Plots the features of a file in two dimensions by t-SNE."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ def draw_tsne(
     """Returns the coordinates of every video, JSON-able.
 
     Args:
-        file: features, as `transfer3d features` wrote them.
+        file: features, written by `transfer3d features`.
         layer: name of one of its layers.
         perplexity: see `embed`.
-        seed: of PCA, and of where points start.
+        seed: for PCA and the initial positions.
         color_by: see `chosen_parts`.
-        out: where the figure is written, PNG or SVG.
+        out: PNG or SVG file for the figure.
 
     Raises:
-        UsageError: `out` is not a figure file, no such layer or part, or too high a perplexity.
-        DataError: the file is refused, has too few videos, or they do not differ.
+        UsageError: `out` is not a figure file, no such layer or part, or the perplexity is too high.
+        DataError: the file is invalid, has too few videos, or all their features are equal.
     """
     check_figure_path(out)
     features = load_features(file)
-    chosen_parts(features.classes, color_by)  # refused before the work
+    chosen_parts(features.classes, color_by)  # raises before the work
     embedding = embed(features, layer, perplexity=perplexity, seed=seed)
     write_figure(embedding_figure(embedding, color_by=color_by), out)
     names = [features.classes[label] if label >= 0 else None for label in embedding.labels_N.tolist()]

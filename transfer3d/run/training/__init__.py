@@ -1,1 +1,1 @@
-"""Training commands: a recipe becomes data, student, objective and trainer."""
+"""The training commands: build data, student, objective and trainer from a recipe."""

@@ -1,4 +1,4 @@
-"""The data of a run: the user's, or the built-in dataset, which is written once and kept."""
+"""The data of a run: the user's, or the built-in dataset, which is written once and cached."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ CACHE = Path(".cache") / "transfer3d" / "moving-digits"
 
 
 def data_text(recipe: Recipe) -> str:
-    """Returns how the first line of output names the data."""
+    """Returns the description of the data for the first line of output."""
     return f"data {recipe.data}" if recipe.data else "no --data: the built-in moving digits"
 
 
 def data_folder(session: Session, user_folder: Path | None = None) -> str:
-    """Returns the folder of the run's data; writes the built-in dataset where it does not exist yet.
+    """Returns the folder of the run's data; writes the built-in dataset if it does not exist yet.
 
     Args:
-        session: its recipe may leave data out.
-        user_folder: whose cache holds the built-in dataset; None = the home folder.
+        session: if its recipe names no data, the built-in dataset is used.
+        user_folder: folder whose cache has the built-in dataset; None = the home folder.
     """
     if session.recipe.data is not None:
         return session.recipe.data

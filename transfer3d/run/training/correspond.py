@@ -1,4 +1,4 @@
-"""Correspondence training: a teacher and unlabelled videos become a student."""
+"""Correspondence training: trains a student with a teacher on unlabelled videos."""
 
 from __future__ import annotations
 
@@ -33,18 +33,18 @@ ACCURACIES = ("matched", "mismatched", "balanced")
 
 
 def complete_recipe(recipe: Recipe) -> Recipe:
-    """Returns the recipe with a student: its own, or the one that goes with its teacher.
+    """Returns the recipe with a student: its own, or the default for its teacher.
 
     Raises:
         UsageError: it names no teacher, or options that do not fit it.
     """
     teacher = recipe.require("teacher")
     if recipe.segments > 1:
-        raise UsageError(f"segments={recipe.segments} is for finetune: correspond pairs single clips.")
+        raise UsageError(f"segments={recipe.segments} is for finetune only: correspond pairs single clips.")
     if has_own_weights(teacher) and recipe.weights != "timm":
         raise UsageError(f"{teacher} has its own weights: leave --weights out.")
     if recipe.student is None and has_own_weights(teacher):
-        raise UsageError(f"{teacher} is a teacher that any student can learn from: name one with --student.")
+        raise UsageError(f"{teacher} is a teacher without a default student: name one with --student.")
     return recipe if recipe.student else with_paired_student(recipe)
 
 
@@ -79,7 +79,7 @@ def build_task(session: Session) -> Task:
             yield
         finally:
             if cache:
-                cache.flush()  # after an interrupted run too: its teacher outputs are kept
+                cache.flush()  # also after an interrupted run, to keep its teacher outputs
         if teacher.digest() != digest:
             raise AssertionError("the frozen teacher's weights have changed")
 
@@ -109,7 +109,7 @@ def build_task(session: Session) -> Task:
 
 
 def open_cache(session: Session, objective: Correspondence, data_digest: str) -> FeatureCache | None:
-    """Opens the recipe's cache of teacher outputs, or returns None where it names none."""
+    """Opens the recipe's cache of teacher outputs, or returns None if it names none."""
     folder, clip = objective.config.cache, objective.teacher_clip
     if folder is None:
         return None
@@ -123,7 +123,7 @@ def open_cache(session: Session, objective: Correspondence, data_digest: str) ->
 
 
 def teacher_classes(recipe: Recipe) -> list[str] | None:
-    """Returns the names of the classes that kd teaches the student; None where they are not known.
+    """Returns the class names of the teacher that kd transfers; None if they are unknown.
 
     Raises:
         UsageError: teacher and student have classes of different names.
@@ -134,7 +134,7 @@ def teacher_classes(recipe: Recipe) -> list[str] | None:
     of_teacher, of_student = class_names_of(teacher), class_names_of(student)
     if of_teacher and of_student and of_teacher != of_student:
         raise UsageError(
-            f"kd needs one label space: teacher {teacher} and student {student} name other classes. "
+            f"kd needs one label space: teacher {teacher} and student {student} have different classes. "
             "Choose another of the two, or set correspondence.kd=0."
         )
     return of_teacher

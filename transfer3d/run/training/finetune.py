@@ -28,7 +28,7 @@ from transfer3d.run.training.warm_start import start_from
 
 
 def complete_recipe(recipe: Recipe) -> Recipe:
-    """Returns the recipe as it is.
+    """Returns the recipe unchanged, after checking it.
 
     Raises:
         UsageError: it names no student.
@@ -104,34 +104,34 @@ def _class_weights(recipe: Recipe, videos: VideoSet, loss: Loss) -> Tensor | Non
 
 
 def _say_loss(session: Session, videos: VideoSet, loss: Loss) -> None:
-    """Says what is learnt where videos are of several classes, or the recipe chose a loss."""
+    """Prints the loss for multi-label videos, or if the recipe sets one."""
     several = sum(len(labels) > 1 for labels in videos.label_sets)
     if loss == "bce":
         session.say(
-            f"loss: bce, a yes or no for each class ({several} of {len(videos)} videos are of several); "
-            "validated by mean average precision"
+            f"loss: bce, binary per class ({several} of {len(videos)} videos have several labels); validated "
+            "by mean average precision"
         )
     elif several:
         session.say(
-            f"loss: softmax, of the first class alone of {several} of {len(videos)} videos. To learn all: "
-            "--set loss=bce"
+            f"loss: softmax, with only the first label of {several} of {len(videos)} videos. To use all "
+            "labels: --set loss=bce"
         )
 
 
 def _say_mirrored(session: Session, videos: VideoSet) -> None:
-    """Warns where mirroring makes clips of one class look like those of another."""
+    """Warns if mirroring makes clips of one class look like those of another."""
     pairs, augment = mirrored_classes(videos.classes), session.recipe.augment
     if pairs and augment.flip and not augment.flip_pairs:
         (one, other), more = pairs[0], f" and {len(pairs) - 1} more pairs" if len(pairs) > 1 else ""
         session.say(
-            f"warning: '{one}' and '{other}'{more} are each other mirrored, and half of the clips are "
-            "mirrored under their own label. To mirror none: --set augment.flip=false; to swap the labels: "
+            f"warning: '{one}' and '{other}'{more} are mirror images of each other, and half of the clips "
+            "are mirrored but keep their label. Without mirroring: --set augment.flip=false; with swapped labels: "
             "augment.flip_pairs"
         )
 
 
 def open_validation(data: str, train: VideoSet) -> VideoSet | None:
-    """Returns the `val` split of the data, or None where there is none.
+    """Returns the `val` split of the data, or None if there is none.
 
     Raises:
         DataError: its classes differ from the training set's, or a file is bad.
@@ -144,6 +144,6 @@ def open_validation(data: str, train: VideoSet) -> VideoSet | None:
     if list(videos.classes) != list(train.classes):
         raise DataError(
             f"{data}: the val split has other classes than train "
-            f"({len(videos.classes)} against {len(train.classes)}). Give both the same class folders."
+            f"({len(videos.classes)} instead of {len(train.classes)}). Give both the same class folders."
         )
     return videos

@@ -1,4 +1,4 @@
-"""A small image model trained on still digits: in the demo, it replaces a pretrained teacher."""
+"""Trains a small image model on still digits, which replaces a pretrained teacher in the demo."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from transfer3d.objectives.objective import LossReport
 
 
 class ImageClassification(nn.Module):
-    """Cross-entropy of an image model; a batch holds clips of one frame."""
+    """Cross-entropy of an image model on batches of one-frame clips."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
@@ -58,10 +58,10 @@ def train_teacher(
     Args:
         name: timm model.
         out: safetensors file, timm's own keys, readable as `--weights FILE`.
-        synth: the dataset whose drawings are used, split as there.
+        synth: the dataset whose drawings and splits are used.
         size: pixels of an image.
         steps: optimiser steps of 64 images.
-        seed: of weights and order.
+        seed: for weights and order.
         precision: "bf16" or "fp32".
         console: for progress.
     """

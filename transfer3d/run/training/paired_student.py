@@ -1,4 +1,4 @@
-"""The student that goes with a teacher when the recipe names none."""
+"""Chooses the default student for a teacher when the recipe names none."""
 
 from __future__ import annotations
 
@@ -17,20 +17,19 @@ from transfer3d.nn.on_meta import on_meta
 from transfer3d.recipes.schema import ClipConfig, Recipe
 
 FAMILIES = ("p3d", "t3d", "i3d", "timesformer")
-"""Of a teacher that several students are inflated from, the first of these families."""
+"""Order of preference of families if several students are inflated from the same teacher."""
 SHAPES = (("i3d", TimmSpec), ("timesformer", ViTSpec))
-"""Families that take any network of a kind; TimeSformer costs less than ViViT, whose clips are longer."""
+"""Generic families by spec type; TimeSformer is preferred to ViViT, whose longer clips cost more."""
 OTHERWISE, SMALL = "p3d_resnet18", ClipConfig(size=112, crop=128)
-"""For a teacher that no student is inflated from: a ResNet-18 over clips of 3D ResNets' usual size."""
+"""For teachers that cannot be inflated: a ResNet-18 with the usual clips of 3D ResNets."""
 
 
 def with_paired_student(recipe: Recipe) -> Recipe:
-    """Returns the recipe with the student that goes with its teacher, at random weights.
+    """Returns the recipe with the default student of its teacher, with random weights.
 
-    The registered one that is inflated from it: densenet121 -> t3d_densenet121, resnet50 -> p3d_resnet50.
-    Otherwise what `inflate --to i3d` makes of it, or `--to timesformer` of a vision transformer, for frames
-    of its own size. For a network that neither takes, `OTHERWISE`. What the recipe says of clip and
-    arguments wins.
+    That is the registered student inflated from it: densenet121 -> t3d_densenet121, resnet50 ->
+    p3d_resnet50. Otherwise it is the teacher's i3d, or a vision transformer's timesformer, with the teacher's
+    frame size; for all other networks, `OTHERWISE`. The recipe's own clip and arguments take precedence.
 
     Args:
         recipe: names a timm model as teacher.
@@ -52,7 +51,7 @@ def with_paired_student(recipe: Recipe) -> Recipe:
 
 
 def describe(student: VideoStudent) -> str:
-    """Returns a line about a student: its size, its clip, and how to take another."""
+    """Returns a line with a student's size and clip, and the options that change them."""
     clip, parameters = student.clip, sum(weights.numel() for weights in student.parameters())
     spec = student.model_args.get("spec") or {}
     source = f" of {spec['architecture']}" if "architecture" in spec else ""
@@ -65,7 +64,7 @@ def describe(student: VideoStudent) -> str:
 
 
 def _inflatable(teacher: str) -> tuple[tuple[str, dict[str, Any]] | None, int]:
-    """Returns the family that takes a timm network and its shape, or None, and the size of its frames."""
+    """Returns the family and the spec for a timm network, or None, and its image size."""
     with on_meta():
         network = create_image_model(teacher, "none")
         size = image_model_info(network).size

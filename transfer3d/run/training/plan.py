@@ -1,4 +1,4 @@
-"""The plan of a training run: batch size and number of steps, and what they will cost."""
+"""The plan of a training run: batch size, number of steps, and their estimated cost."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ LARGEST_AUTO_BATCH = 32
 
 
 def plan_training(session: Session, objective: nn.Module, clip: ClipSpec, videos: VideoSet) -> TrainerConfig:
-    """Settles batch size and number of steps, and prints what they will cost.
+    """Determines batch size and number of steps, and prints the estimated cost.
 
     Raises:
         UsageError: the batch is too small or not divisible by the processes, or the recipe has neither
@@ -78,13 +78,13 @@ def plan_training(session: Session, objective: nn.Module, clip: ClipSpec, videos
 def trainer_config(
     recipe: Recipe, *, steps: int, batch_size: int, validate_every: int | None = None
 ) -> TrainerConfig:
-    """Returns the configuration of a trainer: the recipe's shared keys, with the length settled."""
+    """Returns the configuration of the trainer: the recipe's shared keys with steps and batch size."""
     shared = {key: getattr(recipe, key) for key in Training.model_fields}
     return TrainerConfig(**{**shared, "validate_every": validate_every}, steps=steps, batch_size=batch_size)
 
 
 def recorded_recipe(recipe: Recipe, config: TrainerConfig) -> Recipe:
-    """Returns the recipe with what was settled, as the run folder and the checkpoints record it."""
+    """Returns the recipe with the planned values, as recorded in the run folder and the checkpoints."""
     settled = {"batch_size": config.batch_size, "max_steps": config.steps}
     return recipe.model_copy(update={**settled, "validate_every": config.validate_every})
 
@@ -106,7 +106,7 @@ def _check_sizes(recipe: Recipe, world: int, different: int) -> None:
 
 
 def _refuse_full_disk(folder: Path, objective: nn.Module, config: TrainerConfig) -> None:
-    """Raises SetupError where the run folder's disk cannot hold the run's checkpoints and its student."""
+    """Raises SetupError if the disk is too small for the run's checkpoints and models."""
     learning = sum(p.nbytes for p in objective.parameters() if p.requires_grad)
     weights = sum(tensor.nbytes for tensor in objective.state_dict().values())
     moments = learning * (2 if config.optimizer.name == "adamw" else 1)
@@ -115,8 +115,8 @@ def _refuse_full_disk(folder: Path, objective: nn.Module, config: TrainerConfig)
     free = shutil.disk_usage(folder).free
     if free < needed:
         raise SetupError(
-            f"{folder}: checkpoints and models need {readable_bytes(needed)}, and {readable_bytes(free)} are "
-            "free. Choose a place with more."
+            f"{folder}: checkpoints and models need {readable_bytes(needed)}, but only "
+            f"{readable_bytes(free)} are free. Choose another disk with -o."
         )
 
 
@@ -125,7 +125,8 @@ def _warn_of_short_videos(session: Session, clip: ClipSpec, videos: VideoSet) ->
     if 2 * short > len(videos):
         session.say(
             f"warning: {short} of {len(videos)} videos are shorter than the {clip.window} frames that a clip "
-            f"of {clip.frames} at stride {clip.stride} spans, and end with repeats. Try --set clip.stride=1"
+            f"of {clip.frames} at stride {clip.stride} spans, and end with repeated frames. Try --set "
+            "clip.stride=1"
         )
 
 
@@ -139,4 +140,4 @@ def _say_plan(session: Session, plan: MemoryPlan, batch_size: int, steps: int, v
         f"{readable_seconds(plan.step_seconds * steps)} of computing"
     )
     if not plan.fits:
-        session.say("warning: this probably does not fit into memory; a smaller batch_size does")
+        session.say("warning: this probably does not fit into memory; try a smaller batch_size")

@@ -1,4 +1,4 @@
-"""From the options of a training command to its recipe."""
+"""Builds a training command's recipe from its options."""
 
 from __future__ import annotations
 
@@ -37,26 +37,25 @@ def resolve(
     resumed: Path | None = None,
     **options: Any,
 ) -> Recipe:
-    """Returns the recipe that a command runs.
+    """Returns the recipe of a command.
 
-    A resumed run takes the recipe of its folder, and refuses to be given another; its files may lie elsewhere
-    now. Without a recipe the
-    defaults are `demo/<task>` on the built-in data and `default/<task>` on the user's own, where the student
-    keeps its own clip.
+    A resumed run uses the recipe in its folder; another one is refused, but paths may have changed. The
+    default recipe is `demo/<task>` for the built-in data, and `default/<task>` for the user's own, with the
+    student's own clip.
 
     Args:
         task: "correspond" or "finetune".
         recipe: name or file; None = the default.
-        overrides: `--set key=value`; they win over everything.
+        overrides: `--set key=value`; they have the highest precedence.
         resumed: folder of the run to continue.
-        options: keys of the recipe that have options of their own; None = not given.
+        options: keys of the recipe that have their own command-line options; None = not given.
 
     Raises:
-        UsageError: a wrong recipe, or another one than the resumed run was started with.
+        UsageError: an invalid recipe, or a recipe that differs from the resumed run's.
     """
     given = {key: value for key, value in options.items() if value is not None}
     if "max_steps" in given:
-        given.setdefault("epochs", None)  # else whichever ends first
+        given.setdefault("epochs", None)  # otherwise the shorter of the two would apply
     own_data = "data" in given or any(override.startswith("data=") for override in overrides)
     name = recipe or ("default" if own_data else "demo") + f"/{task}"
     if resumed is not None and (resumed / RECIPE).is_file():
@@ -74,7 +73,7 @@ def resolve(
 
 
 def recorded_files(folder: Path) -> dict[str, str]:
-    """Returns the sha256 of the files that a run was started with, by the recipe's key, as far as known."""
+    """Returns the recorded sha256 of the files that a run was started with, by the recipe's key."""
     try:
         files = parse_json((folder / STARTED).read_text(encoding="utf-8")).get("files", {})
         return {key: str(files[key]) for key in CHECKPOINTS if key in files}
@@ -83,9 +82,9 @@ def recorded_files(folder: Path) -> dict[str, str]:
 
 
 def _moved_keys(stored: Recipe, asked: Recipe, files: Mapping[str, str]) -> list[str]:
-    """Returns the keys whose path is another one, but not what is there.
+    """Returns the keys whose path changed while the content did not.
 
-    The data's digest is compared when they are open; those of checkpoints are among the `files` of the run.
+    The data's digest is compared when it is opened; those of checkpoints are in the run's `files`.
     """
     moved = ["data"] if asked.data is not None and asked.data != stored.data else []
     for key, digest in files.items():
@@ -96,18 +95,18 @@ def _moved_keys(stored: Recipe, asked: Recipe, files: Mapping[str, str]) -> list
 
 
 def changed_keys(stored: Recipe, asked: Recipe, moved: Collection[str] = ()) -> list[str]:
-    """Returns the keys in which a command differs from the recipe that the run was started with.
+    """Returns the keys in which a command's recipe differs from the one that the run was started with.
 
-    What the command leaves open, or "auto", was settled when the run started.
+    Values that the command leaves at None or "auto" were determined when the run started.
 
     Args:
-        stored: that the run was started with.
-        asked: that the command would start.
+        stored: the recipe that the run was started with.
+        asked: the command's recipe.
         moved: keys of paths that may differ.
     """
     old, new = stored.model_dump(), asked.model_dump()
     settled = [key for key, value in new.items() if value in (None, "auto")]
-    # Beside epochs a run keeps the smaller number of steps, so a larger one may be what it was started with.
+    # With epochs, a run records the smaller number of steps, so a larger one may be the original value.
     larger = (asked.max_steps or 0) >= (stored.max_steps or math.inf)
     steps = ["max_steps"] if asked.epochs is not None and larger else []
     return [

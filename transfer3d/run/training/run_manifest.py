@@ -1,4 +1,4 @@
-"""The manifest of a run, for its report: the machine that it runs on and the videos that it was given."""
+"""The manifest of a run, for its report: the machine and the videos."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ def write_manifest(session: Session, videos: VideoSet, held_out: VideoSet | None
 
     Args:
         session: the open session.
-        videos: that it is trained on.
-        held_out: that it validates on.
+        videos: the training videos.
+        held_out: the validation videos.
     """
     if session.folder is None:
         return
@@ -44,7 +44,7 @@ def write_manifest(session: Session, videos: VideoSet, held_out: VideoSet | None
 
 
 def _environment(session: Session) -> dict[str, Any]:
-    """Returns what the report shows of the machine, without names of users, hosts or folders."""
+    """Returns the report's description of the machine, without names of users, hosts or folders."""
     machine = describe()
     versions, hardware = machine["versions"], machine["hardware"]
     cuda = hardware["cuda devices"]

@@ -33,12 +33,12 @@ class Session:
 
     Attributes:
         recipe: the resolved recipe.
-        path: the run folder.
-        folder: the open run folder; None on every process but the main one.
-        finished: the run was finished before.
-        resume: an unfinished run is continued.
+        path: of the run folder.
+        folder: the open run folder; None on all processes but the main one.
+        finished: whether the run was finished before.
+        resume: whether an unfinished run is continued.
         console: for progress and messages, on the main process.
-        heartbeat: of the processes whose group ends with the session; None where it is another's group.
+        heartbeat: between the session's own processes; None if they belong to an outer session.
     """
 
     recipe: Recipe
@@ -56,7 +56,7 @@ class Session:
             self.console.print(line, highlight=False, soft_wrap=True)
 
     def needs_training(self) -> bool:
-        """Returns False for a run that is finished, and prints that."""
+        """Returns False, and prints a line, if the run is already finished."""
         if self.finished:
             self.say(
                 f"{self.path} holds a finished run: nothing to do. To train on, start from "
@@ -65,11 +65,11 @@ class Session:
         return not self.finished
 
     def say_dropped(self, videos: VideoSet) -> None:
-        """Prints which videos were left out and why, and how videos are shuffled that come in sequence."""
+        """Prints which videos were skipped and why, and how sequentially read videos are shuffled."""
         if videos.sequential_groups:
             self.say(
-                "the server has no byte ranges: shards are read whole, and videos shuffled within "
-                f"{videos.shuffle_buffer} at a time"
+                "the server does not support byte ranges: whole shards are read, and videos shuffled "
+                f"within a buffer of {videos.shuffle_buffer}"
             )
         for dropped in videos.dropped:
             self.say(f"left out {dropped.path}: {dropped.reason}")
@@ -80,7 +80,7 @@ class Session:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, _traceback: object
     ) -> None:
-        """Releases the folder and leaves the processes."""
+        """Releases the folder and leaves the process group."""
         self.record_end(error)
         if self.folder:
             self.folder.close()
@@ -89,10 +89,10 @@ class Session:
             self.accelerator.end_training()
 
     def record_end(self, error: BaseException | None) -> None:
-        """Writes this process's exit code, which a launcher would turn into 1."""
+        """Writes this process's exit code to the run folder, since a launcher would turn it into 1."""
         code = 0 if error is None else error.exit_code if isinstance(error, Transfer3dError) else 1
         rank = self.accelerator.process_index
-        with suppress(SetupError):  # a full disk: the first error is the one that counts
+        with suppress(SetupError):  # a full disk: the original error is the one to report
             outcome = {"exit_code": code, "error": str(error or "")}
             write_text(self.path / f"exit.rank{rank}.json", json.dumps(outcome))
 
@@ -106,15 +106,15 @@ def open_session(
     console: Console | None = None,
     accelerator: Accelerator | None = None,
 ) -> Session:
-    """Claims the run folder and sets up the processes.
+    """Locks the run folder and sets up the processes.
 
     Args:
         recipe: the resolved recipe.
-        out: run folder; None = `runs/<title>-<n>`, the first n that is free.
+        out: run folder; None = `runs/<title>-<n>` with the first free n.
         title: `<command>-<student>`.
         resume: continue the unfinished run in `out`.
         console: where to print; None = stderr.
-        accelerator: of the session that this one is part of; None = make one.
+        accelerator: of an outer session; None = create one.
     """
     resumed_folder(out, resume)  # refuses --resume without -o
     precision = resolve_precision(recipe.precision)

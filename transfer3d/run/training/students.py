@@ -1,4 +1,4 @@
-"""A recipe's student and teacher, each a registered name or a checkpoint, and checks before they are used."""
+"""Builds and checks a recipe's student and teacher, each a registered name or a checkpoint."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ def is_file(student: str) -> bool:
 def build_student(recipe: Recipe, num_classes: int) -> VideoStudent:
     """Builds the recipe's student with a head for `num_classes`; 0 = no head.
 
-    New weights, those of a new head included, are drawn with the recipe's seed.
+    New weights, including those of a new head, are drawn with the recipe's seed.
     """
     name = recipe.require("student")
     if is_file(name):
         if recipe.student_args:
-            raise UsageError(f"{name} is a checkpoint and has its own arguments: leave student_args out.")
+            raise UsageError(f"{name} is a checkpoint with its own arguments: leave student_args out.")
         student = load(name)
         if student.num_classes != num_classes:
             student.reset_classifier(num_classes, seed=recipe.seed)
@@ -54,7 +54,7 @@ def build_student(recipe: Recipe, num_classes: int) -> VideoStudent:
 
 
 def build_teacher(recipe: Recipe) -> FrozenTeacher:
-    """Builds the recipe's teacher: a timm model, one of transformers (`hf:`), or a student's file."""
+    """Builds the recipe's teacher: a timm model, a transformers model (`hf:`), or a student's checkpoint."""
     name = recipe.require("teacher")
     if is_file(name):
         return FrozenTeacher(load(name))
@@ -64,16 +64,16 @@ def build_teacher(recipe: Recipe) -> FrozenTeacher:
 
 
 def has_own_weights(teacher: str) -> bool:
-    """Whether a teacher is named together with its weights: a checkpoint, or a model of transformers."""
+    """Whether a teacher's name includes its weights: a checkpoint, or a transformers model."""
     return is_file(teacher) or teacher.startswith(PREFIX)
 
 
 def check_student(recipe: Recipe) -> None:
-    """Builds the recipe's student on the meta device and passes it one clip.
+    """Builds the recipe's student on the meta device and runs it on one clip.
 
     Raises:
-        UsageError: there is no such student, or it cannot take this clip.
-        WeightsError: its file is refused.
+        UsageError: the student does not exist, or does not support this clip.
+        WeightsError: its checkpoint is invalid.
     """
     name = recipe.require("student")
     refuse_videos(Path(name), "Give videos with --data.")
@@ -81,16 +81,16 @@ def check_student(recipe: Recipe) -> None:
         with nullcontext() if is_file(name) else on_meta():
             student = build_student(recipe, num_classes=0)
         count_gmac(student.to("meta"))
-    except Transfer3dError:  # a ValueError too, and already says what is wrong
+    except Transfer3dError:  # may be a ValueError, and is already reported clearly
         raise
     except (RuntimeError, ValueError) as error:
         raise UsageError(
-            f"{name} cannot take these clips ({str(error).splitlines()[0]}). Change [clip]."
+            f"{name} does not support these clips ({str(error).splitlines()[0]}). Change [clip]."
         ) from error
 
 
 def parent_entry(student: str) -> dict[str, Any]:
-    """Returns the provenance entry for what a student starts from."""
+    """Returns the provenance entry for a student's initial weights."""
     if is_file(student):
         return {"checkpoint": student, "sha256": sha256_file(locate(student))}
     return {"checkpoint": None, "model": student}
@@ -102,11 +102,11 @@ def class_names_of(student: str) -> list[str] | None:
 
 
 def check_recipe(recipe: Recipe) -> None:
-    """Checks the student and the teacher of every stage, where they are named.
+    """Checks the named students and teachers of all stages.
 
     Raises:
-        UsageError: no such student or teacher, or the student cannot take the recipe's clips.
-        WeightsError: a student's or a teacher's file is refused.
+        UsageError: no such student or teacher, or the student does not support the recipe's clips.
+        WeightsError: a student's or a teacher's checkpoint is invalid.
     """
     for stage in stages_of(recipe).values() or [recipe]:
         if stage.student is not None:

@@ -1,4 +1,4 @@
-"""What a training command trains: the part in which `correspond` and `finetune` differ."""
+"""The part of a training command in which `correspond` and `finetune` differ."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ class Task:
     """One training task, built from a recipe.
 
     Attributes:
-        objective: what is trained.
-        student: the part of it that is published.
-        videos: that it is trained on.
-        summary: returns the lines that are printed after training, from the last metrics.
+        objective: to be trained.
+        student: the objective's student, which is published.
+        videos: the training videos.
+        summary: returns the lines to print after training, given the last metrics.
         provenance: entries of the published checkpoint, JSON-able.
-        class_names: of the student's classes; None where they are not known.
-        identity: digests that a resumed run must find again, besides the data's.
+        class_names: of the student's classes; None if unknown.
+        identity: digests, besides the data's, that must not change when the run is resumed.
         validate: see `Trainer`.
-        held_out: the videos that it validates on.
-        training: a context around the training steps.
+        held_out: the validation videos.
+        training: context around the training steps.
     """
 
     objective: nn.Module

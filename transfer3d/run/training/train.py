@@ -1,4 +1,4 @@
-"""From a recipe to a trained student in a run folder: in one run, or in consecutive stages."""
+"""Trains a recipe in a run folder, in one run or in consecutive stages."""
 
 from __future__ import annotations
 
@@ -40,18 +40,18 @@ def train(
 ) -> Path:
     """Trains the recipe, writes `report.html` and returns the run folder.
 
-    Each stage is a run in a folder of its own within the run folder, and resumes as any run does. The last
-    stage's student is copied to the run folder.
+    Each stage is a run in its own subfolder of the run folder, and is resumed like any run. The last stage's
+    student is copied to the run folder.
 
     Args:
-        recipe: of that task.
+        recipe: of the task.
         task: "correspond" or "finetune".
         out: run folder; None = the next free one under `runs`.
         resume: continue an unfinished run.
         console: where to print; None = stderr.
 
     Raises:
-        UsageError: the recipe is for another task, or lacks what its task needs, in any of its stages.
+        UsageError: the recipe is for another task, or a stage lacks a key that its task requires.
     """
     recipe.expect_task(task)
     console = console or Console(stderr=True)
@@ -78,10 +78,10 @@ def run_task(
         out: run folder; None = the next free one under `runs`.
         resume: continue an unfinished run.
         console: where to print; None = stderr.
-        accelerator: of the processes that this run shares with others; None = its own.
+        accelerator: of an outer session; None = create one.
 
     Raises:
-        UsageError: the recipe lacks what its task needs, or its student cannot take its clip.
+        UsageError: the recipe lacks a key that its task requires, or its student does not support its clip.
     """
     task = TASKS[recipe.task]
     recipe = task.complete_recipe(recipe)
@@ -96,7 +96,7 @@ def run_task(
 
 
 def _train(session: Session, task: Task) -> None:
-    """Plans and trains, and leaves `model.safetensors` in the run folder."""
+    """Plans and runs the training, and writes `model.safetensors` to the run folder."""
     clip = clip_of(task.objective)
     check_channels(task.videos, clip)
     config = plan_training(session, task.objective, clip, task.videos)
@@ -131,7 +131,7 @@ def _train(session: Session, task: Task) -> None:
             session.say(
                 f"resuming at step {trainer.step}" if trainer.step else "no checkpoint yet: from step 0"
             )
-        if folder:  # only now: the recipe marks the folder as that of an unfinished run
+        if folder:  # not earlier: a recipe in the folder marks an unfinished run
             write_text(session.path / RECIPE, dump(recipe))
         write_manifest(session, task.videos, task.held_out)
         with task.training:
@@ -161,7 +161,7 @@ def _run_stages(recipe: Recipe, *, out: Path | None, resume: bool, console: Cons
 
 
 def _check_stage(name: str, stage: Recipe) -> None:
-    """Raises before the first stage what would end a later one."""
+    """Checks a stage before the first one starts, so that it does not fail later."""
     place = Path(stage.data or "")
     place = place.parent if place.suffix == ".tar" else place  # a pattern of many shards is not a file
     if "://" not in (stage.data or "") and not place.exists():

@@ -1,4 +1,4 @@
-"""Warm starts: a student takes over the weights of a related one, a V4D those of its I3D-S."""
+"""Warm starts: initialises a student from a related one, e.g. a V4D from its I3D-S."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ HEAD = "head."
 
 
 def start_from(student: VideoStudent, file: str, class_names: Sequence[str]) -> str:
-    """Copies every weight of a checkpoint into a student, and returns a line about it.
+    """Copies every weight of a checkpoint into a student, and returns a summary line.
 
-    The classifier is copied only where the classes are the same.
+    The classifier is copied only if the classes are the same.
 
     Args:
-        student: the weights that the file does not have stay.
+        student: weights that are not in the file are left unchanged.
         file: a checkpoint.
         class_names: of the student.
 
