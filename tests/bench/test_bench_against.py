@@ -45,7 +45,7 @@ def test_another_file_is_refused_before_anything_is_measured(tmp_path, content):
     old.write_text(content)
     done = CliRunner().invoke(app, ["bench", "models", "--only", "P3D-63", "--against", str(old)])
     assert done.exit_code == 2
-    assert "is not a bench" in done.output
+    assert "is not a benchmark" in done.output
 
 
 def test_an_absent_file_is_refused(tmp_path):

@@ -47,7 +47,7 @@ def test_every_command_has_a_help_with_an_example(run):
     ("arguments", "code", "said"),
     [
         (["modells"], 2, "No such command"),
-        (["models", "p3d_resnet5O"], 2, "no student is called 'p3d_resnet5O'"),
+        (["models", "p3d_resnet5O"], 2, "no student matches 'p3d_resnet5O'"),
         (["finetune", "p3d_tiny", "--set", "max_step=5"], 2, "did you mean 'max_steps'?"),
         (["finetune", "p3d_tiny", "--data", "nowhere"], 2, "nowhere"),
         (
@@ -60,7 +60,7 @@ def test_every_command_has_a_help_with_an_example(run):
         (["bench", "data", "--data", "nowhere"], 2, "'nowhere' does not exist"),
         (["bench", "train", "--data", "nowhere"], 2, "'nowhere' does not exist"),
         (["correspond", "--recipe", "demo/finetune", "--teacher", "test_resnet"], 2, "`transfer3d finetune`"),
-        (["correspond", "--weights", "none"], 2, "names no teacher"),
+        (["correspond", "--weights", "none"], 2, "the recipe has no teacher"),
         (["correspond", "--teacher", "resnet5O", "--weights", "none"], 2, "resnet50"),
         (["recipe", "show", "demo/corespond"], 2, "did you mean 'demo/correspond'"),
         (["evaluate", "nothing.safetensors", "--data", "nowhere"], 4, "nothing.safetensors"),

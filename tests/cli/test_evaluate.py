@@ -80,7 +80,7 @@ REFUSALS = [
     (["--labels", "single"], 3, "3 of 6 videos have several labels, first t1"),
     (["--protocol", "v4dd"], 2, "did you mean 'v4d'"),
     (["--protocol", "t3d", "--crops", "3"], 2, "--protocol t3d has its own clips and crops"),
-    (["--reverse", "units"], 2, "p3d_tiny sees single clips: it has no units"),
+    (["--reverse", "units"], 2, "p3d_tiny takes single clips: it has no units"),
     (["more.safetensors"], 2, "To fuse reports, add --fuse"),
     (["--fuse-weights", "1"], 2, "To fuse reports, add --fuse"),
 ]

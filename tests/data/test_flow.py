@@ -216,11 +216,11 @@ def test_shards_of_frames_are_written_as_before(videos, tmp_path):
     "options, code, message",
     [
         (["--flow", "farneback"], 2, "is not one of"),
-        (["--flow-bound", 10], 2, "--flow-bound belongs to --flow"),
+        (["--flow-bound", 10], 2, "--flow-bound needs --flow"),
         (["--flow", "dis", "--flow-bound", "nan"], 2, "--flow-bound nan:"),
         (["--flow", "dis", "--flow-bound", 0], 2, "--flow-bound 0.0: input should be greater than 0"),
-        (["--flow", "dis", "--gop", 12], 2, "--gop is of frames"),
-        (["--flow", "files", "--short-side", 32], 2, "--flow files keeps the pictures' size"),
+        (["--flow", "dis", "--gop", 12], 2, "--gop is not supported with --flow"),
+        (["--flow", "files", "--short-side", 32], 2, "--flow files keeps the images' size"),
         (["--flow", "files"], 3, "Name the right folder"),
     ],
 )

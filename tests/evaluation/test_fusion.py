@@ -97,5 +97,5 @@ def test_damaged_scores_are_refused(tmp_path, kind):
     save(tmp_path / "r.json")
     facts = json.loads((tmp_path / "r.scores.json").read_text())
     (tmp_path / "r.scores.json").write_text(json.dumps({**facts, "classes": ["x"]}))
-    with pytest.raises(DataError, match="do not fit together"):
+    with pytest.raises(DataError, match="do not match"):
         load_scores(path)

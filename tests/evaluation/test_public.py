@@ -61,12 +61,12 @@ def test_a_protocol_is_given_by_name_or_as_an_object(videos):
     as_object = transfer3d.evaluate(student, videos, protocol=named_protocol("t3d"), precision="fp32")
     assert torch.equal(by_name.scores, as_object.scores)
     assert by_name.metrics["views"] > 3
-    with pytest.raises(UsageError, match="either those or a protocol"):
+    with pytest.raises(UsageError, match="either these or a protocol"):
         transfer3d.evaluate(student, videos, protocol="t3d", clips=2)
 
 
 def test_a_student_of_other_classes_and_bad_files_are_refused(videos, folder, tmp_path):
-    with pytest.raises(WeightsError, match="3 classes without names, the videos have 2"):
+    with pytest.raises(WeightsError, match="3 unnamed classes, the videos have 2"):
         transfer3d.evaluate(wakeful_student("p3d", num_classes=3), videos)
     student = wakeful_student("p3d", num_classes=2)
     student.class_names = ["bb", "a"]

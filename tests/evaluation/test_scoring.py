@@ -224,8 +224,8 @@ def test_the_mode_of_the_student_comes_back(videos):
     [
         ({"name": "pd3"}, r"no protocol 'pd3' \(did you mean 'p3d'\?\)"),
         ({"name": "p3d", "clips": 10}, "--protocol p3d has its own clips"),
-        ({"name": "dense", "crops": 4}, "--crops 4: there are 1, 3 and 10"),
-        ({"name": "dense", "reverse": "time"}, "--reverse time: there are frames and units"),
+        ({"name": "dense", "crops": 4}, "--crops 4: must be 1, 3 or 10"),
+        ({"name": "dense", "reverse": "time"}, "--reverse time: must be frames or units"),
     ],
 )
 def test_protocols_that_there_are_not(arguments, message):

@@ -258,7 +258,7 @@ def test_the_command(file, tmp_path):
     assert (report["dimensions"], report["perplexity"]) == (80, pytest.approx(79 / 3))
     rows = list(csv.DictReader(io.StringIO(run(file, "-o", picture, "--csv").stdout)))
     assert [float(row["x"]) for row in rows] == pytest.approx([row["x"] for row in report["points"]])
-    assert "100.0% in the picture, 100.0% in the features" in run(file, "-o", picture).output
+    assert "100.0% in the figure, 100.0% in the features" in run(file, "-o", picture).output
 
 
 @pytest.mark.parametrize(

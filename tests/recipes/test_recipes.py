@@ -78,7 +78,7 @@ def test_a_wrong_recipe_name_gets_the_nearest():
 def test_a_file_that_is_not_toml_is_named_with_the_line(tmp_path):
     file = tmp_path / "broken.toml"
     file.write_text("lr = 0.1\ntask = \n")
-    with pytest.raises(UsageError, match=r"broken\.toml is not TOML.*line 2"):
+    with pytest.raises(UsageError, match=r"broken\.toml is not valid TOML.*line 2"):
         load_recipe(file)
 
 

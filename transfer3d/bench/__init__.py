@@ -1,1 +1,1 @@
-"""Speed relative to named baselines, measured side by side in one run."""
+"""Benchmarks against named baselines, measured alternately in one run."""

@@ -1,4 +1,4 @@
-"""Compares a bench with an earlier one, which `--json` wrote."""
+"""Compares a benchmark with an earlier one, written with `--json`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Key = tuple[str, ...]
 
 
 class Earlier(BaseModel):
-    """What is read of an earlier result; see `bench.case.Result`."""
+    """The fields that are read from an earlier result; see `bench.case.Result`."""
 
     name: str
     phase: str
@@ -30,31 +30,31 @@ class Earlier(BaseModel):
 
 
 class EarlierBench(BaseModel):
-    """The file: its machine and its number of pairs are not compared."""
+    """The file of an earlier benchmark; its machine and number of pairs are ignored."""
 
     results: list[Earlier]
 
 
 def read_results(path: Path) -> dict[Key, Earlier]:
-    """Returns the measured results of an earlier bench, each by its case: name, phase, ours and baseline.
+    """Returns the results of an earlier benchmark by case: name, phase, ours and baseline.
 
     Raises:
-        UsageError: the file cannot be read, or is not what `transfer3d bench ... --json` prints.
+        UsageError: the file cannot be read, or is not the output of `transfer3d bench ... --json`.
     """
     try:
         report = EarlierBench.model_validate(parse_json(read_regular(path, MOST_BYTES)))
     except OSError as error:
-        raise UsageError(f"{path}: {error.strerror}. Give a file that `bench ... --json` wrote.") from None
+        raise UsageError(f"{path}: {error.strerror}. Give the output of `bench ... --json`.") from None
     except ValueError:
-        raise UsageError(f"{path} is not a bench: give a file that `bench ... --json` wrote.") from None
+        raise UsageError(f"{path} is not a benchmark: give the output of `bench ... --json`.") from None
     return {_key(result): result for result in report.results if result.ratio is not None}
 
 
 def changes(results: Sequence[Result], before: dict[Key, Earlier]) -> list[dict[str, Any]]:
-    """Returns the cases of both benches: the ratio before and now, and now / before, above 1 if faster.
+    """Returns the cases in both benchmarks: the ratio before and now, and now / before, above 1 if faster.
 
-    Both ratios are to the same baseline, each on its own machine at its own time, so machines may differ. A
-    change of at most both spreads together is within the noise; None where a spread is not known.
+    Both ratios are relative to the same baseline on the same machine, so the two machines may differ. A
+    change of at most the sum of both spreads is within the noise; None if a spread is unknown.
     """
     rows: list[dict[str, Any]] = []
     for result in results:

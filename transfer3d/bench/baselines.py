@@ -1,4 +1,4 @@
-"""The independent baselines of `tools/bench`, which the wheel carries as `transfer3d/_baselines`."""
+"""The independent baselines of `tools/bench`, which the wheel contains as `transfer3d/_baselines`."""
 
 from __future__ import annotations
 

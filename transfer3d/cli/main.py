@@ -92,7 +92,7 @@ class Commands(TyperGroup):
                 if error.filename is None:
                     _drop_output()  # which may be what could not be written
                 where = f"{error.filename}: " if error.filename else ""
-                line = f"error: {where}{error.strerror}. Look at the place and at its permissions."
+                line = f"error: {where}{error.strerror}. Check the path and its permissions."
                 _say(line, debug=ctx.params.get("debug", False))
                 raise typer.Exit(SetupError.exit_code) from None
             what = f"{type(error).__name__}: {error}"
@@ -102,7 +102,7 @@ class Commands(TyperGroup):
 
 
 def _is_click_error(error: Exception) -> bool:
-    """Whether it is a wrong command line: typer prints those itself, with exit code 2."""
+    """Whether the command line is wrong: typer prints such errors itself, with exit code 2."""
     return hasattr(error, "format_message")
 
 
@@ -147,7 +147,7 @@ def transfer3d(
 ) -> None:
     """Turns image models into video models: inflate, correspond, finetune.
 
-    Start with `transfer3d demo`: everything end to end, in minutes, on a built-in dataset.
+    Start with `transfer3d demo`: the whole pipeline on a built-in dataset, in minutes.
     """
     print_log()
     try:

@@ -1,4 +1,4 @@
-"""What was probably meant by a command line that does not parse."""
+"""Hints for command lines that do not parse."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 
 def add_hint(error: Any) -> None:
-    """Adds to a click error's message what to type instead, where that is known."""
+    """Adds the probable correction to a click error's message."""
     command = getattr(getattr(error, "ctx", None), "command", None)
     options = {name for parameter in getattr(command, "params", ()) for name in parameter.opts}
     option = getattr(error, "option_name", None)
@@ -26,7 +26,7 @@ def add_hint(error: Any) -> None:
 
 
 def _keys_like(name: str) -> list[str]:
-    """Returns the recipe's keys of this name, with the tables that they are in."""
+    """Returns the recipe's keys of this name, prefixed with their tables."""
     from transfer3d.recipes.schema import Recipe
 
     return [key for key in _keys(Recipe) if key == name or key.rpartition(".")[2] == name]

@@ -30,11 +30,11 @@ def models(
     names = list_models(pattern)
     if not names:
         hint = did_you_mean(pattern, list_models())
-        raise UsageError(f"no student is called '{pattern}'{hint}. `transfer3d models` lists them all.")
+        raise UsageError(f"no student matches '{pattern}'{hint}. `transfer3d models` lists them all.")
     rows, costs = [], read_costs()
     for name in names:
         student = entry(name)
-        cost = costs[name] if name in costs else _counted(name)  # another package's
+        cost = costs[name] if name in costs else _counted(name)  # registered by another package
         clip = student.clip
         frames = f"{clip.units}x{clip.frames}" if clip.units > 1 else str(clip.frames)
         rows.append(

@@ -1,4 +1,4 @@
-"""Options that several commands share."""
+"""Options shared by several commands."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -8,8 +8,8 @@ import typer
 Data = Annotated[
     str | None,
     typer.Option(
-        help="Shard folder, videos in class folders, a flat folder of videos (unlabelled), or what `synth` "
-        "wrote. Without it: the built-in moving digits."
+        help="Shard folder, class folders, a flat folder of videos (unlabelled), or a folder written by "
+        "`synth`. Default: the built-in moving digits."
     ),
 ]
 Weights = Annotated[
@@ -41,19 +41,19 @@ StudentSet = Annotated[
 Epochs = Annotated[float | None, typer.Option(metavar="N", help="Passes over the videos.")]
 Steps = Annotated[
     int | None,
-    typer.Option("--steps", metavar="N", min=1, help="Optimiser steps; without --epochs, exactly so many."),
+    typer.Option("--steps", metavar="N", min=1, help="Optimiser steps; with --epochs, whichever ends first."),
 ]
 BatchSize = Annotated[
-    str | None, typer.Option(metavar="N|auto", help="Clips in a step, over all processes; auto: what fits.")
+    str | None, typer.Option(metavar="N|auto", help="Clips per step, all processes; auto: as fit in memory.")
 ]
-LearningRate = Annotated[float | None, typer.Option("--lr", help="Learning rate, at its highest.")]
+LearningRate = Annotated[float | None, typer.Option("--lr", help="Peak learning rate.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Continue an unfinished run (name it with -o).")]
 LARGEST_SEED = 2**63 - 1
 LARGEST_NUMPY_SEED = 2**32 - 1  # also scikit-learn's
 
 
 def seed(help: str, largest: int = LARGEST_SEED) -> Any:
-    """Returns an option of a number from 0; its help names no limit that nobody reaches."""
+    """Returns an option for a number from 0 to `largest`, which its help does not mention."""
 
     def check(value: int | None) -> int | None:
         if value is not None and value > largest:
@@ -63,21 +63,21 @@ def seed(help: str, largest: int = LARGEST_SEED) -> Any:
     return typer.Option(metavar="N", min=0, callback=check, help=help)
 
 
-Seed = Annotated[int | None, seed("Seed of everything random.")]
+Seed = Annotated[int | None, seed("Seed of all random values.")]
 Precision = Annotated[
     str | None,
-    typer.Option(metavar="auto|bf16|fp32", help="auto: bf16 where the machine computes it in hardware."),
+    typer.Option(metavar="auto|bf16|fp32", help="auto: bf16 if the hardware supports it, else fp32."),
 ]
 Account = Annotated[bool, typer.Option("--account", help="List every tensor, not every stage.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Workers = Annotated[
-    int | None, typer.Option(metavar="N", min=0, help="Decoding processes for each training process.")
+    int | None, typer.Option(metavar="N", min=0, help="Decoding processes per training process.")
 ]
 DecodingWorkers = Annotated[int, typer.Option(metavar="N", min=0, help="Decoding processes.")]
-Split = Annotated[str, typer.Option(help="Which part of the data.")]
+Split = Annotated[str, typer.Option(help="Split of the data.")]
 Clips = Annotated[
     int | None,
-    typer.Option(metavar="N", min=1, help="dense: clips spread evenly over each video. [default: 1]"),
+    typer.Option(metavar="N", min=1, help="dense: evenly spaced clips per video. [default: 1]"),
 ]
 Crops = Annotated[int | None, typer.Option(metavar="1|3|10", help="dense: crops of each clip. [default: 1]")]
-LABELLED_DATA = "Labelled videos: shard folder, class folders, or what `synth` wrote."
+LABELLED_DATA = "Labelled videos: shard folder, class folders, or a folder written by `synth`."

@@ -36,9 +36,9 @@ def order(
     workers: options.DecodingWorkers = 1,
     json: options.Json = False,
 ) -> None:
-    """Say what the order of frames is worth: clips as filmed, reversed, shuffled, and standing still.
+    """Measure the effect of frame order: clips in normal, reversed and shuffled order, and as a still frame.
 
-    A video-level student also gets its units in reverse and shuffled order (V4D, section 4.4).
+    A video-level student is also tested with its units reversed and shuffled (V4D, section 4.4).
 
     Example: `transfer3d order runs/tuned/model.safetensors --data digits/shards -o order.png`
     """

@@ -1,4 +1,4 @@
-"""How commands print: results to stdout, progress and errors to stderr; file names are not markup."""
+"""Output of commands: results to stdout, progress and errors to stderr; file names are not markup."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class _Results(PlainConsole):
 
 def out() -> Console:
     """Returns the console for results."""
-    # A table that goes to a file or a pipe is never cut.
+    # Tables are not truncated when written to a file or a pipe.
     width = None if sys.stdout.isatty() else PIPE_WIDTH
     return _Results(soft_wrap=True, width=width)
 
@@ -63,7 +63,7 @@ def open_streams() -> None:
 
 
 class _PlainLines(logging.Handler):
-    """Prints what the library logs, one plain line for each record."""
+    """Prints the library's log, one plain line per record."""
 
     def emit(self, record: logging.LogRecord) -> None:
         """Called by logging."""
@@ -81,9 +81,9 @@ def print_log() -> None:
 
 @contextmanager
 def plain_warnings() -> Iterator[None]:
-    """Prints each warning in one line, and leaves out the deprecation warnings of libraries.
+    """Prints each warning in one line, and hides the deprecation warnings of libraries.
 
-    Whoever asks Python for warnings, by -W or PYTHONWARNINGS, gets them as they are.
+    With -W or PYTHONWARNINGS, Python's own behaviour applies.
     """
     if sys.warnoptions:
         yield

@@ -17,24 +17,24 @@ def predict(
     ],
     top: Annotated[
         int | None,
-        typer.Option(metavar="N", min=1, help="How many classes to show. [default: 5; 1 with --timeline]"),
+        typer.Option(metavar="N", min=1, help="Number of classes. [default: 5; 1 with --timeline]"),
     ] = None,
     clips: Annotated[
         int | None,
         typer.Option(
             metavar="N",
             min=1,
-            help="Clips spread evenly over each video, or over each window, scores averaged. "
+            help="Evenly spaced clips per video or window, whose scores are averaged. "
             "[default: 3; as many as cover a window]",
         ),
     ] = None,
     timeline: Annotated[
-        bool, typer.Option("--timeline", help="Slide a window over each video: classes from time to time.")
+        bool, typer.Option("--timeline", help="Slide a window over each video: classes over time.")
     ] = False,
     window: Annotated[
         float | None,
         typer.Option(
-            metavar="SECONDS", help="Length of the window. [default: what a clip spans, at least 1]"
+            metavar="SECONDS", help="Length of the window. [default: the span of a clip, at least 1]"
         ),
     ] = None,
     stride: Annotated[
@@ -56,10 +56,10 @@ def predict(
         bool, typer.Option("--csv", help="Print CSV: video,rank,class,score; or with times instead of rank.")
     ] = False,
 ) -> None:
-    """Name the top classes of videos, each as a whole or from one moment to the next.
+    """Predict the top classes of videos, each as a whole or over time.
 
-    `--save-video` writes a video that browsers play, with the frames and times of the source and without
-    sound. It says `--timeline`, too.
+    `--save-video` writes a video that browsers can play, with the frames and times of the source, without
+    sound. It implies `--timeline`.
 
     Example: `transfer3d predict model.safetensors holiday.mp4 --window 2 --save-video seen.mp4`
     """
@@ -68,12 +68,12 @@ def predict(
 
     timeline = timeline or save_video is not None
     if not timeline and (window, stride, plot) != (None, None, None):
-        raise UsageError("--window, --stride and --plot belong to --timeline. Add it.")
+        raise UsageError("--window, --stride and --plot need --timeline. Add it.")
     if json and csv:
         raise UsageError("--json and --csv: choose one.")
     for name, seconds in (("window", window), ("stride", stride)):
         if seconds is not None and not 0 < seconds < float("inf"):
-            raise UsageError(f"--{name} {seconds}: give seconds, more than 0.")
+            raise UsageError(f"--{name} {seconds}: must be more than 0 seconds.")
     shared = {"precision": precision or "auto", "console": progress_console()}
     if timeline:
         from transfer3d.run.inference.timeline import TimelineOptions, predict_timelines
@@ -130,7 +130,7 @@ def _print_csv(rows: list[dict[str, Any]]) -> None:
 
 
 def _print_table(rows: list[dict[str, Any]]) -> None:
-    """Prints a table for the eye: what is the same as in the row above is left out."""
+    """Prints a table; values that repeat the row above are left blank."""
     from rich.table import Table
 
     from transfer3d.text import one_line

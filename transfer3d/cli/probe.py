@@ -15,7 +15,7 @@ def probe(
         list[Path],
         typer.Argument(
             metavar="FEATURES...",
-            help=".safetensors of `transfer3d features`; of each split its training part.",
+            help=".safetensors of `transfer3d features`: the training part of each split.",
         ),
     ],
     test: Annotated[
@@ -28,13 +28,13 @@ def probe(
         str,
         typer.Option(
             metavar="NAME",
-            help="splits: train and test, mean over splits; leave-one-out: each source video by all others; "
-            "pairs: same action or not (ASLAN); pca: accuracy against dimensions.",
+            help="splits: train and test, mean over splits; leave-one-out: each source video is classified "
+            "by all others; pairs: same action or not (ASLAN); pca: accuracy against dimensions.",
         ),
     ] = "splits",
     layer: Annotated[
         str | None,
-        typer.Option(metavar="A,B,...", help="Layers. [default: pool5; for pairs all of the file]"),
+        typer.Option(metavar="A,B,...", help="Layers. [default: pool5; for pairs all in the file]"),
     ] = None,
     method: Annotated[str, typer.Option(metavar="svm|logistic|knn", help="svm is linear.")] = "svm",
     value: Annotated[
@@ -45,21 +45,21 @@ def probe(
         Path | None, typer.Option(help="pairs: CSV with the columns first,second,same,fold.")
     ] = None,
     plot: Annotated[
-        Path | None, typer.Option(metavar="X.png", help="pca: picture of the curve to write, PNG or SVG.")
+        Path | None, typer.Option(metavar="X.png", help="pca: figure of the curve to write, PNG or SVG.")
     ] = None,
     out: Annotated[Path | None, typer.Option("-o", "--out", help="JSON report to write.")] = None,
     seed: Annotated[
         int,
         options.seed("Seed of the cross-validation.", options.LARGEST_NUMPY_SEED),
     ] = 0,
-    workers: Annotated[int, typer.Option(metavar="N", min=1, help="Processes that try values.")] = 1,
+    workers: Annotated[int, typer.Option(metavar="N", min=1, help="Processes for the cross-validation.")] = 1,
     json: options.Json = False,
 ) -> None:
-    """Say how well a linear SVM, logistic regression or nearest neighbours tell classes by frozen features.
+    """Measure how well a linear SVM, logistic regression or nearest neighbours classify frozen features.
 
-    Features are standardised by the training part, each vector is divided by its length, and C is chosen by
-    cross-validation. P3D prints a linear SVM and, for pairs, the division by the length; the rest is chosen
-    here. So are ten of the twelve similarities of pairs: not comparable with printed decimals.
+    Features are standardised by the training part, each vector is divided by its norm, and C is chosen by
+    cross-validation. P3D only specifies a linear SVM and, for pairs, the division by the norm; the rest, and
+    ten of the twelve similarities of pairs, are our choice: results are not comparable with printed decimals.
 
     Example: `transfer3d probe train.safetensors --test test.safetensors`
     """
@@ -86,7 +86,7 @@ def probe(
 
 
 def _lines(result: dict[str, Any]) -> list[str]:
-    """Returns the numbers of a layer, one a line."""
+    """Returns the numbers of a layer, one per line."""
     if "points" in result:
         return [
             f"{result['layer'] + ', ' + str(point['dimensions']) + ' dimensions':<24} {point['accuracy']:.1%}"

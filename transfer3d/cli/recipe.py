@@ -21,7 +21,7 @@ app = typer.Typer(
 
 @app.command()
 def ls(json: options.Json = False) -> None:
-    """List the built-in recipes, those for a beginning first: the student, what it is, the printed number.
+    """List the built-in recipes, those to start with first: student, description, the paper's number.
 
     Example: `transfer3d recipe ls`
     """
@@ -60,9 +60,9 @@ def schema(
         Path | None, typer.Option("-o", "--out", help="JSON file to write. Default: the terminal.")
     ] = None,
 ) -> None:
-    """Print the JSON Schema of recipes, from which editors complete keys and mark mistakes.
+    """Print the JSON Schema of recipes, with which editors complete keys and mark mistakes.
 
-    In VS Code, Even Better TOML reads it where a recipe begins with `#:schema ./recipe.schema.json`.
+    In VS Code, Even Better TOML uses it for recipes that begin with `#:schema ./recipe.schema.json`.
 
     Example: `transfer3d recipe schema -o recipe.schema.json`
     """
@@ -83,7 +83,7 @@ def schema(
 def show(
     name: Annotated[str, typer.Argument(help="Built-in name or TOML file.")], set_: options.Set = None
 ) -> None:
-    """Print a recipe as it resolves, parents and --set included.
+    """Print a resolved recipe, with its parents and --set applied.
 
     Example: `transfer3d recipe show demo/correspond --set max_steps=100`
     """

@@ -12,33 +12,31 @@ from transfer3d.cli.output import print_json, progress_console
 
 def report(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders, finished or not.")],
-    data: Annotated[
-        str | None, typer.Option(help="Videos to evaluate. Default: those that the run was trained on.")
-    ] = None,
+    data: Annotated[str | None, typer.Option(help="Videos to evaluate. Default: the run's own data.")] = None,
     features: Annotated[
         Path | None,
         typer.Option(
-            help="The .safetensors file of `transfer3d features`, to be drawn instead of a few videos'."
+            help="The .safetensors file of `transfer3d features` to plot instead of a few videos' features."
         ),
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option("-o", "--out", help="HTML file. Default: RUN/report.html; of several, comparison.html."),
+        typer.Option("-o", "--out", help="HTML file. Default: RUN/report.html; several: comparison.html."),
     ] = None,
     videos: Annotated[
         int,
         typer.Option(
             metavar="N",
             min=0,
-            help="About how many videos of a run are evaluated, and at least one of each class; 0 = none. "
-            "Of several runs, those that were evaluated need no look.",
+            help="Approximate number of videos to evaluate per run, at least one per class; 0 = none. With "
+            "several runs, those that were evaluated before are skipped.",
         ),
     ] = 500,
     precision: options.Precision = None,
     workers: options.Workers = None,
     json: options.Json = False,
 ) -> None:
-    """Write a run's page, or lay several runs side by side: one HTML file that needs nothing else.
+    """Write a report of a run, or a comparison of several, as one self-contained HTML file.
 
     Example: `transfer3d report runs/tuned`
     """

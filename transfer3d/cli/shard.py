@@ -41,21 +41,21 @@ def shard(
         typer.Option(
             metavar="KIND",
             help="Pack optical flow instead of frames: computed by TV-L1, by DIS (many times faster), or "
-            "read from pictures (flow_x_* and flow_y_* in each video's folder, or folders u/ and v/).",
+            "read from image files (flow_x_* and flow_y_* in each video's folder, or folders u/ and v/).",
         ),
     ] = None,
     flow_bound: Annotated[
         float | None,
         typer.Option(
             metavar="PIXELS",
-            help="Flow is clipped to +- so much per frame, then stored in 8 bits. [default: 20]",
+            help="Flow is clipped to +- N pixels per frame, then stored in 8 bits. [default: 20]",
         ),
     ] = None,
-    workers: Annotated[int, typer.Option(metavar="N", min=1, help="Decoding children of each process.")] = 1,
+    workers: Annotated[int, typer.Option(metavar="N", min=1, help="Decoding processes per process.")] = 1,
     per_shard: Annotated[int | None, typer.Option(metavar="N", min=1, help="Videos in a shard.")] = None,
-    name: Annotated[str | None, typer.Option(help="Of the shards; default: the folder's.")] = None,
-    min_frames: Annotated[int, typer.Option(metavar="N", min=1, help="Leave out videos with fewer.")] = 2,
-    max_bad_fraction: Annotated[float, typer.Option(help="Share of bad videos that is tolerated.")] = 0.01,
+    name: Annotated[str | None, typer.Option(help="Name of the shards; default: the folder's.")] = None,
+    min_frames: Annotated[int, typer.Option(metavar="N", min=1, help="Skip videos with fewer frames.")] = 2,
+    max_bad_fraction: Annotated[float, typer.Option(help="Tolerated share of bad videos.")] = 0.01,
     allow_empty_classes: Annotated[
         bool, typer.Option("--allow-empty-classes", help="Keep classes without videos.")
     ] = False,
@@ -68,9 +68,9 @@ def shard(
     ] = 4.0,
     json: options.Json = False,
 ) -> None:
-    """Pack a dataset into webdataset shards, every video decoded once on the way; or its optical flow.
+    """Pack a dataset, or its optical flow, into webdataset shards; every video is decoded once as a check.
 
-    The same command continues an interrupted run. `accelerate launch -m transfer3d shard ...` shares the
+    The same command continues an interrupted run. `accelerate launch -m transfer3d shard ...` divides the
     work among processes; the shards are the same.
 
     --flow needs the extra `flow`: `pip install 'transfer3d[flow]'`. TV-L1 takes a second or more for a frame
@@ -92,11 +92,11 @@ def shard(
     if classes is not None and not classes.is_file():
         raise UsageError(f"--classes {classes} is not a file. Name a file with one class name per line.")
     if flow is None and flow_bound is not None:
-        raise UsageError("--flow-bound belongs to --flow. Say that, too.")
+        raise UsageError("--flow-bound needs --flow. Add it.")
     if flow == "files" and (short_side, gop) != (None, None):
-        raise UsageError("--flow files keeps the pictures' size: leave --short-side and --gop out.")
+        raise UsageError("--flow files keeps the images' size: leave --short-side and --gop out.")
     if flow is not None and gop is not None:
-        raise UsageError("--gop is of frames: leave it out with --flow.")
+        raise UsageError("--gop is not supported with --flow: leave it out.")
     given = {
         "name": name or re.sub(r"[^\w-]+", "-", source.resolve().stem).strip("-") or "videos",
         "short_side": short_side,
@@ -141,8 +141,8 @@ def shard(
     if len(report.suffixes) > 1:
         kinds = ", ".join(f"{number} .{suffix}" for suffix, number in report.suffixes.items())
         console.print(
-            f"several suffixes ({kinds}): not every codec fits into MP4. Programs that read one of them miss "
-            "the others; --gop 12 transcodes all"
+            f"several suffixes ({kinds}), since MP4 does not support every codec. Programs that read only "
+            "one of them miss the others; --gop 12 transcodes all"
         )
     _name_some("missing", report.missing)
     _name_some("bad", [f"{path}: {reason}" for path, reason in report.bad])
@@ -152,7 +152,7 @@ def shard(
 
 
 def _name_some(what: str, names: list[str]) -> None:
-    """Prints how many there are, and the first few."""
+    """Prints the number of names, and the first few."""
     if names:
         more = ", ..." if len(names) > SHOWN else ""
         stdout().print(f"{len(names)} {what}: {', '.join(names[:SHOWN])}{more}")

@@ -10,24 +10,22 @@ from transfer3d.cli.output import progress_console
 
 
 def synth(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where to write; new, or a finished one.")],
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Output folder; new, or a finished one.")],
     seed: Annotated[int, typer.Option(metavar="N", min=0, help="Same seed, same frames, byte for byte.")] = 0,
     background: Annotated[
-        str, typer.Option(metavar="weak|strong|plain", help="strong lets a matching task cheat.")
+        str, typer.Option(metavar="weak|strong|plain", help="strong allows shortcuts in a matching task.")
     ] = "weak",
     poses: Annotated[
-        str, typer.Option(metavar="slight|free", help="free: turned and sized much more; harder to learn.")
+        str, typer.Option(metavar="slight|free", help="free: more rotation and scaling; harder to learn.")
     ] = "slight",
-    frames: Annotated[int, typer.Option(metavar="N", min=2, help="Frames of a video.")] = 16,
-    size: Annotated[int, typer.Option(metavar="N", min=16, help="Pixels of a side, even.")] = 64,
+    frames: Annotated[int, typer.Option(metavar="N", min=2, help="Frames per video.")] = 16,
+    size: Annotated[int, typer.Option(metavar="N", min=16, help="Height and width in pixels, even.")] = 64,
     train: Annotated[
         int, typer.Option(metavar="N", min=1, help="Labelled training videos per class (40 classes).")
     ] = 25,
     val: Annotated[int, typer.Option(metavar="N", min=0, help="Validation videos per class.")] = 5,
     test: Annotated[int, typer.Option(metavar="N", min=0, help="Test videos per class.")] = 10,
-    unlabelled: Annotated[
-        int, typer.Option(metavar="N", min=0, help="Unlabelled videos, all together.")
-    ] = 2000,
+    unlabelled: Annotated[int, typer.Option(metavar="N", min=0, help="Unlabelled videos in total.")] = 2000,
 ) -> None:
     """Write the built-in dataset, moving digits, as H.264 videos and as shards.
 

@@ -14,11 +14,11 @@ def tsne(
     features: Annotated[
         Path, typer.Argument(metavar="FEATURES", help=".safetensors of `transfer3d features`.")
     ],
-    out: Annotated[Path, typer.Option("-o", "--out", metavar="X.png", help="Picture to write, PNG or SVG.")],
-    layer: Annotated[str, typer.Option(help="Whose features.")] = "pool5",
+    out: Annotated[Path, typer.Option("-o", "--out", metavar="X.png", help="Figure to write, PNG or SVG.")],
+    layer: Annotated[str, typer.Option(help="Layer of the features.")] = "pool5",
     perplexity: Annotated[
         float | None,
-        typer.Option(help="About how many neighbours a point looks at. [default: 30, less for few videos]"),
+        typer.Option(help="Approximate number of neighbours of a point. [default: 30, less for few videos]"),
     ] = None,
     seed: Annotated[
         int,
@@ -29,13 +29,13 @@ def tsne(
         typer.Option(
             metavar="auto|class|PART",
             help="class, or 1, 2, ... for that part of class names such as 3_left; auto: a panel for each "
-            "part where class names have such.",
+            "part, if class names have parts.",
         ),
     ] = "auto",
     json: options.Json = False,
     csv: Annotated[bool, typer.Option("--csv", help="Print CSV: key, class, x, y.")] = False,
 ) -> None:
-    """Draw videos as points, the closer the more alike: PCA of features to 50, then t-SNE (P3D, figure 7).
+    """Plot videos by t-SNE of their features, after PCA to 50 dimensions (P3D, figure 7).
 
     Example: `transfer3d tsne features.safetensors -o tsne.png`
     """
@@ -61,6 +61,6 @@ def tsne(
         stdout().print(f"wrote {out}: {len(report['points'])} videos, {layer} ({size})")
         if report["purity"] is not None:
             stdout().print(
-                f"of a video's {report['neighbours']} nearest neighbours, of its class: "
-                f"{report['purity']:.1%} in the picture, {report['feature_purity']:.1%} in the features"
+                f"same class among a video's {report['neighbours']} nearest neighbours: "
+                f"{report['purity']:.1%} in the figure, {report['feature_purity']:.1%} in the features"
             )

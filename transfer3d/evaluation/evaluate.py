@@ -23,7 +23,7 @@ from transfer3d.models.student import VideoStudent
 
 @dataclass(frozen=True)
 class EvaluationResult:
-    """How well a student classifies a set of videos.
+    """The result of evaluating a student on a set of videos.
 
     Attributes:
         metrics: JSON-able, by name: "video_top1", "video_top5", "mean_ap", "confusion" and others; see
@@ -36,7 +36,7 @@ class EvaluationResult:
 
     @property
     def keys(self) -> Sequence[str]:
-        """A key for each video, in the order of the set."""
+        """The key of each video, in the order of the set."""
         return self.view_scores.keys
 
     @property
@@ -58,38 +58,38 @@ def evaluate(
     workers: int = 0,
     console: Console | None = None,
 ) -> EvaluationResult:
-    """Tests a student on labelled videos, each once, whatever the number of processes.
+    """Evaluates a student on labelled videos, each once, whatever the number of processes.
 
     Every process returns the same result.
 
     Args:
-        student: with a classifier; moved to the accelerator's device, its mode is kept.
-        videos: labelled with classes of the student, which are found by name, in any order.
-        clips: spread evenly over each video; their probabilities are averaged.
-        crops: of each clip, 1, 3 or 10.
+        student: with a classifier; moved to the accelerator's device; its mode is restored.
+        videos: labelled with classes of the student, which are matched by name, in any order.
+        clips: evenly spaced clips per video, whose probabilities are averaged.
+        crops: crops per clip, 1, 3 or 10.
         protocol: a paper's views instead of `clips` and `crops`, by name ("p3d", "t3d", "tsn", "v4d", "f4d",
             "windows", or a peer's: "slowfast-10x3") or as a `Protocol`.
         labels: "single" for top-k, "multi" for hit@k, "auto" = "multi" if any video has several
-            labels, or the student was trained so.
+            labels, or the student is multi-label.
         precision: "auto", "bf16" or "fp32", unless an accelerator is given.
         accelerator: device, precision and processes; None = a new one.
-        workers: decoding processes for each process; 0 decodes in this one.
-        console: for progress; None shows none.
+        workers: decoding processes per process; 0 decodes in this one.
+        console: for progress; None = no progress.
 
     Returns:
-        Metrics, and the scores that they come from.
+        Metrics, and the scores that they are computed from.
 
     Raises:
-        UsageError: the views do not fit the student, or there is no such protocol.
-        WeightsError: the student knows no class names, and their number is not that of the videos.
-        DataError: a video cannot be decoded, was left out of the set, has no label, or one of another class.
+        UsageError: the student does not support the views, or there is no such protocol.
+        WeightsError: the student has no class names, and a different number of classes than the videos.
+        DataError: a video cannot be decoded, was left out of the set, has no label, or an unknown class.
         SetupError: a single view does not fit into memory.
         NonFiniteError: a score is NaN.
     """
     if protocol is None:
         protocol = named_protocol("dense", clips=clips, crops=crops)
     elif (clips, crops) != (1, 1):
-        raise UsageError("a protocol has its own clips and crops. Give either those or a protocol.")
+        raise UsageError("a protocol has its own clips and crops. Give either these or a protocol.")
     elif isinstance(protocol, str):
         protocol = named_protocol(protocol)
     refuse_dropped(videos)
@@ -100,18 +100,18 @@ def evaluate(
 
 
 def with_student_classes(student: VideoStudent, videos: VideoSet) -> VideoSet:
-    """Returns the videos with labels that count the student's classes, found by name.
+    """Returns the videos with labels that index the student's classes, matched by name.
 
     Raises:
-        WeightsError: the student knows no class names, and their number is not that of the videos.
-        DataError: a video is of a class that the student does not have.
+        WeightsError: the student has no class names, and a different number of classes than the videos.
+        DataError: a video has a class that the student does not have.
     """
     if student.class_names is not None:
         same = list(student.class_names) == list(videos.classes)
         return videos if same else Relabelled(videos, student.class_names)
     if student.num_classes != len(videos.classes):
         raise WeightsError(
-            f"{student.model_name} has {student.num_classes} classes without names, the videos have "
+            f"{student.model_name} has {student.num_classes} unnamed classes, the videos have "
             f"{len(videos.classes)}. Evaluate on the classes that it was trained for."
         )
     return videos

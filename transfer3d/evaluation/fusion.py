@@ -1,4 +1,4 @@
-"""Late fusion: the scores of several models, or of one on several modalities, averaged (P3D, table 3)."""
+"""Late fusion: averages the scores of several models, or of one on several modalities (P3D, table 3)."""
 
 from __future__ import annotations
 
@@ -15,22 +15,24 @@ from transfer3d.evaluation.scores import ScoreMetadata, Scores, load_scores
 def fuse_scores(
     reports: Sequence[Path], weights: Sequence[float] | None = None
 ) -> tuple[Scores, ScoreMetadata]:
-    """Returns the weighted mean of the scores beside the reports, one view for each video.
+    """Returns the weighted mean of the reports' scores, as one view per video.
 
-    One report alone keeps its views, so that its metrics can be computed again.
+    A single report keeps its views, so that its metrics can be recomputed.
 
     Args:
-        reports: of the same videos.
-        weights: one for each report; None = all alike.
+        reports: of the same videos, with their scores beside them.
+        weights: one per report; None = all equal.
 
     Raises:
-        UsageError: no scores beside a report, or not one weight for each.
+        UsageError: a report has no scores, or the number of weights is wrong.
         DataError: the reports are of other videos, labels, classes or splits.
     """
     if weights is not None and (
         len(weights) != len(reports) or min(weights) < 0 or not 0 < sum(weights) < math.inf
     ):
-        raise UsageError(f"--fuse-weights {list(weights)}: {len(reports)} numbers, none negative, not all 0.")
+        raise UsageError(
+            f"--fuse-weights {list(weights)}: give {len(reports)} numbers, none negative, not all 0."
+        )
     loaded = [load_scores(report) for report in reports]
     (first, metadata), others = loaded[0], loaded[1:]
     if not others:
@@ -51,14 +53,14 @@ def fuse_scores(
 
 
 def _check(first: Path, metadata: ScoreMetadata, report: Path, other: ScoreMetadata) -> None:
-    """Raises DataError where two reports are not of the same videos."""
+    """Raises DataError if two reports are not of the same videos."""
     labels, theirs = (dict(zip(f.keys, f.label_sets, strict=True)) for f in (metadata, other))
     if metadata.split != other.split:
         reason = f"of the splits '{metadata.split}' and '{other.split}'"
     elif metadata.classes != other.classes:
         reason = f"of other classes ({len(metadata.classes)} and {len(other.classes)})"
     elif metadata.multi_label != other.multi_label:
-        reason = "one of a single class for each video and one of several"
+        reason = "one single-label and one multi-label"
     elif labels.keys() != theirs.keys():
         unshared = sorted(labels.keys() ^ theirs.keys())
         reason = f"of other videos: {len(unshared)} are in only one, first {unshared[0]}"

@@ -1,4 +1,4 @@
-"""The inference loop: every video of a set is decoded once, by one process, and becomes vectors.
+"""The inference loop: every video of a set is decoded once, by one process, and mapped to vectors.
 
 Evaluation, features and predictions differ only in the function from clips to vectors that they pass in.
 """
@@ -50,15 +50,15 @@ def decoded_videos(
     """Yields this process's share of the videos, decoded, and shows progress.
 
     Args:
-        videos: to decode; each goes to exactly one process.
-        clip: what the student takes.
+        videos: to decode; each is decoded by exactly one process.
+        clip: the student's input.
         accelerator: the processes.
         title: of the progress display.
         plan: the views of each video.
-        skip: keys of videos that are done already.
+        skip: keys of videos that are already done.
         batch_size: videos in a batch.
         workers: decoding processes.
-        console: for progress on the main process; None shows none.
+        console: for progress on the main process; None = no progress.
 
     Raises:
         DataError: a video cannot be decoded.
@@ -100,24 +100,24 @@ def infer_videos(
     workers: int = 0,
     console: Console | None = None,
 ) -> Iterator[VideoOutput]:
-    """Yields what `compute` makes of each video in this process's share.
+    """Yields the output of `compute` for each video in this process's share.
 
     Args:
         student: moved to the accelerator's device; in eval mode until the loop ends.
         videos: each is decoded once, by exactly one process.
-        compute: calls the student, under `no_grad` and the accelerator's autocast.
+        compute: runs the student, under `no_grad` and the accelerator's autocast.
         accelerator: device, precision, processes.
         title: of the progress display.
         clip: shape of the views; None = the student's own.
         plan: the views of each video.
-        skip: keys of videos that are done already.
+        skip: keys of videos that are already done.
         divisible: see `MicroBatches`.
         clips_per_step: clips in one forward pass, halved whenever memory runs out; None = by their size.
         workers: decoding processes.
-        console: for progress; None shows none.
+        console: for progress; None = no progress.
 
     Raises:
-        DataError: a video cannot be decoded; none is left out.
+        DataError: a video cannot be decoded; none is skipped.
         SetupError: a single view does not fit into memory.
         NonFiniteError: a vector has NaN or infinite values.
     """
@@ -150,7 +150,7 @@ def infer_videos(
 
 
 def _by_video(batch: ViewBatch, vectors_VD: Tensor) -> Iterator[VideoOutput]:
-    """Yields each video's part of a batch; the views of a video follow one another."""
+    """Yields each video's part of a batch; the views of a video are consecutive."""
     views_of = {key: len(list(views)) for key, views in groupby(batch.keys)}
     parts = (tensor.split(list(views_of.values())) for tensor in (vectors_VD, batch.views.scale_V))
     for key, vectors, scale in zip(views_of, *parts, strict=True):
@@ -160,7 +160,7 @@ def _by_video(batch: ViewBatch, vectors_VD: Tensor) -> Iterator[VideoOutput]:
 def gather_outputs(
     outputs: Iterator[VideoOutput], videos: VideoSet, accelerator: Accelerator
 ) -> list[VideoOutput]:
-    """Returns the outputs of all processes in the order of `videos`, each exactly once, on every process."""
+    """Gathers the outputs of all processes, in the order of `videos`, on every process."""
     gathered = gather_list(accelerator, list(outputs))
     by_key = {output.key: output for output in gathered}
     missing = [key for key in videos.keys if key not in by_key]

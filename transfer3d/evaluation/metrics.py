@@ -1,4 +1,4 @@
-"""Numbers from scores, by torchmetrics."""
+"""Metrics of scores, by torchmetrics."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ HITS = (1, 5)
 def video_metrics(scores: Scores, classes: Sequence[str], *, labels: Labels = "auto") -> dict[str, Any]:
     """Returns the metrics of an evaluation, JSON-able.
 
-    `clip_*` scores every view by itself, `video_*` what its video's views make together. With one label for
-    each video, `top<k>` is the share whose label is among the k highest scores, and `confusion` has a row for
-    each true class; k is 1, 3 and 5 as far as there are more classes. With several labels, `hit<k>` is the
-    share with any of them among the k highest (Sports-1M; P3D, table 2). `mean_ap` is the mean over classes
-    of the average precision. A class without videos has None and is left out of means.
+    `clip_*` are over single views, `video_*` over the pooled scores of each video. With one label per video,
+    `top<k>` is the share whose label is among the k highest scores, and `confusion` has a row for each true
+    class; k is 1, 3 and 5, if there are more classes. With several labels, `hit<k>` is the share with any of
+    them among the k highest (Sports-1M; P3D, table 2). `mean_ap` is the average precision averaged over
+    classes. A class without videos has None and is excluded from means.
 
     Args:
         scores: of labelled videos.
         classes: names, by label.
-        labels: "single", "multi", or "auto" = multi where any video has several labels, or the student scores
-            each class alone.
+        labels: "single", "multi", or "auto" = multi if any video has several labels, or the student is
+            multi-label.
 
     Raises:
-        DataError: a video has no label, or several where one is counted.
+        DataError: a video has no label, or several with labels="single".
     """
     several = [
         key for key, label_set in zip(scores.keys, scores.label_sets, strict=True) if len(label_set) > 1
@@ -52,7 +52,7 @@ def video_metrics(scores: Scores, classes: Sequence[str], *, labels: Labels = "a
     if labels == "single" and several:
         raise DataError(
             f"{len(several)} of {len(scores.keys)} videos have several labels, first {several[0]}: "
-            "top-k counts one. Use --labels multi.",
+            "top-k needs a single label. Use --labels multi.",
         )  # fmt: skip
     videos_NK, count = scores.videos_NK, len(classes)
     views_N = torch.tensor([len(views_VK) for views_VK in scores.views_VK])
@@ -88,7 +88,7 @@ def _mean(values: Sequence[float | None]) -> float:
 
 
 def _average_precision(scores_NK: Tensor, target_NK: Tensor) -> list[float | None]:
-    """Returns the average precision of each class; None where no video is of it."""
+    """Returns the average precision of each class; None for a class without videos."""
     return [
         float(binary_average_precision(scores_NK[:, k], target_NK[:, k])) if target_NK[:, k].any() else None
         for k in range(scores_NK.shape[1])
@@ -102,13 +102,13 @@ def _confusion(scores_NK: Tensor, labels_N: Tensor, count: int) -> Tensor:
 
 
 def _top(scores_NK: Tensor, labels_N: Tensor, k: int, classes: int) -> float:
-    """Share of rows whose label is among the k highest scores; 1 where there are at most k classes."""
+    """Returns the share of rows whose label is among the k highest scores; 1 for at most k classes."""
     if classes <= k:
         return 1.0
     return float(multiclass_accuracy(scores_NK, labels_N, num_classes=classes, top_k=k, average="micro"))
 
 
 def _hit(scores_NK: Tensor, target_NK: Tensor, k: int) -> float:
-    """Share of rows that have any of their labels among the k highest scores."""
+    """Returns the share of rows with any of their labels among the k highest scores."""
     best_Nk = scores_NK.topk(min(k, scores_NK.shape[1])).indices
     return float(target_NK.gather(1, best_Nk).any(1).float().mean())

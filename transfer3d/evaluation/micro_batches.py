@@ -1,4 +1,4 @@
-"""Views through a network in parts that fit into memory."""
+"""Runs a network over views in parts that fit into memory."""
 
 from __future__ import annotations
 
@@ -14,31 +14,31 @@ from transfer3d.layout import ClipSpec
 
 MOST_CLIPS = 64
 PIXELS = {"cpu": 8 * 8 * 224 * 224}
-"""Frames x H x W in the first forward pass, by kind of device."""
+"""Frames x H x W of the first forward pass, by device type."""
 GPU_PIXELS = 64 * 8 * 224 * 224
 
 CENTRE_CLIP = ViewPlan()
 
 Compute = Callable[[Tensor, int], Tensor]
-"""Takes uint8 clips `V ...` and the most clips that may be computed together; returns vectors `V D`."""
+"""Maps uint8 clips `V ...` and the maximum number of clips per forward pass to vectors `V D`."""
 
 
 def first_size(clip: ClipSpec, device: torch.device) -> int:
-    """Returns how many clips the first forward pass takes: enough to be fast, seldom too many for memory."""
+    """Returns the clips in the first forward pass: enough to be fast, rarely too many for memory."""
     budget = PIXELS.get(device.type, GPU_PIXELS)
     return min(max(budget // (clip.frames * clip.size**2), 1), MOST_CLIPS)
 
 
 class MicroBatches:
-    """Calls a network on a few views at a time; after running out of memory, on half as many.
+    """Runs a network on a few views at a time; after running out of memory, on half as many.
 
     Args:
         compute: see `Compute`.
         clip: shape of the views.
-        device: where clips are put.
+        device: of the clips.
         plan: the views of a video.
         size: clips in the first call; None = by `first_size`.
-        divisible: `compute` itself can work on less than one view at a time.
+        divisible: whether `compute` itself can split a single view.
 
     Attributes:
         size: the current number of clips in one call; each unit of a view counts as a clip.
@@ -70,7 +70,7 @@ class MicroBatches:
             NonFiniteError: a vector has NaN or infinite values.
         """
         indices, place = views.indices.unique(dim=0, return_inverse=True)
-        if repeated := len(indices) < len(views):  # as of a video that is shorter than a clip
+        if repeated := len(indices) < len(views):  # e.g. the views of a video that is shorter than a clip
             views = Views(views.frames_u8, indices, views.scale_V[: len(indices)])
         parts: list[Tensor] = []
         first = 0
@@ -86,13 +86,12 @@ class MicroBatches:
         for name, finite in zip(names, vectors_VD.isfinite().all(1).tolist(), strict=True):
             if not finite:
                 raise NonFiniteError(
-                    f"{name}: the student's output has NaN or infinite values. Compute in fp32 "
-                    "(--precision fp32)."
+                    f"{name}: the student's output has NaN or infinite values. Try fp32 (--precision fp32)."
                 )
         return vectors_VD
 
     def _try(self, clips_u8: Tensor) -> Tensor | None:
-        """Returns vectors, or None if memory ran out; the failed call's tensors are freed by then."""
+        """Returns vectors, or None if memory ran out, after the failed call's tensors are freed."""
         try:
             return self._compute(clips_u8.to(self._device), self.size).float().cpu()
         except RuntimeError as error:
@@ -103,7 +102,7 @@ class MicroBatches:
     def _halve(self) -> None:
         if self.size == 1 or not (self._divisible or self.size // self._clips_of_a_view > 1):
             raise SetupError(
-                "one view does not fit into memory. Test with smaller clips, or on a larger device."
+                "one view does not fit into memory. Use smaller clips, or a device with more memory."
             )
         self.size //= 2
         if torch.cuda.is_available():

@@ -1,4 +1,4 @@
-"""The score of a video from the scores of its views."""
+"""Pools the scores of a video's views."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ def pooled(views_VK: Tensor, scale_V: Tensor, pooling: Pooling, multi_label: boo
     """Returns one video's scores [K].
 
     "mean" averages probabilities. "consensus" averages scores before the softmax (TSN's segmental consensus,
-    Wang et al., ECCV 2016, section 3.1), which is the geometric mean of the probabilities, normalised; where
-    each is of a class alone, scores before the sigmoid, so that it is the geometric mean of the odds.
-    "windows" averages, for each class and each length of window, the best windows, then the lengths (TSN's
-    multi-scale temporal window integration, Wang et al., TPAMI 2018): of n windows the max(15, n / 4) best.
+    Wang et al., ECCV 2016, section 3.1), i.e. the normalised geometric mean of the probabilities; for a
+    multi-label student, scores before the sigmoid, i.e. the geometric mean of the odds. "windows" averages,
+    for each class and window length, the best max(15, n / 4) of n windows, then averages over lengths (TSN's
+    multi-scale temporal window integration, Wang et al., TPAMI 2018).
 
     Args:
         views_VK: probabilities of the views.
-        scale_V: the window length that a view belongs to.
+        scale_V: the window length of each view.
         pooling: see above.
         multi_label: see `Scores`.
     """
     if pooling == "consensus":
-        smallest = torch.finfo(views_VK.dtype).tiny  # a probability may have come out as 0
+        smallest = torch.finfo(views_VK.dtype).tiny  # a probability may have been rounded to 0
         if multi_label:
             return torch.logit(views_VK.double(), eps=smallest).mean(0).sigmoid().to(views_VK.dtype)
         return views_VK.clamp(min=smallest).log().mean(0).softmax(-1)

@@ -28,7 +28,7 @@ class VideoPrediction:
 
     Attributes:
         path: of the file.
-        classes: names, the most probable first; `class 0`, `class 1` and so on if the student knows none.
+        classes: names, the most probable first; `class 0`, `class 1` and so on if the student has no names.
         probabilities: of these classes, 0..1.
     """
 
@@ -48,26 +48,26 @@ def predict(
     workers: int = 0,
     console: Console | None = None,
 ) -> list[VideoPrediction]:
-    """Names the most probable classes of each video.
+    """Predicts the most probable classes of each video.
 
     Several processes share the videos, and every process returns all predictions.
 
     Args:
-        student: with a classifier; moved to the accelerator's device, its mode is kept.
-        files: video files, or folders of them; files that do not decode are left out with a warning.
-        top: how many classes for each video.
-        clips: spread evenly over each video; their probabilities are averaged.
+        student: with a classifier; moved to the accelerator's device; its mode is restored.
+        files: video files, or folders of them; files that cannot be decoded are skipped with a warning.
+        top: number of classes per video.
+        clips: evenly spaced clips per video, whose probabilities are averaged.
         precision: "auto", "bf16" or "fp32", unless an accelerator is given.
         accelerator: device, precision and processes; None = a new one.
-        workers: decoding processes for each process; 0 decodes in this one.
-        console: for progress; None shows none.
+        workers: decoding processes per process; 0 decodes in this one.
+        console: for progress; None = no progress.
 
     Returns:
         One prediction for each video, in the order of `files`.
 
     Raises:
         UsageError: a file does not exist, the student has no classifier, or only one of files and student is
-            optical flow.
+            for optical flow.
         DataError: none of the files is a video.
         SetupError: a single clip does not fit into memory.
         NonFiniteError: a score is NaN.
@@ -91,7 +91,7 @@ def predict_videos(
     workers: int = 0,
     console: Console | None = None,
 ) -> list[VideoPrediction]:
-    """Names the most probable classes of each video of a set whose keys are paths; see `predict`."""
+    """Predicts the most probable classes of each video in a set whose keys are paths; see `predict`."""
     if student.num_classes == 0:
         raise UsageError("the student has no classifier. Train one with `transfer3d finetune`.")
     protocol, names = named_protocol("dense", clips=clips), class_names(student)
@@ -103,7 +103,7 @@ def predict_videos(
 
 
 def class_names(student: VideoStudent) -> list[str]:
-    """Returns the names of a student's classes; `class 0`, `class 1` and so on if it knows none."""
+    """Returns the names of a student's classes; `class 0`, `class 1` and so on if it has none."""
     return list(student.class_names or (f"class {number}" for number in range(student.num_classes)))
 
 

@@ -1,4 +1,4 @@
-"""The papers' test protocols: which views of a video are scored, and how they become one score."""
+"""The papers' test protocols: the views of a video, and the pooling of their scores."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from transfer3d.models.student import VideoStudent
 
 @dataclass(frozen=True, kw_only=True)
 class Protocol:
-    """How a video is tested.
+    """A test protocol.
 
     Attributes:
         name: as in `transfer3d evaluate --protocol NAME`.
         source: paper and section.
         plan: the views.
-        pooling: what makes one score of them; see `pooling`.
-        combinations: a video-level student scores every combination of units (V4D, algorithm 1), instead of
-            all units in one pass.
-        full_size: crops are as large as the resized frame's short side, instead of scaled down to the
-            student's own size (fully convolutional testing).
+        pooling: of the views' scores; see `pooling`.
+        combinations: whether a video-level student scores every combination of units (V4D, algorithm 1),
+            instead of all units in one pass.
+        full_size: whether crops are as large as the resized frame's short side, instead of the student's own
+            size (fully convolutional testing).
     """
 
     name: str
@@ -43,7 +43,7 @@ class Protocol:
         return {"name": self.name, **plan, "pooling": self.pooling}
 
     def clip_for(self, clip: ClipSpec) -> ClipSpec:
-        """Returns what the views of this protocol look like for a student that wants `clip`."""
+        """Returns the clip spec of this protocol's views, for a student with `clip`."""
         short = clip.crop if isinstance(clip.crop, int) else min(clip.crop)
         return replace(clip, size=short, crop=short) if self.full_size else clip
 
@@ -76,7 +76,7 @@ PROTOCOLS = {
 CENTRE = PROTOCOLS["dense"]
 
 REVERSALS: dict[str, FrameOrder] = {"frames": "frames_reversed", "units": "units_reversed"}
-"""What may be reversed, as in `transfer3d evaluate --reverse NAME`."""
+"""Reversible axes, as in `transfer3d evaluate --reverse NAME`."""
 
 
 def named_protocol(
@@ -91,17 +91,17 @@ def named_protocol(
 
     Args:
         name: of the protocol.
-        clips: of each video, for "dense" alone.
-        crops: of each clip, 1, 3 or 10, for "dense" alone.
+        clips: per video, for "dense" only.
+        crops: per clip, 1, 3 or 10, for "dense" only.
         reverse: see `REVERSALS`.
-        seed: of random clips.
+        seed: for random clips.
 
     Raises:
-        UsageError: no such protocol, or one that does not take these.
+        UsageError: no such protocol, or one that does not support these options.
     """
     if name not in PROTOCOLS:
         near = did_you_mean(name, PROTOCOLS)
-        raise UsageError(f"no protocol '{name}'{near}: there are {', '.join(PROTOCOLS)}.")
+        raise UsageError(f"no protocol '{name}'{near}: must be one of {', '.join(PROTOCOLS)}.")
     protocol = PROTOCOLS[name]
     if name != "dense" and (clips is not None or crops is not None):
         raise UsageError(f"--protocol {name} has its own clips and crops. Choose them with --protocol dense.")
@@ -110,22 +110,23 @@ def named_protocol(
         plan = replace(plan, count=clips)
     if crops is not None:
         if crops not in get_args(Crops):
-            raise UsageError(f"--crops {crops}: there are 1, 3 and 10.")
+            raise UsageError(f"--crops {crops}: must be 1, 3 or 10.")
         plan = replace(plan, crops=crops)
     if reverse is not None:
         if reverse not in REVERSALS:
-            raise UsageError(f"--reverse {reverse}: there are {' and '.join(REVERSALS)}.")
+            raise UsageError(f"--reverse {reverse}: must be {' or '.join(REVERSALS)}.")
         plan = replace(plan, orders=(REVERSALS[reverse],))
     return replace(protocol, plan=plan)
 
 
 def check_protocol(protocol: Protocol, student: VideoStudent) -> None:
-    """Raises UsageError where a student cannot be tested so."""
+    """Raises UsageError if a student does not support a protocol."""
     if student.clip.units == 1 and any(order.startswith("units") for order in protocol.plan.orders):
-        raise UsageError(f"{student.model_name} sees single clips: it has no units to take in another order.")
+        raise UsageError(f"{student.model_name} takes single clips: it has no units to reorder.")
     if student.clip.units > 1 and protocol.plan.places in get_args(Peer):
         raise UsageError(
-            f"{student.model_name} sees several clips together: --protocol {protocol.name} does not."
+            f"{student.model_name} takes several units together, which --protocol {protocol.name} does not "
+            "support. Use v4d or f4d."
         )
     if protocol.combinations and family_of(student.model_name).name == "f4d":
         raise UsageError(f"{student.model_name} takes all units in one pass: use --protocol f4d.")

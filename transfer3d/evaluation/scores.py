@@ -1,4 +1,4 @@
-"""Scores of a dataset's videos, in memory and beside their report: metrics and fusion start from them."""
+"""Scores of a dataset's videos, in memory and on disk beside their report, for metrics and fusion."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ class Scores:
     """Probabilities of every view of every video, in the dataset's order.
 
     Attributes:
-        keys: one for each video.
-        label_sets: all classes of each; none where it has none.
+        keys: one per video.
+        label_sets: all labels of each video; may be empty.
         views_VK: for each video, float32 probabilities of its views.
-        scale_V: for each video, the window length that each of its views belongs to.
-        pooling: what makes a video's score of them.
-        multi_label: whether each probability is of a class alone, as where a video may be of several.
+        scale_V: for each video, the window length of each view.
+        pooling: of the views' probabilities to a video's score.
+        multi_label: whether probabilities are sigmoids of each class, not a softmax.
     """
 
     keys: Sequence[str]
@@ -55,7 +55,7 @@ class Scores:
 
 
 class ScoreMetadata(BaseModel):
-    """`REPORT.scores.json`: what the tensors of `REPORT.scores.safetensors` are of."""
+    """`REPORT.scores.json`, the metadata of `REPORT.scores.safetensors`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -80,7 +80,7 @@ def save_scores(scores: Scores, report: Path, *, classes: Sequence[str], split: 
         protocol: its name.
 
     Raises:
-        SetupError: the place cannot be written.
+        SetupError: the files cannot be written.
     """
     tensors_file, metadata_file = _places(report)
     counts = torch.tensor([len(views) for views in scores.views_VK])
@@ -107,8 +107,8 @@ def load_scores(report: Path) -> tuple[Scores, ScoreMetadata]:
     """Reads the scores beside a report.
 
     Raises:
-        UsageError: there are none.
-        DataError: they are damaged.
+        UsageError: the files do not exist.
+        DataError: the files are damaged.
     """
     tensors_file, metadata_file = _places(report)
     for path in (tensors_file, metadata_file):
@@ -127,7 +127,7 @@ def load_scores(report: Path) -> tuple[Scores, ScoreMetadata]:
         raise DataError(f"{metadata_file}: damaged scores ({reason}). Evaluate again.") from error
     fits = len(metadata.keys) == len(metadata.label_sets) == len(views)
     if metadata.format != FORMAT or not fits or tensors["views"].shape[1] != len(metadata.classes):
-        raise DataError(f"{metadata_file}: scores and names do not fit together. Evaluate again.")
+        raise DataError(f"{metadata_file}: scores and names do not match. Evaluate again.")
     scores = Scores(metadata.keys, metadata.label_sets, views, scales, metadata.pooling, metadata.multi_label)
     return scores, metadata
 

@@ -1,4 +1,4 @@
-"""A student's scores for every video of a set."""
+"""Scores every video of a set with a student."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from transfer3d.models.student import VideoStudent
 
 
 def refuse_dropped(videos: VideoSet, data: str = "the data") -> None:
-    """Raises DataError if bad files were left out of a set: an evaluation leaves nothing out."""
+    """Raises DataError if bad files were left out of a set, since an evaluation must not skip videos."""
     if videos.dropped:
         first = videos.dropped[0]
         raise DataError(
             f"{len(videos.dropped)} bad files in {data}, the first is {first.path}: {first.reason}. "
-            "An evaluation leaves nothing out: mend or remove them.",
+            "An evaluation must not skip videos: repair or remove them.",
         )
 
 
@@ -38,17 +38,17 @@ def score_videos(
     """Scores every video once, whatever the number of processes; every process returns all scores.
 
     Args:
-        student: put in eval mode, and back into its own mode afterwards.
+        student: run in eval mode; its mode is restored afterwards.
         videos: labelled or not.
         accelerator: device, precision, processes.
         protocol: the views; by default the clip at each video's centre.
         clips_per_step: clips in one forward pass, halved whenever memory runs out; None = by their size.
         workers: decoding processes.
-        console: for progress; None shows none.
+        console: for progress; None = no progress.
 
     Raises:
         DataError: a video cannot be decoded.
-        UsageError: the protocol does not fit the student.
+        UsageError: the student does not support the protocol.
         SetupError: a single view does not fit into memory.
         NonFiniteError: a score is NaN.
     """

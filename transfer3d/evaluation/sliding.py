@@ -1,4 +1,4 @@
-"""A window that slides over frames as they come; no more than one window's frames are held."""
+"""A sliding window over a stream of frames; only one window's frames are in memory."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from transfer3d.errors import UsageError
 from transfer3d.layout import RGB_CHANNELS, ClipSpec
 
 Timed = tuple[float, float, Frames]
-"""When a frame is first displayed, until when it is known to be (both seconds), and RGB [H, W, 3] uint8."""
+"""A frame: start and known end of its display in seconds, and RGB [H, W, 3] uint8."""
 
-ROUNDING_S = 1e-6  # of times that are sums and quotients
+ROUNDING_S = 1e-6  # rounding error of computed times
 
 
 @dataclass(frozen=True)
 class Window:
-    """A stretch of a stream, and what a student looks at of it.
+    """An interval of a stream, and its clips.
 
     Attributes:
         start_s: seconds, on the stream's own clock.
         end_s: seconds.
-        views: clips spread evenly over it.
+        views: evenly spaced clips.
     """
 
     start_s: float
@@ -39,19 +39,19 @@ class Window:
 
 
 class SlidingWindow:
-    """Takes frames one by one, cropped at once, and gives the windows that they complete.
+    """Takes frames one by one, crops them immediately, and yields the windows that they complete.
 
-    A window is evaluated as if it were a video of its own: by clips from its first frame to its last. Windows
-    begin at the first frame and then at every `stride_s`; one that no frame falls into is left out.
+    A window is evaluated as if it were a separate video: by clips from its first frame to its last. Windows
+    begin at the first frame and then every `stride_s`; a window without frames is skipped.
 
     Args:
-        clip: what the student wants.
+        clip: the student's input.
         window_s: length of a window, seconds.
         stride_s: from the start of one window to the start of the next, seconds.
-        clips: of a window; None = as many as cover it, or one view of all action units.
+        clips: per window; None = as many as cover it, or one view of all action units.
 
     Attributes:
-        held: the frames that are held, [3, size, size] each, with their times.
+        held: the buffered frames, [3, size, size] each, with their times.
     """
 
     def __init__(self, clip: ClipSpec, *, window_s: float, stride_s: float, clips: int | None = None) -> None:
@@ -65,7 +65,7 @@ class SlidingWindow:
         self.held: deque[tuple[float, Tensor]] = deque()
 
     def push(self, frame: Timed) -> Iterator[Window]:
-        """Takes a frame, and yields the windows that end where it does or before."""
+        """Takes a frame, and yields the windows that end at its end or before."""
         time_s, self._until_s, pixels = frame
         if self._first_s is None:
             self._first_s = self._last_s = time_s
@@ -74,9 +74,9 @@ class SlidingWindow:
         yield from self._complete(self._until_s)
 
     def finish(self) -> Iterator[Window]:
-        """Yields what is left at the stream's end, where the last window ends, whatever its start.
+        """Yields the remaining windows at the stream's end; the last window always ends there.
 
-        The last of several timed frames counts as long as the one before it.
+        The last frame with a given time is assumed to last as long as the one before it.
         """
         if self._first_s is None:
             return
@@ -101,7 +101,7 @@ class SlidingWindow:
                 before = math.floor((next_s - self._window_s - self._first_s) / self._stride_s)
                 self._number = max(self._number, before - 1)
             self._number += 1
-        # The last window may begin as early as this, a regular one does not.
+        # Only the last window may begin as early as this.
         while self.held and self.held[0][0] < until_s - self._window_s - ROUNDING_S:
             self.held.popleft()
 
@@ -128,12 +128,12 @@ def timed(
     """Yields frames with their times, checked.
 
     Args:
-        frames: RGB [H, W, 3] uint8, or without `fps` pairs (seconds, frame) whose times rise.
-        fps: frames per second; None = frames bring their times.
-        channels: 3; 2 of optical flow.
+        frames: RGB [H, W, 3] uint8, or without `fps` pairs (seconds, frame) with increasing times.
+        fps: frames per second; None = frames have their own times.
+        channels: 3; 2 for optical flow.
 
     Raises:
-        UsageError: a frame is something else, or its time does not rise.
+        UsageError: a frame has another form, or its time is not later than the one before.
     """
     before_s = -math.inf
     for number, item in enumerate(frames):
@@ -141,16 +141,18 @@ def timed(
             yield number / fps, (number + 1) / fps, _checked(item, number, channels)
             continue
         if not isinstance(item, tuple) or len(item) != 2:
-            raise UsageError(f"frame {number} brings no time. Give fps, or pairs (seconds, frame).")
+            raise UsageError(f"frame {number} has no time. Give fps, or pairs (seconds, frame).")
         time_s, pixels = item
         if not before_s < time_s < math.inf:
-            raise UsageError(f"frame {number} is of {time_s} s, the one before of {before_s} s.")
+            raise UsageError(
+                f"frame {number} has time {time_s} s, not later than the one before ({before_s} s)."
+            )
         yield float(time_s), float(time_s), _checked(pixels, number, channels)
         before_s = time_s
 
 
 def _checked(pixels: object, number: int, channels: int) -> Frames:
-    frame = np.ascontiguousarray(np.asarray(pixels))  # a flipped view, as of BGR, has no torch form
+    frame = np.ascontiguousarray(np.asarray(pixels))  # torch does not support flipped views, as of BGR
     if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != channels or not frame.size:
         wanted = "uint8 [H, W, 3] in RGB" if channels == RGB_CHANNELS else f"uint8 [H, W, {channels}]"
         raise UsageError(f"frame {number} is {frame.dtype} {list(frame.shape)}, not {wanted}.")

@@ -1,4 +1,4 @@
-"""Predictions from a stream of frames, as from a camera: each as soon as its window has been seen."""
+"""Predictions from a stream of frames, such as a camera's: each as soon as its window is complete."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from transfer3d.models.student import VideoStudent
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a student says of a stretch of a stream.
+    """The prediction for an interval of a stream.
 
     Attributes:
         start: seconds, on the stream's own clock.
@@ -43,30 +43,30 @@ def stream(
     clips: int | None = None,
     together: int = 1,
 ) -> Iterator[Prediction]:
-    """Yields predictions by a sliding window, while the frames come; they may come for ever.
+    """Yields predictions of a sliding window over a stream of frames, which may be endless.
 
     Each window is evaluated as `transfer3d predict` evaluates a video, and gets the scores of a video of just
-    these frames. Windows begin at every `stride` seconds from the first frame on; the last one ends with the
-    stream. Memory is that of one window's frames, cropped to the student's size. With `fps` a window's
-    prediction comes with its last frame, before another one is asked for; without, a window is known to be
-    complete only when the first frame after it comes.
+    these frames. Windows begin every `stride` seconds from the first frame on; the last one ends with the
+    stream. Only one window's frames, cropped to the student's size, are in memory. With `fps`, a window's
+    prediction is yielded with its last frame, before another frame is read; without, a window is complete
+    only when the first frame after it arrives.
 
     Args:
         student: with a classifier; put in eval mode. Clips go to its device, in its dtype; it may be fused,
             half precision, or compiled.
-        frames: RGB [H, W, 3] uint8, or without `fps` pairs (seconds, frame) whose times rise; for a student
-            of optical flow [H, W, 2].
-        fps: frames per second; None = frames bring their times.
-        window: length, seconds; None = what one clip spans (for a video-level student its action units, end
-            to end), which needs `fps`.
+        frames: RGB [H, W, 3] uint8, or without `fps` pairs (seconds, frame) with increasing times; for a
+            student of optical flow [H, W, 2].
+        fps: frames per second; None = frames have their own times.
+        window: length, seconds; None = the span of one clip (for a video-level student, of its consecutive
+            action units), which needs `fps`.
         stride: from one window's start to the next, seconds; None = half a window.
-        clips: of a window, spread evenly over it, scores averaged; None = as many as cover it.
-        together: windows that go through the network together: more is faster where frames come from a
-            file, and later where they come from a camera.
+        clips: evenly spaced clips per window, whose scores are averaged; None = as many as cover it.
+        together: windows per forward pass: more are faster for frames from a file, but delay predictions
+            from a camera.
 
     Raises:
-        UsageError: a length of time or `clips` is not positive, the student has no classifier, or a frame is
-            not uint8 H W 3.
+        UsageError: a duration or `clips` is not positive, the student has no classifier, or a frame is not
+            uint8 H W 3.
         SetupError: one clip does not fit into memory.
         NonFiniteError: a score is NaN.
     """
@@ -77,7 +77,7 @@ def stream(
         _refuse_unless_positive(fps=fps)
         window = spec.units * spec.window / fps if window is None else window
     if window is None:
-        raise UsageError("frames that bring their times need the window's length in seconds.")
+        raise UsageError("frames with their own times need `window`, its length in seconds.")
     stride = window / 2 if stride is None else stride
     _refuse_unless_positive(
         window=window, stride=stride, clips=1 if clips is None else clips, together=together

@@ -1,1 +1,1 @@
-"""Exports students as a Hub folder, ONNX or torch.export, each checked against the student itself."""
+"""Exports students as a Hub folder, ONNX, torch.export or OpenVINO, each checked against the student."""

@@ -1,4 +1,4 @@
-"""Checks that an exported network gives the student's outputs."""
+"""Checks that an exported network has the student's outputs."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from transfer3d.errors import WeightsError
 from transfer3d.models.student import VideoStudent
 
 Runner = Callable[[list[Tensor]], list[Tensor]]
-"""An exported network: inputs to outputs."""
+"""Runs an exported network: maps inputs to outputs."""
 TOLERANCE = 1e-4
 MORE_FRAMES = 3
 
 
 @dataclass(frozen=True, kw_only=True)
 class Agreement:
-    """How far the exported network's outputs are from the student's.
+    """The difference between the exported network's outputs and the student's.
 
     Attributes:
-        difference: the largest norm(exported - student) / norm(student) over the inputs below.
+        difference: the largest norm(exported - student) / norm(student) over the inputs.
         shapes: of the inputs.
-        open_axes: names of the input's axes of variable size.
+        open_axes: names of the input axes with dynamic size.
         tolerance: the largest difference allowed.
     """
 
@@ -34,7 +34,7 @@ class Agreement:
     tolerance: float = TOLERANCE
 
     def __str__(self) -> str:
-        """The comparison as one sentence."""
+        """Summarises the comparison in one sentence."""
         shapes = " and ".join("x".join(map(str, shape)) for shape in self.shapes)
         return (
             f"Checked on random clips {shapes}: largest relative difference {self.difference:.1e} "
@@ -56,8 +56,8 @@ def compare(student: VideoStudent, run: Runner, *, open_axes: Mapping[int, str])
 
     Args:
         student: the original.
-        run: the exported network: inputs to outputs.
-        open_axes: the input's axes of variable size, by name.
+        run: the exported network, mapping inputs to outputs.
+        open_axes: the input axes with dynamic size, by name.
 
     Raises:
         WeightsError: the outputs differ by more than the tolerance, or cannot be compared.
@@ -69,7 +69,7 @@ def compare(student: VideoStudent, run: Runner, *, open_axes: Mapping[int, str])
         norm = original.norm().item()
         if exported.shape != original.shape or not 0 < norm < float("inf"):
             raise WeightsError(
-                f"the student gives {tuple(original.shape)} of norm {norm}, the exported network "
+                f"the student's output is {tuple(original.shape)} of norm {norm}, the exported network's "
                 f"{tuple(exported.shape)}: nothing to compare.",
             )
         differences.append((exported - original).norm().item() / norm)

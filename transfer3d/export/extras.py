@@ -1,4 +1,4 @@
-"""Packages that only some exports need."""
+"""Imports optional packages."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from transfer3d.errors import SetupError
 
 
 def import_extra(module: str, what: str, extra: str) -> Any:
-    """Returns an optional module.
+    """Imports an optional module.
 
     Args:
         module: its name.
-        what: needs it, for the message.
-        extra: of transfer3d, which brings it.
+        what: the feature that needs it, for the message.
+        extra: the extra of transfer3d that installs it.
 
     Raises:
         SetupError: it is not installed.

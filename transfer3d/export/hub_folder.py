@@ -1,8 +1,8 @@
 """Writes a folder for the Hugging Face hub: weights, `config.json`, `preprocess.json`, `README.md`.
 
-`transfer3d.load` reads the weights file alone, which describes the student. The config repeats its metadata
-for other programs. It has a `model_type` of its own and no `pretrained_cfg`, by which transformers would take
-it for an image model of timm.
+`transfer3d.load` reads only the self-describing weights file. The config repeats its metadata for other
+programs. It has its own `model_type` and no `pretrained_cfg`, with which transformers would take it for a
+timm image model.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ def write_hub_folder(
     Args:
         checkpoint: as for `load`; it is loaded first, so that a broken one raises before anything is written.
         folder: may exist; files of these names are replaced.
-        provenance: "short" leaves out the recipe and every path, of the weights' header too.
-        facts: what the model card says that no checkpoint knows.
+        provenance: "short" omits the recipe and every path, also in the weights' header.
+        facts: entries of the model card that are not in the checkpoint.
 
     Returns:
         The files written.
 
     Raises:
-        WeightsError: the checkpoint is refused.
+        WeightsError: the checkpoint is invalid.
     """
     student, metadata = load(checkpoint), read_metadata(checkpoint)
     if provenance == "short":
@@ -63,7 +63,7 @@ def write_hub_folder(
 
 
 def hub_config(metadata: CheckpointMetadata, num_features: int) -> dict[str, Any]:
-    """Returns the config: a checkpoint's metadata, with the keys of transformers' video models."""
+    """Returns the config: a checkpoint's metadata under the keys of transformers' video models."""
     clip, names = metadata.clip, metadata.class_names
     config: dict[str, Any] = {
         "model_type": MODEL_TYPE,

@@ -1,4 +1,4 @@
-"""The model card of a Hub folder: front matter that the hub reads, and what people read."""
+"""The model card of a Hub folder: front matter for the hub, and text for readers."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ METRICS = {
     "mean_class_accuracy": ("accuracy", "Mean class accuracy"),
     "mean_ap": ("mAP", "Mean average precision"),
 }
-"""Of a checkpoint, with their type and name on the hub."""
+"""Metrics of a checkpoint, with their type and name on the hub."""
 
 UNKNOWN_LICENCE = "unknown"
 OWN_VIDEOS = "own videos"
@@ -29,11 +29,11 @@ OWN_VIDEOS = "own videos"
 
 @dataclass(frozen=True, kw_only=True)
 class CardFacts:
-    """What a checkpoint does not know.
+    """Entries of a model card that are not in the checkpoint.
 
     Attributes:
-        license: the hub's name of it ("apache-2.0"); "" = that of the image model, where timm knows it.
-        datasets: what the student was trained and tested on, by their names on the hub.
+        license: its hub identifier ("apache-2.0"); "" = that of the image model, if timm knows it.
+        datasets: the datasets of training and testing, by their hub names.
     """
 
     license: str = ""
@@ -44,7 +44,7 @@ NOTHING_SAID = CardFacts()
 
 
 def model_card(metadata: CheckpointMetadata, parameters: int, facts: CardFacts = NOTHING_SAID) -> str:
-    """Returns the README: front matter, what the student is, how to use it, and its provenance."""
+    """Returns the README: front matter, a description of the student, its usage and its provenance."""
     base, licence = _origin(metadata.provenance)
     results = _results(metadata, facts)
     front = ModelCardData(
@@ -69,11 +69,11 @@ def model_card(metadata: CheckpointMetadata, parameters: int, facts: CardFacts =
         "```python\nimport transfer3d\n\n"
         'student = transfer3d.load("hf_hub:user/name")  # or this folder\'s path\n'
         f"logits = student(clips)  # {shape}, float, normalised by student.clip\n```",
-        f"It sees {units}{clip.frames} frames at stride {clip.stride}, resized to {clip.crop} and cropped to "
-        f"{clip.size}x{clip.size}; mean {_numbers(clip.mean)}, standard deviation {_numbers(clip.std)}: "
-        "`preprocess.json` says it for programs.",
-        "It is read by transfer3d alone: timm and transformers know no such network, so neither "
-        "`timm.create_model` nor `AutoModelForVideoClassification` loads this folder.",
+        f"Its input is {units}{clip.frames} frames at stride {clip.stride}, resized to {clip.crop} and "
+        f"cropped to {clip.size}x{clip.size}; mean {_numbers(clip.mean)}, standard deviation {_numbers(clip.std)}. "
+        "`preprocess.json` has this in machine-readable form.",
+        "Only transfer3d can load this folder: timm and transformers do not have this network, so "
+        "`timm.create_model` and `AutoModelForVideoClassification` cannot load it.",
     ]
     if metadata.class_names is not None:
         lines.append("Classes: " + ", ".join(metadata.class_names) + ".")
@@ -84,7 +84,7 @@ def model_card(metadata: CheckpointMetadata, parameters: int, facts: CardFacts =
 
 
 def _origin(provenance: Mapping[str, Any]) -> tuple[str | None, str]:
-    """Returns what a student was made from, by its name on the hub, and that model's licence."""
+    """Returns the hub name of the model that a student was made from, and that model's licence."""
     source, parent = provenance.get("source"), provenance.get("parent")
     if isinstance(source, str) and (cfg := get_pretrained_cfg(source)) is not None and cfg.hf_hub_id:
         name = f"{cfg.hf_hub_id}{source}" if cfg.hf_hub_id.endswith("/") else cfg.hf_hub_id
@@ -96,7 +96,7 @@ def _origin(provenance: Mapping[str, Any]) -> tuple[str | None, str]:
 
 
 def _results(metadata: CheckpointMetadata, facts: CardFacts) -> list[EvalResult]:
-    """Returns the checkpoint's metrics as the hub's: of the first dataset that is named, or of own videos."""
+    """Returns the checkpoint's metrics in the hub's form, for the first named dataset or for own videos."""
     metrics = metadata.provenance.get("metrics")
     known = {key: metrics[key] for key in METRICS if key in metrics} if isinstance(metrics, Mapping) else {}
     name = facts.datasets[0] if facts.datasets else OWN_VIDEOS

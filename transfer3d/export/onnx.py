@@ -18,9 +18,9 @@ from transfer3d.models.student import VideoStudent
 
 
 def write_onnx(student: VideoStudent, path: Path, metadata: Mapping[str, str]) -> Agreement:
-    """Writes a student as one ONNX file, after onnxruntime has given the same outputs.
+    """Writes a student as one ONNX file, after checking onnxruntime's outputs.
 
-    The graph's input is `clips`, its output `logits`. onnxruntime's `quantize_dynamic` takes the file.
+    The graph's input is `clips`, its output `logits`. onnxruntime's `quantize_dynamic` accepts the file.
 
     Args:
         student: on the CPU, in fp32.
@@ -38,7 +38,7 @@ def write_onnx(student: VideoStudent, path: Path, metadata: Mapping[str, str]) -
 
 
 def save_graph(student: VideoStudent, path: Path, metadata: Mapping[str, str]) -> dict[int, str]:
-    """Writes a student as one ONNX file, unchecked, and returns the input's axes of variable size, by name.
+    """Writes a student as one ONNX file, unchecked, and returns the input axes with dynamic size, by name.
 
     Raises:
         SetupError: the `export` extra is not installed.
@@ -47,7 +47,7 @@ def save_graph(student: VideoStudent, path: Path, metadata: Mapping[str, str]) -
     import_extra("onnxscript", "ONNX", "export")  # torch's exporter needs it; its own message is less clear
     graph = trace(student)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch warns of its own internal calls
+        warnings.simplefilter("ignore")  # torch warns about its own internal calls
         onnx_program = torch.onnx.export(
             graph.program,
             (),
@@ -67,7 +67,7 @@ def save_graph(student: VideoStudent, path: Path, metadata: Mapping[str, str]) -
 
 
 def onnxruntime_runner(path: Path) -> Runner:
-    """Returns what onnxruntime makes of a file: inputs to outputs, on the CPU."""
+    """Returns a function that runs a file with onnxruntime on the CPU."""
     onnxruntime = import_extra("onnxruntime", "ONNX", "export")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
@@ -80,9 +80,9 @@ def onnxruntime_runner(path: Path) -> Runner:
 
 
 def _drop_shapes_of_initialisers(graph: Any) -> None:
-    """Drops what the graph says of its initialisers besides themselves.
+    """Removes the recorded shapes of the graph's initialisers.
 
-    onnxruntime's quantisation transposes some and leaves these old shapes, which then contradict the new.
+    onnxruntime's quantisation transposes some initialisers but keeps their old recorded shapes.
     """
     named = {tensor.name for tensor in graph.initializer}
     kept = [value for value in graph.value_info if value.name not in named]

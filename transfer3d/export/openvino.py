@@ -29,15 +29,15 @@ def write_openvino(
 ) -> Agreement:
     """Writes a student for OpenVINO: the graph as `.xml`, the weights beside it as `.bin`.
 
-    The fp32 graph has to give the student's outputs. With `calibration` it is then quantised to int8, by
-    NNCF's calibration after training, which changes them: see `quantisation_loss`.
+    The fp32 graph must have the student's outputs. With `calibration` it is then quantised to int8 by NNCF's
+    post-training quantisation, which changes them: see `quantisation_loss`.
 
     Args:
         student: on the CPU, in fp32.
         path: of the graph, which ends in `.xml`.
         metadata: strings, stored as `rt_info` under their keys.
-        calibration: normalised clips `1 C T H W` (or `1 U C T H W`) that int8's ranges are taken from; none
-            keeps fp32.
+        calibration: normalised clips `1 C T H W` (or `1 U C T H W`) to determine int8's ranges; empty for
+            fp32.
 
     Raises:
         UsageError: the file does not end in `.xml`.
@@ -45,7 +45,7 @@ def write_openvino(
         WeightsError: the outputs differ; no file is written.
     """
     if path.suffix != SUFFIX:
-        raise UsageError(f"{path}: OpenVINO only reads names that end in {SUFFIX}: use such a name.")
+        raise UsageError(f"{path}: OpenVINO only reads file names that end in {SUFFIX}: use such a name.")
     openvino = import_extra("openvino", "OpenVINO", EXTRA)
     model, open_axes = convert(student)
     with ExitStack() as files:
@@ -65,7 +65,7 @@ def write_openvino(
 
 
 def convert(student: VideoStudent) -> tuple[Any, dict[int, str]]:
-    """Returns a student as OpenVINO's model, and the input's axes of variable size, by name."""
+    """Returns a student as OpenVINO's model, and the input axes with dynamic size, by name."""
     openvino = import_extra("openvino", "OpenVINO", EXTRA)
     with scratch_folder() as folder:
         open_axes = save_graph(student, folder / "model.onnx", {})
@@ -74,7 +74,7 @@ def convert(student: VideoStudent) -> tuple[Any, dict[int, str]]:
 
 
 def quantise(model: Any, clips: Sequence[Tensor]) -> Any:
-    """Returns a model with weights and activations in int8, their ranges taken from clips.
+    """Quantises a model's weights and activations to int8, with ranges from clips.
 
     Args:
         model: OpenVINO's.
@@ -82,17 +82,17 @@ def quantise(model: Any, clips: Sequence[Tensor]) -> Any:
     """
     nncf = import_extra("nncf", "int8", EXTRA)
     dataset = nncf.Dataset([{"clips": clip.numpy()} for clip in clips])
-    with redirect_stdout(sys.stderr):  # NNCF's progress is none of a command's answer
+    with redirect_stdout(sys.stderr):  # NNCF prints its progress to stdout
         return nncf.quantize(model, dataset, subset_size=len(clips))
 
 
 def openvino_runner(graph: Path, weights: Path | None = None, *, precision: str = "f32") -> Runner:
-    """Returns what OpenVINO makes of a file: inputs to outputs, on the CPU, with torch's number of threads.
+    """Returns a function that runs a file with OpenVINO on the CPU, with torch's number of threads.
 
     Args:
         graph: the `.xml`.
         weights: the `.bin`; None = beside the graph.
-        precision: "f32", or "auto" for what the CPU is fastest in.
+        precision: "f32", or "auto" for the CPU's fastest.
     """
     openvino = import_extra("openvino", "OpenVINO", EXTRA)
     core = openvino.Core()
@@ -100,7 +100,7 @@ def openvino_runner(graph: Path, weights: Path | None = None, *, precision: str 
 
 
 def compiled(model: Any, *, precision: str) -> Runner:
-    """Returns what OpenVINO makes of a model; see `openvino_runner`."""
+    """Returns a function that runs a model with OpenVINO; see `openvino_runner`."""
     openvino = import_extra("openvino", "OpenVINO", EXTRA)
     options: dict[str, Any] = {
         "INFERENCE_NUM_THREADS": torch.get_num_threads(),

@@ -1,4 +1,4 @@
-"""What a program without transfer3d has to do to a video before it asks an exported network."""
+"""The preprocessing of a video for an exported network, for programs without transfer3d."""
 
 from __future__ import annotations
 
@@ -20,11 +20,10 @@ COLOURS = {RGB_CHANNELS: "RGB", FLOW_CHANNELS: "optical flow: x, y"}
 
 
 def preprocessing(metadata: CheckpointMetadata) -> dict[str, Any]:
-    """Returns how `predict --clips 1` turns a video into the network's input, JSON-able.
+    """Returns the preprocessing of `predict --clips 1`, JSON-able.
 
     The formulas are Python expressions of the other entries, of N, the number of frames of the video, and of
-    u, the number of the unit. It is the same rule as in `sampling`, `pixels` and `augment` of
-    `transfer3d.data`, for programs that do not have them.
+    u, the index of the unit. They agree with `sampling`, `pixels` and `augment` of `transfer3d.data`.
 
     Args:
         metadata: of the checkpoint.

@@ -1,4 +1,4 @@
-"""Exports a student by torch.export: one graph of variable batch size and, if the family allows, frames."""
+"""Exports a student by torch.export, with dynamic batch size and, if the family allows it, dynamic T."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ with torch.no_grad():
     save_file({name: program(tensor).contiguous() for name, tensor in clips.items()}, sys.argv[3])
 assert not any(name.split(".")[0] == "transfer3d" for name in sys.modules)
 """
-"""A program that runs the file without importing transfer3d."""
+"""A script that runs the file without importing transfer3d."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +46,7 @@ class Graph:
 
     Attributes:
         program: maps clips to logits.
-        open_axes: the input's axes of variable size, by name.
+        open_axes: the input axes with dynamic size, by name.
     """
 
     program: ExportedProgram
@@ -57,7 +57,7 @@ class Graph:
 def trace(student: VideoStudent) -> Graph:
     """Traces a student in eval mode.
 
-    The batch size is variable, and T too if the student never strides it and has no positions in time: layers
+    The batch size is dynamic, and T too if the student never strides it and has no temporal positions: layers
     that halve T are traced for one length only.
     """
     clips = random_clips(student, batch=2)
@@ -73,14 +73,14 @@ def trace(student: VideoStudent) -> Graph:
 
 
 def _forget_source_lines(module: GraphModule) -> None:
-    """Removes the paths of this machine's source files, which torch notes beside every operation."""
+    """Removes the paths of local source files, which torch records for every operation."""
     for part in module.modules():
         for node in part.graph.nodes if isinstance(part, GraphModule) else ():
             node.meta.pop("stack_trace", None)
 
 
 def write_program(student: VideoStudent, path: Path, metadata: Mapping[str, str]) -> Agreement:
-    """Writes a student for `torch.export.load`, after a process without transfer3d has got the same outputs.
+    """Writes a student for `torch.export.load`, after checking its outputs in a process without transfer3d.
 
     Args:
         student: on the CPU, in fp32.
@@ -92,14 +92,12 @@ def write_program(student: VideoStudent, path: Path, metadata: Mapping[str, str]
         WeightsError: the outputs differ, or the program fails; no file is written.
     """
     if path.suffix != SUFFIX:
-        raise UsageError(f"{path}: torch.export only reads names that end in {SUFFIX}: use such a name.")
+        raise UsageError(f"{path}: torch.export only reads file names that end in {SUFFIX}: use such a name.")
     graph = trace(student)
     with atomic_path(path) as partial:
         buffer, extra = io.BytesIO(), {METADATA_NAME: json.dumps(dict(metadata))}
         torch.export.save(graph.program, buffer, extra_files=extra)
-        partial.write_bytes(
-            buffer.getbuffer()
-        )  # for a full disk torch itself raises RuntimeError, not OSError
+        partial.write_bytes(buffer.getbuffer())  # on a full disk torch raises RuntimeError, not OSError
         return compare(student, lambda clips: _run_alone(partial, clips), open_axes=graph.open_axes)
 
 

@@ -14,10 +14,10 @@ from transfer3d.weights.schema import HubAddress
 
 
 def check_repository(name: str) -> str:
-    """Returns `user/name`.
+    """Returns a valid repository name, `user/name`.
 
     Raises:
-        UsageError: the hub does not allow such a name.
+        UsageError: the hub does not allow this name.
     """
     try:
         return HubAddress(repository=name).repository
@@ -29,20 +29,20 @@ def check_repository(name: str) -> str:
 
 
 def push(folder: Path, names: Sequence[str], repository: str) -> str:
-    """Uploads files of a folder in one commit, to a repository that is made if it is not there.
+    """Uploads files of a folder in one commit; the repository is created if it does not exist.
 
-    The hub is `HF_ENDPOINT`'s, the account that of `hf auth login` or of `HF_TOKEN`.
+    The hub is that of `HF_ENDPOINT`, the account that of `hf auth login` or `HF_TOKEN`.
 
     Args:
         folder: of the files.
-        names: of the files, within it.
+        names: of the files, relative to it.
         repository: `user/name`.
 
     Returns:
         The address of the repository.
 
     Raises:
-        SetupError: the hub cannot be reached, or refuses.
+        SetupError: the hub cannot be reached, or refuses the files.
     """
     api = HfApi()
     try:
@@ -53,10 +53,10 @@ def push(folder: Path, names: Sequence[str], repository: str) -> str:
             allow_patterns=list(names),
             commit_message="Upload by transfer3d export",
         )
-    except Exception as error:  # the hub's client changes its HTTP library, and with it these types
+    except Exception as error:  # the types depend on the HTTP library of the hub client's version
         reason = shortened(str(error).strip().splitlines()[0] if str(error).strip() else "")
         raise SetupError(
-            f"{repository}: the hub does not take the files ({type(error).__name__}: {reason}). They are in "
+            f"{repository}: the upload failed ({type(error).__name__}: {reason}). The files are in "
             f"{folder}: `hf auth login`, then upload them with `hf upload {repository} {folder}`."
         ) from error
     return str(address)

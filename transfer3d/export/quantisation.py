@@ -1,4 +1,4 @@
-"""What a quantised network loses, on clips that it will meet."""
+"""Compares a quantised network with its original on a user's clips."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from transfer3d.models.student import VideoStudent
 
 @dataclass(frozen=True, kw_only=True)
 class QuantisationLoss:
-    """How a quantised network answers beside its original.
+    """The loss of a quantised network compared with its original.
 
     Attributes:
-        calibration_clips: that the ranges were taken from.
-        clips: that both were asked about.
-        held_out: these are others than those of the calibration.
-        same_class: share of the clips that both give the same class, 0..1.
-        probability: mean absolute difference of the classes' probabilities, 0..1.
+        calibration_clips: number of clips used for calibration.
+        clips: number of clips used for the comparison.
+        held_out: whether these differ from the calibration clips.
+        same_class: share of the clips with the same predicted class, 0..1.
+        probability: mean absolute difference of the class probabilities, 0..1.
         top1: of the original, 0..1; None without labels.
         quantised_top1: of the quantised network, 0..1; None without labels.
     """
@@ -35,8 +35,8 @@ class QuantisationLoss:
     quantised_top1: float | None
 
     def __str__(self) -> str:
-        """The comparison as one sentence."""
-        which = "" if self.held_out else " (those of the calibration: others would say more)"
+        """Summarises the comparison in one sentence."""
+        which = "" if self.held_out else " (the calibration clips: held-out clips would be more reliable)"
         accuracy = ""
         if self.top1 is not None and self.quantised_top1 is not None:
             change = 100 * (self.quantised_top1 - self.top1)
@@ -57,13 +57,13 @@ def quantisation_loss(
     calibration_clips: int,
     held_out: bool,
 ) -> QuantisationLoss:
-    """Asks both networks about the same clips.
+    """Runs both networks on the same clips.
 
     Args:
         student: the original, with a classifier.
         run: the quantised network.
-        batches: normalised clips `B C T H W` (or `B U C T H W`), at least one in all, and labels int64 [B],
-            -1 where there is none.
+        batches: normalised clips `B C T H W` (or `B U C T H W`), at least one in total, and labels int64
+            [B], -1 if unlabelled.
         calibration_clips: see `QuantisationLoss`.
         held_out: see `QuantisationLoss`.
     """

@@ -1,1 +1,1 @@
-"""Recipes: TOML in, one checked and frozen description of a run out."""
+"""Recipes: reads TOML files into validated, frozen configurations of runs."""

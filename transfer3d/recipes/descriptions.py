@@ -1,4 +1,4 @@
-"""What built-in recipes are: the first sentence of the comment at the top of each file. Needs no torch."""
+"""Descriptions of built-in recipes, from the first sentence of each file's comment. Does not import torch."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from itertools import takewhile
 from pathlib import Path
 
 FOR_BEGINNERS = {"default": "your own videos", "demo": "the built-in moving digits"}
-"""Folders that come first, and what their recipes are for; the others hold the papers' experiments."""
+"""Folders that are listed first, with their purpose; the others have the papers' experiments."""
 SENTENCE = re.compile(r".*?\.(?=\s|$)")
 PRINTED = re.compile(r"[;:] (\d[\d.]* %.*)\.$")
 
 
 @dataclass(frozen=True)
 class Description:
-    """A recipe in a sentence.
+    """A one-sentence description of a recipe.
 
     Attributes:
-        text: which experiment it is, or what it is for.
-        printed: the number in the paper, with the data that it is of, as in `74.2 % top-1 on Mini-Kinetics`;
-            empty where there is none.
+        text: the experiment or purpose.
+        printed: the paper's number with its data, as in `74.2 % top-1 on Mini-Kinetics`; empty if there is
+            none.
     """
 
     text: str
@@ -28,7 +28,7 @@ class Description:
 
 
 def describe(path: Path) -> Description:
-    """Reads the description of a recipe's file; empty where it begins with no comment."""
+    """Reads the description of a recipe's file; empty if it does not begin with a comment."""
     lines = takewhile(lambda line: line.startswith("#"), path.read_text(encoding="utf-8").splitlines())
     comment = " ".join(line.lstrip("# ") for line in lines)
     sentence = SENTENCE.match(comment)
@@ -38,7 +38,7 @@ def describe(path: Path) -> Description:
 
 
 def beginners_first(names: list[str]) -> list[str]:
-    """Returns the names of recipes, those of `FOR_BEGINNERS` first."""
+    """Returns the names sorted, those in folders of `FOR_BEGINNERS` first."""
     folders = list(FOR_BEGINNERS)
 
     def place(name: str) -> tuple[int, str]:

@@ -1,4 +1,4 @@
-"""The files of recipes: where they are, and what they and their parents say. Needs no torch."""
+"""Finds recipe files and reads them with their parents. Does not import torch."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from transfer3d.errors import UsageError, did_you_mean
 from transfer3d.files import read_regular
 
 MOST_BYTES = 1 << 20
-"""Of a recipe."""
+"""Maximum size of a recipe file."""
 MOST_PARENTS = 16
 
 
@@ -28,26 +28,26 @@ def list_recipes() -> list[str]:
 
 
 def read_with_parents(name: str | Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
-    """Returns the values of a recipe, laid over those of its parents; they are not checked.
+    """Returns the values of a recipe merged over those of its parents, not validated.
 
     Args:
         name: a built-in name, or a path that ends in .toml.
-        seen: the recipes that led here.
+        seen: the recipes that extend this one.
 
     Raises:
         UsageError: no such recipe, bad TOML, a recipe that extends itself, or more than `MOST_PARENTS`.
     """
     path = _find(name)
     if path in seen:
-        raise UsageError(f"recipe {path} extends itself. Break the circle of `extends`.")
+        raise UsageError(f"recipe {path} extends itself. Break the cycle of `extends`.")
     if len(seen) > MOST_PARENTS:
         raise UsageError(
-            f"recipe {path} has more than {MOST_PARENTS} descendants. Shorten the row of `extends`."
+            f"recipe {path} is extended through more than {MOST_PARENTS} levels. Shorten the chain of `extends`."
         )
     try:
         values = tomllib.loads(read_regular(path, MOST_BYTES).decode("utf-8"))
-    except (ValueError, RecursionError) as error:  # also of bytes that are not UTF-8, and of endless numbers
-        raise UsageError(f"recipe {path} is not TOML: {error}. Mend the file.") from None
+    except (ValueError, RecursionError) as error:  # also for invalid UTF-8, and for numbers that are too long
+        raise UsageError(f"recipe {path} is not valid TOML: {error}. Correct the file.") from None
     parent = values.pop("extends", None)
     if parent is None:
         return values
@@ -65,7 +65,7 @@ def _find(name: str | Path) -> Path:
 
 
 def merge(base: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the values of `base` with these changes, table by table."""
+    """Returns the values of `base` updated with `changes`, merging tables recursively."""
     merged = dict(base)
     for key, value in changes.items():
         old = merged.get(key)

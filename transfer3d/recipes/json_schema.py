@@ -22,8 +22,8 @@ EXTENDS = {
 def recipe_schema() -> dict[str, Any]:
     """Returns the JSON Schema (draft 2020-12) of a recipe file.
 
-    It knows what a file may say by itself: `extends`, no key that a parent could not give, and in each stage
-    the keys of a recipe. TOML has no null, so no value may be null.
+    It describes a file on its own: `extends` is allowed, no key is required, since a parent may set it, and
+    each stage has the keys of a recipe. TOML has no null, so no value may be null.
     """
     schema = _without_null(Recipe.model_json_schema())
     tables = {**schema["$defs"], Recipe.__name__: schema}
@@ -46,7 +46,7 @@ def recipe_schema() -> dict[str, Any]:
 
 
 def _without_null(value: Any) -> Any:
-    """Returns a schema without the alternative of null, and without null in defaults."""
+    """Returns a schema without null among its types and defaults."""
     if isinstance(value, list):
         return [_without_null(item) for item in value if item != {"type": "null"}]
     if not isinstance(value, dict):
@@ -59,7 +59,7 @@ def _without_null(value: Any) -> Any:
 
 
 def _models(model: type[BaseModel]) -> Iterator[type[BaseModel]]:
-    """Yields a model and those of its tables."""
+    """Yields a model and the models of its tables."""
     yield model
     for field in model.model_fields.values():
         for kind in (field.annotation, *get_args(field.annotation)):
@@ -68,7 +68,7 @@ def _models(model: type[BaseModel]) -> Iterator[type[BaseModel]]:
 
 
 def _explanations(model: type[BaseModel]) -> dict[str, str]:
-    """Returns the strings that follow the fields of a class and of its parents, by field."""
+    """Returns the docstrings of the fields of a class and of its parents, by field."""
     found: dict[str, str] = {}
     for part in reversed(model.__mro__):
         if part in (object, BaseModel) or not issubclass(part, BaseModel):

@@ -1,4 +1,4 @@
-"""Recipes from TOML files: found by name, extended, overridden, checked. A recipe holds no code."""
+"""Loads recipes: finds, extends, overrides and validates TOML files, which contain no code."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from transfer3d.recipes.schema import Recipe
 from transfer3d.text import problem, shortened
 
 MOST_PROBLEMS = 10
-"""Named in one message."""
+"""Maximum number of problems in one message."""
 
 
 def load_recipe(name: str | Path, overrides: Sequence[str] = (), **options: Any) -> Recipe:
@@ -27,7 +27,7 @@ def load_recipe(name: str | Path, overrides: Sequence[str] = (), **options: Any)
 
     Args:
         name: a built-in name, or a path that ends in .toml.
-        overrides: `key=value` or `table.key=value`, the value as TOML writes it (a bare word is a string).
+        overrides: `key=value` or `table.key=value`, the value in TOML syntax (a bare word is a string).
         options: values of top-level keys.
 
     Raises:
@@ -40,7 +40,7 @@ def load_recipe(name: str | Path, overrides: Sequence[str] = (), **options: Any)
 
 
 def validate(values: Mapping[str, Any], where: str) -> Recipe:
-    """Checks values against the schema; an error names every wrong key, its value and the nearest name."""
+    """Validates values against the schema; an error names every wrong key, its value and the nearest name."""
     try:
         recipe = Recipe.model_validate(values)
         refuse_extremes(values)  # in the tables that the schema leaves open
@@ -57,7 +57,7 @@ def stages_of(recipe: Recipe, where: str = "that is resolved") -> dict[str, Reci
 
     Args:
         recipe: with stages or without.
-        where: it is from, for messages.
+        where: the recipe's origin, for messages.
 
     Raises:
         UsageError: a stage has an unknown key, a wrong value, or a name that cannot be a folder.
@@ -65,7 +65,7 @@ def stages_of(recipe: Recipe, where: str = "that is resolved") -> dict[str, Reci
     common = recipe.model_dump(exclude={"stages"})
     for name, changes in recipe.stages.items():
         if "stages" in changes:
-            raise UsageError(f"recipe {where}: stage '{name}' has stages. List all of them side by side.")
+            raise UsageError(f"recipe {where}: stage '{name}' has stages. Stages cannot be nested.")
     return {
         name: validate(merge(common, changes), f"{where}, stage {name}")
         for name, changes in recipe.stages.items()
@@ -84,10 +84,10 @@ def _without_none(value: Any) -> Any:
 
 
 def key_and_value(override: str) -> tuple[str, Any]:
-    """Splits `key=value`; the value is as TOML writes it, and a bare word is a string.
+    """Splits `key=value`; the value is in TOML syntax, and a bare word is a string.
 
     Raises:
-        UsageError: there is no key, or no `=`.
+        UsageError: the key or the `=` is missing.
     """
     key, equals, text = override.partition("=")
     if not equals or not key:

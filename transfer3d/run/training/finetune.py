@@ -125,8 +125,8 @@ def _say_mirrored(session: Session, videos: VideoSet) -> None:
         (one, other), more = pairs[0], f" and {len(pairs) - 1} more pairs" if len(pairs) > 1 else ""
         session.say(
             f"warning: '{one}' and '{other}'{more} are mirror images of each other, and half of the clips "
-            "are mirrored but keep their label. Without mirroring: --set augment.flip=false; with swapped labels: "
-            "augment.flip_pairs"
+            "are mirrored but keep their label. Disable mirroring with --set augment.flip=false, or list "
+            "such pairs in augment.flip_pairs to swap their labels"
         )
 
 
