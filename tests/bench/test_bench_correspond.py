@@ -59,4 +59,4 @@ def test_the_command(monkeypatch):
         assert pairs == pytest.approx([2 * clips[0], 2 * clips[1]])
         assert row["ratio"] > 0
     message = CliRunner().invoke(app, ["bench", "correspond", "--pairs", "1"]).stdout
-    assert re.search(r"all pairs, features cached, a second: clips [\d.e+]+ / [\d.e+]+, pairs ", message)
+    assert re.search(r"all pairs, features cached, per second: clips [\d.e+]+ / [\d.e+]+, pairs ", message)

@@ -137,7 +137,7 @@ def test_a_run_that_is_killed_goes_on_and_ends_with_the_same_bytes(whole, checkp
     assert [path.name for path in sorted(parts.glob("0-*"))] == [f"0-0000{n}.safetensors" for n in range(4)]
     refused = run(*arguments)
     assert refused.exit_code == 2
-    assert "holds an unfinished extraction. Go on with --resume" in refused.stderr
+    assert "holds an unfinished extraction. Continue with --resume" in refused.stderr
     other = run(*arguments, "--resume", "--clips", 2)
     assert other.exit_code == 2
     assert "from another extraction: views changed" in other.stderr

@@ -74,7 +74,7 @@ def test_pairs(files):
     done = run(*arguments, "--layer", "res4")
     assert "over 2 folds, AUC" in done.stdout
     assert "not comparable with printed decimals" in done.stdout
-    assert "ten are chosen here" in result["note"]
+    assert "the other ten are our choice" in result["note"]
     assert "50.0%" in done.stdout
     negative = run(*arguments)
     assert negative.exit_code == 2
@@ -97,7 +97,7 @@ def test_refusals_name_what_and_where(files, tmp_path):
     (tmp_path / "broken.safetensors").write_bytes(train.read_bytes()[:100])
     cases = [
         ([train], 2, "1 training and 0 test files of features: give one --test for each"),
-        ([train, "--test", train], 2, "both are of the same videos"),
+        ([train, "--test", train], 2, "both have the same videos"),
         ([train, "--test", test, "--layer", "pool4"], 2, "no layer 'pool4' (did you mean 'pool5'?)"),
         ([train, "--test", test, "--method", "smv"], 2, "(did you mean 'svm'?)"),
         ([train, "--test", test, "--protocol", "leave1out"], 2, "(did you mean 'leave-one-out'?)"),
@@ -114,7 +114,11 @@ def test_refusals_name_what_and_where(files, tmp_path):
         ),
         ([train, "--protocol", "pairs", "--pairs", tmp_path / "no.csv"], 3, "no.csv: cannot be read"),
         ([tmp_path / "none", "--test", test], 3, "none: does not exist"),
-        ([tmp_path / "broken.safetensors", "--test", test], 3, "broken.safetensors: no features, or damaged"),
+        (
+            [tmp_path / "broken.safetensors", "--test", test],
+            3,
+            "broken.safetensors: not a file of features, or damaged",
+        ),
         ([train, "--test", test, "-o", tmp_path / "broken.safetensors" / "r.json"], 5, "cannot be written"),
         ([train, "--test", test, "-o", tmp_path], 2, "is a folder. Name a JSON file with -o"),
         (

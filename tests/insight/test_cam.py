@@ -177,11 +177,11 @@ def test_a_headline_names_true_predicted_and_shown_class():
     names = ["run", "walk", "sit"]
     assert found.headline(names) == "predicted run (62.5%), heat for sit (12.5%)"
     cold = replace(found, evidence=torch.zeros(4, 2, 1, 1))
-    assert cold.headline(names).endswith("heat for sit (12.5%), nothing in the clip speaks for sit")
+    assert cold.headline(names).endswith("heat for sit (12.5%), no evidence for sit in the clip")
     assert replace(found, target=0).headline(names, "walk") == "true walk, predicted run (62.5%)"
     one_cell = replace(found, target=0, evidence=torch.ones(4, 1, 1, 1))
     assert one_cell.headline(names).endswith(
-        "(62.5%), the layer sees one cell: it cannot distinguish places or times"
+        "(62.5%), the layer has a single cell: no resolution in space or time"
     )
 
 
@@ -204,13 +204,13 @@ def test_the_student_keeps_its_mode_and_gets_no_gradient():
 
 def test_what_cannot_be_shown_is_refused():
     student, clip = make("p3d")
-    with pytest.raises(UsageError, match="no class 3: the student knows 3"):
+    with pytest.raises(UsageError, match="no class 3: the student has 3"):
         class_map(student, clip, target=3)
     with pytest.raises(UsageError, match="did you mean 'res4'"):
         class_map(student, clip, layer="ress4")
     with pytest.raises(UsageError, match="Use --method gradcam"):
         class_map(student, clip, method="classifier", layer="res4")
-    with pytest.raises(UsageError, match="pools in another way"):
+    with pytest.raises(UsageError, match="does not pool by averaging"):
         class_map(*timm_student(), method="classifier")
     student.head.weight.data.fill_(torch.nan)
     with pytest.raises(NonFiniteError, match="not finite"):

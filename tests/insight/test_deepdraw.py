@@ -158,12 +158,12 @@ def test_wrong_values_and_weights_are_refused():
     student = make()
     with pytest.raises(UsageError, match="no class 4"):
         draw(student, 4, DrawConfig())
-    with pytest.raises(UsageError, match=r"step_size=0.0: it must be above 0"):
+    with pytest.raises(UsageError, match=r"step_size=0.0: must be above 0"):
         DrawConfig(step_size=0.0)
     with pytest.raises(UsageError, match="smooth_time=1.5: give a number from 0 to 1"):
         DrawConfig(smooth_time=1.5)
     alone = transfer3d.create_model("p3d_tiny", num_classes=1)
-    with pytest.raises(UsageError, match="needs two classes at least"):
+    with pytest.raises(UsageError, match="needs at least two"):
         draw(alone, 0, DrawConfig())
     student.head.weight.data[0, 0] = torch.inf
     with pytest.raises(NonFiniteError, match="step 0"):

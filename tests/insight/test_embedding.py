@@ -120,7 +120,7 @@ def test_the_perplexity_fits_the_number_of_videos():
     narrow = embed(features, perplexity=2)
     assert narrow.perplexity == 2
     assert not np.allclose(narrow.points_N2, found.points_N2, rtol=0.01)
-    with pytest.raises(UsageError, match=r"--perplexity 30: of 10 videos it can be 1 to 3, a third"):
+    with pytest.raises(UsageError, match=r"--perplexity 30: must be 1 to 3 for 10 videos, a third"):
         embed(features, perplexity=30)
     with pytest.raises(DataError, match="3 videos: a t-SNE needs at least 4"):
         embed(features_of(vectors[:3], labels[:3], ["left", "right"]))
@@ -267,7 +267,7 @@ def test_the_command(file, tmp_path):
         (["-o", "x.png", "--json", "--csv"], 2, "--json and --csv: choose one"),
         (["-o", "x.jpg"], 2, "pictures are .png or .svg"),
         (["-o", "x.png", "--layer", "pool6"], 2, "did you mean 'pool5'"),
-        (["-o", "x.png", "--perplexity", "70"], 2, "of 80 videos it can be 1 to 26.33"),
+        (["-o", "x.png", "--perplexity", "70"], 2, "must be 1 to 26.33 for 80 videos"),
         (["-o", "x.png", "--color-by", "1"], 2, "the class names have no parts"),
     ],
 )

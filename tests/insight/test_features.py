@@ -143,7 +143,7 @@ def test_parts_of_something_else_are_refused(tmp_path):
     with pytest.raises(SetupError, match="parts is in use by pid"):
         FeatureParts(folder).claim({"split": "train", "layers": ["pool5"]}, resume=True)
     parts.release()
-    with pytest.raises(UsageError, match="holds an unfinished extraction. Go on with --resume"):
+    with pytest.raises(UsageError, match="holds an unfinished extraction. Continue with --resume"):
         FeatureParts(folder).claim({"split": "train", "layers": ["pool5"]}, resume=False)
     with pytest.raises(UsageError, match="from another extraction: layers, split changed"):
         FeatureParts(folder).claim({"split": "test", "layers": ["res4"]}, resume=True)

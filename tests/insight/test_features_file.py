@@ -82,7 +82,7 @@ def test_a_layer_that_there_is_not_is_named_with_the_nearest():
     ("changes", "message"),
     [
         ({"keys": ("a", "b")}, "not of the same videos"),
-        ({"keys": ("a", "a", "b")}, "a key comes twice"),
+        ({"keys": ("a", "a", "b")}, "a key appears twice"),
         ({"classes": ("waving",)}, "a label has no class"),
         ({"layers": {"pool5": torch.full((3, 2), torch.nan)}}, "layer 'pool5' is not a matrix of finite"),
         (
@@ -122,8 +122,6 @@ def test_damaged_and_foreign_files_end_with_one_sentence(tmp_path):
 def test_features_for_other_programs_are_told_from_damaged_ones(tmp_path, write, name):
     path = tmp_path / "f.safetensors"  # whatever its name
     write(features_of(), path)
-    with pytest.raises(
-        UsageError, match=f"f.safetensors is {name}.* a .safetensors file is needed"
-    ) as caught:
+    with pytest.raises(UsageError, match=f"f.safetensors is {name}.* needs a .safetensors file") as caught:
         load_features(path)
     assert "\n" not in str(caught.value)

@@ -162,12 +162,12 @@ def test_what_works_in_place_behind_a_layer_does_not_reach_back():
         (
             "p3d_tiny",
             ["pol5"],
-            r"p3d_tiny has no layer 'pol5' \(did you mean 'pool5'\?\): there are pool5, prob, stem",
+            r"p3d_tiny has no layer 'pol5' \(did you mean 'pool5'\?\): it has pool5, prob, stem",
         ),
         ("p3d_tiny", ["res5c"], "p3d_tiny has no layer 'res5c'"),
         ("t3d_tiny", ["res4"], "there are .*blocks.0, transitions.0, blocks.1"),
         ("t3d_tiny", ["blocks"], "no layer 'blocks'"),
-        ("p3d_tiny", ["res4@0"], "layer 'res4@0': after @ write a number of cells"),
+        ("p3d_tiny", ["res4@0"], "layer 'res4@0': @ needs a number of cells"),
         ("p3d_tiny", ["res4@x"], "layer 'res4@x'"),
         ("p3d_tiny", ["pool5@2"], "layer 'pool5@2'"),
         ("p3d_tiny", [""], "no layer ''"),
@@ -179,5 +179,5 @@ def test_layers_that_there_are_not(name, layers, message):
 
 
 def test_scores_need_a_classifier():
-    with pytest.raises(UsageError, match="no classifier, so no 'prob'"):
+    with pytest.raises(UsageError, match="no classifier, so it has no 'prob'"):
         LayerReader(create_model("p3d_tiny", num_classes=0), ["prob"])

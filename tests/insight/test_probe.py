@@ -153,7 +153,7 @@ def test_official_splits_are_averaged():
     ("changes", "message"),
     [
         ({"checkpoint_sha256": "11"}, "split 1: .* are different checkpoints"),
-        ({"data_digest": "train 0"}, "both are of the same videos"),
+        ({"data_digest": "train 0"}, "both have the same videos"),
         ({"views": {"places": "even", "count": 1}}, "come from different views"),
     ],
 )

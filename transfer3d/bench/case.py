@@ -1,4 +1,4 @@
-"""One case of the bench: what is compared with what, how to build it, and the result."""
+"""A benchmark case: its description, how to build the comparison, and the result."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ class Comparison:
     """Two functions that compute the same.
 
     Attributes:
-        ours: what transfer3d does.
-        baseline: what it is compared with.
-        difference: returns norm(ours - baseline) / norm(baseline) of their outputs; None where these need not
+        ours: transfer3d's implementation.
+        baseline: the reference implementation.
+        difference: returns norm(ours - baseline) / norm(baseline) of their outputs; None if these need not
             be equal (lower precision).
     """
 
@@ -43,13 +43,13 @@ class Case:
     """A comparison that has not been built or measured yet.
 
     Attributes:
-        name: what is computed, and its size.
+        name: the computation and its size.
         phase: forward, gradients (and forward), or step.
-        ours: how transfer3d computes it.
-        baseline: how the baseline computes it.
+        ours: description of transfer3d's implementation.
+        baseline: description of the baseline.
         at_least: the ratio expected on a CPU; None for no expectation.
         build: builds the comparison on a device; raises SetupError if the machine cannot run it.
-        counts: items that ours and the baseline process in one run, by name, to be shown per second.
+        counts: items that ours and the baseline process per run, by name, to be shown as rates.
     """
 
     name: str
@@ -65,8 +65,8 @@ class Case:
 class Result:
     """A measured case: its description, median times, ratio = baseline / ours, its spread, and peak memory.
 
-    `per_second` holds the case's counts per second, of ours and of the baseline; `skipped` says why it was
-    not measured.
+    `per_second` has the case's counts per second, of ours and of the baseline; `skipped` is the reason why it
+    was not measured.
     """
 
     name: str
@@ -86,14 +86,14 @@ class Result:
 
 
 def matching(cases: Iterable[Case], only: str) -> list[Case]:
-    """Returns the cases whose name or baseline contains `only`, ignoring upper and lower case; "" for all."""
+    """Returns the cases whose name or baseline contains `only`, ignoring case; "" for all."""
     return [case for case in cases if only.lower() in f"{case.name} {case.baseline}".lower()]
 
 
 def unknown_case(only: str, cases: Iterable[Case]) -> UsageError:
     """Returns the error for an `only` that matches no case."""
     names = "; ".join(dict.fromkeys(case.name for case in cases))
-    return UsageError(f"no case contains '{only}': they are {names}.")
+    return UsageError(f"no case contains '{only}': the cases are {names}.")
 
 
 def run_cases(cases: Iterable[Case], device: torch.device, *, pairs: int = PAIRS) -> Iterator[Result]:

@@ -1,4 +1,4 @@
-"""Decoding against other decoders and methods, scaled copies against originals, two workers against one."""
+"""Benchmarks of decoding: other decoders and methods, scaled copies, two workers against one."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ def _ours(clip: BenchClip, short_side: int | None = None) -> Frames:
 
 
 def _sequential(clip: BenchClip) -> Frames:
-    """Plain PyAV: decodes all frames up to the clip's last and converts the clip's own."""
+    """Plain PyAV: decodes all frames up to the clip's last and converts those of the clip."""
     images = [frame.to_ndarray(format="rgb24") for frame in _decoded(clip)]
     return np.stack(images).astype(np.uint8, copy=False)
 
@@ -160,7 +160,7 @@ def _import(name: str) -> Any:
     try:
         return importlib.import_module(name)
     except (ImportError, OSError, RuntimeError):
-        raise SetupError(f"{name.split('.')[0]} is not installed or does not load.") from None
+        raise SetupError(f"{name.split('.')[0]} is not installed or cannot be imported.") from None
 
 
 def _scaling(paths: list[Path], _: torch.device) -> Comparison:

@@ -23,7 +23,7 @@ from transfer3d.nn.depthwise import Depthwise, convolution
 LAYERS: dict[tuple[int, ...], Triple] = {(4, 240, 8, 14, 14): (3, 5, 5), (4, 96, 8, 28, 28): (3, 3, 3)}
 CLIPS = (4, 3, 8, 112, 112)
 NETWORKS = {"tf_efficientnet_lite0": 4.0, "mobilenetv3_large_100": 3.5, "convnext_tiny": 3.0}
-"""And the speed expected relative to torch."""
+"""Networks, with the speed expected relative to torch."""
 TORCH = "torch's gradients"
 
 
@@ -36,7 +36,7 @@ def depthwise_cases() -> Iterator[Case]:
 
 
 def _by_torch(run: Run) -> Run:
-    """Returns the function with torch's own convolutions in the place of ours."""
+    """Returns the function with torch's convolutions instead of ours."""
 
     def plain(x: Tensor, weight: Tensor, bias: Tensor | None, *geometry: Any) -> Tensor:
         apply: Any = F.conv2d if weight.ndim == 4 else F.conv3d

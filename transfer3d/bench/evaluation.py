@@ -1,6 +1,6 @@
 """`transfer3d evaluate` with 10 x 3 views against a loop over the views, at equal precision.
 
-Their scores differ only because frames are resized in the decoder or after it; random weights amplify that
+The scores differ only because frames are resized in the decoder or after it; random weights amplify this
 difference.
 """
 

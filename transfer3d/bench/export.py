@@ -1,4 +1,4 @@
-"""A student as products run it: torch, ONNX and OpenVINO against plain torch in fp32."""
+"""Benchmarks of deployment: torch, ONNX and OpenVINO against plain torch in fp32."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from transfer3d.models.student import VideoStudent
 
 BASELINE = "torch, fp32"
 CALIBRATION = 4
-"""Random clips: int8's speed does not depend on its ranges."""
+"""Number of random calibration clips: int8's speed does not depend on its ranges."""
 
 
 class _Exports:
-    """The files and graphs of one student, each made when a case first asks for it.
+    """The files and graphs of one student, each created on first use.
 
     Args:
         student: in eval mode, on the CPU.
@@ -67,7 +67,7 @@ class _Exports:
 
 
 def export_cases(student: VideoStudent, folder: Path) -> Iterator[Case]:
-    """Yields the cases: each way to run one clip of a student against torch in fp32.
+    """Yields the cases: each runtime with one clip of a student, against torch in fp32.
 
     Args:
         student: in eval mode, on the CPU.

@@ -20,7 +20,7 @@ PASSES = 3  # forward, and the gradients of input and weights
 
 
 def gpu_cases() -> Iterator[Case]:
-    """Yields training steps against matrix products of equal arithmetic; the ratio is the share."""
+    """Yields training steps against matrix products with as many operations; the ratio is the share."""
     for name, batch in STUDENTS.items():
         yield Case(
             name=f"{name}, step of {batch} clips: share of the GPU's bf16 rate",

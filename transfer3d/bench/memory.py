@@ -18,7 +18,7 @@ KIB = 1024
 
 
 def peak_bytes(run: Callable[[], Any], device: torch.device) -> int | None:
-    """Returns the peak memory of `run` in bytes; None where the system does not report it.
+    """Returns the peak memory of `run` in bytes; None if the system does not report it.
 
     Args:
         run: called once.
@@ -40,7 +40,7 @@ def peak_bytes(run: Callable[[], Any], device: torch.device) -> int | None:
 
 
 def _reset_peak() -> bool:
-    """Returns freed memory to the system and resets the recorded peak; False where that is impossible."""
+    """Returns freed memory to the system and resets the recorded peak; False if that is not possible."""
     try:
         ctypes.CDLL(None).malloc_trim(0)
         CLEAR.write_text(RESET_PEAK)

@@ -1,4 +1,4 @@
-"""Times two functions in turn, so that disturbances of the machine affect both."""
+"""Times two functions alternately, so that disturbances of the machine affect both."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ Run = Callable[[], Any]
 class Paired:
     """Median seconds of both functions, and the median of baseline / ours over the pairs.
 
-    `spread` says how noisy the machine was: the middle half of the pairs' ratios, from the first quartile to
-    the third, as a share of their median; None of one pair.
+    `spread` measures the machine's noise: the interquartile range of the pairs' ratios, relative to their
+    median; None for a single pair.
     """
 
     ours_s: float
@@ -31,9 +31,9 @@ def paired_ratio(ours: Run, baseline: Run, *, pairs: int = PAIRS, synchronise: R
     """Times two functions in interleaved pairs, after one warm-up run of each.
 
     Args:
-        ours: expected to be the faster one: a ratio above 1.
-        baseline: what it is compared with.
-        pairs: how often both are timed, at least 1.
+        ours: a ratio above 1 means that it is faster.
+        baseline: the function to compare with.
+        pairs: number of timings of both, at least 1.
         synchronise: waits for asynchronous work, as on a GPU.
     """
 

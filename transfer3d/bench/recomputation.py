@@ -1,4 +1,4 @@
-"""A training step of T3D-121 whose activations are computed again, against one that keeps them."""
+"""A training step of T3D-121 with activation recomputation, against one without."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ def bench_models(
         only: see `matching`.
         pairs: see `paired_ratio`.
         device: cpu, cuda or auto.
-        threads: of torch on the CPU; None leaves their number as it is.
+        threads: of torch on the CPU; None = unchanged.
 
     Returns:
         The machine's description, the number of cases, and their results one by one.
@@ -42,7 +42,7 @@ def bench_models(
     if device not in ("auto", "cpu", "cuda"):
         raise UsageError(f"device '{device}': must be cpu, cuda or auto.")
     if device == "cuda" and not torch.cuda.is_available():
-        raise SetupError("torch finds no GPU that it can use: leave out --device.")
+        raise SetupError("torch finds no usable GPU: leave out --device.")
     where = torch.device("cuda" if device != "cpu" and torch.cuda.is_available() else "cpu")
     if threads is not None:
         torch.set_num_threads(threads)
@@ -68,7 +68,7 @@ def _cpu_name() -> str:
 
 
 def show(console: Console, machine: dict[str, Any], pairs: int, results: Sequence[Result]) -> None:
-    """Prints results as tables, one for each name and baseline; cells read `ours / baseline`."""
+    """Prints results as tables, one per name and baseline; cells are `ours / baseline`."""
     for (name, baseline), same in groupby(results, key=lambda result: (result.name, result.baseline)):
         group = list(same)
         console.print(f"{name}, against {baseline}", style="bold")
@@ -89,7 +89,7 @@ def show(console: Console, machine: dict[str, Any], pairs: int, results: Sequenc
         for result in group:
             rates = (f"{name} {ours:.3g} / {other:.3g}" for name, (ours, other) in result.per_second.items())
             if result.per_second:
-                console.print(f"{result.ours}, a second: {', '.join(rates)}")
+                console.print(f"{result.ours}, per second: {', '.join(rates)}")
     for reason in dict.fromkeys(result.skipped for result in results if result.skipped):
         console.print(f"skipped: {reason}")
     setting = ", ".join(
@@ -97,13 +97,13 @@ def show(console: Console, machine: dict[str, Any], pairs: int, results: Sequenc
     )
     console.print(
         f"{setting}. Medians of {pairs} interleaved pairs, ours / baseline; ratio = baseline / ours; "
-        "spread = the middle half of the pairs' ratios, the machine's noise."
+        "spread = interquartile range of the pairs' ratios, the machine's noise."
     )
 
 
 def show_changes(console: Console, path: Path, rows: Sequence[dict[str, Any]]) -> None:
-    """Prints what became of the ratios of an earlier bench."""
-    console.print(f"against {path}: {len(rows)} cases of both", style="bold")
+    """Prints the changes of the ratios since an earlier benchmark."""
+    console.print(f"against {path}: {len(rows)} cases in both", style="bold")
     table = Table("case", "ours", "phase", box=None)
     for heading in ("before", "now", "now / before"):
         table.add_column(heading, justify="right", no_wrap=True)

@@ -52,12 +52,12 @@ class SubprocessRunner:
             return self._pipe.recv()
         except (EOFError, OSError) as error:
             raise SetupError(
-                "the baseline's process ended: its messages are above. Is there enough memory?"
+                "the baseline's process ended: see its messages above. Is there enough memory?"
             ) from error
 
 
 def in_subprocess_on_cpu(device: torch.device, build: Callable[..., Run], *arguments: Any) -> Run:
-    """Returns the function that `build` makes; on a CPU it runs in a subprocess, on a GPU in this process."""
+    """Builds a function; on a CPU it runs in a subprocess, on a GPU in this process."""
     return SubprocessRunner(build, *arguments) if device.type == "cpu" else build(*arguments)
 
 

@@ -145,9 +145,9 @@ def _trainer(
 
 
 def _waiting(folder: Path | None, scratch: Path) -> Result:
-    """Trains on shards of small videos; the ratio is the share of the time not spent waiting for a batch.
+    """Trains on shards of small videos; the ratio is the share of time not spent waiting for a batch.
 
-    The first window, in which the workers start, is left out.
+    The first window, in which the workers start up, is excluded.
 
     Args:
         folder: with the user's videos; None = generated ones.
@@ -197,7 +197,7 @@ class _Rows:
 
 
 def _small_shards(paths: list[Path], folder: Path) -> VideoSet:
-    """Packs copies of videos, each a class of its own, as `shard --short-side 128 --gop 12` does."""
+    """Packs copies of videos, each as its own class, as `shard --short-side 128 --gop 12` does."""
     samples = []
     for number, path in enumerate(paths):
         copy = prepare(TranscodeJob(path, path.name, short_side=SIDE, gop=GOP))

@@ -16,7 +16,7 @@ from transfer3d.files import atomic_path
 
 LENGTH, STRIDE = 16, 2
 SIDES = range(240, 341)
-CLIPS = 24  # enough for starts all over the videos
+CLIPS = 24  # enough to cover the videos with start positions
 GENERATED, FRAMES, FPS, GOP = 4, 250, 25, 100
 HEIGHT, WIDTH = 240, 320
 
@@ -34,21 +34,21 @@ def bench_videos(folder: Path | None, scratch: Path) -> list[Path]:
 
     Args:
         folder: with the user's videos; None = generate.
-        scratch: folder for generated videos; those already there are used again.
+        scratch: folder for generated videos; existing ones are reused.
 
     Raises:
-        DataError: the folder holds no videos.
+        DataError: the folder contains no videos.
     """
     if folder is None:
         return [_generate(scratch / f"{number}.mp4", number) for number in range(GENERATED)]
     files = videos_under(folder)
     if not files:
-        raise DataError(f"{folder}: no videos.")
+        raise DataError(f"{folder}: contains no videos.")
     return [path for path in files if _short_side(path) in SIDES] or files
 
 
 def clips_of(paths: list[Path], count: int = CLIPS) -> list[BenchClip]:
-    """Returns random clips of 16 frames at stride 2 from the videos in turn, the same ones at each call."""
+    """Returns random clips of 16 frames at stride 2, cycling through the videos; the same at each call."""
     rng = np.random.default_rng(0)
     clips = []
     for number in range(count):
@@ -66,7 +66,7 @@ def _short_side(path: Path) -> int:
 
 
 def _generate(path: Path, seed: int) -> Path:
-    """Writes ten seconds of a panning textured picture with noise, unless the file exists."""
+    """Writes ten seconds of a panning textured image with noise, unless the file exists."""
     if path.exists():
         return path
     rng = np.random.default_rng(seed)
@@ -75,7 +75,7 @@ def _generate(path: Path, seed: int) -> Path:
     offsets = np.cumsum(rng.integers(0, 3, (FRAMES, 2)), 0) % 300
 
     with atomic_path(path) as partial, av.open(str(partial), "w") as out:
-        # Like files from the web: B-frames and few key frames.
+        # B-frames and few key frames, like videos from the web.
         stream = out.add_stream("libx264", rate=FPS, options={"g": str(GOP), "threads": "1"})
         stream.height, stream.width, stream.pix_fmt = HEIGHT, WIDTH, "yuv420p"
         for down, right in offsets:

@@ -70,7 +70,7 @@ def model_card(metadata: CheckpointMetadata, parameters: int, facts: CardFacts =
         'student = transfer3d.load("hf_hub:user/name")  # or this folder\'s path\n'
         f"logits = student(clips)  # {shape}, float, normalised by student.clip\n```",
         f"Its input is {units}{clip.frames} frames at stride {clip.stride}, resized to {clip.crop} and "
-        f"cropped to {clip.size}x{clip.size}; mean {_numbers(clip.mean)}, standard deviation {_numbers(clip.std)}. "
+        f"cropped to {clip.size}x{clip.size}; mean {_numbers(clip.mean)}, std {_numbers(clip.std)}. "
         "`preprocess.json` has this in machine-readable form.",
         "Only transfer3d can load this folder: timm and transformers do not have this network, so "
         "`timm.create_model` and `AutoModelForVideoClassification` cannot load it.",

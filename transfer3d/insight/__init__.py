@@ -1,1 +1,1 @@
-"""Pictures and pages of what was learnt."""
+"""Visualisation and analysis of students: class activation maps, kernels, features, reports."""

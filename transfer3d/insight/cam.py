@@ -1,8 +1,8 @@
-"""3D class activation maps: where and when a clip holds the evidence for a class.
+"""3D class activation maps: where and when a clip contains evidence for a class.
 
 Papers: Zhou et al., "Learning Deep Features for Discriminative Localization", CVPR 2016, section 2; in 3D as
-in Zhang et al., "V4D", ICLR 2020, appendix A.2; for layers that are not the last one Selvaraju et al.,
-"Grad-CAM", ICCV 2017, equations (1) and (2), by captum; of vision transformers see `insight/token_cam.py`.
+in Zhang et al., "V4D", ICLR 2020, appendix A.2; for layers before the last one Selvaraju et al., "Grad-CAM",
+ICCV 2017, equations (1) and (2), by captum; for vision transformers see `insight/token_cam.py`.
 """
 
 from __future__ import annotations
@@ -26,27 +26,27 @@ from transfer3d.models.trunks.vit import VideoViT
 from transfer3d.nn.pixels import normalise
 
 Method = Literal["auto", "classifier", "gradcam"]
-FRAMES_NDIM = 4  # N C H W: the layers of a timm network see the frames of clips as a batch
+FRAMES_NDIM = 4  # N C H W: the layers of a timm network process the frames of clips as a batch
 LAST = "last"
-"""The layer that gives the feature maps in front of the pooling."""
+"""Name for the layer whose feature maps are pooled."""
 FINE_SPACE, FINE_TIME = 4, 2
-"""Maps of fewer places or times than these tell little about where and when."""
+"""Minimum resolution of informative maps, in positions and time steps."""
 
 
 @dataclass(frozen=True)
 class ClassMap:
-    """What speaks for one class in one clip.
+    """The class activation map of one clip.
 
     Attributes:
-        evidence: float32 [T' H' W'], or [U T' H' W'] of a video-level student, as the layer sees it; negative
-            where something speaks against the class. With "classifier" its mean and the classifier's bias
-            add up to the class's logit.
-        heat: float32 [T H W] or [U T H W], 0..1: the positive evidence, enlarged to the clip's size, as a
-            share of its highest value. All 0 where nothing speaks for the class.
+        evidence: float32 [T' H' W'], or [U T' H' W'] for a video-level student, at the layer's resolution;
+            negative values are evidence against the class. With "classifier" its mean and the classifier's
+            bias add up to the class's logit.
+        heat: float32 [T H W] or [U T H W], 0..1: the positive evidence, upsampled to the clip's size and
+            divided by its highest value. All 0 if there is no positive evidence.
         scores_K: probabilities of the classes, float32.
-        target: the class in question.
+        target: the explained class.
         method: "classifier" or "gradcam".
-        layer: whose feature maps were weighed.
+        layer: the layer of the feature maps.
     """
 
     evidence: Tensor
@@ -63,24 +63,24 @@ class ClassMap:
 
     @property
     def speaks(self) -> bool:
-        """Whether anything in the clip speaks for the class; else the heat is 0 everywhere."""
+        """Whether there is positive evidence for the class; if not, the heat map is 0 everywhere."""
         return bool((self.evidence > 0).any())
 
     @property
     def cells(self) -> int:
-        """In how many places and times, of each unit, the layer's feature maps see the clip."""
+        """The number of cells of the layer's feature maps, positions times time steps, per unit."""
         return math.prod(self.evidence.shape[-3:])
 
     def headline(self, classes: Sequence[str], true: str | None = None) -> str:
-        """Returns what the clip shows, what the student takes it for, and what the heat shows."""
+        """Returns a title with the true class, the predicted class and the class of the heat map."""
         parts = [] if true is None else [f"true {true}"]
         parts += [f"predicted {classes[self.predicted]} ({self.scores_K[self.predicted]:.1%})"]
         if self.target != self.predicted:
             parts += [f"heat for {classes[self.target]} ({self.scores_K[self.target]:.1%})"]
         if not self.speaks:
-            parts += [f"nothing in the clip speaks for {classes[self.target]}"]
+            parts += [f"no evidence for {classes[self.target]} in the clip"]
         if self.cells == 1:
-            parts += ["the layer sees one cell: it cannot distinguish places or times"]
+            parts += ["the layer has a single cell: no resolution in space or time"]
         return ", ".join(parts)
 
 
@@ -92,29 +92,29 @@ def class_map(
     method: Method = "auto",
     layer: str | None = None,
 ) -> ClassMap:
-    """Finds where and when a clip speaks for a class.
+    """Computes the class activation map of a clip.
 
     Args:
-        student: with a classifier, on any device; put in eval mode, and back into its own mode afterwards.
-        clip_u8: one clip, uint8 C T H W, or U C T H W of a video-level student, of any size that it takes.
+        student: with a classifier, on any device; run in eval mode; its mode is restored.
+        clip_u8: one clip, uint8 C T H W, or U C T H W for a video-level student, of any supported size.
         target: the class; None = the one with the highest score.
-        method: "classifier" weighs the last feature maps by the classifier's weights (Zhou et al.), "gradcam"
-            those of `layer` by their mean gradients, each unit's by its own (Selvaraju et al.). "auto" takes
-            the deepest layer whose maps tell at least 4x4 places and 2 times apart: the classifier where
-            that is the last one.
-        layer: a layer of the trunk (`Trunk.layers`), or "last"; None = the last one. Of a vision transformer
-            that is the deepest block whose patches the scores depend on.
+        method: "classifier" weights the last feature maps by the classifier's weights (Zhou et al.),
+            "gradcam" those of `layer` by their mean gradients, per unit (Selvaraju et al.). "auto" chooses
+            the deepest layer with at least 4x4 positions and 2 time steps, and the classifier if that is the
+            last layer.
+        layer: a layer of the trunk (`Trunk.layers`), or "last"; None = the last one. For a vision transformer
+            that is the deepest block on whose patch tokens the scores depend.
 
     Raises:
-        UsageError: no classifier, no such class or layer, or one that gives no feature maps; "classifier"
-            for a student whose pooling is not an average, as of every vision transformer.
+        UsageError: no classifier, no such class or layer, or a layer without feature maps; "classifier" for a
+            student whose pooling is not an average, such as every vision transformer.
         SetupError: Grad-CAM without captum (the `cam` extra).
         NonFiniteError: a score is NaN or infinite.
     """
     if student.num_classes == 0:
-        raise UsageError(f"{student.model_name} has no classifier, so there is no class to look for.")
+        raise UsageError(f"{student.model_name} has no classifier, so there is no class to explain.")
     if target is not None and not 0 <= target < student.num_classes:
-        raise UsageError(f"no class {target}: the student knows {student.num_classes}, from 0.")
+        raise UsageError(f"no class {target}: the student has {student.num_classes}, numbered from 0.")
     was_training = student.training
     student.eval()
     try:
@@ -163,14 +163,14 @@ def explain(
     method: Method = "auto",
     layer: str | None = None,
 ) -> tuple[ClassMap, bytes]:
-    """Returns the map of one decoded clip, and its film strip as PNG for a page: frames above, heat below.
+    """Returns the map of one decoded clip, and a film strip as PNG: frames above, heat map below.
 
     Args:
         student: see `class_map`.
         clip_u8: see `class_map`.
         classes: names by label.
         target: see `class_map`.
-        true: name of the clip's true class, for the title, where it is known.
+        true: name of the clip's true class, for the title, if known.
         method: see `class_map`.
         layer: see `class_map`.
 
@@ -208,7 +208,7 @@ def layer_sizes(student: VideoStudent, clips: Tensor) -> dict[str, Triple]:
 
 
 def _deepest_fine(student: VideoStudent, clips: Tensor) -> str:
-    """Returns the deepest layer whose maps still tell places and times apart."""
+    """Returns the deepest layer whose maps have the minimum resolution."""
     times = min(FINE_TIME, clips.shape[-3])
     sizes = layer_sizes(student, clips)
     fine = [name for name, (t, h, w) in sizes.items() if t >= times and min(h, w) >= FINE_SPACE]
@@ -224,11 +224,9 @@ def _by_classifier(student: VideoStudent, maps: Tensor, target: int, layer: str)
     """Returns [U T' H' W'] from feature maps `1 D U*T' H' W'`."""
     head = student.head
     if layer != LAST:
-        raise UsageError(f"layer {layer}: the classifier sees the last one. Use --method gradcam.")
+        raise UsageError(f"layer {layer}: the classifier only uses the last one. Use --method gradcam.")
     if not (_averages(student) and isinstance(head, nn.Linear)):
-        raise UsageError(
-            f"{student.model_name} pools in another way than by an average. Use --method gradcam."
-        )
+        raise UsageError(f"{student.model_name} does not pool by averaging. Use --method gradcam.")
     weighed = torch.einsum("dthw,d->thw", maps[0].float(), head.weight[target].float())
     return weighed.unflatten(0, (student.clip.units, -1) if student.clip.units > 1 else (1, -1))
 
@@ -244,12 +242,12 @@ def _by_gradients(student: VideoStudent, clips: Tensor, target: int, layer: str)
         raise UsageError(f"{student.model_name} has no layer '{layer}'{did_you_mean(layer, known)}.")
     attribution = LayerGradCam(student, known[layer]).attribute(clips, target)
     if not isinstance(attribution, Tensor) or attribution.ndim not in (FRAMES_NDIM, CLIP_NDIM):
-        raise UsageError(f"layer '{layer}' gives no feature maps. Choose another.")
+        raise UsageError(f"layer '{layer}' has no feature maps. Choose another.")
     return attribution[:, 0] if attribution.ndim == CLIP_NDIM else attribution[None, :, 0]
 
 
 def _heat(evidence: Tensor, clip_u8: Tensor) -> Tensor:
-    """Enlarges [U T' H' W'] to the clip's [T H W] or [U T H W], 0..1."""
+    """Upsamples [U T' H' W'] to the clip's [T H W] or [U T H W], 0..1."""
     *_, frames, height, width = clip_u8.shape
     heat = enlarged(evidence, (frames, height, width)).clamp(min=0)
     heat = heat / heat.max().clamp(min=torch.finfo(torch.float32).tiny)

@@ -1,10 +1,10 @@
-"""What a student takes for a class: a clip that climbs the class's odds, from noise.
+"""Activation maximisation: draws a clip that maximises a class's odds, starting from noise.
 
 Paper: Qiu et al., "Learning Spatio-Temporal Representation with Pseudo-3D Residual Networks", ICCV 2017,
-section 4.3 and figure 5, by auduno's DeepDraw: steps along the gradient, each followed by a little blur,
-which grows weaker; here frames are blurred into their neighbours too. Differs from DeepDraw: there is one
-size, not several in turn, and what climbs are the class's odds against all others, for with its logit alone
-those of other classes may climb higher.
+section 4.3 and figure 5, by auduno's DeepDraw: gradient steps, each followed by a blur that decreases over
+the steps; here frames are also blurred over time. Differs from DeepDraw: there is a single resolution, and
+the class's odds against all others are maximised, since with its logit alone other classes' logits may rise
+more.
 """
 
 from __future__ import annotations
@@ -19,25 +19,25 @@ from transfer3d.errors import NonFiniteError, UsageError
 from transfer3d.models.student import VideoStudent
 
 GREY, NOISE = 0.5, 0.1
-"""Mean and deviation of the first clip's pixels, on a 0..1 scale."""
+"""Mean and standard deviation of the initial clip's pixels, on a 0..1 scale."""
 LAST_SHARE = 0.1
-"""What is left of step size and blur in the last step; they fall evenly."""
+"""Fraction of step size and blur that remains in the last step; they decrease linearly."""
 TIME, ROWS, COLUMNS = -3, -2, -1
 
 
 @dataclass(frozen=True, kw_only=True)
 class DrawConfig:
-    """How a clip is drawn.
+    """Options of the drawing.
 
     Attributes:
         steps: of gradient ascent.
         step_size: mean change of a pixel in the first step, on a 0..1 scale.
-        smooth_time: how far each frame is drawn to the mean of its neighbours in the first step, 0..1; with 0
-            frames are left to themselves.
+        smooth_time: how far each frame is moved towards the mean of its neighbours in the first step, 0..1;
+            0 = no smoothing.
         smooth_space: the same for rows and columns.
-        jitter: before each step the picture is shifted by up to this share of its side, so that nothing is
-            drawn for one place alone.
-        seed: of noise and jitter.
+        jitter: maximum random shift before each step, as a share of the frame's side, so that the drawing
+            does not depend on exact positions.
+        seed: for noise and jitter.
     """
 
     steps: int = 256
@@ -50,7 +50,7 @@ class DrawConfig:
     def __post_init__(self) -> None:
         for name in ("steps", "step_size"):
             if getattr(self, name) <= 0:
-                raise UsageError(f"{name}={getattr(self, name)}: it must be above 0.")
+                raise UsageError(f"{name}={getattr(self, name)}: must be above 0.")
         for name in ("smooth_time", "smooth_space", "jitter"):
             if not 0 <= getattr(self, name) <= 1:
                 raise UsageError(f"{name}={getattr(self, name)}: give a number from 0 to 1.")
@@ -58,11 +58,11 @@ class DrawConfig:
 
 @dataclass(frozen=True)
 class Drawing:
-    """A drawn clip, and what the student says of it.
+    """A drawn clip, and the student's scores for it.
 
     Attributes:
-        clip_u8: C T H W, or U C T H W of a video-level student.
-        noise_u8: what it was drawn from.
+        clip_u8: C T H W, or U C T H W for a video-level student.
+        noise_u8: the initial noise.
         logits: of the class, for the noise and for the clip.
         scores: the class's probability, for the noise and for the clip.
     """
@@ -80,22 +80,22 @@ def draw(
     *,
     each_step: Callable[[float], None] = lambda log_odds: None,
 ) -> Drawing:
-    """Draws a clip that the student takes for a class; the same seed draws the same clip.
+    """Draws a clip that maximises a class; deterministic for a given seed.
 
     Args:
-        student: with a classifier, on any device; put in eval mode, and back into its own mode afterwards.
+        student: with a classifier, on any device; run in eval mode; its mode is restored.
         target: the class.
-        config: see there.
-        each_step: receives the log-odds of the clip as it was before the step.
+        config: see `DrawConfig`.
+        each_step: receives the log-odds of the clip before each step.
 
     Raises:
-        UsageError: no such class, or it is the only one: its odds need another class.
+        UsageError: no such class, or it is the only one, so that it has no odds.
         NonFiniteError: the log-odds or their gradient are NaN or infinite.
     """
     if not 0 <= target < student.num_classes:
-        raise UsageError(f"no class {target}: the student knows {student.num_classes}, from 0.")
+        raise UsageError(f"no class {target}: the student has {student.num_classes}, numbered from 0.")
     if student.num_classes < 2:
-        raise UsageError(f"{student.model_name} knows a single class: deepdraw needs two classes at least.")
+        raise UsageError(f"{student.model_name} has a single class: deepdraw needs at least two.")
     was_training = student.training
     student.eval()
     try:
@@ -111,9 +111,9 @@ def draw(
 
 
 def blur(pixels: Tensor, axis: int, share: float) -> Tensor:
-    """Returns pixels drawn to the mean of their neighbours along an axis by a share of the way, 0..1.
+    """Interpolates pixels with the mean of their two neighbours along an axis, with weight `share`, 0..1.
 
-    Those at the end have themselves for a neighbour.
+    At the ends, the pixel itself replaces the missing neighbour.
     """
     before = torch.cat((pixels.narrow(axis, 0, 1), pixels.narrow(axis, 0, pixels.shape[axis] - 1)), axis)
     after = torch.cat((pixels.narrow(axis, 1, pixels.shape[axis] - 1), pixels.narrow(axis, -1, 1)), axis)
@@ -152,7 +152,7 @@ def _ascend(
         (gradient,) = torch.autograd.grad(log_odds, clip)
         if not (log_odds.isfinite() and gradient.isfinite().all()):
             raise NonFiniteError(
-                f"{student.model_name}: step {step} is not finite. Look at the checkpoint's weights."
+                f"{student.model_name}: step {step} is not finite. Check the checkpoint's weights."
             )
         each_step(log_odds.item())
         left = 1 - (1 - LAST_SHARE) * step / config.steps
@@ -169,7 +169,7 @@ def _ascend(
 
 
 def _log_odds(student: VideoStudent, logits_K: Tensor, target: int) -> Tensor:
-    """Returns how much the class's logit is above those of all others together; above 0 if scored alone."""
+    """Returns the class's log-odds against all others; for a multi-label student, its logit."""
     if student.multi_label:
         return logits_K[target]
     others = torch.cat((logits_K[:target], logits_K[target + 1 :]))
@@ -178,6 +178,6 @@ def _log_odds(student: VideoStudent, logits_K: Tensor, target: int) -> Tensor:
 
 @torch.no_grad()
 def _judge(student: VideoStudent, clip_u8: Tensor, target: int) -> tuple[float, float]:
-    """Returns logit and probability of the class, for a clip as it is stored."""
+    """Returns logit and probability of the class for a uint8 clip."""
     logits_K = student(clip_u8[None])[0].float()
     return float(logits_K[target]), float(student.probabilities(logits_K)[target])

@@ -1,4 +1,4 @@
-"""95 % confidence intervals of a share, and of the difference of two shares of the same videos."""
+"""95 % confidence intervals of a share, and of the difference of two shares on the same videos."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def paired_difference(gained: int, lost: int, count: int) -> tuple[float, float,
     """Returns the accuracy of the second of two students minus that of the first, and its 95 % interval.
 
     Agresti and Min 2005, "Simple improved confidence intervals for comparing matched proportions": Wald's
-    interval after half a video was added to each of the four cells. All three numbers are -1..1.
+    interval after adding half a video to each of the four cells. All three numbers are -1..1.
 
     Args:
         gained: videos that only the second student classifies correctly.

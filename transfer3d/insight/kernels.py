@@ -1,24 +1,23 @@
-"""What each stage of a student learnt in time, read off its kernels.
+"""Analysis of a student's temporal kernels, by stage.
 
-A kernel w has taps w_k along an axis of time: along T at the frames k before (k < 0) or after (k > 0) the one
-that it writes to, along U at the units. Everything here follows from the products of its taps, summed over
-output and input channels and over the other axes of the kernel, G_kl = sum w_k w_l, and E = sum_k G_kk:
+A kernel w has taps w_k along an axis of time: along T for frames before (k < 0) or after (k > 0) the output
+frame, along U for units. All numbers here follow from the products of its taps, summed over output and input
+channels and over the other axes of the kernel, G_kl = sum w_k w_l, and E = sum_k G_kk:
 
 - the share of tap k is G_kk / E; that of the centre, G_00 / E, is 1 in a kernel inflated by `center`, and 1/d
   in one inflated by `mean` or drawn at random, for d taps;
-- off centre, sqrt(1 - G_00 / E), is |w - c| / |w| for the nearest kernel c that has a centre tap alone: how
-  far training has moved a kernel that began as such;
-- the symmetric part, s_k = (w_k + w_-k) / 2, does not notice that time runs backwards; the antisymmetric one,
-  a_k = (w_k - w_-k) / 2, is what comes after minus what was before, as of motion. Their shares of E add up to
-  1: sum |s_k|^2 / E = (1 + sum_k G_k,-k / E) / 2. In an even kernel the last tap has no counterpart but 0. A
-  kernel drawn at random has (1 - 1/d) / 2 in its antisymmetric part;
+- off centre, sqrt(1 - G_00 / E), is |w - c| / |w| for the nearest kernel c with only a centre tap: how far
+  training has moved a kernel that was inflated by `center`;
+- the symmetric part, s_k = (w_k + w_-k) / 2, is invariant to reversing time; the antisymmetric one, a_k =
+  (w_k - w_-k) / 2, is a difference between later and earlier frames, as for motion. Their shares of E add up
+  to 1: sum |s_k|^2 / E = (1 + sum_k G_k,-k / E) / 2. In a kernel of even size the counterpart of the last tap
+  is 0. A random kernel has (1 - 1/d) / 2 in its antisymmetric part;
 - the response to f cycles per tap is |sum_k w_k exp(-2 pi i f k)|^2 / E, which is
-  sum_kl G_kl cos(2 pi f (k - l)) / E; over all frequencies its mean is 1, and it is 1 everywhere for a kernel
-  that sees one frame.
+  sum_kl G_kl cos(2 pi f (k - l)) / E; its mean over all frequencies is 1, and it is 1 everywhere for a kernel
+  that covers one frame.
 
-Kernels are taken as they act: the BatchNorm after a convolution is folded into it, and the weights of a 4D
-block's channels too. What is multiplied by zero is silent: the temporal branches of a student fresh from
-inflation.
+Kernels are analysed with the BatchNorm after a convolution, and the channel scale of a 4D block, folded in.
+Layers that are multiplied by zero are called silent: the temporal branches of a newly inflated student.
 """
 
 from __future__ import annotations
@@ -47,21 +46,21 @@ FREQUENCIES = tuple(step / 64 for step in range(33))
 """Cycles per tap at which the response is given, 0..0.5."""
 
 PROBE_FRAMES = 64
-"""Frames of the clip by which temporal strides are counted; every student's divides it."""
+"""Frames of the clip for determining temporal strides; divisible by every student's stride."""
 
 STAGE = re.compile(r"stem|\D+\d+|[^.]+")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Taps:
-    """The numbers of one kernel along one axis, or their means over several.
+    """The statistics of one kernel along one axis, or their means over several.
 
     Attributes:
         offsets: of the taps from the centre.
-        energy: share of each tap, 0..1, together 1.
+        energy: share of each tap, 0..1; they sum to 1.
         symmetric: share of the symmetric part, 0..1.
         response: power at each of `FREQUENCIES`.
-        random_centre: share of the centre tap in a kernel drawn at random, 1/d.
+        random_centre: share of the centre tap in a random kernel, 1/d.
     """
 
     offsets: tuple[int, ...]
@@ -77,7 +76,7 @@ class Taps:
 
     @property
     def off_centre(self) -> float:
-        """Distance from the nearest kernel with a centre tap alone, 0..1."""
+        """Relative distance from the nearest kernel with only a centre tap, 0..1."""
         return math.sqrt(max(1 - self.centre, 0))
 
     @property
@@ -87,7 +86,7 @@ class Taps:
 
     @property
     def random_symmetric(self) -> float:
-        """Share of the symmetric part in a kernel drawn at random, (1 + 1/d) / 2."""
+        """Share of the symmetric part in a random kernel, (1 + 1/d) / 2."""
         return (1 + self.random_centre) / 2
 
 
@@ -99,9 +98,9 @@ class TemporalKernel:
         layer: name of the module.
         stage: part of the trunk that it belongs to.
         axis: "T" for frames, "U" for units.
-        kernel: extents, (T, H, W) or (U, T, H, W).
-        spacing: from tap to tap, in frames of the video, or in units.
-        taps: its numbers; None where it is silent.
+        kernel: size, (T, H, W) or (U, T, H, W).
+        spacing: from tap to tap, in frames of the clip, or in units.
+        taps: its statistics; None if it is silent.
     """
 
     layer: str
@@ -112,13 +111,13 @@ class TemporalKernel:
     taps: Taps | None
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns the JSON form; numbers are None where the kernel is silent."""
+        """Returns the JSON form; numbers are None if the kernel is silent."""
         row = {"layer": self.layer, "stage": self.stage, "axis": self.axis, "kernel": list(self.kernel)}
         return {**row, "spacing": self.spacing, **taps_to_dict(self.taps)}
 
 
 def taps_to_dict(taps: Taps | None) -> dict[str, Any]:
-    """Returns the JSON form of a kernel's numbers."""
+    """Returns the JSON form of a kernel's statistics."""
     numbers = ("centre", "off_centre", "symmetric", "antisymmetric", "random_centre", "random_symmetric")
     lists = ("offsets", "energy", "response")
     return {
@@ -128,7 +127,7 @@ def taps_to_dict(taps: Taps | None) -> dict[str, Any]:
 
 
 def measure_taps(weight: Tensor, axis: int) -> Taps | None:
-    """Returns the numbers of a kernel along one of its axes; None where it is all zero.
+    """Computes the statistics of a kernel along one of its axes; None if it is all zero.
 
     Args:
         weight: of a convolution, `C' C ...`.
@@ -155,7 +154,7 @@ def measure_taps(weight: Tensor, axis: int) -> Taps | None:
 
 
 def mean_taps(several: Sequence[Taps]) -> Taps:
-    """Returns the means over kernels, each counting alike; a tap that a kernel lacks counts as 0."""
+    """Returns the unweighted means over kernels; a tap that a kernel lacks counts as 0."""
     offsets = sorted({offset for taps in several for offset in taps.offsets})
     shares = [dict(zip(taps.offsets, taps.energy, strict=True)) for taps in several]
     return Taps(
@@ -169,15 +168,15 @@ def mean_taps(several: Sequence[Taps]) -> Taps:
 
 @dataclass(frozen=True, kw_only=True)
 class StageTaps:
-    """What the kernels of one stage do along one axis, on average.
+    """The mean statistics of the kernels of one stage along one axis.
 
     Attributes:
         stage: see `TemporalKernel`.
         axis: see `TemporalKernel`.
-        spacing: the least and the greatest of its kernels.
-        layers: how many kernels there are.
-        silent: how many of them are silent; they are left out of the means.
-        taps: means over the others; None where there are none.
+        spacing: minimum and maximum over its kernels.
+        layers: number of kernels.
+        silent: number of silent kernels, which are excluded from the means.
+        taps: means over the others; None if there are none.
     """
 
     stage: str
@@ -188,13 +187,13 @@ class StageTaps:
     taps: Taps | None
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns the JSON form; numbers are None where all kernels are silent."""
+        """Returns the JSON form; numbers are None if all kernels are silent."""
         row = {"stage": self.stage, "axis": self.axis, "spacing": list(self.spacing)}
         return {**row, "layers": self.layers, "silent": self.silent, **taps_to_dict(self.taps)}
 
 
 def by_stage(kernels: Sequence[TemporalKernel]) -> list[StageTaps]:
-    """Returns one row for each stage and axis, in the order of the kernels."""
+    """Returns one row per stage and axis, in the order of the kernels."""
     groups: dict[tuple[str, Axis], list[TemporalKernel]] = {}
     for kernel in kernels:
         groups.setdefault((kernel.stage, kernel.axis), []).append(kernel)
@@ -220,12 +219,12 @@ def _mean(values: Sequence[float]) -> float:
 
 
 def temporal_kernels(student: VideoStudent) -> list[TemporalKernel]:
-    """Returns every convolution that sees several frames or units, in the order of execution.
+    """Returns every convolution over several frames or units, in the order of execution.
 
-    The attention of F4D is left out: its kernels weigh features instead of making them.
+    The attention of F4D is excluded: its kernels weight features instead of computing them.
 
     Args:
-        student: any; it is not changed.
+        student: any; it is not modified.
 
     Raises:
         WeightsError: a weight is not finite.
@@ -235,7 +234,7 @@ def temporal_kernels(student: VideoStudent) -> list[TemporalKernel]:
     for name, frames in _frames_at(student, weights).items():
         weight = weights[name]
         if not weight.isfinite().all():
-            raise WeightsError(f"{name}: its weights are not finite. Take an earlier checkpoint.")
+            raise WeightsError(f"{name}: its weights are not finite. Use an earlier checkpoint.")
         axes: tuple[tuple[Axis, int], ...] = (("U", -4), ("T", -3)) if weight.ndim == 6 else (("T", -3),)
         for axis, place in axes:
             if weight.shape[place] > 1:
@@ -261,7 +260,7 @@ def stage_of(layer: str) -> str:
 
 @torch.no_grad()
 def _acting_weights(student: VideoStudent) -> dict[str, Tensor]:
-    """Returns the weights of all 3D and 4D convolutions by name, with what follows them folded in."""
+    """Returns the weights of all 3D and 4D convolutions by name, with BatchNorm and scale folded in."""
     fused = fuse(student)
     passed = tuple(f"{name}." for name, module in fused.named_modules() if isinstance(module, Attention))
     for module in fused.modules():
@@ -280,7 +279,7 @@ def _acting_weights(student: VideoStudent) -> dict[str, Tensor]:
 
 @torch.no_grad()
 def _frames_at(student: VideoStudent, layers: Iterable[str]) -> dict[str, int]:
-    """Returns how many of `PROBE_FRAMES` frames reach each layer, in the order of execution, on no data."""
+    """Returns T at each layer for a clip of `PROBE_FRAMES` frames, in the order of execution."""
     shapes = copy.deepcopy(student).to("meta").eval()
     frames: dict[str, int] = {}
 

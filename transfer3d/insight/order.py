@@ -1,9 +1,8 @@
-"""What the order of frames is worth to a student: accuracy and agreement when clips are reversed or shuffled.
+"""The effect of frame order on a student: accuracy and changed predictions for reversed and shuffled clips.
 
 Paper: Zhang et al., "V4D: 4D Convolutional Neural Networks for Video-level Representation Learning",
 ICLR 2020, section 4.4 (temporal order): top-1 falls from 50.4 % to 17.2 % when the frames of each action unit
-are reversed, and to 20.1 % when the units are. A still clip shows what single frames are enough
-for.
+are reversed, and to 20.1 % when the units are. A still clip shows how far single frames suffice.
 """
 
 from __future__ import annotations
@@ -33,25 +32,26 @@ SHOWN: Mapping[FrameOrder, str] = {
     "units_reversed": "units reversed",
     "units_shuffled": "units shuffled",
 }
-"""The orders, as tables and figures call them."""
+"""The names of the orders in tables and figures."""
 
 
 def orders_for(clip: ClipSpec) -> tuple[FrameOrder, ...]:
-    """Returns the orders that a student can be asked for: a video-level one also in its units."""
+    """Returns the orders that a student can be tested with; a video-level one also has orders of units."""
     return CLIP_ORDERS + UNIT_ORDERS if clip.units > 1 else CLIP_ORDERS
 
 
 @dataclass(frozen=True, kw_only=True)
 class OrderResult:
-    """A student's answers to the same videos in one order.
+    """A student's predictions for the same videos in one frame order.
 
     Attributes:
         order: see `ViewPlan.orders`.
-        top1: share of videos whose best class is among their labels, 0..1.
-        drop: of top1 against the order of the film; negative where it has risen.
-        drop_95: the drop's 95 % interval, from the answers to the same videos: see `paired_difference`.
-        changed: share of videos whose best class is another than in the order of the film, 0..1.
-        moves: (best class as filmed, best class in this order, videos) of those, the most frequent first.
+        top1: share of videos whose top class is among their labels, 0..1.
+        drop: of top1 relative to the normal order; negative if it increased.
+        drop_95: the drop's 95 % interval for paired predictions: see `paired_difference`.
+        changed: share of videos whose top class differs from that in the normal order, 0..1.
+        moves: (top class in normal order, top class in this order, number of videos) of the changed ones, the
+            most frequent first.
     """
 
     order: FrameOrder
@@ -63,7 +63,7 @@ class OrderResult:
 
 
 def split_orders(scores: Scores, orders: Sequence[FrameOrder]) -> list[Scores]:
-    """Takes apart the scores of a `ViewPlan` with several orders: one `Scores` for each."""
+    """Splits the scores of a `ViewPlan` with several orders into one `Scores` per order."""
 
     def part(tensors: Sequence[Tensor], number: int) -> list[Tensor]:
         return [rows.chunk(len(orders))[number] for rows in tensors]
@@ -79,7 +79,7 @@ def order_results(scores: Scores, orders: Sequence[FrameOrder], classes: Sequenc
 
     Args:
         scores: of labelled videos, by a plan with these orders.
-        orders: of the plan; the first is that of the film.
+        orders: of the plan; the first is the normal order.
         classes: names, by label.
     """
     best_ON = torch.stack([part.videos_NK.argmax(-1) for part in split_orders(scores, orders)])
@@ -110,12 +110,12 @@ def _moves(old_N: list[int], new_N: list[int], classes: Sequence[str]) -> list[t
 
 
 def order_figure(results: Sequence[OrderResult], *, chance: float, title: str) -> Figure:
-    """Draws top-1 and the share of changed answers for each order, as bars with their numbers.
+    """Draws top-1 and the share of changed predictions for each order, as labelled bars.
 
     Args:
         results: of `order_results`.
         chance: top-1 of guessing, 0..1.
-        title: what was tested, and on what.
+        title: the student and the data.
     """
     figure = new_figure(8.6, 0.5 * len(results) + 1.6)
     figure.suptitle(title, fontsize=10)
@@ -134,8 +134,8 @@ def order_figure(results: Sequence[OrderResult], *, chance: float, title: str) -
     left.text(100 * chance, -0.75, f" chance {100 * chance:.3g} %", color="#555555", va="center", fontsize=8)
     left.set_yticks(rows, [SHOWN[result.order] for result in results])
     left.set_ylim(len(results) - 0.5, -1)
-    left.set_xlabel("right answers (top-1), % of videos\n(points against as filmed; their 95 % interval)")
-    right.set_xlabel("answers that differ from as filmed,\n% of videos")
+    left.set_xlabel("top-1 accuracy, %\n(change in points from as filmed; its 95 % interval)")
+    right.set_xlabel("predictions that differ from as filmed,\n% of videos")
     for axes, room in ((left, 180), (right, 125)):
         axes.set_xlim(0, room)
         axes.set_xticks(range(0, 101, 25))

@@ -42,7 +42,8 @@ def read_with_parents(name: str | Path, seen: tuple[Path, ...] = ()) -> dict[str
         raise UsageError(f"recipe {path} extends itself. Break the cycle of `extends`.")
     if len(seen) > MOST_PARENTS:
         raise UsageError(
-            f"recipe {path} is extended through more than {MOST_PARENTS} levels. Shorten the chain of `extends`."
+            f"recipe {path} is extended through more than {MOST_PARENTS} levels. "
+            "Shorten the chain of `extends`."
         )
     try:
         values = tomllib.loads(read_regular(path, MOST_BYTES).decode("utf-8"))

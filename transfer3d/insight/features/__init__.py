@@ -1,1 +1,1 @@
-"""What a student makes of videos: named layers, their file and its formats."""
+"""Feature extraction: named layers, files of features and their formats."""

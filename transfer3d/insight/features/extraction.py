@@ -18,17 +18,17 @@ from transfer3d.insight.features.parts import FeatureParts
 from transfer3d.layout import ClipSpec
 
 CLIPS = 20
-"""Of each video: P3D, section 5. The paper does not say which; here they are spread evenly."""
+"""Clips per video (P3D, section 5). The paper does not say which; here they are evenly spaced."""
 PART_VIDEOS, PART_S = 32, 60.0
-"""A part is written after so many videos of a process, or after so many seconds."""
+"""A part is written after this number of videos of a process, or of seconds."""
 
 
 def feature_plan(clip: ClipSpec, clips: int = CLIPS) -> ViewPlan:
     """Returns the views whose features are averaged.
 
     Args:
-        clip: what the student wants. One view of a video-level family has `clip.units` clips.
-        clips: of each video.
+        clip: the student's input. One view of a video-level family has `clip.units` clips.
+        clips: per video.
     """
     return ViewPlan(places="even", count=max(clips // clip.units, 1))
 
@@ -44,17 +44,17 @@ def extract_features(
     workers: int = 0,
     console: Console | None = None,
 ) -> None:
-    """Fills `parts` with what it lacks of the videos, each by one process.
+    """Extracts the features that `parts` does not have yet; each video is processed once.
 
     Args:
         reader: of the student's layers.
         videos: labelled or not.
         accelerator: device, precision, processes.
-        plan: the views of a video; their vectors are averaged.
-        parts: claimed.
-        clips_per_step: clips in one forward pass, halved whenever memory does not suffice; None = by size.
+        plan: the views of a video, whose vectors are averaged.
+        parts: the partial features, already claimed.
+        clips_per_step: clips in one forward pass, halved whenever memory runs out; None = by size.
         workers: decoding processes.
-        console: for progress; None shows none.
+        console: for progress; None = no progress.
 
     Raises:
         DataError: a video cannot be decoded.

@@ -1,8 +1,8 @@
-"""What a student makes of a dataset's videos, in one safetensors file that says what it holds.
+"""Features of a dataset's videos in one self-describing safetensors file.
 
-Tensors are named by layer, `N D` float32, row n for video n; `labels` is int64, `N`, or `N L` where videos
-have several classes, -1 where there is none. The metadata have one entry, `transfer3d.features`: JSON with
-`keys`, `sources`, `classes` and `facts`. No more than safetensors is needed to read it.
+Tensors are named by layer, `N D` float32, row n for video n; `labels` is int64, `N`, or `N L` for videos with
+several labels, padded with -1. The metadata have one entry, `transfer3d.features`: JSON with `keys`,
+`sources`, `classes` and `facts`. Only safetensors is needed to read it.
 """
 
 from __future__ import annotations
@@ -26,20 +26,20 @@ ENTRY = "transfer3d.features"
 LABELS = "labels"
 NO_LABEL = -1
 FOR_OTHERS = {b"PK\3\4": "npz", b"PAR1": "Parquet"}
-"""Formats by their files' first bytes."""
+"""Names of other formats, by their files' first bytes."""
 
 
 class FeatureMetadata(BaseModel):
-    """Where features come from: enough to extract them again.
+    """The provenance of features: all settings of the extraction.
 
     Attributes:
-        checkpoint: the file, as it was named.
+        checkpoint: path of the file, as given.
         checkpoint_sha256: of the file.
         student: its registered name.
-        data: the videos, as they were named.
-        data_digest: sha256 of what the set holds.
+        data: path of the videos, as given.
+        data_digest: sha256 of the set's content.
         split: of the data.
-        views: how many views of a video were averaged (`count`), and where they are (`places`).
+        views: the views of a video that were averaged: their number (`count`) and positions (`places`).
         precision: "bf16" or "fp32".
     """
 
@@ -56,7 +56,7 @@ class FeatureMetadata(BaseModel):
 
 
 class _Header(BaseModel):
-    """The content of the metadata: one entry, so that the same features are the same bytes."""
+    """The content of the metadata: a single entry, so that equal features have equal bytes."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -72,12 +72,12 @@ class FeatureSet:
     """Features of every video of a set, in the set's order.
 
     Attributes:
-        keys: one for each video, unique.
-        label_sets: all classes of each; none where it has none.
-        sources: the original video that each was cut from.
+        keys: one per video, unique.
+        label_sets: all labels of each video; may be empty.
+        sources: the original video from which each was cut.
         classes: names, by label.
-        layers: by name, float32 `N D`; D differs.
-        metadata: checkpoint, data and views that they come from.
+        layers: features by name, float32 `N D`; D depends on the layer.
+        metadata: checkpoint, data and views of the extraction.
     """
 
     keys: Sequence[str]
@@ -97,7 +97,7 @@ class FeatureSet:
 
     @property
     def labels_N(self) -> Tensor:
-        """The class of each video, the first where it has several, -1 where it has none; int64."""
+        """The first label of each video, -1 if unlabelled; int64."""
         return torch.tensor([labels[0] if labels else NO_LABEL for labels in self.label_sets])
 
     def layer(self, name: str) -> Tensor:
@@ -116,7 +116,7 @@ def save_features(features: FeatureSet, path: Path) -> None:
     """Writes features atomically.
 
     Raises:
-        SetupError: the place cannot be written.
+        SetupError: the file cannot be written.
     """
     longest = max(1, *map(len, features.label_sets))
     labels = [(*row, *[NO_LABEL] * (longest - len(row))) for row in features.label_sets]
@@ -134,10 +134,10 @@ def save_features(features: FeatureSet, path: Path) -> None:
 
 
 def header_of(path: Path) -> tuple[list[str], FeatureMetadata]:
-    """Returns the layers of a file that `save_features` wrote, and their metadata, from its header alone.
+    """Returns the layers and the metadata of a file written by `save_features`, reading only its header.
 
     Raises:
-        SafetensorError, ValueError, KeyError, TypeError: it wrote no such file.
+        SafetensorError, ValueError, KeyError, TypeError: it was not written by `save_features`.
     """
     with safe_open(path, framework="pt") as file:
         layers = [name for name in file.keys() if name != LABELS]  # noqa: SIM118 - no mapping
@@ -145,11 +145,12 @@ def header_of(path: Path) -> tuple[list[str], FeatureMetadata]:
 
 
 def load_features(path: Path) -> FeatureSet:
-    """Reads a file that `save_features` wrote.
+    """Reads a file written by `save_features`.
 
     Raises:
-        UsageError: it holds features for other programs.
-        DataError: no such file, no file of features, damaged, or with values that are not finite.
+        UsageError: it is in a format for other programs.
+        DataError: it does not exist, is not a file of features, is damaged, or has values that are not
+            finite.
     """
     if not path.is_file():
         what = "is a folder" if path.is_dir() else "does not exist"
@@ -159,7 +160,7 @@ def load_features(path: Path) -> FeatureSet:
     if other is not None:
         raise UsageError(
             f"{path} is {other}, which `transfer3d features` writes for other programs. "
-            "Here a .safetensors file is needed: extract the features with -o NAME.safetensors.",
+            "This command needs a .safetensors file: extract the features with -o NAME.safetensors.",
         )
     try:
         with safe_open(path, framework="pt") as file:
@@ -174,7 +175,9 @@ def load_features(path: Path) -> FeatureSet:
         labels_NL = labels.reshape(len(labels), -1)
     except (SafetensorError, ValidationError, KeyError, RuntimeError, OSError) as error:
         reason = str(error).splitlines()[0]
-        raise DataError(f"{path}: no features, or damaged ({reason}). Extract them again.") from error
+        raise DataError(
+            f"{path}: not a file of features, or damaged ({reason}). Extract it again."
+        ) from error
     features = FeatureSet(
         keys=header.keys,
         label_sets=[tuple(label for label in row if label >= 0) for row in labels_NL.tolist()],
@@ -189,12 +192,12 @@ def load_features(path: Path) -> FeatureSet:
 
 
 def _problem(features: FeatureSet) -> str | None:
-    """Says what does not fit together."""
+    """Describes an inconsistency of the content; None if there is none."""
     counts = {len(features), len(features.label_sets), len(features.sources)}
     if len(counts | {len(tensor) for tensor in features.layers.values()}) > 1:
         return "its parts are not of the same videos"
     if len(set(features.keys)) < len(features):
-        return "a key comes twice"
+        return "a key appears twice"
     if any(label >= len(features.classes) for labels in features.label_sets for label in labels):
         return "a label has no class"
     for name, tensor in features.layers.items():

@@ -1,4 +1,4 @@
-"""The formats of a file of features: ours, and for other programs Parquet, a row for each video, and npz."""
+"""The formats of a file of features: safetensors, and for other programs Parquet and npz."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ ARRAYS = ("keys", "sources", "classes", "labels", "facts")
 
 @dataclass(frozen=True)
 class Format:
-    """How features are written, and how a file says what it holds.
+    """A file format of features.
 
     Attributes:
-        name: of the format and of its files' ending.
-        write: features to a path, atomically.
-        read_header: returns a file's layers and metadata; raises anything if the file has another format.
+        name: of the format; also the suffix of its files.
+        write: writes features to a path, atomically.
+        read_header: returns a file's layers and metadata; raises any error if the file has another format.
     """
 
     name: str
@@ -33,13 +33,13 @@ class Format:
 
 
 def write_parquet(features: FeatureSet, path: Path) -> None:
-    """Writes a table with the columns `key`, `source`, `labels`, `class`, and one for each layer.
+    """Writes a table with a row per video and the columns `key`, `source`, `labels`, `class` and each layer.
 
     Labels are lists of int64, `class` is the first one's name, layers are lists of D float32. The schema's
-    metadata hold `facts` as JSON.
+    metadata have `facts` as JSON.
 
     Raises:
-        SetupError: pyarrow is not installed, or the place cannot be written.
+        SetupError: pyarrow is not installed, or the file cannot be written.
     """
     import pyarrow
     import pyarrow.parquet
@@ -62,12 +62,12 @@ def write_parquet(features: FeatureSet, path: Path) -> None:
 
 
 def write_npz(features: FeatureSet, path: Path) -> None:
-    """Writes one float32 array `N D` for each layer, and `keys`, `sources`, `classes`, `labels`, `facts`.
+    """Writes one float32 array `N D` per layer, and `keys`, `sources`, `classes`, `labels`, `facts`.
 
-    Labels are int64, the first of each video, -1 where there is none; facts are JSON, the others strings.
+    Labels are int64, the first of each video, -1 if unlabelled; facts are JSON, the others strings.
 
     Raises:
-        SetupError: the place cannot be written.
+        SetupError: the file cannot be written.
     """
     described = (
         np.array(features.keys),
@@ -106,19 +106,19 @@ FORMATS = {
 
 
 def format_of(path: Path, name: str | None) -> Format:
-    """Returns a format by its name, or else by the file's.
+    """Returns a format by its name, or else by the file's suffix.
 
     Raises:
         UsageError: there is no such format.
-        SetupError: what it needs is not installed.
+        SetupError: a required package is not installed.
     """
     format_name = path.suffix[1:] if name is None else name
     if format_name not in FORMATS:
         near = did_you_mean(format_name, FORMATS)
-        raise UsageError(f"{path}: no format '{format_name}'{near}: there are {', '.join(FORMATS)}.")
+        raise UsageError(f"{path}: no format '{format_name}'{near}: must be one of {', '.join(FORMATS)}.")
     if format_name == "parquet":
         try:
-            import pyarrow  # noqa: F401 - better missed before the work
+            import pyarrow  # noqa: F401 - fails now rather than after the work
         except ImportError:
             raise SetupError(
                 "Parquet needs pyarrow: install it with `pip install 'transfer3d[parquet]'`."

@@ -1,7 +1,7 @@
-"""The layers of a student under the names of its modules, each as one vector for a clip.
+"""Reads the layers of a student by name, each averaged to one vector per clip.
 
 `pool5` is the pooled feature before the classifier, `prob` the class probabilities (P3D, section 5). The
-others are layers of the trunk: `stem`, `res2` .. `res5` and their blocks `res5.0`, which the papers count as
+others are layers of the trunk: `stem`, `res2` .. `res5` and their blocks `res5.0`, which the papers call
 `res5a`, `res5b` or, in deep stages, `res4b35`; `blocks.0` and `transitions.0` of a DenseNet, `inception4c` of
 a GoogLeNet; the stages of a timm network under timm's names.
 """
@@ -32,15 +32,15 @@ class _Layer:
 
 
 class LayerReader:
-    """Computes the vectors of the layers that were asked for.
+    """Computes the vectors of the requested layers.
 
     Args:
         student: in eval mode.
-        names: of layers. `res5@7` is averaged over time and over 7 x 7 cells of the picture, and has 49 times
-            as many numbers as `res5`, which is averaged over all of it.
+        names: of layers. `res5@7` is averaged over time and within 7 x 7 cells of the frame, and has 49 times
+            as many values as `res5`, which is averaged over the whole frame.
 
     Raises:
-        UsageError: there is no such layer, or no classifier for the scores.
+        UsageError: there is no such layer, or no classifier for `prob`.
     """
 
     def __init__(self, student: VideoStudent, names: Sequence[str]) -> None:
@@ -66,9 +66,9 @@ class LayerReader:
         return {layer.label: vectors[layer.label] for layer in self._layers}
 
     def _average(self, maps: Tensor, cells: int) -> Tensor:
-        """Averages `B D T H W` over time within a unit, the cells of the picture, then the units: `B D'`.
+        """Averages `B D T H W` over time within a unit, within cells of the frame, then over units: `B D'`.
 
-        The frames of a timm network count as units: it is a network of single frames.
+        The frames of a timm network are treated as units, since it processes single frames.
         """
         frames = isinstance(self.student.trunk, Timm3d)
         units = maps.shape[2] if frames else self.student.clip.units
@@ -79,24 +79,24 @@ class LayerReader:
 def _parse(student: VideoStudent, label: str, known: Collection[str]) -> _Layer:
     name, at, cells = label.partition("@")
     if at and (not cells.isdecimal() or int(cells) < 1 or name in (POOLED, SCORES)):
-        raise UsageError(f"layer '{label}': after @ write a number of cells of feature maps, as in res5@7.")
+        raise UsageError(f"layer '{label}': @ needs a number of cells per side, as in res5@7.")
     if name == SCORES and student.num_classes == 0:
         raise UsageError(
-            f"{student.model_name} has no classifier, so no '{SCORES}'. Leave it out of --layers."
+            f"{student.model_name} has no classifier, so it has no '{SCORES}'. Leave it out of --layers."
         )
     if name in (POOLED, SCORES):
         return _Layer(label, name, 1)
     block = _block_name(name)
     if block not in known:
         near = did_you_mean(name, [POOLED, SCORES, *known])
-        # Blocks within another layer are not listed: a ResNet-152 has 50.
+        # Blocks within a stage are not listed: a ResNet-152 has 50.
         listed = [POOLED, SCORES, *(other for other in known if other.rpartition(".")[0] not in known)]
-        raise UsageError(f"{student.model_name} has no layer '{name}'{near}: there are {', '.join(listed)}.")
+        raise UsageError(f"{student.model_name} has no layer '{name}'{near}: it has {', '.join(listed)}.")
     return _Layer(label, block, int(cells or 1))
 
 
 def _block_name(name: str) -> str:
-    """Returns the trunk's name of a block that a paper counts by letters."""
+    """Returns the trunk's name of a block that a paper names by letters."""
     if (match := PAPER_BLOCK.fullmatch(name)) is None:
         return name
     stage, number, letter = match.groups()

@@ -1,7 +1,7 @@
-"""Partial features: files of a few videos each, from which a killed extraction continues.
+"""Partial features: files of a few videos each, from which a killed extraction can be resumed.
 
-The folder holds `facts.json`, what the features are of, and `<process>-<number>.safetensors`: tensors by
-layer, keys in the metadata. A part is whole or not there.
+The folder contains `facts.json`, the metadata of the extraction, and `<process>-<number>.safetensors`:
+tensors by layer, keys in the metadata. A part is either complete or absent.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ class FeatureParts:
     """The folder of one extraction; several processes write to it.
 
     Args:
-        folder: where.
-        process: number of this one: its files are its own.
+        folder: of the parts.
+        process: rank of this process, which writes its own files.
     """
 
     def __init__(self, folder: Path, process: int = 0) -> None:
@@ -37,48 +37,48 @@ class FeatureParts:
         self._lock: Lock | None = None
 
     def claim(self, metadata: Mapping[str, Any], *, resume: bool) -> None:
-        """Takes the folder for this run; called by one process.
+        """Locks the folder for this run; called by one process.
 
         Args:
-            metadata: JSON-able; what the features are of. Parts of other features are refused.
-            resume: continue with the parts that are there.
+            metadata: JSON-able metadata of the extraction. Parts of other extractions are refused.
+            resume: continue with the existing parts.
 
         Raises:
-            UsageError: there are parts already, and `resume` is not asked for or they are of something else.
-            SetupError: another run works there, or the place cannot be written.
+            UsageError: there are parts already, and `resume` is off or they are from another extraction.
+            SetupError: another run uses the folder, or it cannot be written.
         """
         self._lock = Lock(self.folder / "lock", str(self.folder))
         noted = self.folder / "facts.json"
         if noted.exists():
             if not resume:
                 raise UsageError(
-                    f"{self.folder} holds an unfinished extraction. Go on with --resume, or remove it.",
+                    f"{self.folder} holds an unfinished extraction. Continue with --resume, or remove it.",
                 )
             before = parse_json(noted.read_text(encoding="utf-8"))
             if changed := sorted(name for name in metadata if metadata[name] != before.get(name)):
                 raise UsageError(
-                    f"{self.folder} is of another extraction: {', '.join(changed)} changed. "
+                    f"{self.folder} is from another extraction: {', '.join(changed)} changed. "
                     "Repeat the first command, or remove the folder.",
                 )
         write_text(noted, json.dumps(metadata, indent=2) + "\n")
 
     def keys(self) -> set[str]:
-        """Returns the keys of all videos that are done."""
+        """Returns the keys of all finished videos."""
         return {key for path in self._files() for key in _keys_of(path)}
 
     def add(self, keys: Sequence[str], layers: Mapping[str, Tensor]) -> None:
-        """Writes one more part: for each layer float32 `N D`, row n of the video `keys[n]`."""
+        """Writes a new part: for each layer float32 `N D`, row n of the video `keys[n]`."""
         paths = (self.folder / f"{self.process}-{number:05}.safetensors" for number in itertools.count())
-        # A part that was damaged and removed leaves a gap.
+        # Damaged parts that were removed leave gaps in the numbers.
         with atomic_path(next(path for path in paths if not path.exists())) as partial:
             tensors = {name: tensor.contiguous() for name, tensor in layers.items()}
             save_file(tensors, partial, metadata={KEYS: json.dumps(list(keys))})
 
     def join(self, keys: Sequence[str]) -> dict[str, Tensor]:
-        """Returns the features of all these videos, in this order.
+        """Returns the features of these videos, in this order.
 
         Raises:
-            SetupError: some are not there: the processes wrote to different disks.
+            SetupError: some are missing, since the processes wrote to different disks.
         """
         row_of = {key: row for row, key in enumerate(keys)}
         joined: dict[str, Tensor] = {}
@@ -96,11 +96,11 @@ class FeatureParts:
         return joined
 
     def remove(self) -> None:
-        """Removes the folder: its features are safe elsewhere."""
+        """Removes the folder, after its features have been written elsewhere."""
         shutil.rmtree(self.folder)
 
     def release(self) -> None:
-        """Lets another run have the folder."""
+        """Releases the lock of the folder."""
         if self._lock is not None:
             self._lock.close()
 
@@ -113,4 +113,4 @@ def _keys_of(path: Path) -> list[str]:
         with safe_open(path, framework="pt") as file:
             return parse_json(file.metadata()[KEYS])
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
-        raise DataError(f"{path}: damaged ({error}). Remove it, and --resume makes it again.") from error
+        raise DataError(f"{path}: damaged ({error}). Remove it, and continue with --resume.") from error

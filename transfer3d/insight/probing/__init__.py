@@ -1,1 +1,1 @@
-"""What can be read off features: linear probes, action similarity, the PCA curve."""
+"""Probing of frozen features: linear probes, action similarity, accuracy over PCA dimensions."""

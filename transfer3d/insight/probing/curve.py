@@ -1,4 +1,4 @@
-"""Accuracy against the number of dimensions that PCA leaves (P3D, figure 6)."""
+"""Accuracy against the number of PCA dimensions (P3D, figure 6)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from transfer3d.insight.probing.probe import ProbeConfig, Samples, samples_of, t
 from transfer3d.insight.probing.protocols import Split, check_splits
 
 DIMENSIONS = (10, 50, 100, 200, 300, 400, 500)
-"""Of figure 6."""
+"""Dimensions in figure 6."""
 
 
 def probe_curve(
@@ -25,18 +25,18 @@ def probe_curve(
     """Returns the mean accuracy over splits for each number of dimensions, JSON-able.
 
     The components are those of the training part's standardised features. With all of them PCA is a rotation,
-    which changes nothing for a linear SVM: there the curve meets the accuracy of `probe_splits`. With
-    fewer training videos than features it need not: test vectors lose what no training vector has.
+    to which a linear SVM is invariant: there the accuracy equals that of `probe_splits`. With fewer training
+    videos than features it may differ, since test vectors lose components that no training vector has.
 
     Args:
         splits: training and test part of each.
-        layer: whose features.
+        layer: name of the layer.
         config: of the probe.
-        dimensions: to try; those that features or training videos do not have become one, the most there are.
+        dimensions: to try; numbers above the maximum are replaced by the maximum, once.
 
     Raises:
-        UsageError: the parts do not fit, or there is no such layer.
-        DataError: a video has not one class.
+        UsageError: the parts do not belong together, or there is no such layer.
+        DataError: a video does not have exactly one class.
     """
     check_splits(splits)
     parts = [(samples_of(train, layer), samples_of(test, layer)) for train, test in splits]
@@ -81,7 +81,7 @@ def curve_figure(curves: Sequence[Mapping[str, Any]], *, chance: float) -> Figur
     lines = axes.get_lines()[: len(series)]
     for line in lines:
         line.set_marker("o")
-    axes.set_xlabel("dimensions that PCA leaves of the features")
+    axes.set_xlabel("PCA dimensions of the features")
     best = max(accuracy for points in series.values() for _, accuracy in points)
     axes.set_ylim(0, min(130 * best, 103))
     axes.legend(lines, list(series), frameon=False, fontsize=8, loc="best")

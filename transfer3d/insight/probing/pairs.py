@@ -1,8 +1,8 @@
 """Action similarity, as in ASLAN (P3D, section 5): do two videos show the same action?
 
-Pairs come as CSV with the columns `first`, `second` (keys of videos, as in the file of features), `same` (1
-or 0) and `fold` (a number): each fold is tested by a classifier of all the others. Of ASLAN's `View2.mat`
-these are columns 1 to 3 of its ten tables, whose number is the fold.
+Pairs are given as CSV with the columns `first`, `second` (keys of videos, as in the file of features), `same`
+(1 or 0) and `fold` (a number): each fold is tested with a classifier trained on the others. In ASLAN's
+`View2.mat` they are columns 1 to 3 of its ten tables, whose number is the fold.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ COLUMNS = ("first", "second", "same", "fold")
 
 @dataclass(frozen=True)
 class Pair:
-    """Two videos by number, whether they show the same action, and the fold that they are in."""
+    """The indices of two videos, whether they show the same action, and their fold."""
 
     first: int
     second: int
@@ -42,7 +42,7 @@ def read_pairs(path: Path, keys: Sequence[str]) -> list[Pair]:
         keys: of the videos.
 
     Raises:
-        DataError: a line is wrong, a video is unknown, or there are fewer than two folds.
+        DataError: a line is invalid, a video is unknown, or there are fewer than two folds.
     """
     number_of = {key: number for number, key in enumerate(keys)}
     pairs: list[Pair] = []
@@ -72,12 +72,12 @@ def read_pairs(path: Path, keys: Sequence[str]) -> list[Pair]:
 def probe_pairs(
     features: FeatureSet, layers: Sequence[str], pairs: Sequence[Pair], config: ProbeConfig
 ) -> dict[str, Any]:
-    """Returns accuracy and area under the ROC curve, means over the folds, JSON-able.
+    """Returns accuracy and area under the ROC curve, averaged over the folds, JSON-able.
 
-    A pair is 12 similarities of each layer (see `similarities`), standardised by the training folds (as C3D
-    does), divided by the vector's length (as P3D does), and classified by a linear SVM. C is chosen on the
-    training folds, which stay whole there. P3D takes prob, pool5, res5c and res4b35: 48 numbers. In a ResNet
-    the mean of res5c over T, H and W is pool5; `res5c@7` keeps its places.
+    A pair is represented by 12 similarities of each layer (see `similarities`), standardised by the training
+    folds (as in C3D), divided by the vector's norm (as in P3D), and classified by a linear SVM. C is chosen
+    by cross-validation over the training folds. P3D uses prob, pool5, res5c and res4b35: 48 numbers. In a
+    ResNet the mean of res5c over T, H and W is pool5; `res5c@7` keeps its positions.
 
     Args:
         features: of the videos.
@@ -87,7 +87,7 @@ def probe_pairs(
 
     Raises:
         UsageError: there is no such layer, or it has negative values.
-        DataError: the training folds have pairs of one kind only.
+        DataError: the training folds have only same or only different pairs.
     """
     vectors_PS = pair_vectors(features, layers, [p.first for p in pairs], [p.second for p in pairs]).numpy()
     fold_P = np.array([pair.fold for pair in pairs])
@@ -129,7 +129,7 @@ def _scores(pipeline: Any, vectors_PS: np.ndarray) -> np.ndarray:
 
 
 def _shared(pairs: Sequence[Pair]) -> int:
-    """Counts videos that training and test both see: 0 in ASLAN, whose folds are of different actions."""
+    """Counts videos in more than one fold: 0 in ASLAN, whose folds have different actions."""
     folds: dict[int, set[int]] = {}
     for pair in pairs:
         for video in (pair.first, pair.second):

@@ -1,8 +1,8 @@
-"""A simple classifier on frozen features: how much of the classes they say by themselves.
+"""Probes: simple classifiers on frozen features.
 
-Features are standardised by the training part's mean and deviation, each vector is divided by its length, and
-a linear SVM (P3D, section 5), logistic regression or nearest neighbours decide. What they leave open, C or k,
-is chosen by cross-validation on the training part; what was cut from one source video stays together there.
+Features are standardised by the training part's mean and standard deviation, each vector is divided by its
+norm, and classified by a linear SVM (P3D, section 5), logistic regression or nearest neighbours. C or k is
+chosen by cross-validation on the training part, in which clips of one source video stay together.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ from transfer3d.insight.features.file import FeatureSet
 SEARCH_FOLDS = 5
 MOST_ITERATIONS = 10_000
 MANY = 1 / 8
-"""Features for each video. Beyond, the SVM's dual problem is solved, up to ten times as fast; below, that may
-not converge."""
+"""Ratio of features to videos above which the SVM's dual problem is solved, up to ten times as fast; below
+it, the dual solver may not converge."""
 
 
 @dataclass(frozen=True)
 class _Classifier:
-    """A classifier with one number that is to be chosen.
+    """A classifier with one hyperparameter.
 
     Attributes:
-        build: (the number, seed, whether features are many) to the classifier.
-        parameter: scikit-learn's name of the number.
-        values: that are tried.
-        default: where there are too few videos to try any.
+        build: builds the classifier from (hyperparameter, seed, whether there are many features).
+        parameter: scikit-learn's name of the hyperparameter.
+        values: to try.
+        default: used if there are too few videos for cross-validation.
     """
 
     build: Callable[[float, int, bool], Any]
@@ -68,13 +68,13 @@ CLASSIFIERS: dict[str, _Classifier] = {
 
 @dataclass(frozen=True, kw_only=True)
 class ProbeConfig:
-    """How a probe is trained.
+    """Options of a probe.
 
     Attributes:
         method: "svm", "logistic" or "knn".
         value: C of "svm" and "logistic", k of "knn"; None = chosen by cross-validation.
-        seed: of the cross-validation's parts and of the solvers.
-        workers: processes that try values.
+        seed: for the cross-validation's folds and the solvers.
+        workers: processes for the cross-validation.
 
     Raises:
         UsageError: no such method, or its value is out of range.
@@ -88,7 +88,7 @@ class ProbeConfig:
     def __post_init__(self) -> None:
         if self.method not in CLASSIFIERS:
             near = did_you_mean(self.method, CLASSIFIERS)
-            raise UsageError(f"no method '{self.method}'{near}: there are {', '.join(CLASSIFIERS)}.")
+            raise UsageError(f"no method '{self.method}'{near}: must be one of {', '.join(CLASSIFIERS)}.")
         if self.value is None:
             return
         if not 0 < self.value < math.inf or (self.method == "knn" and self.value != int(self.value)):
@@ -98,12 +98,12 @@ class ProbeConfig:
 
 @dataclass(frozen=True)
 class Samples:
-    """Vectors with a class each.
+    """Labelled vectors.
 
     Attributes:
         vectors_ND: float64.
         labels_N: int64.
-        groups_N: int64; equal numbers belong together.
+        groups_N: int64; equal for samples of the same source video.
     """
 
     vectors_ND: NDArray[np.float64]
@@ -114,7 +114,7 @@ class Samples:
         return len(self.labels_N)
 
     def only(self, rows: NDArray[Any]) -> Samples:
-        """Returns some of them."""
+        """Returns the samples of these rows."""
         return Samples(self.vectors_ND[rows], self.labels_N[rows], self.groups_N[rows])
 
 
@@ -130,7 +130,7 @@ def samples_of(features: FeatureSet, layer: str) -> Samples:
     if wrong:
         raise DataError(
             f"{len(wrong)} of {len(features)} videos have no class or several, first {wrong[0]}. "
-            "A probe needs one class for each.",
+            "A probe needs exactly one class per video.",
         )  # fmt: skip
     _, groups_N = np.unique(features.sources, return_inverse=True)
     return Samples(vectors_ND, features.labels_N.numpy(), groups_N)
@@ -141,9 +141,9 @@ class Probe:
     """A trained classifier.
 
     Attributes:
-        pipeline: of scikit-learn, from features to classes.
+        pipeline: scikit-learn pipeline from features to classes.
         value: C or k.
-        searched: whether cross-validation chose it.
+        searched: whether it was chosen by cross-validation.
     """
 
     pipeline: Any
@@ -159,9 +159,9 @@ def train_probe(samples: Samples, config: ProbeConfig, *, standardise: bool = Tr
     """Trains a classifier.
 
     Args:
-        samples: the training part; nothing else is looked at.
-        config: see there.
-        standardise: False where the vectors are prepared already.
+        samples: the training part.
+        config: see `ProbeConfig`.
+        standardise: False if the vectors are already standardised.
 
     Raises:
         DataError: only one class.
@@ -174,10 +174,10 @@ def train_probe(samples: Samples, config: ProbeConfig, *, standardise: bool = Tr
     vectors_ND = prepared.transform(samples.vectors_ND)
     kind, many = CLASSIFIERS[config.method], vectors_ND.shape[1] > MANY * len(samples)
     if config.method == "knn" and config.value is not None and config.value > len(samples):
-        raise UsageError(f"{config.value:g} neighbours of {len(samples)} training videos. Ask for fewer.")
+        raise UsageError(f"{config.value:g} neighbours of {len(samples)} training videos. Use fewer.")
     folds = min(SEARCH_FOLDS, _groups_of_rarest(samples))
     if searched := config.value is None and folds > 1:
-        # Each part of the cross-validation must hold k neighbours.
+        # Each training fold of the cross-validation must have at least k samples.
         values = [v for v in kind.values if config.method != "knn" or v <= len(samples) // 2]
         search = GridSearchCV(
             kind.build(kind.default, config.seed, many),
@@ -194,7 +194,7 @@ def train_probe(samples: Samples, config: ProbeConfig, *, standardise: bool = Tr
 
 
 def _groups_of_rarest(samples: Samples) -> int:
-    """Returns how many source videos the class has that has the fewest."""
+    """Returns the number of source videos of the rarest class."""
     return min(
         len(np.unique(samples.groups_N[samples.labels_N == label])) for label in np.unique(samples.labels_N)
     )

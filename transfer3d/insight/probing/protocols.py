@@ -1,4 +1,4 @@
-"""Which videos a probe is trained on, and which it is tested on."""
+"""Probing protocols: official splits and leave-one-out."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Split = tuple[FeatureSet, FeatureSet]
 
 
 def check_splits(splits: Sequence[Split]) -> None:
-    """Raises UsageError where a test part does not fit its training part, or is its training part."""
+    """Raises UsageError if a test part does not belong to its training part, or equals it."""
     for number, (train, test) in enumerate(splits, 1):
         where = f"split {number}"
         if train.metadata.checkpoint_sha256 != test.metadata.checkpoint_sha256:
@@ -25,25 +25,25 @@ def check_splits(splits: Sequence[Split]) -> None:
         elif list(train.classes) != list(test.classes):
             reason = f"{train.metadata.data} and {test.metadata.data} have different classes"
         elif train.metadata.data_digest == test.metadata.data_digest:
-            reason = f"both are of the same videos ({test.metadata.data}, {test.metadata.split})"
+            reason = f"both have the same videos ({test.metadata.data}, {test.metadata.split})"
         elif train.metadata.views != test.metadata.views:
             reason = f"they come from different views ({train.metadata.views}, {test.metadata.views})"
         else:
             continue
-        raise UsageError(f"{where}: training and test features do not fit: {reason}.")
+        raise UsageError(f"{where}: training and test features do not match: {reason}.")
 
 
 def probe_splits(splits: Sequence[Split], layer: str, config: ProbeConfig) -> dict[str, Any]:
-    """Returns the mean accuracy over official splits (of UCF101: three), JSON-able.
+    """Returns the mean accuracy over official splits (UCF101 has three), JSON-able.
 
     Args:
         splits: training and test part of each.
-        layer: whose features.
+        layer: name of the layer.
         config: of the probe.
 
     Raises:
-        UsageError: the parts do not fit, or there is no such layer.
-        DataError: a video has not one class.
+        UsageError: the parts do not belong together, or there is no such layer.
+        DataError: a video does not have exactly one class.
     """
     check_splits(splits)
     folds = []
@@ -64,20 +64,20 @@ def probe_splits(splits: Sequence[Split], layer: str, config: ProbeConfig) -> di
 def probe_leave_one_out(
     features: FeatureSet, layer: str, config: ProbeConfig, console: Console | None = None
 ) -> dict[str, Any]:
-    """Returns the share of videos that a probe of all the others classifies correctly, JSON-able.
+    """Returns the leave-one-out accuracy, JSON-able.
 
-    The protocol of YUPENN and Dynamic Scene (P3D, section 5). What was cut from one source video is left out
-    together. C or k is chosen for each without the video that is left out.
+    The protocol of YUPENN and Dynamic Scene (P3D, section 5). Clips of one source video are left out
+    together. C or k is chosen each time without the left-out video.
 
     Args:
         features: of the whole set.
-        layer: whose features.
+        layer: name of the layer.
         config: of the probe.
         console: for progress.
 
     Raises:
         UsageError: there is no such layer.
-        DataError: a video has not one class, or all but one have the same.
+        DataError: a video does not have exactly one class, or all but one have the same.
     """
     samples = samples_of(features, layer)
     sources = np.unique(samples.groups_N)

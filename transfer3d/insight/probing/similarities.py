@@ -1,7 +1,7 @@
-"""Twelve similarities and distances of two vectors, and the vector that a pair of videos becomes by them.
+"""Twelve similarities and distances of two vectors, which represent a pair of videos.
 
-Kliper-Gross, Hassner and Wolf, "The Action Similarity Labeling Challenge", IEEE TPAMI 34(3), 2012, describe a
-pair of videos by 12 (dis)similarities of each descriptor, P3D (section 5) by 12 of each of four layers.
+Kliper-Gross, Hassner and Wolf, "The Action Similarity Labeling Challenge", IEEE TPAMI 34(3), 2012, represent
+a pair of videos by 12 (dis)similarities of each descriptor, P3D (section 5) by 12 for each of four layers.
 For x and y without negative values, and u = x / |x|, v = y / |y|:
 
     1  dot              sum(x y)
@@ -17,9 +17,8 @@ For x and y without negative values, and u = x / |x|, v = y / |y|:
     11 unit_manhattan   sum(|u - v|)
     12 unit_euclidean   sqrt(sum((u - v)^2))
 
-The challenge's page of results names the first two. The table with the others was not available:
-3 to 12 are of the same kind, and chosen here. So results are not comparable with the decimals that papers
-print.
+The challenge's results page names the first two. The table with the others was not available: 3 to 12 are our
+choice of the same kind. So results are not comparable with the decimals printed in papers.
 """
 
 from __future__ import annotations
@@ -33,13 +32,13 @@ from transfer3d.errors import UsageError
 from transfer3d.insight.features.file import FeatureSet
 
 Similarity = Callable[[Tensor, Tensor], Tensor]
-"""Two matrices float64 `P D` without negative values to float64 `P`."""
+"""Maps two non-negative float64 matrices `P D` to float64 `P`."""
 PAIRS_AT_ONCE = 64
 NOT_COMPARABLE = (
     "not comparable with printed decimals: of ASLAN's 12 similarities only the first two are known, "
-    "ten are chosen here"
+    "the other ten are our choice"
 )
-"""Goes with every result over pairs."""
+"""Note in every result on pairs."""
 
 
 def _dot(x: Tensor, y: Tensor) -> Tensor:
@@ -64,7 +63,7 @@ def _ratio(x: Tensor, y: Tensor) -> Tensor:
 
 
 def _unit(similarity: Similarity) -> Similarity:
-    normalize = torch.nn.functional.normalize  # leaves a vector of zeros as it is
+    normalize = torch.nn.functional.normalize  # leaves a zero vector unchanged
     return lambda x, y: similarity(normalize(x), normalize(y))
 
 
@@ -92,8 +91,8 @@ def pair_vectors(
     Args:
         features: of the videos.
         layers: L of them.
-        first_P: number of each pair's first video.
-        second_P: number of its second.
+        first_P: index of each pair's first video.
+        second_P: index of its second video.
 
     Raises:
         UsageError: there is no such layer, or it has negative values.

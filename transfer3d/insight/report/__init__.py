@@ -1,1 +1,1 @@
-"""One self-contained page of a run, or of several side by side."""
+"""A self-contained HTML report of a run, or a comparison of several."""

@@ -1,4 +1,4 @@
-"""The provenance of a checkpoint, followed from file to file as far as they exist."""
+"""The provenance chain of a checkpoint, followed through all files that exist."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MAKERS = {
     "finetune": "Fine-tuned on labels",
 }
 LONGEST = 20
-"""Most links that are followed: a damaged file could refer to itself."""
+"""Maximum number of links to follow: a damaged file could refer to itself."""
 
 
 def chain_of(file: Path) -> list[Link]:
@@ -38,7 +38,7 @@ def chain_of(file: Path) -> list[Link]:
 
 
 def _steps(name: str, metadata: CheckpointMetadata, check: str) -> list[Link]:
-    """Returns a checkpoint, and the image model that it was inflated from or taught by."""
+    """Returns the links of a checkpoint and of the image model that it was inflated from or its teacher."""
     provenance = metadata.provenance
     rows = [("student", metadata.model), ("file", name), ("file's sha256", check)]
     rows += [("digest of its tensors", metadata.digest or ""), ("transfer3d", metadata.version)]
@@ -63,14 +63,14 @@ def _steps(name: str, metadata: CheckpointMetadata, check: str) -> list[Link]:
 
 
 def _parent(provenance: dict[str, Any]) -> tuple[CheckpointMetadata | None, str, str, list[Link]]:
-    """Returns the checkpoint that another one started from, or the last link, where it cannot be followed."""
+    """Returns the checkpoint that another one started from, or the last link if it cannot be followed."""
     parent = provenance.get("parent")
     if not isinstance(parent, dict):
         return None, "", "", []
     name, recorded = parent.get("checkpoint"), _text(parent.get("sha256"))
     if not isinstance(name, str):
         return None, "", "", [Link("Random weights", [("student", _text(parent.get("model")))])]
-    if name.startswith(HUB_PREFIX):  # a report asks no server
+    if name.startswith(HUB_PREFIX):  # a report contacts no server
         return None, "", "", [Link("Checkpoint of the hub", [("name", name), ("sha256", recorded)])]
     try:
         path = locate(name)
