@@ -108,7 +108,7 @@ def test_the_loss_is_counted_over_all_clips():
         student, lambda _: [student(clips)], unlabelled, calibration_clips=2, held_out=False
     )
     assert (same.same_class, same.probability, same.top1) == (1.0, 0.0, None)
-    assert "those of the calibration" in str(same)
+    assert "the calibration clips" in str(same)
     assert "top-1" not in str(same)
 
 

@@ -83,7 +83,7 @@ def test_a_comparison_opens_with_which_run_is_better_by_how_much_and_how_sure(re
     assert f"No run is clearly the best: {second} is ahead of {first} by 30.0 points" in said
     assert "(95 % interval -4.4 to 54.4, which contains 0): top-1 on the same 10 videos (test)." in said
     assert "No run is clearly the best: " in verdict([records[0], replace(records[0], name="twin")])
-    assert f"{first} and twin are level" in verdict([records[0], replace(records[0], name="twin")])
+    assert f"{first} and twin are equal" in verdict([records[0], replace(records[0], name="twin")])
     ten = {f"{key}-{n}": right for key, right in records[0].evaluation.right.items() for n in range(10)}
     better = {key: right or key.startswith("v5") for key, right in ten.items()}
     big = [
@@ -96,7 +96,7 @@ def test_a_comparison_opens_with_which_run_is_better_by_how_much_and_how_sure(re
     third = replace(big[0], name="third", evaluation=None)
     said = verdict([*big, third])
     assert f"{second} is better than {first}" in said
-    assert "Not compared: third" in said
+    assert "Not compared, since they lack the same evaluation: third" in said
     said = verdict([*big, replace(big[0], name="third")])
     assert f"{second} is the best of 3 runs, better than the next, {first}, by 10.0 points" in said
 
@@ -108,7 +108,7 @@ def test_there_is_no_verdict_on_runs_that_were_not_evaluated_alike(records):
     assert "No verdict: fewer than two of the runs were evaluated" in verdict([records[0], other])
     without = [replace(r, evaluation=replace(r.evaluation, right={})) for r in records]
     assert "ahead of" in verdict(without)
-    assert "how sure that is cannot be said" in verdict(without)
+    assert "the uncertainty is unknown" in verdict(without)
 
 
 def test_the_best_is_marked_and_views_are_beside_each_score(records):

@@ -128,7 +128,9 @@ def test_heat_follows_the_place_of_the_evidence(name, class_token, place):
 
 def test_what_cannot_be_shown_is_refused():
     student, clip = make("vivit")
-    with pytest.raises(UsageError, match=r"depend on no patch after layer 'blocks\.5'.*counts is blocks\.4"):
+    with pytest.raises(
+        UsageError, match=r"do not depend on the patch tokens of layer 'blocks\.5'.*Use blocks\.4"
+    ):
         class_map(student, clip, layer="blocks.5")
     with pytest.raises(UsageError, match=r"no layer 'block\.4'.*did you mean 'blocks\.4'"):
         class_map(student, clip, layer="block.4")

@@ -80,11 +80,11 @@ def test_lies_are_refused_at_once(lie, checkpoint, tmp_path):
     [
         ("hf_hub:../..", "repository"),
         ("hf_hub:-a/b", "repository"),
-        ("hf_hub:a--b/c", "neither --"),
-        ("hf_hub:a/b.git", "neither --"),
+        ("hf_hub:a--b/c", "must not contain --"),
+        ("hf_hub:a/b.git", "must not contain --"),
         (f"hf_hub:a/{'b' * 5000}", "at most 96"),
         ("hf_hub:a/b@../../x", "revision"),
-        ("hf_hub:a/b@x/../y", "neither --"),
+        ("hf_hub:a/b@x/../y", "must not contain --"),
         ("hf_hub:a/b@", "revision"),
     ],
 )

@@ -130,7 +130,7 @@ CORPUS = {
         "unpack to more",
     ),
     "a truncated zip": (lambda path: (torch.save(STATE, path), cut(path)), "damaged"),
-    "a truncated old file": (lambda path: (torch.save(STATE, path, **OLD), cut(path)), "no readable"),
+    "a truncated old file": (lambda path: (torch.save(STATE, path, **OLD), cut(path)), "cannot be read"),
     "0 bytes": (lambda path: path.write_bytes(b""), "0 bytes"),
     "text": (lambda path: path.write_text("weights? none here"), "damaged"),
     "a truncated safetensors": (lambda path: (save_file(STATE, path), cut(path)), "damaged"),

@@ -1,4 +1,4 @@
-"""Videos on disk -> batches of clips. What `__all__` names is public, and imported on first use."""
+"""Loads videos from disk as batches of clips. Names in `__all__` are public and imported on first use."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Frames -> what a student sees: torchvision's transforms, with one draw for all frames of a clip."""
+"""Transforms of frames to a student's input: torchvision's, with one draw for all frames of a clip."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ def training_transform(clip: ClipSpec, config: AugmentConfig, classes: Sequence[
     """Returns the transform of a training clip [N, C, H, W], uint8, to `clip.size`, and of its labels.
 
     Args:
-        clip: what the student wants.
-        config: how clips are varied; MixUp and CutMix are not of a clip, but of a batch (see `mix`).
+        clip: the student's input.
+        config: of the augmentation; MixUp and CutMix act on batches (see `mix`) and are ignored here.
         classes: names by label, for `flip_pairs`.
 
     Raises:
-        UsageError: `flip_pairs` names no class, or colours of optical flow are to be varied.
+        UsageError: a name in `flip_pairs` is not a class, or colour augmentation of optical flow.
     """
     flow = clip.channels == FLOW_CHANNELS
     if flow and (config.colour or config.rand_augment):
@@ -64,9 +64,9 @@ def evaluation_transform(clip: ClipSpec, crops: Crops = 1, three: ThreeCrops = "
     """Returns the transform of a test clip, to one or several squares of `clip.size`.
 
     Args:
-        clip: what the student wants.
-        crops: 1 = the centre of `clip.crop`; 10 = its corners and centre, and these mirrored (TSN); 3 = what
-            covers a frame whose short side is `clip.size` (V4D and F4D, 256 x 256 resized to the input).
+        clip: the student's input.
+        crops: 1 = the centre of `clip.crop`; 10 = its corners and centre, and these mirrored (TSN); 3 = three
+            squares that cover a frame with short side `clip.size` (V4D and F4D, 256 x 256 resized to it).
         three: how three crops are cut; see `ThreeCrop`.
     """
     if crops == 3:
@@ -84,20 +84,20 @@ def crop_frames(transform: v2.Transform, frames: Frames) -> list[Tensor]:
 
 
 def decode_side(clip: ClipSpec, largest: float = 1.0) -> int:
-    """Returns the short side to decode at, where frames are resized to up to `largest` times `clip.crop`."""
+    """Returns the short side to decode at, if frames are resized to up to `largest` times `clip.crop`."""
     side = clip.crop if isinstance(clip.crop, int) else max(clip.crop)
     return max(round(side * largest), clip.size)
 
 
 def transform_frames(transform: v2.Transform, frames: Frames, *, seed: int) -> Tensor:
-    """Applies a transform to frames [N, H, W, C], one draw for all; returns [N, C, size, size] uint8."""
+    """Applies a transform with one random draw to frames [N, H, W, C]; returns [N, C, size, size] uint8."""
     return transform_labelled(transform, frames, (), seed=seed)[0]
 
 
 def transform_labelled(
     transform: v2.Transform, frames: Frames, labels: tuple[int, ...], *, seed: int
 ) -> tuple[Tensor, tuple[int, ...]]:
-    """Applies a training transform to frames and their labels: a mirrored clip may be of another class."""
+    """Applies a training transform to frames and their labels: a mirrored clip may have another class."""
     video = tv_tensors.Video(torch.from_numpy(frames).permute(0, 3, 1, 2))
     with seeded(seed):
         clip, labels = transform(video, labels)
@@ -106,7 +106,7 @@ def transform_labelled(
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Seeds the generator that torchvision draws from, the CPU's alone, and puts it back as it was."""
+    """Temporarily seeds torchvision's generator (the CPU's only)."""
     generator = torch.default_generator
     before = generator.get_state()
     generator.manual_seed(seed)

@@ -1,4 +1,4 @@
-"""How training clips are varied: the keys of a recipe's `[augment]`."""
+"""The configuration of training augmentation: the keys of a recipe's `[augment]`."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from transfer3d.data.sampling import Sampling
 
 
 class AugmentConfig(BaseModel):
-    """How training clips are varied.
+    """The configuration of training augmentation.
 
     Attributes:
         scale: frames are resized to `clip.crop` times a factor from this range, then cropped at random.
         crop: "random" = anywhere; "corners" = in a corner or the centre, of several sizes (`CornerCrop`);
-            "five" = in these five places, of `clip.size` alone (T3D, section 4.4).
-        sampling: which clip of a video: "random" = any; "cover" = one of those that tile it without overlap
-            (P3D, section 3.3), for students of single clips.
-        flip: mirrors half of the clips; off where left and right are different classes. Of optical flow, x
-            changes its sign.
-        flip_pairs: classes that a mirrored clip changes to, by name and both ways.
+            "five" = in these five positions, only of `clip.size` (T3D, section 4.4).
+        sampling: choice of the clip: "random" = any; "cover" = one of the non-overlapping clips that tile the
+            video (P3D, section 3.3), for clip-level students.
+        flip: mirrors half of the clips; switch it off if left and right are different classes. For optical
+            flow the sign of x changes, too.
+        flip_pairs: pairs of class names that a mirrored clip's label changes between, in both directions.
         colour: 0 (none) to 1: brightness, contrast, saturation by up to 40 %, hue by up to a tenth turn; not
             for optical flow.
         rand_augment: RandAugment's number of operations; 0 = none; not for optical flow.
-        magnitude: RandAugment's, of 30.
-        mixup: share of the batches that MixUp mixes.
-        cutmix: share of the batches that CutMix mixes.
-        mixup_alpha: of the Beta distribution of MixUp's share.
-        cutmix_alpha: of the Beta distribution of CutMix's share.
+        magnitude: RandAugment's magnitude, of 30.
+        mixup: share of batches to which MixUp is applied.
+        cutmix: share of batches to which CutMix is applied.
+        mixup_alpha: parameter of MixUp's Beta distribution.
+        cutmix_alpha: parameter of CutMix's Beta distribution.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -1,4 +1,4 @@
-"""What tests are computed on, and what batches are planned in."""
+"""Batches of test views, and the identifier of a clip."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from transfer3d.data.views import Views
 
 @dataclass(frozen=True)
 class ViewBatch:
-    """Some videos as a test looks at them.
+    """The test views of some videos.
 
     Attributes:
-        views: of all of them, one video after the other.
-        labels: int64, for each view; -1 where there is none.
+        views: of all videos, one video after the other.
+        labels: int64, for each view; -1 if unlabelled.
         keys: of the videos, for each view.
         sources: the original videos, for each view.
     """
@@ -33,7 +33,7 @@ class ViewBatch:
 
 
 class ClipId(NamedTuple):
-    """One clip to make: video number `video`, in epoch `epoch`."""
+    """A clip to load: of the video with index `video`, in epoch `epoch`."""
 
     epoch: int
     video: int

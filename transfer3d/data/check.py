@@ -1,4 +1,4 @@
-"""Every video of a source decoded, each within limits: what it is, or why it is bad."""
+"""Decodes every video of a source, each within limits, and reports its properties or its fault."""
 
 from __future__ import annotations
 
@@ -30,23 +30,23 @@ class Checked:
 
 
 def count_videos(source: str | Path) -> int:
-    """Returns how many `check_videos` yields.
+    """Returns the number of results of `check_videos`.
 
     Raises:
         UsageError: no such source.
-        DataError: no videos there.
+        DataError: the source has no videos.
     """
     return sum(len(names) for names, _ in _jobs(source))
 
 
 def check_videos(source: str | Path, *, workers: int, limits: Limits) -> Iterator[Checked]:
-    """Decodes every video in child processes and yields what came of it, in order.
+    """Decodes every video in child processes and yields the results, in order.
 
     Args:
-        source: a video, a folder of videos, or a folder of shards, here or at an http address, whose
-            members are checked by sha256 too.
-        workers: number of children.
-        limits: of each video.
+        source: a video, a folder of videos, or a local folder or http address of shards, whose members are
+            also checked by sha256.
+        workers: number of child processes.
+        limits: for each video.
     """
     for names, answers in _jobs(source):
         for name, answer in zip(names, answers(workers=workers, limits=limits), strict=True):
@@ -57,7 +57,7 @@ def check_videos(source: str | Path, *, workers: int, limits: Limits) -> Iterato
 
 
 def _jobs(source: str | Path) -> list[tuple[list[str], partial[Iterator[VideoInfo | Fault]]]]:
-    """Returns the videos' names, and what checks them, for each part of a source."""
+    """Returns the videos' names and the function that checks them, for each part of a source."""
     if (shards := open_shards(source)) is not None:
         store, index = shards
         parts = [ShardVideos(store, index, split=split, labelled=False) for split in index.counts]

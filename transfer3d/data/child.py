@@ -1,4 +1,4 @@
-"""Child processes that foreign bytes are decoded in, and the limits of one video."""
+"""Child processes for decoding untrusted files, and the limits for one video."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ GIB = 2**30
 
 @dataclass(frozen=True)
 class Limits:
-    """What one video may cost.
+    """Limits on time and memory for one video.
 
     Attributes:
-        seconds: by the clock.
-        memory_gib: address space of a child beyond what it maps at its start, GiB.
+        seconds: wall-clock time.
+        memory_gib: address space of a child beyond that at its start, GiB.
     """
 
     seconds: float = 30.0
@@ -39,13 +39,13 @@ class Child:
     pipe: Connection
 
     def stop(self) -> None:
-        """Ends it now."""
+        """Kills the process."""
         self.process.kill()
         self.process.join()
         self.pipe.close()
 
     def death(self) -> str:
-        """Returns what it died of, after its pipe broke."""
+        """Returns the cause of its death, after its pipe broke."""
         self.process.join()
         return death(self.process.exitcode)
 
@@ -56,15 +56,15 @@ def may_have_children() -> bool:
 
 
 def start_child(serve: Callable[..., None], *arguments: Any) -> Child:
-    """Starts `serve(pipe, *arguments)` in a process of its own, and waits until it sends something.
+    """Starts `serve(pipe, *arguments)` in a new process, and waits for its first message.
 
     Args:
-        serve: can be pickled, as its arguments. It runs until the pipe is closed.
-        arguments: see there.
+        serve: picklable function, which runs until the pipe is closed.
+        arguments: picklable arguments for it.
     """
     if "forkserver" in multiprocessing.get_all_start_methods():
         context = multiprocessing.get_context("forkserver")
-        # Imported once, by the server that the children are forked from.
+        # Imported once, by the fork server.
         context.set_forkserver_preload(["transfer3d.data.prepare"])
     else:
         context = multiprocessing.get_context("spawn")
@@ -73,19 +73,19 @@ def start_child(serve: Callable[..., None], *arguments: Any) -> Child:
     with _clean_start():
         process.start()
     theirs.close()
-    with suppress(EOFError, ConnectionResetError):  # seen again at the next use
-        ours.recv()  # a video's time does not include the start of its child
+    with suppress(EOFError, ConnectionResetError):  # raised again at the next use
+        ours.recv()  # so that a video's time does not include the start of its child
     return Child(process, ours)
 
 
 def ignore_signals() -> None:
-    """Leaves Ctrl-C, and the SIGTERM that SLURM sends to every process, to the parent, which ends us."""
+    """Ignores Ctrl-C, and the SIGTERM that SLURM sends to every process; the parent ends this process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 def write_no_core() -> None:
-    """A crash is expected, and leaves no file."""
+    """Disables core dumps, since crashes are expected."""
     if sys.platform != "win32":
         import resource
 
@@ -93,10 +93,10 @@ def write_no_core() -> None:
 
 
 class MemoryLimit:
-    """A limit on this process's address space, counted from what it maps now; only Linux keeps it.
+    """A limit on this process's address space, relative to its current size; only enforced on Linux.
 
     Args:
-        gib: beyond that.
+        gib: the limit, GiB.
     """
 
     def __init__(self, gib: float) -> None:
@@ -110,11 +110,11 @@ class MemoryLimit:
         self.allow(0)
 
     def allow(self, more: int) -> None:
-        """Sets the limit, and so many bytes beyond it."""
+        """Sets the limit plus `more` bytes."""
         self._set(self._size + more)
 
     def lift(self) -> None:
-        """Puts the limit back that was there before."""
+        """Restores the previous limit."""
         if self._size:
             self._set(self._before[0])
 
@@ -129,7 +129,7 @@ class MemoryLimit:
 
 
 def death(code: int | None) -> str:
-    """Returns what an exit code says."""
+    """Describes an exit code."""
     if code is not None and code < 0:
         return signal.Signals(-code).name
     return f"exit {code}"
@@ -137,9 +137,9 @@ def death(code: int | None) -> str:
 
 @contextmanager
 def _clean_start() -> Iterator[None]:
-    """Keeps children from running the program's main script, which need not be written for that.
+    """Keeps children from running the program's main script, which may have no `__main__` guard.
 
-    They import from where this process does, and not from the current folder, which may hold anything.
+    They use this process's import path, without the current folder, whose content is untrusted.
     """
     paths = os.pathsep.join(path or os.getcwd() for path in sys.path)
     changed = {"PYTHONPATH": paths, "PYTHONSAFEPATH": "1"}

@@ -1,4 +1,4 @@
-"""Decoded views of one video."""
+"""Decodes views of one video."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from transfer3d.layout import ClipSpec
 
 
 def clip_of_file(path: str | Path, clip: ClipSpec) -> Tensor:
-    """Returns the clip at the centre of a video, as a student expects it; it is decoded in this process.
+    """Returns a video's centre clip in a student's input format; it is decoded in this process.
 
     Args:
         path: a video file.
         clip: the student's `clip`.
 
     Returns:
-        uint8, C T H W, or U C T H W for the video-level families; `nn.pixels.normalise` makes it a float.
+        uint8, C T H W, or U C T H W for the video-level families; see `nn.pixels.normalise`.
 
     Raises:
         BadVideo: the file cannot be decoded.
@@ -45,17 +45,17 @@ def views_of_video(
 ) -> Views:
     """Decodes a video once and returns its test views.
 
-    With several crops V counts all crops of the first clip, then those of the second, and so on. Memory is
-    that of the distinct frames: with "windows" of a ten-minute video at 224 pixels, 2 GB.
+    With several crops the views are all crops of the first clip, then those of the second, and so on. Memory
+    is that of the distinct frames: 2 GB for "windows" of a ten-minute video at 224 pixels.
 
     Args:
         source: a path, or the file's bytes.
         clip: of the student.
-        plan: which views.
-        name: what messages call it.
-        number: of the video, for random views.
-        transform: `evaluation_transform` of clip and plan, where it is made once for many videos.
-        open_video: decodes here, or in a child; see `Decoder`.
+        plan: the views.
+        name: for messages.
+        number: index of the video, for random views.
+        transform: `evaluation_transform` of clip and plan, if it is shared by many videos.
+        open_video: decodes in this process or in a child; see `Decoder`.
     """
     with open_video(source, name=name, channels=clip.channels) as video:
         indices, scale_V = plan.indices(video.frames, video.fps, clip, number=number)
@@ -69,5 +69,5 @@ def views_of_video(
 
 
 def clips_of_frames(frames_NCHW: Tensor, indices: Indices) -> Tensor:
-    """Returns [..., C, T, H, W] of the frames that indices [..., T] point to."""
+    """Gathers the frames with indices [..., T] as clips [..., C, T, H, W]."""
     return frames_NCHW.unflatten(0, indices.shape).transpose(-4, -3)

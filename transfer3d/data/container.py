@@ -1,4 +1,4 @@
-"""Opens video containers for reading: which are allowed, and what is wrong with a file."""
+"""Opens video containers of allowed formats, and detects damaged files."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from transfer3d.errors import DataError
 Source = Path | bytes
 """A video: its path, or the bytes of its file."""
 
-# What a file may be, by its content, whatever its name: playlists and the like, which open further files or
-# addresses, are not on the list. Pictures larger than 8K are refused before memory is taken for them.
+# Allowed formats, recognised by content, not by name. Playlists and similar formats, which open further files
+# or addresses, are excluded. Frames larger than 8K are refused before memory is allocated.
 FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,avi,matroska,webm,mpeg,mpegts,asf,flv,ogg,gif"
 MAX_PIXELS = 7680 * 4320
-# The decoders that a file may have opened: those of cameras, editors, players, the web. FFmpeg has some 200
-# more, of games and of forgotten programs, which few have read and fuzzers mostly crash.
+# Allowed decoders: the codecs of cameras, editors, players and the web. FFmpeg has some 200 more, for games
+# and obsolete programs, which are less reviewed and often crash on fuzzed input.
 CODECS = (
     "h263", "h263p", "h264", "hevc", "mpeg1video", "mpeg2video", "mpegvideo", "mpeg4", "msmpeg4v1",
     "msmpeg4v2", "msmpeg4", "wmv1", "wmv2", "wmv3", "vc1", "flv", "vp6", "vp6a", "vp6f", "vp8", "libvpx",
@@ -34,7 +34,7 @@ CODECS = (
     "svq3", "cinepak", "mjpeg", "png", "gif", "qtrle", "prores", "dnxhd", "cfhd", "dvvideo", "ffv1",
     "huffyuv", "ffvhuff", "utvideo", "v210", "rawvideo",
 )  # fmt: skip
-# Sound is never decoded, but FFmpeg opens its decoder where the header does not say what it is.
+# Audio is never decoded, but FFmpeg opens its decoder if the header lacks its parameters.
 SOUND = (
     "aac", "aac_latm", "mp1float", "mp2", "mp2float", "mp3", "mp3float", "ac3", "eac3", "dca", "opus",
     "libopus", "vorbis", "flac", "alac", "wmav1", "wmav2", "wmapro", "amrnb", "amrwb", "adpcm_ima_wav",
@@ -42,8 +42,8 @@ SOUND = (
     "pcm_s24le", "pcm_s24be", "pcm_s32le", "pcm_s32be", "pcm_f32le", "pcm_dvd", "pcm_bluray",
 )  # fmt: skip
 CODEC_OPTIONS = {"codec_whitelist": ",".join(CODECS), "max_pixels": str(MAX_PIXELS)}
-# Where FFmpeg would put something in a damaged picture's place, it is to refuse it. Not of H.264, where that
-# refuses sound recordings which begin with an open group of pictures; of others it changes little.
+# For these codecs FFmpeg refuses damaged frames instead of concealing the damage. Not for H.264, where it
+# would refuse intact recordings that begin with an open GOP; for other codecs it changes little.
 STRICT_CODECS, STRICT = ("mjpeg",), {"err_detect": "explode"}
 EBML, SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"
 """IDs of Matroska's outermost elements (RFC 9559)."""
@@ -51,15 +51,15 @@ UNKNOWN = 2**32 - 1
 FAULTS = (av.error.FFmpegError, OSError, UnicodeDecodeError, MemoryError, ValueError)
 
 
-class BadVideo(DataError):  # noqa: N818 - the name of the thing that is refused
+class BadVideo(DataError):  # noqa: N818 - named after what is refused
     """A video that cannot be decoded."""
 
 
 def open_container(source: Source) -> InputContainer:
-    """Opens a file of the allowed formats; raises what the libraries raise."""
+    """Opens a file of the allowed formats; errors of the libraries pass through."""
     if not (len(source) if isinstance(source, bytes) else source.stat().st_size):
         raise ValueError("empty file")
-    # An absolute path is never taken for a protocol ("concat:..."), whatever the file is called.
+    # An absolute path cannot be mistaken for a protocol ("concat:...").
     file = io.BytesIO(source) if isinstance(source, bytes) else os.path.abspath(source)
     codecs = ",".join((*CODECS, *SOUND))
     options = {"format_whitelist": FORMATS, "codec_whitelist": codecs, "max_pixels": str(MAX_PIXELS)}
@@ -75,7 +75,7 @@ def video_stream(container: InputContainer, name: str) -> VideoStream:
     """Returns the first moving video stream (not a cover picture), set to one thread.
 
     Raises:
-        BadVideo: there is none, its codec is not allowed, or its pictures are too large.
+        BadVideo: there is none, its codec is not allowed, or its frames are too large.
     """
     moving = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
     if not moving:
@@ -95,7 +95,7 @@ def video_stream(container: InputContainer, name: str) -> VideoStream:
 
 
 def is_cut(file: BinaryIO) -> bool:
-    """Whether the file ends within an element of MP4, Matroska or AVI; False where it keeps no sizes."""
+    """Whether the file is truncated within an element of MP4, Matroska or AVI; False if it has no sizes."""
     size = file.seek(0, os.SEEK_END)
     file.seek(0)
     kind = file.read(4)
@@ -108,10 +108,10 @@ def is_cut(file: BinaryIO) -> bool:
 
 @contextmanager
 def faults(name: str) -> Iterator[None]:
-    """Turns what the libraries raise for a bad file into `BadVideo`."""
+    """Turns the libraries' errors for a bad file into `BadVideo`."""
     try:
         yield
-    except BadVideo:  # a ValueError too, and already says what is wrong
+    except BadVideo:  # may be a ValueError, and is already reported clearly
         raise
     except FAULTS as error:
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
@@ -119,7 +119,7 @@ def faults(name: str) -> Iterator[None]:
 
 
 def _riff_end(file: BinaryIO) -> int:
-    """Returns where the last RIFF chunk ends, 0 where it does not say (a recording that was not closed)."""
+    """Returns the end of the last RIFF chunk, 0 if unknown (a recording that was not closed)."""
     end, kind = 0, b"RIFF"
     while kind == b"RIFF":  # several in files above 1 GiB (OpenDML)
         size = int.from_bytes(file.read(4), "little")
@@ -132,7 +132,7 @@ def _riff_end(file: BinaryIO) -> int:
 
 
 def _segment_end(file: BinaryIO) -> int:
-    """Returns where Matroska's segment ends, 0 where it does not say (a live recording)."""
+    """Returns the end of Matroska's segment, 0 if unknown (a live recording)."""
     header = _length(file)
     if header is None:
         return 0
@@ -144,7 +144,7 @@ def _segment_end(file: BinaryIO) -> int:
 
 
 def _length(file: BinaryIO) -> int | None:
-    """Reads an element's length: leading zero bits say how many bytes follow; all ones = unknown."""
+    """Reads an element's length: the leading zero bits give the number of bytes; all ones = unknown."""
     first = file.read(1)
     if not first or not first[0]:
         return None

@@ -1,4 +1,4 @@
-"""Crops and flips that torchvision has not, with one draw for all frames of a clip; and those of flow."""
+"""Crops and flips that torchvision lacks, with one draw for all frames of a clip; and for optical flow."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ PLACES = ((0.0, 0.0), (0.0, 1.0), (1.0, 0.0), (1.0, 1.0), (0.5, 0.5))
 
 
 class CornerCrop(v2.Transform):
-    """Crop in one of five places, a corner or the centre; of one of several sizes (TSN), resized to `size`.
+    """Crops at a corner or the centre, with one of several sizes (TSN), resized to `size`.
 
     Height and width are the frame's short side times two of the scales, at most one step apart.
 
     Args:
         size: H and W of the result.
-        scales: of the short side, largest first; none for crops of `size` itself (T3D, section 4.4).
+        scales: of the short side, largest first; empty for crops of `size` itself (T3D, section 4.4).
     """
 
     def __init__(self, size: int, scales: Sequence[float] = SCALES) -> None:
@@ -36,7 +36,7 @@ class CornerCrop(v2.Transform):
         self._size, self._scales = size, scales
 
     def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
-        """Draws the cut."""
+        """Draws the crop."""
         height, width = v2.functional.get_size(flat_inputs[0])
         cut = [self._size, self._size]
         if self._scales:
@@ -53,19 +53,19 @@ class CornerCrop(v2.Transform):
         }
 
     def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
-        """Cuts and resizes."""
+        """Crops and resizes."""
         size = [self._size, self._size]
         return self._call_kernel(functional.resized_crop, inpt, **params, size=size, antialias=True)
 
 
 def mirror(video: torch.Tensor) -> torch.Tensor:
-    """Returns a clip [..., C, H, W] uint8 seen in a mirror: in optical flow, x changes its sign."""
+    """Returns a mirrored clip [..., C, H, W] uint8; in optical flow, x also changes its sign."""
     mirrored = functional.horizontal_flip(video)
     return negated_x(mirrored) if video.shape[-3] == FLOW_CHANNELS else mirrored
 
 
 def negated_x(flow: torch.Tensor) -> torch.Tensor:
-    """Returns optical flow [..., 2, H, W] uint8 with x negated, about its middle 127.5."""
+    """Returns optical flow [..., 2, H, W] uint8 with x negated (mirrored about 127.5)."""
     x, y = flow.split(1, dim=-3)
     return torch.cat((LEVELS - x, y), dim=-3)
 
@@ -74,12 +74,12 @@ class MirrorFlow(nn.Module):
     """Mirrors half of the clips of optical flow, as `v2.RandomHorizontalFlip` does RGB's."""
 
     def forward(self, video: torch.Tensor, labels: tuple[int, ...]) -> tuple[torch.Tensor, tuple[int, ...]]:
-        """Returns the clip as it is or mirrored, and its labels."""
+        """Returns the clip, unchanged or mirrored, and its labels."""
         return (mirror(video) if torch.rand(()) < 0.5 else video), labels
 
 
 class FlowTenCrop(nn.Module):
-    """`v2.TenCrop` of optical flow.
+    """`v2.TenCrop` for optical flow.
 
     Args:
         size: of the crops.
@@ -100,7 +100,7 @@ class FlipPairs(nn.Module):
     """Mirrors half of the clips, and changes the labels to the mirrored classes.
 
     Args:
-        pairs: classes that are each other mirrored ("Pushing left to right", "Pushing right to left").
+        pairs: classes that are mirror images of each other ("Pushing left to right", "... right to left").
         classes: names by label.
 
     Raises:
@@ -119,14 +119,14 @@ class FlipPairs(nn.Module):
             self._mirrored |= {a: b, b: a}
 
     def forward(self, video: torch.Tensor, labels: tuple[int, ...]) -> tuple[torch.Tensor, tuple[int, ...]]:
-        """Returns the clip and its labels, either both as they are or both mirrored."""
+        """Returns the clip and its labels, either both unchanged or both mirrored."""
         if torch.rand(()) < 0.5:
             return video, labels
         return mirror(video), tuple(self._mirrored.get(label, label) for label in labels)
 
 
 def mirrored_classes(classes: Sequence[str]) -> list[tuple[str, str]]:
-    """Returns the pairs of classes whose names differ in "left" and "right" alone, exchanged."""
+    """Returns the pairs of classes whose names only differ by exchanging "left" and "right"."""
     lower = {name.lower(): name for name in classes}
     swap = {"left": "right", "right": "left"}
     pairs = {}
@@ -138,13 +138,13 @@ def mirrored_classes(classes: Sequence[str]) -> list[tuple[str, str]]:
 
 
 class ThreeCrop(nn.Module):
-    """Three squares along the longer side: its start, its middle, its end; at the middle of the shorter side.
+    """Three squares at the start, middle and end of the longer side, centred on the shorter side.
 
     Args:
-        size: of the squares; at most the short side of what comes in.
-        rule: who rounds the middle, and where the end is. "transfer3d": down, and the very end. "slowfast",
-            which pytorchvideo has too: up, and the very end. "mmaction2": down, and twice the middle, which
-            is a pixel before the end where the room is odd.
+        size: of the squares; at most the input's short side.
+        rule: rounding of the middle, and position of the last crop. "transfer3d": down, exactly at the end.
+            "slowfast" (also pytorchvideo's): up, exactly at the end. "mmaction2": down, at twice the middle,
+            which is a pixel before the end if the difference of the sizes is odd.
     """
 
     def __init__(self, size: int, rule: ThreeCrops = "transfer3d") -> None:

@@ -1,4 +1,4 @@
-"""Single clips as a torch Dataset, for a training loop of your own."""
+"""Single clips as a torch Dataset, for custom training loops."""
 
 from __future__ import annotations
 
@@ -20,26 +20,26 @@ from transfer3d.layout import ClipSpec
 
 
 class VideoDataset(Dataset[ClipSample]):
-    """One clip of each video; `collate_clips` makes batches of them.
+    """One clip of each video; batch them with `collate_clips`.
 
-    Videos are decoded in a child process, which survives no file that crashes the decoder; the workers of a
-    DataLoader, which may have no children, decode themselves.
+    Videos are decoded in a child process, so that a file that crashes the decoder does not end the program;
+    the workers of a DataLoader, which cannot have children, decode in their own process.
 
     Args:
         data: a `VideoSet`, or a path that `open_videos` understands.
         clip: the student's `clip`.
         training: True = a random, augmented clip. Randomness comes from torch's generator, which a DataLoader
-            seeds in each worker and epoch; `torch.manual_seed` makes it reproducible. False = the clip in
-            the middle of the video.
+            seeds in each worker and epoch; `torch.manual_seed` makes it reproducible. False = the centre
+            clip.
         split: see `open_videos`; ignored for a `VideoSet`.
         labelled: see `open_videos`; ignored for a `VideoSet`.
-        augment: how training clips are varied. MixUp and CutMix act on batches, so they are ignored here.
-        seed: together with torch's generator, of the training clips.
+        augment: of training clips. MixUp and CutMix act on batches, so they are ignored here.
+        seed: of the training clips, combined with torch's generator.
         teacher_view: whether training clips have a second view of their frames, see `TeacherView`.
 
     Raises:
         UsageError: no such data or split, or only one of data and clip is optical flow.
-        DataError: no video decodes. Items raise it for a video that does not.
+        DataError: no video can be decoded; also raised by items whose video cannot be decoded.
 
     Example:
         >>> dataset = VideoDataset("videos/", clip=student.clip, training=True)

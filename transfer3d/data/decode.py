@@ -1,9 +1,9 @@
-"""Video files to frames: PyAV, by seek, only the requested frames converted, one FFmpeg thread.
+"""Decodes frames of video files with PyAV: by seek, with one FFmpeg thread, converting only requested frames.
 
-A frame is addressed by its number in presentation order, exactly. The table from number to time comes from
-the packets, so there is no need for a frame count in the header, a constant rate or a monotonic decoding
-order. While decoding, each frame's time is held against the table; where a file's times turn out wrong (some
-AVI files with B-frames) the clip is decoded again from the start and its frames are counted.
+A frame is addressed exactly by its index in presentation order. The table from index to time is built from
+the packets, so it needs no frame count in the header, constant rate or monotonic decoding order. While
+decoding, each frame's time is checked against the table; if a file's times turn out wrong (some AVI files
+with B-frames), the clip is decoded again from the start by counting frames.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from transfer3d.data.frame_table import FrameTable
 from transfer3d.data.pixels import Converter, Frames
 from transfer3d.layout import FLOW_CHANNELS, RGB_CHANNELS
 
-NEAR = 4  # frames that are sooner decoded than passed over by another seek
+NEAR = 4  # gaps of up to this many frames are decoded faster than skipped by a seek
 
 
 @dataclass(frozen=True)
 class VideoInfo:
-    """What a video is.
+    """Properties of a video.
 
     Attributes:
         frames: number of frames.
@@ -49,7 +49,7 @@ class VideoInfo:
 
 
 class VideoReader(Protocol):
-    """What an open video does, wherever it is decoded; see `Video`."""
+    """The interface of an open video, wherever it is decoded; see `Video`."""
 
     @property
     def frames(self) -> int: ...  # noqa: D102
@@ -61,7 +61,7 @@ class VideoReader(Protocol):
 
 
 OpenVideo = Callable[..., AbstractContextManager[VideoReader]]
-"""Opens a video as `Video` does, by its source, name and channels: here, or in a child."""
+"""Opens a video like `Video`, by its source, name and channels, in this process or in a child."""
 
 
 class _WrongTimes(Exception):  # noqa: N818 - never leaves this file
@@ -73,21 +73,21 @@ def _no_report() -> None:
 
 
 def empty_frames(shape: tuple[int, ...]) -> Frames:
-    """Returns an array of this process's own."""
+    """Returns an uninitialised array in this process's memory."""
     return np.empty(shape, np.uint8)
 
 
 class Video:
-    """An open video: take it for one clip, as a context manager, and let it go.
+    """An open video, used as a context manager.
 
-    Raises `BadVideo` for whatever is wrong with the file, and nothing else.
+    All faults of the file are raised as `BadVideo`.
 
     Args:
         source: a path, or the file's bytes.
-        name: what messages call it.
-        channels: 3 = pictures, decoded to RGB; 2 = optical flow, as `encode_flow` stores it.
+        name: for messages.
+        channels: 3 = decoded to RGB; 2 = optical flow, as `encode_flow` stores it.
         progress: called after each packet and each frame, to distinguish a hang from long work.
-        empty: makes the array [N, H, W, C] uint8 that `read` fills.
+        empty: allocates the array [N, H, W, C] uint8 that `read` fills.
 
     Attributes:
         frames: number of frames.
@@ -115,7 +115,7 @@ class Video:
                 self._container.close()
                 raise
         self.frames = self._table.frames
-        # Elsewhere (AVI) presentation times are guesses, which only frames in an unbroken row can prove.
+        # In other formats (AVI) presentation times are guesses, which only consecutive frames can confirm.
         self._exact_times = self._container.format.name.startswith(("mov,", "matroska,"))
 
     def __enter__(self) -> Self:
@@ -125,26 +125,26 @@ class Video:
         self._container.close()
 
     def info(self) -> VideoInfo:
-        """Decodes the first frame and returns what the video is."""
+        """Decodes the first frame and returns the video's properties."""
         height, width = self.read(np.zeros(1, np.int64)).shape[1:3]
         return VideoInfo(self.frames, self.fps, height, width, self.frames / self.fps if self.fps else 0.0)
 
     @property
     def fps(self) -> float:
-        """The mean rate, frames per second; 0 where it is not known."""
+        """The mean rate, frames per second; 0 if unknown."""
         if self._table.is_timed and self.frames > 1:
             return (self.frames - 1) / self.seconds()[-1]
         return float(self._stream.average_rate or self._stream.base_rate or 0)
 
     def read(self, indices: NDArray[np.int64], *, short_side: int | None = None) -> Frames:
-        """Decodes frames by number.
+        """Decodes frames by index.
 
         Args:
             indices: [N], in any order, repeats allowed.
             short_side: frames with a longer short side are scaled down to it, in the decoder.
 
         Returns:
-            RGB, [N, H, W, 3] uint8, upright; of flow [N, H, W, 2].
+            RGB, [N, H, W, 3] uint8, upright; for flow [N, H, W, 2].
         """
         numbers, counts = np.unique(indices, return_counts=True)
         if numbers[0] < 0 or numbers[-1] >= self.frames:
@@ -170,13 +170,13 @@ class Video:
             return out
 
     def seconds(self) -> NDArray[np.float64]:
-        """Returns each frame's time, seconds after the first; by the rate where times are wrong."""
+        """Returns each frame's time, seconds after the first; computed from the rate if times are wrong."""
         if self._table.is_timed:
             return (np.array(self._table.times) - self._table.times[0]) * float(self._table.time_base)
         return np.arange(self.frames) / float(self._stream.average_rate or self._stream.base_rate or 25)
 
     def stream(self, *, short_side: int | None = None) -> Iterator[Frames]:
-        """Yields all frames [H, W, C] in turn, as `read` does, by one decode from the start."""
+        """Yields all frames [H, W, C] in order, like `read`, by one decode from the start."""
         with faults(self._name):
             for frame in self._decoded():
                 yield self._convert(frame, short_side)
@@ -185,7 +185,7 @@ class Video:
         """Decodes all frames.
 
         Raises:
-            BadVideo: one of them is damaged, or there are fewer than the packets promise.
+            BadVideo: one of them is damaged, or there are fewer than packets.
         """
         with faults(self._name):
             for frame in self._decoded():
@@ -204,14 +204,14 @@ class Video:
             raise BadVideo(f"{self._name}: {count} of {self.frames} frames decode")
 
     def _by_seek(self, numbers: list[int]) -> Iterator[VideoFrame]:
-        """Yields the frames with these numbers.
+        """Yields the frames with these indices.
 
         Raises:
             _WrongTimes: the file's times turn out wrong.
         """
         keys, known = self._table.keys, self._table.times
         stream: Iterator[VideoFrame] = iter(())
-        at: int | None = None  # number of the frame decoded last
+        at: int | None = None  # index of the last decoded frame
         for target in numbers:
             nearest = bisect_right(keys, (target, known[-1], 0)) - 1
             key, *times = keys[nearest] if nearest >= 0 else (0, known[0], known[0])
@@ -224,7 +224,7 @@ class Video:
                 frame = next(stream, None)
                 if frame is None or frame.pts is None:
                     raise _WrongTimes
-                # A seek may land earlier; pictures before an open group's key frame are incomplete.
+                # A seek may land earlier; frames before an open GOP's key frame are incomplete.
                 if at is None and frame.pts < known[key]:
                     continue
                 expected = key if at is None else at + 1
@@ -235,9 +235,9 @@ class Video:
                     yield frame
 
     def _packets_from(self, key: int, times: Sequence[int]) -> Iterator[Packet] | None:
-        """Seeks to a key frame, or before it; None where the demuxer only lands after it.
+        """Seeks to a key frame, or before it; None if the demuxer only lands after it.
 
-        Demuxers search by presentation or by decoding time, and some take off an offset first.
+        Demuxers search by presentation or by decoding time, and some subtract an offset first.
         """
         for time in times:
             try:
@@ -251,7 +251,7 @@ class Video:
         return None
 
     def _pictures(self, packets: Iterator[Packet], numbers: list[int]) -> Iterator[VideoFrame]:
-        """Yields the frames from here on, but for unwanted ones that no other frame refers to."""
+        """Yields the frames from here on, skipping unneeded ones that no other frame refers to."""
         times = {self._table.times[number] for number in numbers}
         codec = self._stream.codec_context
         for packet in packets:
@@ -261,7 +261,7 @@ class Video:
             yield from packet.decode()
 
     def _by_counting(self, numbers: list[int]) -> Iterator[VideoFrame]:
-        """Yields the frames with these numbers of a decode from the start."""
+        """Yields the frames with these indices by decoding from the start."""
         left = iter(numbers)
         target = next(left)
         for number, frame in enumerate(self._decoded()):

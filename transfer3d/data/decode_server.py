@@ -1,4 +1,4 @@
-"""The child of `Decoder`: opens videos and answers requests, with frames in memory that both share."""
+"""The child process of `Decoder`: opens videos and answers requests, returning frames in shared memory."""
 
 from __future__ import annotations
 
@@ -26,35 +26,35 @@ from transfer3d.data.pixels import Frames
 
 CAN_SHARE = sys.platform != "win32"
 """Whether an open file can be passed to another process."""
-PULSE_S = 0.5  # how often the child says that it is still at work
-CHUNK_BYTES = 4 * 2**20  # of a stream
-KEPT_BYTES = 64 * 2**20  # of shared memory, from one answer to the next
+PULSE_S = 0.5  # interval at which the child reports progress
+CHUNK_BYTES = 4 * 2**20  # size of a stream's chunks
+KEPT_BYTES = 64 * 2**20  # shared memory that is kept between answers
 
 
 class Request(NamedTuple):
-    """A method of the open video, or "open", which the file's bytes follow where its path is None."""
+    """A method of the open video, or "open", followed by the file's bytes if its path is None."""
 
     method: str
     arguments: tuple[Any, ...]
 
 
 class Answer(NamedTuple):
-    """What came of a request; of frames, which are in the shared memory, the shape."""
+    """The result of a request; for frames, which are in shared memory, their shape."""
 
     kind: Literal["value", "frames", "bad", "memory", "bug"]
     value: Any
 
 
 def new_shared_memory() -> int:
-    """Returns an open file, without a name and empty, that frames are passed in."""
+    """Creates the shared memory for frames: an open, empty file without a name."""
     if hasattr(os, "memfd_create"):
-        return os.memfd_create("frames")  # has no part in /dev/shm, which is small in containers
+        return os.memfd_create("frames")  # does not use /dev/shm, which is small in containers
     with tempfile.TemporaryFile() as file:
         return os.dup(file.fileno())
 
 
 def take_frames(file: int, shape: tuple[int, ...]) -> Frames:
-    """Returns a copy of frames in shared memory, and leaves it to the next ones."""
+    """Returns a copy of the frames in shared memory, which can then be reused."""
     frames = np.array(_mapped(file, shape))
     if frames.nbytes > KEPT_BYTES:
         os.ftruncate(file, 0)
@@ -66,12 +66,12 @@ def _mapped(file: int, shape: tuple[int, ...]) -> Frames:
 
 
 def serve(pipe: Connection, limits: Limits, open_video: OpenVideo) -> None:
-    """Is the child: answers requests until the parent is gone.
+    """The child's main function: answers requests until the parent exits.
 
     Args:
         pipe: to the parent, which sends the shared memory first.
-        limits: `seconds` are kept by the parent, which hears of progress.
-        open_video: takes what `Video` does.
+        limits: `seconds` are enforced by the parent, to which progress is reported.
+        open_video: has the arguments of `Video`.
     """
     from multiprocessing.reduction import recv_handle
 
@@ -94,10 +94,10 @@ class _Server:
         self._pulse_s, self._last_s = min(PULSE_S, limits.seconds / 4), 0.0
         self._video: Any = None
         self._chunks: Iterator[list[Frames]] = iter(())
-        self._streamed = 0  # frames of them
+        self._streamed = 0  # number of frames
 
     def answer(self, request: Request) -> Answer:
-        """Does what is asked, and returns what came of it."""
+        """Executes a request, and returns the result."""
         self._last_s = time.monotonic()
         try:
             value: Any = getattr(self, f"_{request.method}")(*request.arguments)
@@ -134,7 +134,7 @@ class _Server:
         return self._video.seconds()
 
     def _chunk(self, first: int, short_side: int | None) -> Frames | None:
-        if first == 0 or first != self._streamed:  # a new stream, or one that began in another child
+        if first == 0 or first != self._streamed:  # a new stream, or one started in another child
             stream = self._video.stream(short_side=short_side)
             self._chunks, self._streamed = _chunks(islice(stream, first, None)), first
         frames = next(self._chunks, None)
@@ -144,7 +144,7 @@ class _Server:
         return np.stack(frames, out=self._empty((len(frames), *frames[0].shape)))
 
     def _empty(self, shape: tuple[int, ...]) -> Frames:
-        """Returns an array in the shared memory, which does not count as the video's."""
+        """Returns an array in shared memory, which does not count towards the video's memory limit."""
         size = prod(shape)
         self._memory.allow(size)
         if os.fstat(self._file).st_size < size:

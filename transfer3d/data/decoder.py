@@ -1,7 +1,7 @@
-"""Decodes videos in a child process: one that crashes it, hangs it or fills its memory costs itself only.
+"""Decodes videos in a child process, so that a crash, a hang or excessive memory only affects that video.
 
-One child opens many videos, one after another. Frames come back in shared memory. A video on which a child
-fails that has opened others before is tried once more in a fresh one: none is refused for what others left.
+One child opens many videos, one after another. Frames are returned in shared memory. If a child that opened
+other videos before fails, the video is retried once in a new child, since earlier ones may be the cause.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ class _Lost(Exception):  # noqa: N818 - never leaves this file
 
 
 class Decoder:
-    """Opens videos in a child; where a process may have no children, or cannot share memory, here.
+    """Opens videos in a child; in this process if it cannot have children or share memory.
 
     Args:
-        limits: of each video; `seconds` count from its last packet or frame.
-        open_video: what the child opens videos with; can be pickled.
+        limits: for each video; `seconds` count from its last packet or frame.
+        open_video: picklable function with which the child opens videos.
 
     Example:
         >>> decoder = Decoder()
@@ -46,12 +46,12 @@ class Decoder:
         self._limits, self._open_video = limits or Limits(), open_video
         self._lock = RLock()
         self._child: Child | None = None
-        self._memory = -1  # the open file that frames come back in
+        self._memory = -1  # the open file of the shared memory
         self._end: Finalize | None = None
         self._process = os.getpid()
         self._cancelled = False
-        self._videos = 0  # that this child has opened
-        self._current: object = None  # the key of the video that is open in it
+        self._videos = 0  # number of videos that this child has opened
+        self._current: object = None  # the key of the video that is open in the child
 
     def __reduce__(self) -> tuple[type[Decoder], tuple[Limits, OpenVideo]]:
         return Decoder, (self._limits, self._open_video)
@@ -61,8 +61,8 @@ class Decoder:
         """Opens a video, as `Video` does.
 
         Raises:
-            BadVideo: whatever is wrong with the file; a crash, a hang and a failed allocation included. The
-                reader's methods raise it too.
+            BadVideo: any fault of the file, including a crash, a hang and a failed allocation. The reader's
+                methods raise it too.
         """
         name = name or ("video" if isinstance(source, bytes) else str(source))
         if CAN_SHARE and may_have_children():
@@ -79,19 +79,19 @@ class Decoder:
         self._videos = 0
 
     def cancel(self) -> None:
-        """Ends at once what another thread waits for, with BadVideo."""
+        """Immediately ends a request that another thread waits for, which raises BadVideo."""
         self._cancelled = True
         if (child := self._child) is not None:
             child.process.kill()
 
     def ask(self, video: _ChildVideo, method: str, *arguments: Any) -> Any:
-        """Returns what a method of a video returns in the child, where it is opened if it is not open.
+        """Calls a method of a video in the child, which opens the video if needed.
 
         Raises:
-            BadVideo: as the child raises it, or the child was lost.
+            BadVideo: raised in the child, or the child was lost.
         """
         with self._lock:
-            if self._process != os.getpid():  # the child is that of the process we were forked from
+            if self._process != os.getpid():  # after a fork, the child belongs to the parent process
                 self._child = self._end = self._current = None
                 self._process = os.getpid()
             while True:
@@ -121,14 +121,14 @@ class Decoder:
             pipe.send(request)
             if content is not None:
                 pipe.send_bytes(content)
-            answer: Answer | None = None  # without one, the child says that it is still at work
+            answer: Answer | None = None  # None: a progress report
             while answer is None:
                 if not pipe.poll(self._limits.seconds):
                     raise BadVideo(f"{name}: the decoder made no progress for {self._limits.seconds:g} s")
                 answer = pipe.recv()
         except (EOFError, ConnectionError):
             raise _Lost(f"the decoder crashed ({self._child.death()})") from None
-        except BaseException:  # a hang, or Ctrl-C: the answer would be taken for that of the next request
+        except BaseException:  # a hang, or Ctrl-C: a late answer would be taken for the next request's
             self.close()
             raise
         if answer.kind == "frames":
@@ -145,9 +145,9 @@ class Decoder:
         from multiprocessing.reduction import send_handle
 
         self._child, self._memory = start_child(serve, self._limits, self._open_video), new_shared_memory()
-        # Before the interpreter's own end, which would wait for a child that still listens.
+        # Before the interpreter exits, which would wait for a child that still listens.
         self._end = Finalize(self, _stop, (self._child, self._memory), exitpriority=10)
-        with suppress(ConnectionError):  # the first request sees that it died
+        with suppress(ConnectionError):  # the first request notices that it died
             send_handle(self._child.pipe, self._memory, self._child.process.pid)
 
 
@@ -157,13 +157,13 @@ def _stop(child: Child, memory: int) -> None:
 
 
 class _ChildVideo:
-    """A video that a decoder's child reads.
+    """A video that is read by a decoder's child.
 
     Attributes:
         source: a path, or the file's bytes.
-        name: what messages call it.
+        name: for messages.
         channels: see `Video`.
-        key: tells it from others, and does not keep it.
+        key: identifies the video without referring to it.
         frames: see `Video`.
         fps: see `Video`.
     """

@@ -1,4 +1,4 @@
-"""Scikit-learn's 1,797 handwritten digits, split once and for all, and the renderer of a scene with one."""
+"""Scikit-learn's 1,797 handwritten digits with fixed splits, and the renderer of a scene with a digit."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ Floats = NDArray[np.float32]
 Pixels = NDArray[np.uint8]
 
 SHARES: dict[Split, float] = {"train": 0.6, "val": 0.15, "test": 0.25}
-GLYPH = 32  # pixels of an enlarged drawing, between empty borders of one pixel
+GLYPH = 32  # pixels of an enlarged drawing, without its empty border of one pixel
 SLIGHT_TURN = 0.35  # radians
 EXTENT = 0.42  # side of a drawing at scale 1, as a share of the frame's
 
 
 @dataclass(frozen=True)
 class Scene:
-    """What T frames of one video show.
+    """The content of T frames of a video.
 
     Attributes:
         glyph: the drawing, [34, 34] in 0..1.
@@ -51,7 +51,7 @@ def _digits() -> tuple[Floats, NDArray[np.int64]]:
 
 @cache
 def drawings(split: Split, digit: int) -> tuple[int, ...]:
-    """Returns a digit's drawings in a split: the same for every seed, so that no two sets mix."""
+    """Returns a digit's drawings in a split, which do not depend on a seed, so that splits never overlap."""
     members = np.flatnonzero(_digits()[1] == digit)
     members = np.random.default_rng(digit).permutation(members)
     ends = np.floor(np.cumsum(list(SHARES.values())) * len(members) + 0.5).astype(int)
@@ -70,7 +70,7 @@ def glyph(drawing: int) -> Floats:
 def backdrop(kind: Background, size: int, rng: np.random.Generator) -> tuple[Floats, Floats]:
     """Draws a digit's colour [3] and a background [size, size, 3], both in 0..255.
 
-    "weak" is dim and nearly grey; "strong" is vivid, and unlike any other video's: it gives a video away.
+    "weak" is dim and nearly grey; "strong" is vivid and unique to a video, which it therefore identifies.
     """
     cells = rng.uniform(-1, 1, (6, 6, 3))
     tone = rng.uniform(0, 1, 3)
@@ -90,8 +90,8 @@ def backdrop(kind: Background, size: int, rng: np.random.Generator) -> tuple[Flo
 
 def render(scene: Scene, size: int) -> Pixels:
     """Draws the digit over the background, [T, size, size, 3] uint8."""
-    scale = scene.scale * (EXTENT * size / GLYPH)  # pixels of the frame for one of the drawing
-    # A box around the digit: half its diagonal at most; turned slightly it needs less.
+    scale = scene.scale * (EXTENT * size / GLYPH)  # frame pixels per pixel of the drawing
+    # Half the side of a box around the digit: at most half its diagonal; less for slight rotations.
     half = 0.65 if float(np.abs(scene.angle).max()) < SLIGHT_TURN else 0.71
     reach = int(np.ceil(GLYPH * float(scale.max()) * half)) + 1
     corner = np.floor(scene.centre * size).astype(int) - reach
@@ -106,9 +106,9 @@ def render(scene: Scene, size: int) -> Pixels:
 
 
 def _ink(scene: Scene, middle: Floats, scale: Floats, side: int) -> Floats:
-    """Returns how much of each pixel of a box the digit at `middle` [T, 2] covers, [T, side, side] in 0..1.
+    """Returns the coverage of each pixel of a box by the digit at `middle` [T, 2], [T, side, side] in 0..1.
 
-    From each pixel back to the drawing: turned back, scaled back, then bilinear between its four neighbours.
+    Each pixel is mapped back to the drawing by the inverse rotation and scale, then interpolated bilinearly.
     """
     pixel = np.arange(side, dtype=np.float32) + 0.5
     dy, dx = (pixel - middle[:, axis, None] for axis in (0, 1))

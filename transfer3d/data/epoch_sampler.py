@@ -1,4 +1,4 @@
-"""In which order videos are trained on: pure functions of (seed, position)."""
+"""The order of training videos, as pure functions of (seed, position)."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from transfer3d.errors import UsageError
 
 
 class EpochSampler:
-    """The endless row of permutations, one an epoch.
+    """The endless sequence of permutations, one per epoch.
 
     Args:
         seed: of the permutations.
-        count: of the videos.
+        count: number of videos.
     """
 
     def __init__(self, seed: int, count: int) -> None:
@@ -35,12 +35,14 @@ class EpochSampler:
 
 
 class BufferedEpochSampler(EpochSampler):
-    """Epochs for videos that are read run by run: runs in a mixed order, mixed within some of them at a time.
+    """Epochs for videos in groups that must be read sequentially, such as shards.
+
+    The order of the groups is shuffled, and videos are shuffled within a buffer of several groups.
 
     Args:
         seed: of the permutations.
-        runs: how many videos each group has.
-        buffer: runs that are mixed.
+        runs: number of videos in each group.
+        buffer: number of groups in the buffer.
     """
 
     def __init__(self, seed: int, runs: Sequence[int], buffer: int) -> None:
@@ -64,14 +66,14 @@ class BufferedEpochSampler(EpochSampler):
 
 
 class BalancedEpochSampler(EpochSampler):
-    """Epochs of as many videos, in which each class comes equally often, but for one.
+    """Epochs of the same length, in which class counts differ by at most one.
 
-    A class with too few videos repeats them, evenly; of one with too many each epoch takes others. A video of
-    several classes may be drawn for each of them.
+    A class with too few videos repeats them evenly; for a class with too many, each epoch uses different
+    ones. A multi-label video may be drawn for each of its classes.
 
     Args:
-        seed: of all that is drawn.
-        label_sets: all classes of each video.
+        seed: for all random choices.
+        label_sets: all labels of each video.
 
     Raises:
         UsageError: a video without a label.
@@ -107,10 +109,10 @@ class BalancedEpochSampler(EpochSampler):
 
 
 def make_epoch_sampler(videos: VideoSet, seed: int, *, balanced: bool) -> EpochSampler:
-    """Returns the order for a set of videos.
+    """Returns the sampler for a set of videos.
 
     Raises:
-        UsageError: balanced, and a video has no label, or videos are read run by run.
+        UsageError: balanced, and a video has no label or videos must be read sequentially.
     """
     if balanced and videos.sequential_groups:
         raise UsageError("balanced needs videos in any order: the server gives no byte ranges.")

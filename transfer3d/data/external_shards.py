@@ -1,8 +1,8 @@
-"""Webdatasets that others wrote: their index is made by reading the shards through once.
+"""Third-party webdatasets: builds their index by reading all shards once.
 
-Afterwards they are read like our own: in any order, each sample once, checked by sha256. A sample's video is
-used, and its class, a number or a name, from `.cls` or from "label" in `.json`; other members are ignored.
-Several classes stand in "labels" of `.json`, as a list, or as numbers with commas in `.cls`.
+Afterwards they are read like our own: in any order, each sample once, checked by sha256. Used are a sample's
+video and its class, a number or a name, from `.cls` or from "label" in `.json`; other members are ignored.
+Several classes are given in "labels" of `.json` as a list, or in `.cls` as comma-separated numbers.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ SPLIT = re.compile(r"-(train|val|test|unlabelled)-\d+\.tar$")
 
 
 def expand(names: str) -> list[str]:
-    """Returns the file names of webdataset's notation `name-{000..012}.tar`.
+    """Expands webdataset's notation `name-{000..012}.tar` to file names.
 
     Raises:
-        UsageError: a range that runs backwards.
+        UsageError: a range with its end before its start.
     """
     match = RANGE.search(names)
     if match is None:
@@ -45,18 +45,18 @@ def expand(names: str) -> list[str]:
 
 
 class _Read(NamedTuple):
-    """A sample of a shard, with its classes as they are written there."""
+    """A sample of a shard, with its classes as written in the shard."""
 
     sample: IndexedSample
     labels: tuple[str, ...]
 
 
 def index_external(store: Store, files: Sequence[str]) -> Index:
-    """Reads shards through and returns their index; names `NAME-SPLIT-000000.tar` have a split, others train.
+    """Reads all shards and returns their index; the split is that in `NAME-SPLIT-000000.tar`, else train.
 
     Raises:
-        DataError: a member that is not safe, a pickle, a sample without exactly one video, or a label that is
-            not a class.
+        DataError: an unsafe member, a pickle, a sample without exactly one video, or a label that is not a
+            class.
     """
     read: dict[str, list[_Read]] = {}
     sizes: dict[str, int] = {}
@@ -120,7 +120,7 @@ def _read_through(path: Path, where: str) -> list[_Read]:
                         "first dot. Rename the files."
                     )
                 if fields.lower() != suffix:
-                    continue  # another .json or .cls beside the plain one
+                    continue  # e.g. x.json beside .json
             plain[key][suffix] = fields
             tar.seek(offset)
             content = tar.read(size)
@@ -155,9 +155,9 @@ def _sample(key: str, members: dict[str, Member], small: dict[str, bytes], where
 
 
 def _given_labels(cls: bytes | None, entries: Mapping[str, Any]) -> Sequence[Any]:
-    """Returns what a sample says of its classes.
+    """Returns the classes in a sample's metadata.
 
-    A list `labels` that lacks the class of its sample is about something else.
+    A list `labels` that does not contain the sample's class has another meaning and is ignored.
     """
     label = entries.get("label") if cls is None else cls.decode(errors="replace").strip()
     several = entries.get("labels")
@@ -179,7 +179,7 @@ def _number_labels(
     """Returns the classes and the labels as numbers.
 
     Args:
-        label_sets: where each is, and what is written there: numbers from 0, or names, which are sorted.
+        label_sets: location and labels of each sample: numbers from 0, or names, which are sorted.
     """
     given = [(where, label) for where, labels in label_sets for label in labels]
     if all(NUMBER.fullmatch(label) is None for _, label in given):

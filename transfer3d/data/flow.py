@@ -1,9 +1,9 @@
-"""Optical flow: how far each pixel moves to the next frame, as two planes of 8 bits.
+"""Optical flow: the motion of each pixel to the next frame, as two 8-bit planes.
 
-`x` is the motion to the right, `y` down, pixels per frame. Both are clipped to +-`bound` and mapped linearly
-to 0..255, as TSN does ("we discretize optical flow fields into the interval from 0 to 255 by a linear
-transformation", Wang et al., ECCV 2016), so that 127.5 is no motion and 255 - x is x mirrored. N frames give
-N - 1 fields: field i is the motion from frame i to frame i + 1.
+`x` is the motion to the right, `y` down, in pixels per frame. Both are clipped to +-`bound` and mapped
+linearly to 0..255, as in TSN ("we discretize optical flow fields into the interval from 0 to 255 by a linear
+transformation", Wang et al., ECCV 2016), so that 127.5 is no motion and 255 - x is -x. N frames give N - 1
+fields: field i is the motion from frame i to frame i + 1.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ EXTRA = "Optical flow needs OpenCV: install it with `pip install 'transfer3d[flo
 
 
 class FlowFormat(BaseModel):
-    """How the flow of a set of videos was made.
+    """How the flow of a set of videos was computed.
 
     Attributes:
         algorithm: "tvl1" (Zach et al., 2007: TSN's), "dis" (Kroeger et al., 2016: much faster), or "files":
-            it came as pictures, nobody says how.
-        bound: pixels per frame that 0 and 255 stand for.
-        short_side: of the frames that it was computed on; None = as they were.
+            read from image files, algorithm unknown.
+        bound: pixels per frame that 0 and 255 represent.
+        short_side: of the frames from which it was computed; None = the original size.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -48,12 +48,12 @@ class FlowFormat(BaseModel):
 
 
 def quantise(flow: NDArray[np.float32], bound: float) -> Frames:
-    """Returns flow [..., 2] in pixels per frame as uint8; see the module."""
+    """Converts flow [..., 2] in pixels per frame to uint8; see the module."""
     return np.rint((np.clip(flow, -bound, bound) + bound) * (LEVELS / (2 * bound))).astype(np.uint8)
 
 
 def dequantise(planes: Frames, bound: float) -> NDArray[np.float32]:
-    """Returns the flow [..., 2] in pixels per frame that planes stand for, to half a step: bound / 255."""
+    """Converts planes to flow [..., 2] in pixels per frame, with an error of half a step: bound / 255."""
     return planes.astype(np.float32) * (2 * bound / LEVELS) - bound
 
 
@@ -78,7 +78,7 @@ def flow_planes(frames: Iterable[Frames], flow: FlowFormat, *, name: str) -> Ite
     Args:
         frames: RGB [H, W, 3] uint8, of one size.
         flow: how it is computed; not "files".
-        name: what messages call the video.
+        name: of the video, for messages.
 
     Raises:
         SetupError: OpenCV is not installed.
@@ -99,7 +99,7 @@ def flow_planes(frames: Iterable[Frames], flow: FlowFormat, *, name: str) -> Ite
 
 
 def _algorithm(cv2: Any, name: str) -> Callable[[Frames, Frames], NDArray[np.float32]]:
-    """Returns a function from two grey frames [H, W] to the flow [H, W, 2], with OpenCV's own parameters."""
+    """Returns a function from two grey frames [H, W] to flow [H, W, 2], with OpenCV's default parameters."""
     if name == "tvl1":
         tvl1 = cv2.optflow.DualTVL1OpticalFlow_create()
         return lambda before, after: tvl1.calc(before, after, None)

@@ -1,6 +1,6 @@
-"""Optical flow that comes as grey pictures, one of x and one of y for each pair of frames.
+"""Optical flow in grey image files, one of x and one of y for each pair of frames.
 
-Two layouts are known. TSN's has both in the video's folder, beside the frames if these were kept:
+Two layouts are supported. TSN's has both in the video's folder, beside the frames if these were kept:
 `<video>/flow_x_00001.jpg`, `<video>/flow_y_00001.jpg`. Feichtenhofer's has a folder for each component:
 `u/<video>/frame000001.jpg`, `v/<video>/frame000001.jpg`. A video is named by its folder, in the second
 layout by the one in `u`.
@@ -19,16 +19,16 @@ from transfer3d.data.pixels import Frames
 from transfer3d.data.transcode import PICTURES, decode_picture
 from transfer3d.errors import DataError
 
-FPS = 25.0  # of the original videos in UCF101; the pictures do not say
+FPS = 25.0  # rate of the original videos in UCF101; the images do not record it
 X, Y = "flow_x_", "flow_y_"
 U, V = "u", "v"
 
 
 def flow_folders(root: Path) -> list[Path]:
-    """Returns the folders below `root` that hold the flow of one video each, sorted as video files are.
+    """Returns the folders below `root` that contain the flow of one video each, sorted like video files.
 
     Raises:
-        DataError: a folder `u` without a `v` beside it, or the reverse; or a video that only `v` has.
+        DataError: a folder `u` without `v` beside it, or the reverse; or a video that is only in `v`.
     """
     found = []
     for place, below, files in os.walk(root):
@@ -48,7 +48,7 @@ def flow_folders(root: Path) -> list[Path]:
             below[:] = [name for name in below if name not in names]
         elif any(_is_picture(name) and name.startswith((X, Y)) for name in files):
             found.append(folder)
-    # As if a suffix followed, so that shards of frames and of flow number the same videos alike.
+    # Sorted as if a suffix followed, so that shards of frames and of flow have the same order.
     return sorted(found, key=lambda path: (*path.parent.parts, f"{path.name}."))
 
 
@@ -57,10 +57,10 @@ def read_flow(pairs: Sequence[tuple[Path, Path]], *, name: str) -> Iterator[Fram
 
     Args:
         pairs: see `flow_pairs`.
-        name: what messages call the video.
+        name: of the video, for messages.
 
     Raises:
-        BadVideo: a picture does not decode, or has another size than the first.
+        BadVideo: an image cannot be decoded, or differs in size from the first.
     """
     size: tuple[int, ...] | None = None
     for pair in pairs:
@@ -75,14 +75,14 @@ def read_flow(pairs: Sequence[tuple[Path, Path]], *, name: str) -> Iterator[Fram
 
 
 def flow_pairs(folder: Path, *, name: str) -> list[tuple[Path, Path]]:
-    """Returns the pictures of x and y of a folder that `flow_folders` found, by their numbers.
+    """Returns the images of x and y of a folder that `flow_folders` found, ordered by their numbers.
 
     Args:
         folder: of the video.
-        name: what messages call it.
+        name: of the video, for messages.
 
     Raises:
-        BadVideo: there are none, or a picture lacks its partner.
+        BadVideo: there are none, or the other component of an image is missing.
     """
     if folder.parent.name == U and is_component(folder):
         partner = folder.parent.with_name(V) / folder.name
@@ -117,6 +117,6 @@ def _is_picture(name: str | Path) -> bool:
 
 
 def is_component(folder: Path) -> bool:
-    """Whether a folder has pictures of one component; a class with TSN's, of both, may be called u or v."""
+    """Whether a folder has images of one component; a class in TSN's layout may also be named u or v."""
     names = [path.name for path in folder.iterdir() if _is_picture(path)] if folder.is_dir() else []
     return bool(names) and not any(name.startswith((X, Y)) for name in names)

@@ -1,4 +1,4 @@
-"""The optical flow of plain videos, computed when it is read: for a few videos that are predicted once."""
+"""The optical flow of plain videos, computed on access, for predictions on a few videos."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class FlowOfVideos(VideoSet):
     """Videos as their optical flow.
 
     Args:
-        videos: of RGB.
+        videos: RGB videos.
         flow: how it is computed; not "files".
     """
 

@@ -1,6 +1,6 @@
-"""Which videos, classes and splits a folder holds. Names that begin with a dot are ignored.
+"""Finds the videos, classes and splits of a folder. Names that begin with a dot are ignored.
 
-Names are compared in Unicode's composed form (NFC): a Mac writes an accented letter as two characters.
+Names are compared in Unicode's composed form (NFC), since macOS writes accented letters as two characters.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ SUFFIXES = (
     "mp4", "avi", "mkv", "webm", "mov", "m4v", "3gp", "mpg", "mpeg", "vob", "ts", "mts", "m2ts", "wmv", "asf",
     "flv", "ogv", "gif",
 )  # fmt: skip
-"""Of video files, in lower case."""
+"""Suffixes of video files, in lower case."""
 SPLITS = ("train", "val", "test", "unlabelled")
 SPLIT_NAMES = {
     "train": "train", "training": "train", "val": "val", "valid": "val", "validate": "val",
     "validation": "val", "test": "test", "testing": "test",
 }  # fmt: skip
-"""The labelled split that a word names, in lower case."""
+"""Names of labelled splits, in lower case, with the split that they mean."""
 FOLDER_NAMES = {**SPLIT_NAMES, "unlabelled": "unlabelled", "unlabeled": "unlabelled"}
 LISTED = 3
 
@@ -37,7 +37,7 @@ def composed(name: str) -> str:
 
 
 def existing(path: Path) -> Path | None:
-    """Returns the path as it is on the disk, in whichever Unicode form; None where nothing is there."""
+    """Returns the path as stored on the disk, in either Unicode form; None if it does not exist."""
     if path.exists():
         return path
     if str(path).isascii() or path.parent == path or (folder := existing(path.parent)) is None:
@@ -48,7 +48,7 @@ def existing(path: Path) -> Path | None:
 
 
 def is_video(path: PurePath) -> bool:
-    """Whether a file is called like a video."""
+    """Whether a file name has the suffix of a video."""
     return path.suffix[1:].lower() in SUFFIXES
 
 
@@ -58,7 +58,7 @@ def videos_under(folder: Path) -> list[Path]:
 
 
 def log_other_files(folder: Path) -> None:
-    """Logs how many files below a folder are not taken for videos, by suffix."""
+    """Logs the number of other files below a folder, by suffix."""
     others = Counter(p.suffix.lower() or "no suffix" for p in _files_under(folder) if not is_video(p))
     if others:
         kinds = ", ".join(f"{count} {suffix}" for suffix, count in sorted(others.items()))
@@ -69,7 +69,7 @@ def class_folders(folder: Path) -> dict[str, Path]:
     """Returns the subfolders by name, sorted.
 
     Raises:
-        DataError: two names are one in composed form.
+        DataError: two names are equal in composed form.
     """
     folders: dict[str, Path] = {}
     for path in sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith(".")):
@@ -82,7 +82,7 @@ def labelled_folders(folder: Path) -> dict[str, Path]:
     """Returns the class folders.
 
     Raises:
-        DataError: there are none, or one that is a wrapper around the classes.
+        DataError: there are none, or only one that contains the class folders.
     """
     folders = class_folders(folder)
     if not folders:
@@ -107,8 +107,8 @@ def videos_by_class(
 
     Args:
         folder: of a split.
-        classes: those that the training videos have.
-        train: where those are, for messages.
+        classes: of the training videos.
+        train: folder of the training videos, for messages.
         videos: returns all videos below a folder.
 
     Raises:
@@ -123,12 +123,12 @@ def videos_by_class(
 
 
 def split_folders(root: Path) -> dict[str, Path]:
-    """Returns the folders of splits: train, val, test, unlabelled and other words for them, in any case.
+    """Returns the folders of splits: train, val, test, unlabelled and synonyms, in any case.
 
-    A folder of another word for a split is a class where it has videos itself and classes beside it.
+    A folder with a synonym as its name is a class if it has videos itself and classes beside it.
 
     Raises:
-        DataError: two folders name one split.
+        DataError: two folders mean the same split.
     """
     folders = class_folders(root)
     named = {name: path for name, path in folders.items() if name.casefold() in FOLDER_NAMES}

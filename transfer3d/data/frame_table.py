@@ -1,8 +1,8 @@
-"""Which frames a video has and when each is shown, found without decoding it.
+"""The table of a video's frames and their presentation times, built without decoding.
 
-MP4 and MOV keep a table of their packets, which is read instead of the file. Of other formats all packets
-are read (1 to 3 ms for a ten-second clip). Packets that give no picture of their own are left out: leading
-ones that refer to what was cut off, MPEG-4 frames that are not coded, and VP8's hidden reference frames.
+MP4 and MOV have a table of their packets, which is read instead of the file. For other formats all packets
+are read (1 to 3 ms for a ten-second clip). Packets without a frame of their own are omitted: leading ones
+that refer to missing frames, MPEG-4 frames that are not coded, and VP8's hidden reference frames.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ from transfer3d.data.mpeg4 import LONGEST_BYTES, is_packed, not_coded
 
 EARLY_S = 0.5
 GROUP = 8
-"""Packets before a short one, among which the one lies that it belongs to in a packed MPEG-4 stream."""
+"""In a packed MPEG-4 stream, a short packet belongs to one of this many packets before it."""
 COMPARED = 24
-"""First packets, whose times the table must have."""
+"""Number of first packets that are checked against the table."""
 
 
 class _Timing(NamedTuple):
     """A packet, not yet decoded.
 
     Attributes:
-        pts: when its frame is shown, in units of the stream's time base.
-        dts: when it is decoded.
-        is_key: whether decoding can begin here.
-        has_place: whether it is a packet of the container too.
+        pts: presentation time, in units of the stream's time base.
+        dts: decoding time.
+        is_key: whether decoding can start here.
+        has_place: whether it is also a packet of the container.
     """
 
     pts: int | None
@@ -48,26 +48,26 @@ class _Timing(NamedTuple):
 
 
 class FrameTable:
-    """The frames of a video stream, numbered as they are shown.
+    """The frames of a video stream, in presentation order.
 
     Args:
-        container: freshly opened; some or all of its packets are read.
-        stream: one of it.
-        source: what was opened.
-        name: what messages call it.
+        container: newly opened; some or all of its packets are read.
+        stream: of the container.
+        source: of the container.
+        name: for messages.
         progress: see `Video`.
 
     Attributes:
         frames: number of frames.
-        times: when each is shown, in units of `time_base`, if known for all.
-        is_timed: whether each frame has a time of its own.
+        times: presentation time of each frame, in units of `time_base`, if known for all.
+        is_timed: whether each frame has a distinct time.
         is_seekable: whether frames can be decoded from a key frame on, and identified by their times.
-        number: of the frame that is shown at a time.
-        keys: number, presentation time and earliest time of each key frame, in order.
+        number: index of the frame by presentation time.
+        keys: index, presentation time and earliest time of each key frame, in order.
         time_base: seconds.
 
     Raises:
-        BadVideo: no frames, or fewer than the file says.
+        BadVideo: no frames, or fewer than the file declares.
     """
 
     def __init__(
@@ -97,8 +97,8 @@ class FrameTable:
 
 
 def _by_sample_table(container: InputContainer, stream: VideoStream, source: Source) -> list[_Timing] | None:
-    """Returns the packets by the sample table of MP4 and MOV; None where it cannot be relied on."""
-    # Which MPEG-4 frames are not coded is said in the packets alone.
+    """Returns the packets from the sample table of MP4 and MOV; None if it is not reliable."""
+    # Only the packets show which MPEG-4 frames are not coded.
     if not _is_mov(container) or stream.codec_context.name == "mpeg4":
         return None
     entries = stream.index_entries
@@ -132,7 +132,7 @@ def _by_reading(
     before, packed = deque[Packet](maxlen=GROUP), False
     first, ends = b"", dict.fromkeys(container.streams, 0)
     last_is_corrupt, codec = False, stream.codec_context
-    # Of MOV, the first packets are read already.
+    # For MOV, the first packets were read already.
     with open_container(source) if _is_mov(container) else nullcontext(container) as unread:
         for packet in unread.demux():
             progress()
@@ -161,11 +161,11 @@ def _by_reading(
 
 
 def _needs_all_before(container: InputContainer, stream: VideoStream, packets: list[_Timing]) -> bool:
-    """Whether a frame can only be had by decoding from the start."""
-    # Pictures of a GIF are changes of the one before; a palette is sent once.
+    """Whether a frame can only be obtained by decoding from the start."""
+    # Frames of a GIF are differences to the one before; a palette is sent once.
     if container.format.name == "gif" or stream.codec_context.pix_fmt == "pal8":
         return True
-    # In MPEG streams, times of frames that begin within a packet are guessed, and otherwise after a seek.
+    # In MPEG streams, times of frames that begin within a packet are guesses, which change after a seek.
     return container.format.name in ("mpeg", "mpegts") and not all(packet.has_place for packet in packets)
 
 
@@ -178,8 +178,8 @@ def _timing(packet: Packet) -> _Timing:
 
 
 def _ends_early(container: InputContainer, stream: VideoStream, source: Source, end_s: float) -> bool:
-    """Whether the file is shorter than it says; `end_s` is where its last packet ends."""
-    # A live recording in Matroska has no sizes; but if it was finished it has a length.
+    """Whether the file is shorter than declared; `end_s` is the end of its last packet."""
+    # A live recording in Matroska has no sizes, but it has a duration if it was finished.
     length_s = (container.duration or 0) / av.time_base
     is_short = "matroska" in container.format.name and end_s < length_s - EARLY_S
     return is_short or _is_cut(stream, source)
@@ -199,9 +199,9 @@ def _without_leading(
     name: str,
     progress: Callable[[], None],
 ) -> list[_Timing]:
-    """Leaves out the packets that stand, or are shown, before the first key frame and do not decode.
+    """Omits packets that precede the first key frame, in file or presentation order, and cannot be decoded.
 
-    The recording began in the middle of a group of pictures, or with an open group.
+    Such a recording begins in the middle of a GOP, or with an open GOP.
     """
     first = next((i for i, packet in enumerate(packets) if packet.is_key), 0)
     start = packets[first].pts

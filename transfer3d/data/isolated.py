@@ -1,8 +1,8 @@
-"""Work on files that may crash the process, hang it or fill its memory: done in children, each within limits.
+"""Processes files that may crash, hang or exhaust memory in child processes, within limits.
 
-A child works on some files and is then replaced, so that what its libraries keep does not add up. One that
-dies or takes too long costs only its file. A file that fails in a child that has worked before is tried once
-more in a fresh one, so that no file is refused for what others have left.
+A child processes some files and is then replaced, so that leaks of its libraries do not accumulate. If it
+dies or takes too long, only its file is affected. A file that fails in a child that processed others before
+is retried once in a new child, since earlier files may be the cause.
 """
 
 from __future__ import annotations
@@ -29,20 +29,20 @@ from transfer3d.errors import Transfer3dError
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 
-AHEAD = 4  # answers kept for each child until their turn comes
+AHEAD = 4  # answers per child that may wait for earlier ones
 JOBS_OF_A_CHILD = 32
 
 
 @dataclass(frozen=True)
 class Fault:
-    """The reason why there is no result."""
+    """The reason for a missing result."""
 
     reason: str
 
 
 @dataclass
 class _Worker:
-    """One child, the number of the job that it is at, and how many it has done."""
+    """A child, the index of its current job, and its number of finished jobs."""
 
     child: Child
     job: int | None = None
@@ -59,19 +59,19 @@ class _Children(Generic[Job, Result]):
         self._jobs: dict[int, Job] = {}
 
     def idle(self) -> list[_Worker]:
-        """Returns the children without a job, as many as there are to be."""
+        """Returns the children without a job, after starting missing ones."""
         self._running += [self._start() for _ in range(self._workers - len(self._running))]
         return [worker for worker in self._running if worker.job is None]
 
     def give(self, worker: _Worker, number: int, job: Job) -> None:
-        """Hands out a job."""
+        """Assigns a job to a child."""
         worker.job, worker.deadline = number, time.monotonic() + self._limits.seconds
         self._jobs[number] = job
-        with suppress(BrokenPipeError, ConnectionResetError):  # `take` sees that it died
+        with suppress(BrokenPipeError, ConnectionResetError):  # `take` notices that it died
             worker.child.pipe.send(job)
 
     def take(self) -> Iterator[tuple[int, Result | Fault]]:
-        """Waits for at least one answer, and yields what there is, by job."""
+        """Waits for at least one answer, and yields all available answers with their job indices."""
         busy = [worker for worker in self._running if worker.job is not None]
         patience = min(worker.deadline for worker in busy) - time.monotonic()
         ready = wait([worker.child.pipe for worker in busy], max(patience, 0))
@@ -101,7 +101,7 @@ class _Children(Generic[Job, Result]):
                 yield number, answer
 
     def stop(self) -> None:
-        """Ends all children now."""
+        """Kills all children."""
         for worker in self._running:
             worker.child.stop()
 
@@ -112,13 +112,13 @@ class _Children(Generic[Job, Result]):
 def isolated_map(
     work: Callable[[Job], Result], jobs: Sequence[Job], *, workers: int = 1, limits: Limits | None = None
 ) -> Iterator[Result | Fault]:
-    """Yields what `work` makes of each job, in order, computed in child processes.
+    """Yields the result of `work` for each job, in order, computed in child processes.
 
     Args:
-        work: can be pickled; raises Transfer3dError for a bad file.
-        jobs: can be pickled.
+        work: picklable; raises Transfer3dError for a bad file.
+        jobs: picklable.
         workers: number of children.
-        limits: of each job; not kept in a process that may have no children, which does the work itself.
+        limits: for each job; not enforced in a process that cannot have children, which does the work itself.
     """
     limits = limits or Limits()
     if not may_have_children():
@@ -141,7 +141,7 @@ def isolated_map(
 
 
 def _serve(pipe: Connection, work: Callable[[Job], Result], limits: Limits) -> None:
-    """Is the child: answers jobs until the parent is gone."""
+    """The child's main function: processes jobs until the parent exits."""
     ignore_signals()
     write_no_core()
     MemoryLimit(limits.memory_gib)
@@ -163,8 +163,8 @@ def _answer(work: Callable[[Job], Result], job: Job, limits: Limits) -> Result |
 
 
 def memory_note(error: BaseException, limits: Limits) -> str:
-    """Returns what to add to a message of a failed allocation; empty for other errors."""
-    # FFmpeg also says so of a damaged size, whatever the limit.
+    """Returns an addition to the message of a failed allocation; empty for other errors."""
+    # FFmpeg also reports a failed allocation for a damaged size, whatever the limit.
     return f"; the memory limit is {limits.memory_gib:g} GiB" if _is_out_of_memory(error) else ""
 
 

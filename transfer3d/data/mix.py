@@ -1,4 +1,4 @@
-"""MixUp and CutMix of whole batches, by torchvision; all frames of a clip are mixed alike."""
+"""MixUp and CutMix of whole batches, by torchvision; all frames of a clip are mixed in the same way."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from transfer3d.data.augment_config import AugmentConfig
 
 
 def mix_batch(batch: ClipBatch, config: AugmentConfig, classes: int, *, seed: int) -> ClipBatch:
-    """Returns the batch mixed by MixUp, by CutMix, or as it was, by the shares of the configuration.
+    """Applies MixUp, CutMix or neither, with the probabilities of the configuration.
 
-    Each clip is mixed with its neighbour in the batch. Mixed batches have `targets_BK`.
+    Each clip is mixed with its neighbour in the batch. Mixed batches have `targets`.
 
     Args:
         batch: with labels, or with targets.
         config: shares and alphas.
         classes: K.
-        seed: of all that is drawn.
+        seed: for all random values.
     """
     with seeded(seed):
         chosen = float(torch.rand(()))
@@ -38,7 +38,7 @@ def mix_batch(batch: ClipBatch, config: AugmentConfig, classes: int, *, seed: in
 
 
 def _mixed(mix: v2.Transform, batch: ClipBatch) -> tuple[Tensor, Tensor]:
-    """Mixes clips [B, C, T, H, W] or [B, U, C, T, H, W]; torchvision takes five dimensions, cuts H, W."""
+    """Mixes clips [B, C, T, H, W] or [B, U, C, T, H, W]; torchvision needs five dimensions, crops H, W."""
     clips = batch.clips.flatten(1, -4).float()
     labels = batch.labels if batch.targets is None else batch.targets
     mixed, targets_BK = mix(tv_tensors.Video(clips), labels)

@@ -1,9 +1,9 @@
-"""The built-in dataset: handwritten digits that move, turn and change size, as H.264 files and shards.
+"""The built-in dataset: handwritten digits that move, rotate and change size, as H.264 files and shards.
 
-A class is digit x motion, 40 in all. At the end of its way a digit starts again at the other side, so its
-place in any one frame is uniform whatever the motion: one frame says nothing about the motion, the motion
-nothing about the digit. No drawing is in two splits, and the unlabelled videos show drawings of `train` only.
-A video's frames are a pure function of (seed, split, index).
+A class is digit x motion, 40 in total. A digit that leaves the frame re-enters at the opposite side, so its
+position in a single frame is uniform whatever the motion: a frame is independent of the motion, and the
+motion of the digit. No drawing is in two splits, and the unlabelled videos use drawings of `train` only. A
+video's frames are a pure function of (seed, split, index).
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ MARKER = "synth.json"
 
 
 class PoseRange(NamedTuple):
-    """The poses of digits, and the space that they need."""
+    """The range of the digits' poses, and the space that they need."""
 
     turn_degrees: float
     smallest: float
@@ -53,19 +53,19 @@ POSES: dict[Poses, PoseRange] = {"slight": PoseRange(12, 0.85, 0.6), "free": Pos
 
 
 class SynthConfig(BaseModel):
-    """What `synthesise` writes.
+    """The configuration of `synthesise`.
 
     Attributes:
-        seed: of everything but the split of the drawings, which is always the same.
-        background: "weak" is dim, "plain" black, "strong" unlike any other video's.
-        poses: how digits differ: "slight" turns them by up to 12 degrees, to 85..100 % of the full size;
-            "free" by up to 40 degrees, to 60..100 %, so that a few videos do not show what they share.
-        frames: of a video.
+        seed: of everything but the split of the drawings, which is fixed.
+        background: "weak" is dim, "plain" black, "strong" unique to each video.
+        poses: variation of the digits: "slight" rotates by up to 12 degrees and scales to 85..100 % of the
+            full size; "free" by up to 40 degrees, to 60..100 %, which is harder to learn from few videos.
+        frames: per video.
         size: H and W of a video, pixels, even.
         train: videos per class, 40 classes.
         val: videos per class.
         test: videos per class.
-        unlabelled: videos in all.
+        unlabelled: videos in total.
         stills: still images per digit and split, as PNG files.
     """
 
@@ -83,7 +83,7 @@ class SynthConfig(BaseModel):
     stills: int = Field(default=20, ge=0)
 
     def count(self, part: Part) -> int:
-        """Returns how many videos a part has."""
+        """Returns the number of videos of a part."""
         return self.unlabelled if part == "unlabelled" else getattr(self, part) * len(CLASSES)
 
 
@@ -99,7 +99,7 @@ def synthesise(directory: Path, config: SynthConfig, console: Console | None = N
         console: for progress; None = none is shown.
 
     Raises:
-        UsageError: `directory` holds something else, or a dataset with another configuration.
+        UsageError: `directory` contains something else, or a dataset with another configuration.
     """
     marker = directory / MARKER
     expected = config.model_dump(mode="json")
@@ -110,7 +110,7 @@ def synthesise(directory: Path, config: SynthConfig, console: Console | None = N
             stored = parse_json(marker.read_bytes())
         except ValueError:
             stored = None
-        # There were no other poses before they were named.
+        # Before this option existed, all poses were slight.
         if not isinstance(stored, dict) or {"poses": "slight", **stored} != expected:
             raise UsageError(f"{directory} holds another moving-digits set. Give a new folder.")
         if (directory / "shards" / "index.json").exists():
@@ -138,8 +138,8 @@ class DigitVideo:
 
     Attributes:
         frames: [T, H, W, 3] uint8.
-        label: class, None where it is unlabelled.
-        drawing: which of the 1,797 it shows.
+        label: class, None if unlabelled.
+        drawing: index of its drawing, of 1,797.
     """
 
     frames: Pixels
@@ -148,7 +148,7 @@ class DigitVideo:
 
 
 def draw_video(config: SynthConfig, part: Part, index: int) -> DigitVideo:
-    """Draws one video; neighbouring numbers are neighbouring classes."""
+    """Draws one video; consecutive indices have consecutive classes."""
     rng = np.random.default_rng((config.seed, PARTS.index(part), index))
     label = None if part == "unlabelled" else index % len(CLASSES)
     digit, motion = divmod(int(rng.integers(len(CLASSES))) if label is None else label, len(MOTIONS))
@@ -167,15 +167,15 @@ def still_digits(
     poses: Poses = "slight",
     count: int | None = None,
 ) -> tuple[Pixels, NDArray[np.int64]]:
-    """Returns digits standing still, anywhere in the frame: the images for a 2D teacher.
+    """Returns images of digits at random positions, to train a 2D teacher.
 
     Args:
-        split: whose drawings; the same as those of the videos of that split.
-        seed: of places, turns, sizes and colours.
+        split: of the drawings, as for the videos of that split.
+        seed: for positions, rotations, sizes and colours.
         size: H and W, pixels.
         background: as for the videos.
         poses: as for the videos.
-        count: number of images N, balanced over the digits; by default one for each drawing.
+        count: number of images N, balanced over the digits; by default one per drawing.
 
     Returns:
         Images [N, 3, H, W] uint8 and digits [N] int64.
@@ -200,16 +200,16 @@ def _scene(
     poses: Poses,
     rng: np.random.Generator,
 ) -> Scene:
-    """Draws everything about a video but its drawing and its motion."""
+    """Draws all random properties of a video except its drawing and its motion."""
     colour, backdrop_u8 = backdrop(background, size, rng)
     time = np.arange(frames) - (frames - 1) / 2
     speed = rng.uniform(0.015, 0.03)  # shares of the frame, per frame
     most, smallest, reach = POSES[poses]
-    margin = reach * EXTENT  # a turned and enlarged digit stays in the frame
+    margin = reach * EXTENT  # keeps a rotated and enlarged digit within the frame
     room = 1 - 2 * margin
     start = rng.uniform(0, room, 2)
     centre = margin + (start + time[:, None] * speed * np.asarray(way)) % room
-    # Each is drawn twice: at the middle of the video, and by how much it changes over it.
+    # Each is drawn twice: its value in the middle of the video, and its change over the video.
     turn = rng.uniform((-most, -12), (most, 12))  # degrees
     growth = rng.uniform((smallest, -0.1), (1.0, 0.1))
     part = time / max(frames - 1, 1)
@@ -224,9 +224,9 @@ def _scene(
 
 
 def _samples(config: SynthConfig, part: Part, folder: Path, meter: Meter) -> Iterator[Sample]:
-    """Makes the videos of a part, writes each to its class folder, and yields it for the shards.
+    """Generates the videos of a part, writes each to its class folder, and yields it for the shards.
 
-    Shards hold the videos in a mixed order, for readers that stream them.
+    The videos are in shuffled order, for readers that stream the shards.
     """
     count = config.count(part)
     order = np.random.default_rng((config.seed, 200, PARTS.index(part))).permutation(count).tolist()
@@ -238,7 +238,7 @@ def _samples(config: SynthConfig, part: Part, folder: Path, meter: Meter) -> Ite
         video = draw_video(config, part, index)
         return video, encode_mp4(video.frames, fps=FPS)
 
-    # Encoding leaves the interpreter, so threads do; their results come in order.
+    # Encoding releases the GIL, so threads suffice; their results are in order.
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for index, (video, encoded) in zip(order, pool.map(make, order), strict=True):
             key = f"{part}-{index:06d}"
@@ -254,7 +254,7 @@ def _samples(config: SynthConfig, part: Part, folder: Path, meter: Meter) -> Ite
 def encode_mp4(frames: Pixels, *, fps: int, **options: str) -> bytes:
     """Encodes frames [T, H, W, 3] as H.264 in MP4, the same bytes for the same frames.
 
-    By default a key frame at every eighth and no B-frames: clips are cut from anywhere, and cheaply.
+    By default every eighth frame is a key frame, without B-frames, so that random access is cheap.
     """
     file = io.BytesIO()
     quality = {"preset": "veryfast", "tune": "zerolatency", "crf": "20", "g": "8", "bf": "0"} | options

@@ -1,4 +1,4 @@
-"""The boxes of MP4 and MOV files (ISO/IEC 14496-12), as far as FFmpeg does not show them."""
+"""Reads boxes of MP4 and MOV files (ISO/IEC 14496-12) that FFmpeg does not expose."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ TO_OFFSETS = (b"mdia", b"minf", b"stbl", b"ctts")
 
 
 class Box(NamedTuple):
-    """A box: its type, and where in the file its content starts and ends, in bytes."""
+    """A box: its type, and the start and end of its content in the file, in bytes."""
 
     kind: bytes
     start: int
@@ -22,7 +22,7 @@ class Box(NamedTuple):
 
 
 def boxes(file: BinaryIO, start: int, end: int) -> Iterator[Box]:
-    """Yields the boxes that begin between two places; the last one may end behind the file."""
+    """Yields the boxes that begin between two positions; the last one may extend beyond the file."""
     while start + 8 <= end:
         file.seek(start)
         header = file.read(16)
@@ -30,27 +30,27 @@ def boxes(file: BinaryIO, start: int, end: int) -> Iterator[Box]:
         if length == 1:
             length, content = int.from_bytes(header[8:16], "big"), start + 16
         if length < 8:
-            return  # to the end of the file, or no box at all
+            return  # a box up to the end of the file, or not a box
         yield Box(header[4:8], content, start + length)
         start += length
 
 
 def media_end(file: BinaryIO) -> int:
-    """Returns where the last box with contents of a video ends; 0 where there is none."""
+    """Returns the end of the last box with media data; 0 if there is none."""
     ends = [box.end for box in boxes(file, 0, file.seek(0, os.SEEK_END)) if box.kind in MEDIA]
     return ends[-1] if ends else 0
 
 
 def composition_offsets(file: BinaryIO, track: int, samples: int) -> NDArray[np.int64] | None:
-    """Returns by how much each sample is shown later than it is decoded, in the track's time units.
+    """Returns each sample's composition offset, presentation minus decoding time, in the track's time units.
 
     Args:
         file: an MP4 or MOV file.
-        track: number of the track.
-        samples: how many it has.
+        track: id of the track.
+        samples: number of its samples.
 
     Returns:
-        [samples]; None where the samples are not in one table (fragments) or the table does not fit.
+        [samples]; None if the samples are not in one table (fragments) or the table does not match.
     """
     size = file.seek(0, os.SEEK_END)
     outer = {box.kind: box for box in boxes(file, 0, size) if box.end <= size}
@@ -78,7 +78,7 @@ def _inside(file: BinaryIO, box: Box, kind: bytes) -> Iterator[Box]:
 
 
 def _track(file: BinaryIO, header: Box) -> int:
-    """Reads the number from a track's header; its place depends on the header's version."""
+    """Reads the id from a track's header; its position depends on the header's version."""
     file.seek(header.start)
     content = file.read(24)
     place = 20 if content[:1] == b"\x01" else 12

@@ -1,11 +1,11 @@
-"""MPEG-4 Visual frames that are not coded: a header that says "as the frame before" (ISO/IEC 14496-2)."""
+"""Detects MPEG-4 Visual frames that are not coded, which repeat the frame before (ISO/IEC 14496-2)."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
 LONGEST_BYTES = 20
-"""More than a frame's header with stuffing."""
+"""Upper bound on the size of a frame's header with stuffing."""
 VOP = b"\x00\x00\x01\xb6"
 """Start code of a frame (6.2.5)."""
 LAYERS = tuple(b"\x00\x00\x01" + bytes([number]) for number in range(0x20, 0x30))
@@ -18,22 +18,22 @@ class _Bits:
         self._at = 0
 
     def read(self, count: int) -> int:
-        """Reads an unsigned number of so many bits; zeros behind the end."""
+        """Reads an unsigned number of `count` bits; bits past the end are 0."""
         self._at += count
         return int(self._bits[self._at - count : self._at].ljust(count, "0") or "0", 2)
 
 
 def is_packed(packet: bytes) -> bool:
-    """Whether a packet holds two frames; a short one after it then stands for the second."""
+    """Whether a packet contains two frames; a short packet after it is a placeholder for the second."""
     return packet.count(VOP) > 1
 
 
 def not_coded(short: Mapping[int, bytes], headers: bytes) -> set[int]:
-    """Returns which packets show no picture, in a stream that is not packed.
+    """Returns the indices of packets without a coded frame, in a stream that is not packed.
 
     Args:
-        short: packets of at most `LONGEST_BYTES`, by number.
-        headers: bytes that hold the layer's header.
+        short: packets of at most `LONGEST_BYTES`, by index.
+        headers: bytes that contain the layer's header.
     """
     time_bits = _time_bits(headers)
     return {number for number, packet in short.items() if not _is_coded(packet, time_bits)}
@@ -53,7 +53,7 @@ def _is_coded(packet: bytes, time_bits: int) -> bool:
 
 
 def _time_bits(layer: bytes) -> int:
-    """Returns how many bits a frame's time has, by the layer's header (6.2.3)."""
+    """Returns the number of bits of a frame's time, from the layer's header (6.2.3)."""
     start = max(layer.find(code) for code in LAYERS)
     bits = _Bits(layer[start + 4 : start + 64])
     bits.read(1 + 8)  # random_accessible_vol, video_object_type_indication

@@ -1,6 +1,6 @@
-"""Where other libraries put the clips of a test, written from their rules: docs/peers.md compares them.
+"""Test clip positions of other libraries, implemented from their rules; docs/peers.md compares them.
 
-Each library's clip covers another stretch of the video, and each rounds in its own way.
+Each library's clips cover different parts of the video, with different rounding.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ Peer = Literal["slowfast", "mmaction2", "pytorchvideo"]
 
 
 def peer_clips(peer: Peer, frames: int, *, length: int, stride: int, count: int) -> Indices:
-    """Returns frame numbers [N, T], int64, of `count` clips of a video of `frames` frames, as a peer does."""
+    """Returns frame indices [N, T], int64, of `count` clips from `frames` frames, by a peer's rule."""
     rule = {"slowfast": _slowfast, "mmaction2": _mmaction2, "pytorchvideo": _pytorchvideo}[peer]
     return np.stack(rule(frames, length, stride, count))
 
 
 def _slowfast(frames: int, length: int, stride: int, count: int) -> list[Indices]:
-    """SlowFast, `datasets/decoder.py`: clip i starts at i / count of the room, which is not rounded.
+    """SlowFast, `datasets/decoder.py`: clip i starts at i / count of the range of starts, not rounded.
 
-    A clip is length * stride frames; its frames are spread evenly over all of them, and cut off to whole
-    numbers. The last clip therefore ends before the video does.
+    A clip spans length * stride frames; its frames are evenly spaced over them, and truncated to integers.
+    The last clip therefore ends before the video does.
     """
     window = length * stride
     starts = [max(frames - window, 0) * index / count for index in range(count)]
@@ -35,9 +35,9 @@ def _slowfast(frames: int, length: int, stride: int, count: int) -> list[Indices
 
 
 def _mmaction2(frames: int, length: int, stride: int, count: int) -> list[Indices]:
-    """mmaction2, `SampleFrames(test_mode=True)`: ours, but starts are rounded half to even.
+    """mmaction2, `SampleFrames(test_mode=True)`: like ours, but starts are rounded half to even.
 
-    A video that is too short begins again, where ours repeats its last frame.
+    A video that is too short is looped, where ours repeats its last frame.
     """
     room = max(frames - ((length - 1) * stride + 1), 0)
     starts = np.round(np.arange(count) * (room / (count - 1))) if count > 1 else np.array([room // 2])
@@ -47,8 +47,8 @@ def _mmaction2(frames: int, length: int, stride: int, count: int) -> list[Indice
 def _pytorchvideo(frames: int, length: int, stride: int, count: int) -> list[Indices]:
     """pytorchvideo, `ConstantClipsPerVideoSampler` of length * stride frames, `UniformTemporalSubsample`.
 
-    Starts are SlowFast's, in exact time; the clip's frames are those shown from its start to its end, both
-    included, of which `length` are taken evenly. A short video's frames are spread over the whole of it.
+    Starts are SlowFast's, in exact time; of the frames from the clip's start to its end, both included,
+    `length` are selected evenly. For a short video they are spaced over all of it.
     """
     window, clips = length * stride, []
     for index in range(count):
@@ -59,5 +59,5 @@ def _pytorchvideo(frames: int, length: int, stride: int, count: int) -> list[Ind
 
 
 def _spread(first: float, last: float, length: int, frames: int) -> Indices:
-    """Returns numbers evenly from first to last, cut off to whole ones; torch's, in fp32, as theirs are."""
+    """Returns evenly spaced indices from first to last, truncated; in fp32 by torch, like theirs."""
     return torch.linspace(first, last, length).clamp(0, frames - 1).long().numpy()

@@ -1,7 +1,8 @@
-"""Videos -> batches: which clip comes when is a pure function of (seed, epoch, index).
+"""Batches of clips from videos; the order of clips is a pure function of (seed, epoch, index).
 
-Neither worker processes nor ranks change it: the endless row of per-epoch permutations is cut into global
-batches, a rank takes its slice of each, and a worker makes whole batches. So a run resumes at any step.
+It does not depend on worker processes or ranks: the endless sequence of per-epoch permutations is divided
+into global batches, a rank takes its slice of each, and a worker makes whole batches. So a run can resume at
+any step.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ class ClipBatches:
     """The training batches of one rank; see `clip_batches`.
 
     Attributes:
-        bad: why a video did not decode, by key, so far.
+        bad: reasons of the videos that could not be decoded so far, by key.
     """
 
     maker: _TrainingClips
@@ -64,7 +65,7 @@ class ClipBatches:
             yield batch
 
     def _plan(self) -> Iterator[list[ClipId]]:
-        """Yields what each of this rank's batches is made of."""
+        """Yields the clip ids of each of this rank's batches."""
         mine = self.batch_size // self.world
         for step in range(self.start_step, self.steps):
             first = step * self.batch_size + self.rank * mine
@@ -89,26 +90,26 @@ def clip_batches(
     teacher_clip: ClipSpec | None = None,
     multi_label: bool = False,
 ) -> ClipBatches:
-    """Returns training batches: each video once per epoch, over all ranks; epochs follow one another.
+    """Returns training batches: each video once per epoch, over all ranks, epoch after epoch.
 
-    A video that does not decode is replaced by the next one, and counted.
+    A video that cannot be decoded is replaced by the next one, and counted.
 
     Args:
         videos: to train on.
-        clip: what the student wants.
+        clip: the student's input.
         batch_size: of all ranks together.
-        steps: number of the step after the last one.
-        seed: of order, sampling and augmentation.
-        augment: how clips are varied.
-        start_step: the first one made; those before it cost nothing.
+        steps: index of the step after the last one.
+        seed: for order, sampling and augmentation.
+        augment: the augmentation.
+        start_step: the first step to load; earlier ones cost nothing.
         rank: of this process.
         world: number of processes.
         workers: processes that decode and transform; 0 transforms here, and decodes in one child.
-        max_bad_fraction: of the videos; more that do not decode stop the run.
-        balanced: every class as often as any other; an epoch then has as many clips, but not each video once.
+        max_bad_fraction: share of videos that may fail to decode before the run stops.
+        balanced: sample every class equally often; an epoch has the same length, but not each video once.
         teacher_view: see `TeacherView`.
         teacher_clip: see `ClipSampler`.
-        multi_label: whether batches have `targets` with all classes of each clip, not its first alone.
+        multi_label: whether batches have `targets` with all labels of each clip, not only its first.
 
     Raises:
         UsageError: fewer videos than processes, a batch size that they do not divide, an option that needs
@@ -165,16 +166,16 @@ def view_batches(
 
     Args:
         videos: to test on.
-        clip: what the student wants.
+        clip: the student's input.
         batch_size: videos (not views) in a batch of this rank.
-        plan: the views of each video; without it the one at its centre.
+        plan: the views of each video; by default the centre clip.
         rank: of this process.
         world: number of processes.
         workers: processes that decode and transform; 0 transforms here, and decodes in one child.
 
     Raises:
         UsageError: fewer videos than processes, or only one of videos and clip is optical flow.
-        DataError: while iterating: a video does not decode; none is skipped.
+        DataError: while iterating: a video cannot be decoded; none is skipped.
         SetupError: while iterating: a worker died.
     """
     _check_world(videos, world)
@@ -183,7 +184,7 @@ def view_batches(
 
 
 class _TrainingClips(Maker[ClipBatch]):
-    """Makes training batches, in a worker or here."""
+    """Makes training batches, in a worker or in this process."""
 
     def __init__(
         self,
@@ -203,7 +204,7 @@ class _TrainingClips(Maker[ClipBatch]):
         self._sampler = ClipSampler(clip, augment, videos.classes, teacher_view, teacher_clip)
 
     def make(self, draws: list[ClipId]) -> Made[ClipBatch]:
-        """Returns a batch, and what did not decode on the way."""
+        """Returns a batch, and the videos that could not be decoded, with reasons."""
         bad: dict[str, str] = {}
         samples: list[ClipSample] = []
         for epoch, index in draws:
@@ -227,14 +228,14 @@ class _TrainingClips(Maker[ClipBatch]):
 
 
 class _TestingViews(Maker[ViewBatch]):
-    """Makes test batches, in a worker or here."""
+    """Makes test batches, in a worker or in this process."""
 
     def __init__(self, videos: VideoSet, clip: ClipSpec, plan: ViewPlan) -> None:
         self.videos, self._clip, self._plan = videos, clip, plan
         self._transform = evaluation_transform(clip, plan.crops, plan.three)
 
     def make(self, draws: list[ClipId]) -> Made[ViewBatch]:
-        """Returns a batch; nothing bad is passed over."""
+        """Returns a batch; no bad video is skipped."""
         parts = [self._one(index) for _, index in draws]
         owners = [index for (_, index), views in zip(draws, parts, strict=True) for _ in range(len(views))]
         labels = [self.videos.labels[index] for index in owners]

@@ -1,4 +1,4 @@
-"""Decoded frames to RGB: scaled in YUV, converted, upright; and optical flow to and from frames."""
+"""Converts decoded frames to RGB (scaled in YUV, rotated upright), and optical flow to and from frames."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ NO_MOTION = 128
 
 
 class Converter:
-    """Converts the frames of one video; keeps FFmpeg's tables from one to the next."""
+    """Converts the frames of one video; FFmpeg's scaling contexts are reused between frames."""
 
     def __init__(self) -> None:
         self._scaler, self._converter = VideoReformatter(), VideoReformatter()
@@ -29,7 +29,7 @@ class Converter:
         """
         height, width = _scaled(frame.height, frame.width, short_side)
         levels = frame.color_range
-        # FFmpeg converts a frame that keeps its size three times faster than one that it scales on the way.
+        # FFmpeg converts a frame of unchanged size three times faster than one that it also scales.
         picture = self._scale(frame, height, width) if frame.format.name.startswith("yuv") else frame
         picture = self._converter.reformat(
             picture, width, height, format="rgb24", interpolation=Interpolation.BILINEAR,
@@ -40,14 +40,14 @@ class Converter:
         return pixels if matrix is None else _upright(pixels, np.frombuffer(matrix, np.int32))
 
     def flow(self, frame: VideoFrame, short_side: int | None = None) -> Frames:
-        """Returns optical flow [H, W, 2], as `flow_frame` stored it; its values stay when it is scaled.
+        """Returns optical flow [H, W, 2], as stored by `flow_frame`; scaling does not change its values.
 
         Args:
             frame: as decoded.
             short_side: see `rgb`.
 
         Raises:
-            ValueError: the frame does not hold flow.
+            ValueError: the frame does not contain flow.
         """
         if frame.format.name != FLOW_PIX_FMT:
             raise ValueError(f"its {frame.format.name} frames are not optical flow")
@@ -67,7 +67,7 @@ class Converter:
 def flow_frame(planes: Frames) -> VideoFrame:
     """Returns optical flow [H, W, 2] as a frame: x in place of luma, y in place of blue, red unused.
 
-    Three planes of full size and full range: what scales pictures scales flow, each component by itself.
+    It has three planes of full size and full range, so that it is scaled like an image, per component.
     """
     unused = np.full((*planes.shape[:2], 1), NO_MOTION, np.uint8)
     frame_CHW = np.concatenate([planes, unused], axis=-1).transpose(2, 0, 1)
@@ -75,7 +75,7 @@ def flow_frame(planes: Frames) -> VideoFrame:
 
 
 def _scaled(height: int, width: int, short_side: int | None) -> tuple[int, int]:
-    """Returns height and width with the short side brought down to `short_side`."""
+    """Returns height and width with the short side reduced to at most `short_side`."""
     short = min(height, width)
     if short_side is None or short <= short_side:
         return height, width
@@ -83,7 +83,7 @@ def _scaled(height: int, width: int, short_side: int | None) -> tuple[int, int]:
 
 
 def _upright(pixels: Frames, matrix: NDArray[np.int32]) -> Frames:
-    """Applies a display matrix of quarter turns and mirrors: x' = a x + c y, y' = b x + d y."""
+    """Applies a display matrix of 90-degree rotations and reflections: x' = a x + c y, y' = b x + d y."""
     a, b, _, c, d = matrix[:5].tolist()
     if abs(a) >= abs(b):
         return np.ascontiguousarray(pixels[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1])

@@ -1,6 +1,6 @@
-"""One listed video on its way into a shard: checked by a full decode, on request transcoded or made flow.
+"""Prepares a video for a shard: a full decode as a check, and optionally transcoding or optical flow.
 
-Runs in the children of `isolated`; imports nothing heavy.
+Runs in the children of `isolated`, so it must import quickly.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ GOP = 12
 
 @dataclass(frozen=True)
 class TranscodeJob:
-    """What is to be made of one video.
+    """How to prepare one video.
 
     Attributes:
         path: a file, or a folder of frames.
-        name: what messages call it.
-        cut: which part of it.
+        name: for messages.
+        cut: the part to use.
         short_side: larger frames are scaled down to it; None keeps their size.
-        gop: frames from one key frame to the next; None keeps them, where nothing else asks for transcoding.
-        remux: whether a file that is not MP4 is copied into one where its codec allows that.
-        min_frames: a video with fewer is refused.
-        flow: the optical flow is made of it, instead of its frames; None = its frames.
+        gop: distance between key frames; None keeps them, unless transcoding is needed anyway.
+        remux: whether a file that is not MP4 is copied into one if its codec allows it.
+        min_frames: a video with fewer frames is refused.
+        flow: format of the optical flow to compute; None = keep the frames.
     """
 
     path: Path
@@ -51,11 +51,11 @@ class TranscodeJob:
 
 @dataclass(frozen=True)
 class Prepared:
-    """What came of it.
+    """A prepared video.
 
     Attributes:
-        video: the new file's bytes; None where the original's are taken.
-        frames: number of them.
+        video: the new file's bytes; None if the original file is used.
+        frames: number of frames.
         info: entries for the shard's JSON.
     """
 
@@ -65,7 +65,7 @@ class Prepared:
 
 
 def inspect(source: Source, *, name: str, min_frames: int = 1) -> VideoInfo:
-    """Decodes all of a video and returns what it is.
+    """Decodes all of a video and returns its properties.
 
     Raises:
         BadVideo: anything is wrong with it, or it has fewer than `min_frames` frames.
@@ -78,7 +78,7 @@ def inspect(source: Source, *, name: str, min_frames: int = 1) -> VideoInfo:
 
 
 def count_frames(path: Path) -> int:
-    """Returns the number of frames of a file that is whole and starts to decode.
+    """Returns the number of frames of a complete file whose first frame can be decoded.
 
     Raises:
         BadVideo: anything is wrong with it.
@@ -99,7 +99,7 @@ def inspect_member(videos: ShardVideos, index: int) -> VideoInfo:
 
 
 def prepare(order: TranscodeJob) -> Prepared:
-    """Checks a video, and transcodes it if asked to.
+    """Checks a video, and transcodes it if requested.
 
     Raises:
         BadVideo: anything is wrong with it.
@@ -130,7 +130,7 @@ def _prepare_flow(order: TranscodeJob, flow: FlowFormat) -> Prepared:
         pairs, part = flow_pairs(order.path, name=order.name), {}
         encoded, _ = encode_flow(read_flow(pairs, name=order.name), np.arange(len(pairs)) / FPS)
     else:
-        import_opencv().setNumThreads(1)  # this is one of several children
+        import_opencv().setNumThreads(1)  # several children run in parallel
         source = encode_folder(order.path)[0] if order.path.is_dir() else order.path
         encoded, part = compute_flow(source, flow, name=order.name, cut=order.cut)
     made = inspect(encoded, name=order.name, min_frames=max(order.min_frames - 1, 1))
@@ -149,17 +149,17 @@ def compute_flow(
 
     Args:
         source: a path, or the file's bytes.
-        flow: how; not "files".
-        name: what messages call it.
-        cut: which part of it.
-        open_video: decodes here, or in a child; see `Decoder`.
+        flow: the format; not "files".
+        name: for messages.
+        cut: the part to use.
+        open_video: decodes in this process or in a child; see `Decoder`.
 
     Returns:
-        The flow as a file of its own (see `encode_flow`), and what to say of the cut.
+        The flow as a video file (see `encode_flow`), and the metadata of the cut.
 
     Raises:
         SetupError: OpenCV is not installed.
-        BadVideo: the video does not decode, or has only one frame.
+        BadVideo: the video cannot be decoded, or has only one frame.
     """
     with open_video(source, name=name) as video:
         seconds = video.seconds()
@@ -184,7 +184,7 @@ def _transcode(source: Source, order: TranscodeJob, info: dict[str, Any]) -> Pre
 
 
 def _part(times: np.ndarray, cut: Cut | None, name: str) -> tuple[range, dict[str, Any]]:
-    """Returns which frames a cut takes, and what to say of it."""
+    """Returns the frames of a cut, and its metadata."""
     if cut is None:
         return range(len(times)), {}
     length = times[-1] + (times[-1] / max(len(times) - 1, 1))
@@ -198,7 +198,7 @@ def _part(times: np.ndarray, cut: Cut | None, name: str) -> tuple[range, dict[st
 
 
 def _chosen(stream: Iterator[Frames], chosen: range) -> Iterator[Frames]:
-    """Yields the chosen frames; all is decoded when all is chosen, so that a fault at the end is found."""
+    """Yields the chosen frames; if all are chosen, all is decoded, so that a fault at the end is found."""
     for number, pixels in enumerate(stream):
         if number in chosen:
             yield pixels

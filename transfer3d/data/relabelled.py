@@ -1,4 +1,4 @@
-"""A set of videos with its classes in another order, or among more."""
+"""A set of videos with its classes in another order, or as part of a larger set of classes."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ LISTED = 5
 
 
 class Relabelled(VideoSet):
-    """Videos whose labels count other classes, found by name.
+    """Videos whose labels index another list of classes, matched by name.
 
     Args:
-        videos: labelled or not; `digest` stays theirs.
+        videos: labelled or not; the digest is unchanged.
         classes: names, by new label.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Shards on an HTTP server: single videos by byte ranges, or whole shards where it has none."""
+"""Shards on an HTTP server: reads single videos by byte ranges, or whole shards without range support."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ Part = tuple[int, int]  # offset and size, bytes
 CHUNK = 1 << 20
 FAULTS = (OSError, http.client.HTTPException)
 PASSING = (408, 425, 429, 500, 502, 503, 504)
-KEPT = 16  # shards of a server without ranges kept at a time
-BUFFER = 8  # of them, those whose videos are mixed
-MOST_INDEX_BYTES = 1 << 29  # held in memory
+KEPT = 16  # shards of a server without ranges that are cached at a time
+BUFFER = 8  # shards within which videos are shuffled
+MOST_INDEX_BYTES = 1 << 29  # read into memory
 MOST_SHARD_BYTES = 1 << 36  # copied to the disk
 
 
 @dataclass(frozen=True)
 class Patience:
-    """How long a server is waited for.
+    """Timeouts and retries for a server.
 
     Attributes:
-        stall_s: seconds without a byte.
-        slowest: bytes per second below which an answer counts as stalled.
-        tries: of each request.
+        stall_s: maximum seconds without a byte.
+        slowest: minimum bytes per second; a slower answer counts as stalled.
+        tries: per request.
         pause_s: before the second try; doubled before each further one.
     """
 
@@ -49,14 +49,14 @@ class Patience:
 
 
 class _Passing(Exception):  # noqa: N818 - it never leaves this file
-    """What may go better the next time."""
+    """A transient fault, worth a retry."""
 
 
 class HttpStore(Store):
     """The shards of one address.
 
     Args:
-        address: of the folder that holds `index.json`; http or https.
+        address: of the folder with `index.json`; http or https.
         patience: see `Patience`.
 
     Raises:
@@ -66,7 +66,7 @@ class HttpStore(Store):
 
     def __init__(self, address: str, patience: Patience | None = None) -> None:
         self._address, self._patience = address.rstrip("/") + "/", patience or Patience()
-        self._folder: Path | None = None  # of shards that were read whole
+        self._folder: Path | None = None  # cache of whole shards
         self._owner: ScratchFolder | None = None
         self.shuffle_buffer = 0
 
@@ -74,11 +74,11 @@ class HttpStore(Store):
         return self._address
 
     def __getstate__(self) -> dict[str, Any]:
-        """Goes to workers without what removes the folder in the end."""
+        """Excludes the owner of the cache folder, so that workers do not remove it."""
         return {**vars(self), "_owner": None}
 
     def use(self, files: list[str]) -> None:
-        """Asks for a byte of a shard: a server without ranges sends all, and is read shard by shard."""
+        """Requests one byte of a shard: a server that sends more does not support ranges."""
         if files and self._ask(files[0], (0, 1)) is None:
             remove_abandoned()
             self._owner = ScratchFolder()
@@ -100,12 +100,12 @@ class HttpStore(Store):
         return content
 
     def check(self, file: str, size: int) -> int:
-        """Returns `size`: here every read is checked, and no shard is asked for its size."""
+        """Returns `size` without a request, since every read is checked anyway."""
         return size
 
     @contextmanager
     def local(self, file: str) -> Iterator[Path]:
-        """Gives a copy of a shard."""
+        """Yields the path of a temporary copy of a shard."""
         with scratch_folder() as folder:
             path = folder / "shard.tar"
             self._ask(file, path=path)
@@ -123,7 +123,7 @@ class HttpStore(Store):
                     oldest.unlink(missing_ok=True)
 
     def _ask(self, file: str, part: Part | None = None, path: Path | None = None) -> bytes | None:
-        """Asks until there is an answer; None where a part was asked for and all is offered."""
+        """Requests a file or a part, with retries; None if a part was requested and the whole is offered."""
         address = self._address + urllib.parse.quote(file)
         reason = ""
         for number in range(self._patience.tries):
@@ -158,11 +158,11 @@ class HttpStore(Store):
             raise DataError(f"{address}: the server answers {error.code} ({error.reason}).") from None
         except FAULTS as error:
             raise _Passing(_reason(error)) from None
-        except ValueError as error:  # of urllib: an address that the server points to
+        except ValueError as error:  # raised by urllib for an invalid redirect
             raise DataError(f"{address}: the server answers with a wrong address ({error}).") from None
 
     def _received(self, chunks: Iterator[bytes], expected: int | None, path: Path | None) -> bytes:
-        """Returns the bytes, or writes them to `path`; fewer than expected are a fault."""
+        """Returns the bytes, or writes them to `path`; raises if there are fewer than expected."""
         if path is None:
             content = b"".join(chunks)
             _refuse_short(len(content), expected)
@@ -174,12 +174,12 @@ class HttpStore(Store):
         return b""
 
     def _chunks(self, answer: http.client.HTTPResponse, most: int) -> Iterator[bytes]:
-        """Yields the body in pieces; one that is too long or too slow is a fault, whatever was promised."""
+        """Yields the body in chunks; raises if it is too long or too slow, whatever was declared."""
         started, size = time.monotonic(), 0
         while True:
             try:
                 chunk = answer.read1(CHUNK)
-            # Here already: further out it would be taken for a fault of the file that is written.
+            # Caught here, since the caller would take it for an error of the file being written.
             except FAULTS as error:
                 raise _Passing(_reason(error)) from None
             if not chunk:
@@ -193,7 +193,7 @@ class HttpStore(Store):
 
 
 def _written_at(path: Path) -> float:
-    """Returns when a file was written; another worker may just have removed it, as the oldest."""
+    """Returns a file's modification time; 0 if another worker has just removed it."""
     try:
         return path.stat().st_mtime
     except FileNotFoundError:
@@ -210,7 +210,7 @@ def _refuse_short(size: int, expected: int | None) -> None:
 
 
 def _promised(answer: http.client.HTTPResponse) -> int | None:
-    """Returns the body's size by the server's own words, which may be wrong."""
+    """Returns the body's size declared by the server, which may be wrong."""
     promised = answer.headers.get("Content-Length")
     if promised is not None and not promised.isdecimal():
         raise _Passing(f"a wrong Content-Length ('{promised[:20]}')")
@@ -218,7 +218,7 @@ def _promised(answer: http.client.HTTPResponse) -> int | None:
 
 
 class _Bounded(http.client.HTTPConnection):
-    """Bounds the time of all headers: a socket's own timeout starts again with each byte."""
+    """Bounds the total time for the headers, since a socket's timeout restarts with each byte."""
 
     def getresponse(self) -> http.client.HTTPResponse:
         timer = threading.Timer(self.timeout or Patience.stall_s, self._cut)
@@ -249,7 +249,7 @@ class _HttpsHandler(urllib.request.HTTPSHandler):
 
 
 def _opener() -> urllib.request.OpenerDirector:
-    """Returns what opens http and https alone, wherever an answer points to."""
+    """Returns an opener that only follows http and https, also in redirects."""
     opener = urllib.request.OpenerDirector()
     for handler in (
         urllib.request.ProxyHandler,

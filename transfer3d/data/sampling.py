@@ -1,8 +1,8 @@
-"""Which frames of a video a clip is made of: pure functions of (frames, length, stride, rng).
+"""Samples the frames of clips: pure functions of (frames, length, stride, rng).
 
 All return frame indices, int64, in [0, frames). A clip of `length` frames at `stride` spans a window of
-`(length - 1) * stride + 1` source frames. One policy for short videos everywhere: a video shorter than
-its window starts at frame 0 and repeats its last frame.
+`(length - 1) * stride + 1` source frames. If a video is shorter than this window, the clip starts at frame 0
+and repeats the last frame.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ def random_clip(frames: int, *, length: int, stride: int, rng: np.random.Generat
 
 
 def centre_clip(frames: int, *, length: int, stride: int) -> Indices:
-    """Returns the clip [T] in the middle of the video (half a frame early where it cannot be exact)."""
+    """Returns the centre clip [T] (half a frame early if it cannot be exact)."""
     return _clips(_room(frames, length, stride) // 2, frames, length, stride)
 
 
 def even_clips(frames: int, *, length: int, stride: int, count: int) -> Indices:
-    """Returns `count` clips [N, T] evenly from the first to the last possible start; one is the centre."""
+    """Returns `count` evenly spaced clips [N, T] from the first to the last start; one is the centre clip."""
     if count == 1:
         return centre_clip(frames, length=length, stride=stride)[None]
     starts = np.linspace(0, _room(frames, length, stride), count)
@@ -42,7 +42,7 @@ def even_clips(frames: int, *, length: int, stride: int, count: int) -> Indices:
 def cover_clips(frames: int, *, length: int, stride: int) -> Indices:
     """Returns the non-overlapping clips [N, T] that tile the video, at least one (T3D, section 4.2, testing).
 
-    Each takes `length * stride` frames; a shorter rest at the end is left out.
+    Each covers `length * stride` frames; a shorter rest at the end is omitted.
     """
     taken = length * stride
     starts = np.arange(max(frames // taken, 1)) * taken
@@ -60,10 +60,10 @@ def action_units(
 ) -> Indices:
     """Returns one clip from each of `units` equal sections of the video, [U, T] (V4D, section 3.1).
 
-    A clip lies inside its section: with `rng` (training) at a random start there, without (testing) at
-    `place`, a share of the room that the section leaves it. Where the window is longer than a section, the
-    starts that fit the video are divided evenly instead, and each clip takes one from its part; clips repeat
-    only where there are fewer starts than clips.
+    A clip lies within its section: with `rng` (training) at a random start, without (testing) at `place`, a
+    share of the possible starts in the section. If the window is longer than a section, the possible starts
+    in the video are divided evenly instead, and each clip uses one from its part; clips repeat only if there
+    are fewer starts than clips.
     """
     room = _room(frames, length, stride)
     window = (length - 1) * stride + 1
@@ -84,7 +84,7 @@ def action_units(
 def temporal_windows(frames: int, fps: float, *, seconds: Sequence[float] = WINDOWS_S) -> list[list[Window]]:
     """Returns (start, length) of TSN's multi-scale windows of an untrimmed video, by scale, in frames.
 
-    Windows of each length slide by 0.8 of it; one longer than the video is the video, taken once.
+    Windows slide by 0.8 of their length; if it exceeds the video's, there is one window, the whole video.
 
     Args:
         frames: of the video.
@@ -105,13 +105,13 @@ def temporal_windows(frames: int, fps: float, *, seconds: Sequence[float] = WIND
 def training_clip(
     frames: int, clip: ClipSpec, rng: np.random.Generator, sampling: Sampling = "random"
 ) -> Indices:
-    """Returns what a student trains on: [T], or [U, T] for the video-level families.
+    """Returns the frame indices of a training clip: [T], or [U, T] for the video-level families.
 
     Args:
         frames: of the video.
-        clip: what the student wants.
+        clip: the student's input.
         rng: source of all randomness.
-        sampling: of single clips: any, or one of `cover_clips` (P3D, section 3.3).
+        sampling: for single clips: random, or one of `cover_clips` (P3D, section 3.3).
     """
     if clip.units > 1:
         return action_units(frames, length=clip.frames, stride=clip.stride, units=clip.units, rng=rng)
@@ -121,7 +121,7 @@ def training_clip(
 
 
 def _room(frames: int, length: int, stride: int) -> int:
-    """Returns the last start at which the window still fits, 0 for a short video."""
+    """Returns the last possible start of the window, 0 for a short video."""
     if frames < 1:
         raise ValueError(f"frames={frames}: a video has at least one")
     return max(frames - ((length - 1) * stride + 1), 0)

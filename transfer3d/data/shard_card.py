@@ -1,8 +1,8 @@
-"""The README of a folder of shards: its front matter gives Hugging Face `datasets` splits, columns, classes.
+"""The README of a folder of shards, whose front matter has splits, columns and classes for HF `datasets`.
 
 Keys and types are those of a dataset card (https://huggingface.co/docs/hub/datasets-manual-configuration, and
-`Features` of datasets). Without them `datasets` looks at the first samples alone: it takes all shards for one
-split, class numbers have no names, and a second container among the videos is an error.
+`Features` of datasets). Without them `datasets` only inspects the first samples: it takes all shards for one
+split, classes have no names, and a second container format among the videos is an error.
 """
 
 from __future__ import annotations

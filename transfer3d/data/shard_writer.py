@@ -1,4 +1,4 @@
-"""Writes webdataset shards and the files beside them: our index, open_clip's sizes, timm's info, a README."""
+"""Writes webdataset shards, their index, open_clip's `sizes.json`, timm's `_info.json` and a README."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ from transfer3d.errors import DataError
 from transfer3d.files import atomic_path, write_text
 from transfer3d.text import shortened
 
-END = 2 * tarfile.BLOCKSIZE  # of zeros, after the last member
+END = 2 * tarfile.BLOCKSIZE  # zeros after the last member
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One video on its way into a shard.
+    """One video to be written to a shard.
 
     Attributes:
         key: unique over all splits, without a dot or a slash.
         video: the file's bytes.
-        suffix: of its container.
+        suffix: of its container format.
         label: class, or None.
         source: the original video.
         frames: number of frames.
         info: further entries of KEY.json.
-        labels: all classes, where it may have several.
+        labels: all classes, if it may have several.
     """
 
     key: str
@@ -52,7 +52,7 @@ class Sample:
 def write_shards(
     folder: Path, name: str, split: str, samples: Iterable[Sample], *, per_shard: int = 500
 ) -> list[Shard]:
-    """Writes `NAME-SPLIT-000000.tar`, ...: the same bytes for the same samples. `write_index` comes last."""
+    """Writes `NAME-SPLIT-000000.tar`, ...: the same bytes for the same samples. Call `write_index` last."""
     shards: list[Shard] = []
     stream = iter(samples)
     for first in stream:
@@ -76,7 +76,7 @@ def write_index(
     """Writes `sizes.json` (open_clip's), `_info.json` (timm's), `README.md` and, last, `index.json`.
 
     Raises:
-        DataError: a key is there twice.
+        DataError: a key appears twice.
     """
     keys = Counter(sample.key for shard in shards for sample in shard.samples)
     if twice := [key for key, n in keys.items() if n > 1]:
@@ -113,7 +113,7 @@ def write_index(
 
 
 def write_shard(path: Path, split: str, samples: Iterable[Sample]) -> Shard:
-    """Writes one shard, whole or not at all."""
+    """Writes one shard atomically."""
     from webdataset.writer import TarWriter
 
     written = []
@@ -157,7 +157,7 @@ def list_members(path: Path, where: str = "") -> dict[str, tuple[int, int]]:
 
     Args:
         path: of the tar file.
-        where: what messages call it; the path by default.
+        where: name for messages; by default the path.
 
     Raises:
         DataError: a member that is neither a plain file nor a folder, has an unsafe name, or appears twice;
@@ -171,7 +171,7 @@ def list_members(path: Path, where: str = "") -> dict[str, tuple[int, int]]:
             for member in tar:
                 end = member.offset_data + (0 if member.isdir() else member.size)
                 if member.isdir():
-                    continue  # what `tar -cf x.tar folder` writes
+                    continue  # folders, as in `tar -cf x.tar folder`
                 name = PurePosixPath(member.name)
                 if not member.isreg() or name.is_absolute() or ".." in name.parts or member.name in members:
                     named = shortened(member.name)
@@ -179,7 +179,7 @@ def list_members(path: Path, where: str = "") -> dict[str, tuple[int, int]]:
                 members[member.name] = member.offset_data, member.size
     except tarfile.TarError as error:
         raise DataError(f"{where} is not a complete tar file ({error}). Copy it again.") from None
-    # A header that is damaged looks like the end to tarfile.
+    # tarfile takes a damaged header for the end of the file.
     with path.open("rb") as file:
         file.seek(-(-end // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE)
         if file.read(END) != bytes(END):

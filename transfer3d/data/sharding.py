@@ -1,7 +1,7 @@
-"""A listed dataset -> shards: which video goes into which shard is planned first, by the listing alone.
+"""Packs a listed dataset into shards, whose content is planned first, from the listing alone.
 
-So processes share the work shard by shard and never change what is in them, and an interrupted run continues
-where it was: each finished shard has a note in `parts/`. `index.json` is written last, from the notes.
+So processes can divide the shards without affecting their content, and an interrupted run can continue: each
+finished shard has an entry in `parts/`. `index.json` is written last, from these entries.
 """
 
 from __future__ import annotations
@@ -47,17 +47,17 @@ POLL_S = 0.2
 
 
 class ShardConfig(BaseModel):
-    """How videos are packed.
+    """The configuration of sharding.
 
     Attributes:
-        name: that the shards' names begin with.
+        name: prefix of the shards' names.
         short_side: pixels; larger videos are scaled down to it.
-        gop: frames from one key frame to the next; asks for transcoding.
-        per_shard: videos; by default so many that a split has 64 shards, from 16 to 500.
-        min_frames: videos with fewer are left out.
-        max_bad_fraction: of the videos found; with more that do not decode, nothing is published.
+        gop: distance between key frames; implies transcoding.
+        per_shard: videos per shard, 16 to 500; by default such that a split has 64 shards.
+        min_frames: videos with fewer frames are skipped.
+        max_bad_fraction: share of the videos that may fail to decode; with more, no index is written.
         allow_empty_classes: whether a class may have no training videos.
-        flow: optical flow is packed instead of frames, made so; None = frames.
+        flow: format of the optical flow to pack instead of frames; None = frames.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -72,20 +72,20 @@ class ShardConfig(BaseModel):
     flow: FlowFormat | None = None
 
     def to_dict(self, *left_out: str) -> dict[str, Any]:
-        """Returns the JSON form; without flow it is that of versions that knew none."""
+        """Returns the JSON form; without flow it is that of older versions, which had none."""
         return self.model_dump(exclude={*left_out, *(() if self.flow else ("flow",))})
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Which videos go where.
+    """The assignment of videos to shards.
 
     Attributes:
-        config: how they are packed.
+        config: of the sharding.
         listing: of the dataset.
-        shards: the name without suffix of each shard, its split, and its videos with their keys.
-        remux: whether files are copied into MP4 where possible, since they have several suffixes.
-        digest: of all that decides about the shards' bytes.
+        shards: for each shard, its name without suffix, its split, and its videos with their keys.
+        remux: whether files are copied into MP4 if possible, since they have several suffixes.
+        digest: of everything that determines the shards' bytes.
     """
 
     config: ShardConfig
@@ -96,14 +96,14 @@ class Plan:
 
 
 class _Part(BaseModel):
-    """What became of one shard; it may be empty."""
+    """The result of one shard, which may be empty."""
 
     shard: Shard | None
     dropped: list[tuple[str, str]]
 
 
 def plan_shards(listing: Listing, config: ShardConfig) -> Plan:
-    """Plans the shards: in each split the videos in a mixed order, for readers that stream them.
+    """Plans the shards; the videos of each split are shuffled, for readers that stream them.
 
     Raises:
         DataError: a class without training videos, or one file in two splits.
@@ -135,11 +135,11 @@ def plan_shards(listing: Listing, config: ShardConfig) -> Plan:
 
 
 def lock_folder(folder: Path) -> Lock:
-    """Keeps other runs out of the folder.
+    """Locks the folder against other runs.
 
     Raises:
-        UsageError: the folder holds something else than shards.
-        SetupError: another run works there, or it cannot be written.
+        UsageError: the folder contains something other than shards.
+        SetupError: another run uses the folder, or it cannot be written.
     """
     used = folder.exists() and (not folder.is_dir() or any(p.name != LOCK for p in folder.iterdir()))
     if used and not (folder / PLAN).is_file():
@@ -148,15 +148,15 @@ def lock_folder(folder: Path) -> Lock:
 
 
 def lock_rank(folder: Path, rank: int) -> Lock:
-    """Shows that a process is alive, to the one that waits for its shards."""
+    """Locks a file while a process is alive, for the process that waits for its shards."""
     return Lock(folder / f"{LOCK}-{rank}", f"{folder}, process {rank},")
 
 
 def claim_folder(folder: Path, plan: Plan) -> bool:
-    """Notes the plan in the locked folder; returns whether its shards are finished already.
+    """Records the plan in the locked folder; returns whether its shards are already finished.
 
     Raises:
-        UsageError: the folder holds shards of another plan.
+        UsageError: the folder contains shards of another plan.
     """
     note = folder / PLAN
     if note.is_file():
@@ -178,7 +178,7 @@ def claim_folder(folder: Path, plan: Plan) -> bool:
 
 
 def _planned(note: Path) -> str:
-    """Returns the digest of the plan that a folder was begun with; empty where the note is not ours."""
+    """Returns the digest of the plan recorded in a folder; empty if the file is not valid."""
     try:
         return str(read_json(note)["digest"])
     except (ValueError, KeyError, TypeError):
@@ -188,7 +188,7 @@ def _planned(note: Path) -> str:
 def write_planned(
     folder: Path, plan: Plan, meter: Meter, *, workers: int, limits: Limits, rank: int = 0, world: int = 1
 ) -> None:
-    """Writes the shards of one process, those that are not there yet."""
+    """Writes the shards of one process that do not exist yet."""
     for name, split, videos in plan.shards[rank::world]:
         if _read_part(folder, name) is None:
             _write_part(folder, name, split, videos, plan, workers, limits, meter)
@@ -197,13 +197,13 @@ def write_planned(
 
 
 def wait_for_parts(folder: Path, plan: Plan, *, world: int = 1) -> None:
-    """Returns when all processes have written their shards.
+    """Waits until all processes have written their shards.
 
-    By looking at the folder: a collective operation would give up after half an hour, and not all launchers
-    end the others when one process dies.
+    It polls the folder, since a collective operation would time out after half an hour, and not all
+    launchers end the other processes when one dies.
 
     Raises:
-        SetupError: a process is gone, and has not written all its shards.
+        SetupError: a process ended without writing all its shards.
     """
     for number, (name, _, _) in enumerate(plan.shards):
         rank = number % world
@@ -225,10 +225,10 @@ def _is_gone(folder: Path, rank: int) -> bool:
 
 
 def publish(folder: Path, plan: Plan, *, source: str) -> list[Dropped]:
-    """Writes the index over all parts; returns what was left out: missing and bad files.
+    """Writes the index of all shards; returns the missing and bad files.
 
     Raises:
-        DataError: too many videos do not decode.
+        DataError: too many videos cannot be decoded.
     """
     parts = [part for name, _, _ in plan.shards if (part := _read_part(folder, name)) is not None]
     bad = [Dropped(*dropped) for part in parts for dropped in part.dropped]
@@ -285,7 +285,7 @@ def _write_part(
 
 
 def _read_part(folder: Path, name: str) -> _Part | None:
-    """Returns the note of a finished shard, None where it is not finished."""
+    """Returns the entry of a finished shard, None if it is not finished."""
     note = folder / PARTS / f"{name}.json"
     if not note.is_file():
         return None
@@ -340,7 +340,7 @@ def _refuse_empty_classes(listing: Listing, config: ShardConfig) -> None:
 
 
 def _refuse_overlap(listing: Listing) -> None:
-    """Refuses one file's bytes in train and in a split that is tested on; only files of one size are read."""
+    """Raises DataError if train and another split share a file; only files of equal size are compared."""
     by_size: dict[int, list[Entry]] = {}
     for entry in listing.found:
         if entry.path is not None and entry.path.is_file() and entry.label is not None:

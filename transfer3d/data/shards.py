@@ -1,7 +1,7 @@
 """Webdataset shards, read by byte offsets from `index.json`.
 
-The index holds offset, size and sha256 of every member, so that any order is a list of numbers, nothing
-depends on how many processes read, and each read is checked. Members are never extracted to disk.
+The index has offset, size and sha256 of every member, so that samples can be read in any order, independently
+of the number of processes, and each read is checked. Members are never extracted to disk.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from transfer3d.text import problem, shortened
 INDEX = "index.json"
 FORMAT = "transfer3d-shards-1"
 LONGEST_TEXT = 4000
-"""Of a path or a reason in the index."""
+"""Maximum length of a path or a reason in the index."""
 
 
 class Member(NamedTuple):
-    """The place of one file of a sample in its shard, in bytes."""
+    """Offset and size of one file of a sample in its shard, and its digest."""
 
     offset: int
     size: int
@@ -40,7 +40,7 @@ class _Strict(BaseModel):
 
 
 class IndexedSample(_Strict):
-    """One sample of the index; `members` by suffix, `labels` all classes where it may have several."""
+    """One sample of the index; `members` by suffix, `labels` all classes if it may have several."""
 
     key: str
     label: int | None = Field(None, ge=0)
@@ -51,7 +51,7 @@ class IndexedSample(_Strict):
 
     @property
     def suffix(self) -> str:
-        """The container's, among the members."""
+        """The suffix of the video among the members."""
         return next(name for name in self.members if name in SUFFIXES)
 
     @property
@@ -72,8 +72,8 @@ class Shard(_Strict):
 class Index(_Strict):
     """`index.json`.
 
-    `official` says how many videos of each split the dataset lists, found or not; `flow` how the
-    videos were made, where they are optical flow; `digest` covers the rest.
+    `official` is the number of videos of each split that the dataset lists, found or not; `flow` is the
+    format of optical flow; `digest` covers all other fields.
     """
 
     format: str
@@ -88,19 +88,19 @@ class Index(_Strict):
     digest: str = ""
 
     def content_digest(self) -> str:
-        """Returns the sha256 of all but the digest."""
+        """Returns the sha256 of all other fields."""
         return hashlib.sha256(self.to_json("digest").encode()).hexdigest()
 
     def to_json(self, *left_out: str) -> str:
-        """Returns the JSON form; without flow it is that of versions that knew none."""
+        """Returns the JSON form; without flow it is that of older versions, which had none."""
         return self.model_dump_json(exclude={*left_out, *(() if self.flow else ("flow",))})
 
 
 class Store(Protocol):
-    """Where shards are read from."""
+    """The location from which shards are read."""
 
     shuffle_buffer: int
-    """Shards that are read at a time, where none can be read in any order; 0 = any video at any time."""
+    """Number of shards read at a time, if only whole shards can be read; 0 = any video at any time."""
 
     def use(self, files: list[str]) -> None:
         """Prepares for reading these shards."""
@@ -115,11 +115,11 @@ class Store(Protocol):
         ...
 
     def check(self, file: str, size: int) -> int:
-        """Returns the size of a shard, which should be `size`; 0 where it is not there."""
+        """Returns the size of a shard, which should be `size`; 0 if it does not exist."""
         ...
 
     def local(self, file: str) -> AbstractContextManager[Path]:
-        """Gives a shard as a file, for as long as the context lasts."""
+        """Yields the path of a local file with a shard, for the duration of the context."""
         ...
 
 
@@ -127,7 +127,7 @@ class FolderStore(Store):
     """Shards in a folder.
 
     Args:
-        folder: that holds `index.json`.
+        folder: with `index.json`.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -153,7 +153,7 @@ class FolderStore(Store):
         return path.stat().st_size if path.is_file() else 0
 
     def local(self, file: str) -> AbstractContextManager[Path]:
-        """Gives the file itself."""
+        """Yields the path of the file itself."""
         return nullcontext(self._folder / file)
 
 
@@ -168,13 +168,13 @@ class ShardVideos(VideoSet):
     """One split of a set of shards, as a `VideoSet`.
 
     Args:
-        store: where the shards are.
-        index: its index.
-        split: one of the index's; None = all of them.
-        labelled: whether each video must have a label; else labels are ignored.
+        store: location of the shards.
+        index: of the shards.
+        split: a split of the index; None = all splits.
+        labelled: whether each video must have a label; if False, labels are ignored.
 
     Raises:
-        DataError: a video without a label, or a shard whose size is not the index's.
+        DataError: a video without a label, or a shard whose size differs from the index.
     """
 
     def __init__(self, store: Store, index: Index, *, split: str | None, labelled: bool) -> None:
@@ -237,7 +237,7 @@ def read_index(store: Store) -> Index:
     """Reads and checks `index.json`.
 
     Raises:
-        DataError: it is not an index, or it contradicts itself.
+        DataError: it is not an index, or it is inconsistent.
     """
     path = f"{store}{INDEX}"
     try:
@@ -255,15 +255,15 @@ def read_index(store: Store) -> Index:
 
 
 def check_index(index: Index, path: str) -> None:
-    """Looks for what would be wrong in any index.
+    """Checks the consistency of an index.
 
     Args:
         index: to check.
-        path: what messages call it.
+        path: for messages.
 
     Raises:
-        DataError: a name that is not a shard's, a label that is not a class, a sample without a video, a key
-            that is there twice, a member outside its shard, or counts that do not add up.
+        DataError: an invalid shard name, a label that is not a class, a sample without a video, a duplicate
+            key, a member outside its shard, or wrong counts.
     """
     counts: Counter[str] = Counter()
     keys: set[str] = set()

@@ -1,4 +1,4 @@
-"""Opens videos, however they are stored."""
+"""Opens videos in any supported storage format."""
 
 from __future__ import annotations
 
@@ -24,24 +24,25 @@ from transfer3d.errors import DataError, NoSuchSplit, UsageError
 
 
 def open_videos(path: str | Path, *, split: str | None = "train", labelled: bool | None = None) -> VideoSet:
-    """Opens a folder of videos.
+    """Opens a folder or an address of videos.
 
-    Understood are, in this order: the http address of a folder of shards; a folder of shards (it has
-    `index.json`); one with such a folder `shards` in it (what `transfer3d synth` writes); tar files that
-    others wrote, as a folder of them or as `PLACE/name-{000..012}.tar`, here or at an http address, which are
-    read through once, since they have no index; `PATH/<split>/<class>/*`; `PATH/<class>/*` and a flat folder,
-    which have no splits and are taken whole.
+    Supported are, in this order: the http address of a folder of shards; a folder of shards (with
+    `index.json`); a folder with such a folder `shards` in it (written by `transfer3d synth`); third-party tar
+    files, as a folder of them or as `PLACE/name-{000..012}.tar`, local or at an http address, which are read
+    once completely, since they have no index; `PATH/<split>/<class>/*`; `PATH/<class>/*` and a flat folder,
+    which have no splits and are used as a whole.
 
     Args:
         path: the folder, or an address.
-        split: which part. Without labels, "unlabelled", "train" and None are one: the part `unlabelled` if
-            there is one, else `train`, else the whole folder. With labels, None wants a folder without parts.
+        split: of the data. Without labels, "unlabelled", "train" and None are equivalent: the split
+            `unlabelled` if there is one, else `train`, else the whole folder. With labels, None requires a
+            folder without splits.
         labelled: True = each video must have a class; False = classes are ignored; None = False for the split
             "unlabelled" and for data without classes, else True.
 
     Raises:
         UsageError: no such folder, or no such split.
-        DataError: nothing there decodes, a class is missing, or shards are damaged.
+        DataError: no video can be decoded, a class is missing, or shards are damaged.
         SetupError: a server does not answer.
     """
     if (shards := open_shards(path)) is not None:
@@ -69,13 +70,13 @@ def open_videos(path: str | Path, *, split: str | None = "train", labelled: bool
 
 
 def open_files(paths: Sequence[str | Path]) -> VideoSet:
-    """Opens video files, and all those below folders, without labels; keys are paths as they were given.
+    """Opens video files, and all those below folders, without labels; keys are the paths as given.
 
-    A single folder of shards is opened as a whole, all its splits; keys are its own.
+    A single folder of shards is opened with all its splits and its own keys.
 
     Raises:
-        UsageError: a path that is not there.
-        DataError: none of them decodes.
+        UsageError: a path does not exist.
+        DataError: none of them can be decoded.
     """
     if len(paths) == 1 and (shards := _only_shards(Path(paths[0]))) is not None:
         return ShardVideos(*shards, split=None, labelled=False)
@@ -98,7 +99,7 @@ def _only_shards(path: Path) -> tuple[Store, Index] | None:
 
 
 def open_shards(path: str | Path) -> tuple[Store, Index] | None:
-    """Returns the shards at an address or in a folder; None where there are none."""
+    """Returns the shards at an address or in a folder; None if there are none."""
     place, slash, names = str(path).rpartition("/")
     named = names.endswith(".tar")
     if str(path).startswith(("http://", "https://")):
@@ -142,7 +143,7 @@ def _videos_of(folder: Path) -> list[Path]:
 
 
 def _classified(folder: Path, train: Path) -> VideoList:
-    """Opens class folders; labels count the classes of `train`, so that they agree over the splits."""
+    """Opens class folders; labels index the classes of `train`, so that they agree between splits."""
     classes = list(labelled_folders(train))
     log_other_files(folder)
     found = videos_by_class(folder, classes, str(train))

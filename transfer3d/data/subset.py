@@ -1,4 +1,4 @@
-"""A share of a set of videos."""
+"""Subsets of a set of videos."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Subset(VideoSet):
 
     Args:
         whole: the other set.
-        indices: which of its videos.
+        indices: of its videos.
     """
 
     def __init__(self, whole: VideoSet, indices: Sequence[int]) -> None:
@@ -38,15 +38,15 @@ class Subset(VideoSet):
 
 
 def share_of(videos: VideoSet, share: float, *, seed: int) -> VideoSet:
-    """Returns a share of the videos, of every class alike, and at least one of each.
+    """Returns a share of the videos, equal for all classes, with at least one of each.
 
     Args:
-        videos: the whole set; it is returned as it is where the share is 1.
+        videos: the whole set; returned unchanged if the share is 1.
         share: 0..1.
-        seed: decides which.
+        seed: for the selection.
 
     Raises:
-        UsageError: the videos can only be read run by run.
+        UsageError: the videos must be read sequentially.
     """
     if share == 1:
         return videos
@@ -63,18 +63,18 @@ def share_of(videos: VideoSet, share: float, *, seed: int) -> VideoSet:
 
 
 def split_off(videos: VideoSet, share: float, *, seed: int) -> tuple[VideoSet, VideoSet]:
-    """Returns the videos without a share of every class, and that share.
+    """Splits off a share of the videos of every class; returns the rest and that share.
 
-    What was cut from one source video stays together. Of every class at least one source is held out, and one
-    left; a class of a single source has none to hold out.
+    Clips of one source video stay together. For every class, at least one source is held out, and at least
+    one kept; a class with a single source has none held out.
 
     Args:
         videos: the whole set, labelled.
         share: 0..1.
-        seed: decides which.
+        seed: for the selection.
 
     Raises:
-        UsageError: the videos can only be read run by run.
+        UsageError: the videos must be read sequentially.
     """
     _refuse_runs(videos, "val_share")
     rng = np.random.default_rng(seed)

@@ -1,4 +1,4 @@
-"""One training clip: which frames of a video it shows, and how they are augmented."""
+"""Training clips: sampling of frames and augmentation."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from transfer3d.errors import UsageError
 from transfer3d.layout import ClipSpec
 
 TeacherView = Literal["none", "independent", "centre"]
-"""Another view of a training clip's frames: augmented independently, or the centre crop as in testing."""
+"""The teacher's view of a training clip's frames: augmented independently, or the test crop."""
 
 
 class ClipSample(NamedTuple):
@@ -36,13 +36,13 @@ class ClipSample(NamedTuple):
 
     Attributes:
         clip: RGB uint8, C T H W, or U C T H W for the video-level families.
-        label: class number; -1 where there is none.
+        label: class index; -1 if unlabelled.
         key: name of the video.
         source: the original video.
-        teacher_clip: another view of the same frames, as `clip`, or None.
+        teacher_clip: the teacher's view of the same frames, in the format of `clip`, or None.
         teacher_view_key: equal keys mean equal pixels in `teacher_clip`; None = the view is random, or there
             is none.
-        label_set: all its classes.
+        label_set: all its labels.
     """
 
     clip: Tensor
@@ -59,14 +59,14 @@ class ClipSampler:
 
     Args:
         clip: of the student.
-        augment: how clips are varied; MixUp and CutMix act on batches (see `mix`).
+        augment: the augmentation; MixUp and CutMix act on batches (see `mix`).
         classes: names by label.
         teacher_view: see `TeacherView`.
-        teacher_clip: size and crop of the centre view; None = the student's. A larger one has all the detail
-            that the video has, and the student's frames are then scaled down from those.
+        teacher_clip: size and crop of the centre view; None = the student's. If it is larger, frames are
+            decoded at its size and scaled down for the student.
 
     Attributes:
-        side: the short side that frames are needed at, pixels.
+        side: the short side at which frames are needed, pixels.
 
     Raises:
         UsageError: `augment.sampling` is "cover", and the clip has several units.
@@ -117,7 +117,7 @@ class ClipSampler:
             videos: with the video's key, label and source.
             index: of the video.
             count: frames of the video.
-            read: returns the frames of these numbers, with `side` as their short side.
+            read: returns the frames with these indices, with `side` as their short side.
             rng: source of all randomness.
         """
         key, label = videos.keys[index], videos.labels[index]
@@ -146,11 +146,11 @@ class ClipSampler:
 
 
 def collate_clips(samples: Sequence[ClipSample], *, classes: int | None = None) -> ClipBatch:
-    """Returns clips as a batch; the `collate_fn` of a DataLoader over a `VideoDataset`.
+    """Collates clips to a batch; the `collate_fn` of a DataLoader over a `VideoDataset`.
 
     Args:
         samples: of one batch.
-        classes: K, where a clip may be of several: then `targets` have a 1 for each of its classes.
+        classes: K, for multi-label data: then `targets` are multi-hot.
     """
     teacher_clips = [sample.teacher_clip for sample in samples if sample.teacher_clip is not None]
     view_keys = [sample.teacher_view_key for sample in samples if sample.teacher_view_key is not None]

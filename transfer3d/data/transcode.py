@@ -1,4 +1,4 @@
-"""Frames -> H.264 in MP4: smaller copies, cuts of long videos, folders of frames, flow, films to look at."""
+"""Encodes frames as H.264 in MP4: smaller copies, cuts, folders of frames, flow, annotated videos."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from transfer3d.scratch import scratch_folder
 
 Times = Sequence[float] | NDArray[np.float64]
 TIME_BASE = Fraction(1, 90_000)
-CRF = 18  # without visible loss
+CRF = 18  # visually lossless
 MUXER = {"fflags": "+bitexact", "movflags": "+faststart"}
-"""Of MP4: its index comes first, to play while it loads."""
+"""Options of the MP4 muxer: the index is at the front, so that videos play while loading."""
 PICTURES = (".jpg", ".jpeg", ".png")
 FRAME_FOLDER_FPS = 12  # Something-Something v1's
 
@@ -34,9 +34,9 @@ def encode_frames(pictures: Iterable[Frames], times_s: Sequence[float], *, gop: 
     """Encodes frames [H, W, 3], at their times; an odd last row or column is cut off.
 
     Args:
-        pictures: all of one size.
-        times_s: when each is displayed, seconds, increasing.
-        gop: frames from one key frame to the next; no B-frames, so clips are cut from anywhere, and cheaply.
+        pictures: frames, all of one size.
+        times_s: presentation times, seconds, increasing.
+        gop: distance between key frames; there are no B-frames, so that random access is cheap.
 
     Returns:
         The file, and the number of frames.
@@ -45,23 +45,23 @@ def encode_frames(pictures: Iterable[Frames], times_s: Sequence[float], *, gop: 
         av.VideoFrame.from_ndarray(pixels[: len(pixels) // 2 * 2, : pixels.shape[1] // 2 * 2], format="rgb24")
         for pixels in pictures
     )
-    # A twentieth larger, and decoded in two thirds of the time.
+    # These options make files 5 % larger, but decoding takes only two thirds of the time.
     options = {"preset": "veryfast", "tune": "fastdecode", "crf": str(CRF)}
     options |= {"g": str(gop), "keyint_min": "1", "bf": "0"}
     return _encode(zip(frames, times_s, strict=False), _mean_rate(times_s), "yuv420p", "libx264", options)
 
 
 def _mean_rate(times_s: Times) -> Fraction:
-    """Returns frames per second; the last frame is shown for the mean time of the others."""
+    """Returns the mean frames per second; the last frame is assumed to last as long as the average."""
     length = times_s[-1] - times_s[0]
     return Fraction((len(times_s) - 1) / length).limit_denominator(1001) if length > 0 else Fraction(25)
 
 
 def encode_folder(folder: Path) -> tuple[bytes, int]:
-    """Encodes a folder of frames, sorted by name, without loss: JPEG as the YUV that it holds, PNG as RGB.
+    """Encodes a folder of frames losslessly, sorted by name: JPEG as its YUV, PNG as RGB.
 
     Raises:
-        BadVideo: no picture there, or one that does not decode.
+        BadVideo: there is no image, or one cannot be decoded.
     """
     files = sorted(path for path in folder.iterdir() if path.suffix.lower() in PICTURES)
     if not files:
@@ -80,14 +80,14 @@ def encode_folder(folder: Path) -> tuple[bytes, int]:
 
 
 def encode_flow(planes: Iterable[Frames], times_s: Times) -> tuple[bytes, int]:
-    """Encodes optical flow [H, W, 2] uint8 without loss, as `flow_frame` lays it out.
+    """Encodes optical flow [H, W, 2] uint8 losslessly, in the layout of `flow_frame`.
 
-    Lossless H.264 needs no other reader than the videos do, and nothing has to be known of how much error a
-    network bears: 240x320 took 5 to 15 KiB a frame, FFV1 and grey frames of x over y as much; lossy H.264
-    (crf 10) a third, with values off by 2.
+    Lossless H.264 needs no other reader than videos, and cannot affect a network's accuracy. 240x320 took 5
+    to 15 KiB per frame, about as much as FFV1 and as stacked grey frames of x and y; lossy H.264 (crf 10)
+    took a third, with errors of 2.
 
     Args:
-        planes: all of one size.
+        planes: frames of flow, all of one size.
         times_s: see `encode_frames`.
 
     Returns:
@@ -99,10 +99,10 @@ def encode_flow(planes: Iterable[Frames], times_s: Times) -> tuple[bytes, int]:
 
 
 def decode_picture(path: Path) -> VideoFrame:
-    """Decodes one picture file.
+    """Decodes one image file.
 
     Raises:
-        BadVideo: it holds none.
+        BadVideo: it contains no image.
     """
     options = {"format_whitelist": "jpeg_pipe,png_pipe", "codec_whitelist": "mjpeg,png"}
     options |= {"max_pixels": str(MAX_PIXELS)}
@@ -143,7 +143,7 @@ def _mux(
             stream.codec_context.time_base = TIME_BASE
             if pix_fmt.startswith("yuvj"):
                 stream.codec_context.color_range = 2
-        # Two frames at one time would be one frame.
+        # Two frames with equal times would become one frame.
         last = max(round(time_s / TIME_BASE), last + 1)
         frame.pts, frame.time_base = last, TIME_BASE
         container.mux(stream.encode(frame))
@@ -154,11 +154,11 @@ def _mux(
 
 
 def write_film(path: Path, timed: Iterable[tuple[Frames, float]], *, fps: float) -> None:
-    """Writes frames for people to watch, one at a time: H.264 that every browser plays.
+    """Writes frames as a video for viewing, one at a time: H.264 that every browser can play.
 
     Args:
         path: of the new file.
-        timed: frames [H, W, 3] of one size, H and W even, with the seconds at which they are displayed.
+        timed: frames [H, W, 3] of one size, H and W even, with their presentation times in seconds.
         fps: mean rate; the last frame is shown for one such interval.
 
     Raises:
@@ -184,11 +184,11 @@ def new_mp4() -> Iterator[tuple[OutputContainer, Path]]:
 
 
 def remux(source: Source, *, name: str) -> bytes | None:
-    """Copies the video stream into MP4; None where its codec or its times do not fit, or pictures change.
+    """Copies the video stream into MP4; None if its codec or times are not supported, or frames change.
 
     Args:
-        source: a video that decodes.
-        name: what messages call it.
+        source: a decodable video.
+        name: for messages.
     """
     try:
         with open_container(source) as read, new_mp4() as (container, path):

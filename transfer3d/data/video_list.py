@@ -1,4 +1,4 @@
-"""Videos from a list of files."""
+"""A set of videos from a list of files."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ from transfer3d.data.prepare import count_frames
 from transfer3d.data.videoset import Dropped, VideoSet
 from transfer3d.errors import DataError, UsageError, did_you_mean
 
-CHILDREN, FILES_OF_A_CHILD = 8, 16  # at most so many at once, each with at least so many files
-SLOWEST = 10 * 2**20  # bytes that a disk reads in a second
+CHILDREN, FILES_OF_A_CHILD = 8, 16  # maximum number of children, and minimum number of files per child
+SLOWEST = 10 * 2**20  # minimum read rate of a disk, bytes per second
 
 
 class VideoList(VideoSet):
     """Video files. Each is opened once at the start, in child processes with limits on time and memory.
 
-    Files that do not decode are left out, see `dropped`.
+    Files that cannot be decoded are left out, see `dropped`.
 
     Args:
         files: the videos.
-        labels: class of each by name or by number, a sequence of several, None where it has none; None = all
+        labels: class of each file by name or index, a sequence of several, or None if unlabelled; None = all
             unlabelled.
         groups: the original video of each file, `sources`: clips of one group are never a negative pair, and
-            never divided between training and validation. Default: each file is its own.
+            never divided between training and validation. Default: each file is its own group.
         classes: names, by label. Default: the distinct names of the labels, sorted, or the numbers from 0.
-        root: folder that keys are relative to. Default: keys are the paths as given.
+        root: folder to which keys are relative. Default: keys are the paths as given.
 
     Raises:
         UsageError: a file does not exist or is listed twice, the lists differ in length, or a label is not
             among the classes.
-        DataError: no file decodes.
+        DataError: no file can be decoded.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class VideoList(VideoSet):
         return self._files[index]
 
     def _check(self, paths: Sequence[Path], prefix: str) -> list[int | None]:
-        """Returns each file's number of frames, None for those that do not decode, which are `dropped`."""
+        """Returns each file's number of frames, None for undecodable ones, which are added to `dropped`."""
         if not paths:
             raise DataError(f"{prefix}no videos. Their names end in {', '.join(SUFFIXES)}.")
         if absent := next((path for path in paths if not path.exists()), None):
@@ -132,5 +132,5 @@ def _numbered(
 
 
 def _named(path: Path, fault: Fault) -> str:
-    """Returns the reason with the file's name, which that of a crash lacks."""
+    """Returns the reason, prefixed with the file's name if it lacks it, as for a crash."""
     return fault.reason if fault.reason.startswith(path.name) else f"{path.name}: {fault.reason}"

@@ -1,4 +1,4 @@
-"""The interface of every source of videos: what the pipeline reads."""
+"""The interface of video sets, which the pipeline reads."""
 
 from __future__ import annotations
 
@@ -17,28 +17,28 @@ from transfer3d.layout import FLOW_CHANNELS, RGB_CHANNELS, ClipSpec
 
 @dataclass(frozen=True)
 class Dropped:
-    """A file that was left out, and why."""
+    """A file that was left out, with the reason."""
 
     path: str
     reason: str
 
 
 class VideoSet(ABC):
-    """Videos by number, in one fixed order.
+    """Videos by index, in a fixed order.
 
     A subclass needs `keys` and `open`; everything else has a default, which an attribute or a property of the
-    same name replaces.
+    same name overrides.
 
     Attributes:
         keys: a unique name for each video.
         classes: names, by label.
-        sequential_groups: sizes of the groups of videos that must be read one after another; empty where
-            videos can be read in any order.
-        shuffle_buffer: how many of these groups are shuffled together.
-        official: how many videos the dataset lists for this split, found or not; None where it is unknown.
+        sequential_groups: sizes of the groups of videos that must be read sequentially; empty if videos can
+            be read in any order.
+        shuffle_buffer: number of these groups that are shuffled together.
+        official: number of videos that the dataset lists for this split, found or not; None if unknown.
         dropped: files that were left out when the set was opened.
-        frame_counts: number of frames of each video, 0 where it is unknown; empty where all are.
-        flow: how the videos were made, where they are optical flow (see `encode_flow`); None = pictures.
+        frame_counts: number of frames of each video, 0 if unknown; empty if all are unknown.
+        flow: format of optical flow (see `encode_flow`); None = RGB videos.
 
     Example:
         >>> class Numbered(VideoSet):
@@ -67,7 +67,7 @@ class VideoSet(ABC):
 
     @property
     def channels(self) -> int:
-        """C of its clips: 2 of optical flow, 3 of RGB."""
+        """C of its clips: 2 for optical flow, 3 for RGB."""
         return FLOW_CHANNELS if self.flow else RGB_CHANNELS
 
     def __len__(self) -> int:
@@ -75,17 +75,17 @@ class VideoSet(ABC):
 
     @cached_property
     def labels(self) -> Sequence[int | None]:
-        """The class of each video; None, the default, where it has none."""
+        """The class of each video; None, the default, if unlabelled."""
         return [None] * len(self)
 
     @cached_property
     def label_sets(self) -> Sequence[tuple[int, ...]]:
-        """All classes of each video; by default its label alone."""
+        """All labels of each video; by default only its class."""
         return [() if label is None else (label,) for label in self.labels]
 
     @cached_property
     def multi_label(self) -> bool:
-        """Whether any video is of several classes."""
+        """Whether any video has several labels."""
         return any(len(labels) > 1 for labels in self.label_sets)
 
     @cached_property
@@ -95,7 +95,7 @@ class VideoSet(ABC):
 
     @cached_property
     def digest(self) -> str:
-        """Identifies the set, sha256, hex; by default of its classes, keys, labels and sources."""
+        """The sha256 that identifies the set, in hex; by default of classes, keys, labels and sources."""
         content = [list(self.classes), list(self.keys), list(self.labels), list(self.sources)]
         if self.multi_label:
             content.append(list(self.label_sets))
@@ -103,7 +103,7 @@ class VideoSet(ABC):
 
 
 def check_channels(videos: VideoSet, clip: ClipSpec) -> None:
-    """Raises UsageError where only one of the two, videos and a student's clip, is optical flow."""
+    """Raises UsageError if only one of videos and student is for optical flow."""
     if videos.channels == clip.channels:
         return
     if videos.flow:

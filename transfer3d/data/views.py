@@ -1,4 +1,4 @@
-"""Which views of a video a test looks at, and the frames that show them."""
+"""The test views of a video, and their frames."""
 
 from __future__ import annotations
 
@@ -29,29 +29,29 @@ FrameOrder = Literal[
 ]
 UNKNOWN_FPS = 25.0
 SHUFFLES = 1
-"""Sets the random numbers of shuffles apart from those of random places."""
+"""Separates the random numbers of shuffles from those of random positions."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ViewPlan:
-    """Which views of a video are evaluated.
+    """The selection of a video's test views.
 
     A view is one clip, or for the video-level families one clip from each section of the video.
 
     Attributes:
-        places: "even" = `count` views from the first to the last; "random" = `count`, as in training;
-            "units" = one clip from each of `count` equal sections, which a video-level family takes together;
-            "cover" = all clips that do not overlap; "windows" = one view for each of `temporal_windows`. A
-            video-level family covers the video in one view. The name of a peer = where that library takes
-            `count` clips; see `peer_clips`.
-        count: see above; an even single view is the video's centre.
-        crops: of each clip; see `evaluation_transform`.
-        three: how three crops are cut; see `ThreeCrop`.
-        orders: in which each view is evaluated, one after the other: all views in the first order, then all
-            in the second. "frames_reversed" plays each clip backwards, "units_reversed" takes the sections of
-            a video in reverse order (V4D, section 4.4); "..._shuffled" draws an order for each clip, or for
-            each view's sections; "still" repeats the middle frame of each clip.
-        seed: of random places and of shuffles; each video has its own.
+        places: "even" = `count` evenly spaced views; "random" = `count`, as in training; "units" = one clip
+            from each of `count` equal sections, which a video-level family processes together; "cover" = all
+            non-overlapping clips; "windows" = one view per window of `temporal_windows`. A video-level family
+            covers the video in one view. The name of a peer = `count` clips at that library's positions; see
+            `peer_clips`.
+        count: see above; a single even view is the centre clip.
+        crops: per clip; see `evaluation_transform`.
+        three: rule of three crops; see `ThreeCrop`.
+        orders: frame orders in which each view is evaluated: all views in the first order, then all in the
+            second. "frames_reversed" reverses each clip, "units_reversed" the sections of a video (V4D,
+            section 4.4); "..._shuffled" draws an order for each clip, or for each view's sections; "still"
+            repeats the middle frame of each clip.
+        seed: for random positions and shuffles; combined with each video's index.
     """
 
     places: Places = "even"
@@ -62,26 +62,26 @@ class ViewPlan:
     seed: int = 0
 
     def views_of_a_video(self, clip: ClipSpec) -> int | None:
-        """Returns how many views each video has; None where that depends on the video."""
+        """Returns the number of views per video; None if it depends on the video."""
         if self.places == "windows" or (self.places == "cover" and clip.units == 1):
             return None
         together = self.places == "cover" or (self.places == "units" and clip.units > 1)
         return self.crops * len(self.orders) * (1 if together else self.count)
 
     def clips_of_a_view(self, clip: ClipSpec) -> int:
-        """Returns how many clips a view has: U of a video-level family, else 1."""
+        """Returns the number of clips per view: U for a video-level family, else 1."""
         return self.count if self.places == "units" and clip.units > 1 else clip.units
 
     def indices(
         self, frames: int, fps: float, clip: ClipSpec, *, number: int = 0
     ) -> tuple[Indices, NDArray[np.int64]]:
-        """Returns frame numbers [V, T], or [V, U, T] for the video-level families, and each view's scale [V].
+        """Returns frame indices [V, T], or [V, U, T] for the video-level families, and each view's scale [V].
 
         Args:
             frames: of the video.
             fps: frames per second, for "windows".
-            clip: what the student wants.
-            number: of the video, for what is random.
+            clip: the student's input.
+            number: index of the video, for random values.
         """
         scales = [temporal_windows(frames, fps or UNKNOWN_FPS)] if self.places == "windows" else []
         scale_V = [scale for windows in scales for scale, row in enumerate(windows) for _ in row]
@@ -124,7 +124,7 @@ def _in_order(views: Indices, order: FrameOrder, *, seed: tuple[int, ...]) -> In
 
 
 def _even(frames: int, clip: ClipSpec, count: int) -> Indices:
-    """Returns views spread evenly; those of a video-level family are shifted inside its sections."""
+    """Returns evenly spaced views; those of a video-level family are shifted within its sections."""
     if clip.units == 1:
         return even_clips(frames, length=clip.frames, stride=clip.stride, count=count)
     places = [(number + 0.5) / count for number in range(count)]
@@ -138,12 +138,12 @@ def _even(frames: int, clip: ClipSpec, count: int) -> Indices:
 
 @dataclass(frozen=True)
 class Views:
-    """Views of one or of several videos; a frame that many of them show is held once.
+    """Views of one or several videos; frames shared by views are stored once.
 
     Attributes:
         frames_u8: RGB [N, C, H, W] uint8, the distinct frames, cropped.
-        indices: [V, T] or [V, U, T] int64, the frames that each view is made of.
-        scale_V: int64; the window length that a view belongs to, 0 where there is only one.
+        indices: [V, T] or [V, U, T] int64, the frames of each view.
+        scale_V: int64; index of the window length of each view, 0 if there is only one.
     """
 
     frames_u8: Tensor
@@ -159,7 +159,7 @@ class Views:
 
 
 def join_views(parts: Sequence[Views]) -> Views:
-    """Returns the views of several videos as one."""
+    """Concatenates the views of several videos."""
     if len(parts) == 1:
         return parts[0]
     offsets = np.cumsum([0, *(len(part.frames_u8) for part in parts[:-1])]).tolist()

@@ -1,4 +1,4 @@
-"""Worker processes that make batches, in order, by torch's DataLoader."""
+"""Worker processes that make batches in order, based on torch's DataLoader."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ from transfer3d.layout import RGB_CHANNELS
 
 LIMITS = Limits()
 CRASHES = {getattr(signal, name, 0) for name in ("SIGSEGV", "SIGABRT", "SIGBUS", "SIGFPE", "SIGILL")}
-DEATH_S = 5.0  # that a worker needs at most to end, once it is known that it does
+DEATH_S = 5.0  # maximum time for a dying worker to exit
 REMEDY = "Leave it out; `transfer3d check` finds all such videos."
 
 Item = TypeVar("Item")
-Made = tuple[Item, dict[str, str]]  # a batch, and by key why videos that it should have held did not decode
+Made = tuple[Item, dict[str, str]]  # a batch, and the reasons of its undecodable videos by key
 _Answer = Made[Item] | DataError | SetupError
 
 
@@ -42,8 +42,8 @@ class Maker(ABC, Generic[Item]):
     """Makes a batch from its plan.
 
     Attributes:
-        videos: that the draws are numbers of.
-        open_video: how they are opened: `run_workers` decides it.
+        videos: indexed by the draws.
+        open_video: opens them; set by `run_workers`.
     """
 
     videos: VideoSet
@@ -55,19 +55,19 @@ class Maker(ABC, Generic[Item]):
         """Makes one batch."""
 
     def now_at(self, index: int) -> None:
-        """Notes the current video in shared memory, so that an error can name it if its worker dies."""
+        """Records the current video in shared memory, so that an error can name it if its worker dies."""
         worker = get_worker_info()
         if worker is not None and self._places is not None:
             self._places[worker.id] = index
 
     def watch(self, workers: int) -> torch.Tensor:
-        """Returns the notes: the number of the video at hand, by worker."""
+        """Returns the shared memory: the index of the current video, by worker."""
         self._places = torch.full((workers,), -1).share_memory_()
         return self._places
 
 
 class _Batches(Dataset[_Answer[Item]]):
-    """Lets DataLoader fetch whole batches; an error travels as a value: raised it would lose its type."""
+    """Lets DataLoader fetch whole batches; errors are returned, since raising would lose their type."""
 
     def __init__(self, maker: Maker[Item]) -> None:
         self._maker = maker
@@ -84,7 +84,7 @@ class _Batches(Dataset[_Answer[Item]]):
 def run_workers(
     maker: Maker[Item], plan: Iterable[list[ClipId]], workers: int, *, ahead: bool = False
 ) -> Iterator[Made[Item]]:
-    """Yields what `maker` makes of each list of draws, in order.
+    """Yields the batch that `maker` makes from each list of draws, in order.
 
     Without workers the maker runs in this process, and videos are decoded in a child.
 
@@ -92,12 +92,12 @@ def run_workers(
         maker: of batches.
         plan: the draws of each batch.
         workers: number of processes that make batches.
-        ahead: without workers, whether the next batch is made in a thread while one is used. The maker must
-            not touch global random state then.
+        ahead: without workers, whether a thread prefetches the next batch. The maker must not use global
+            random state then.
 
     Raises:
-        DataError: as the maker raises it, here or in a worker; or a video crashed a worker, or hung it.
-        SetupError: a worker died otherwise, and its video is named; or a server does not answer.
+        DataError: raised by the maker; or a video crashed or hung a worker.
+        SetupError: a worker died for another reason, with its current video; or a server does not answer.
     """
     answers = _by_workers(maker, plan, workers) if workers else _here(maker, plan, ahead)
     with closing(answers):
@@ -132,7 +132,7 @@ def _here(maker: Maker[Item], plan: Iterable[list[ClipId]], ahead: bool) -> Gene
 def _by_workers(maker: Maker[Item], plan: Iterable[list[ClipId]], workers: int) -> Generator[_Answer[Item]]:
     maker.open_video = _open_in_worker
     notes = maker.watch(workers)
-    # Typed as what it is with workers: its processes have no public name.
+    # Typed as Any, since the loader's processes have no public name.
     answers: Any = iter(
         DataLoader(
             _Batches(maker),
@@ -140,19 +140,19 @@ def _by_workers(maker: Maker[Item], plan: Iterable[list[ClipId]], workers: int) 
             num_workers=workers,
             collate_fn=_as_it_is,
             worker_init_fn=_start_worker,
-            # The loader draws a seed for its workers; not from the global generator, which is the training's.
+            # The loader draws a seed for its workers, which must not change the global generator of training.
             generator=torch.Generator(),
         )
     )
     try:
         yield from answers
     except (RuntimeError, EOFError, OSError) as error:
-        # A worker that dies while its batch is fetched breaks a connection, before it is known to be dead.
+        # A worker that dies while its batch is fetched breaks a connection before its exit is noticed.
         if isinstance(error, RuntimeError) and "DataLoader worker" not in str(error):
             raise
         try:
             dead = _end_workers(answers)
-        except RuntimeError:  # torch's handler of SIGCHLD came in between
+        except RuntimeError:  # raised by torch's SIGCHLD handler
             dead = _end_workers(answers)
         if not dead:
             raise
@@ -161,12 +161,12 @@ def _by_workers(maker: Maker[Item], plan: Iterable[list[ClipId]], workers: int) 
         }
         raise _why_it_died(*dead, at) from error
     finally:
-        # Ends the workers now: an exception's traceback would hold them for as long as it is looked at.
+        # Ends the workers now: otherwise an exception's traceback would keep them alive.
         del answers
 
 
 def _end_workers(answers: Any) -> tuple[int, int] | None:
-    """Ends a loader's processes, and returns the number and the exit code of the one that died before."""
+    """Ends a loader's processes, and returns the index and the exit code of the one that had died."""
     is_main = threading.current_thread() is threading.main_thread()
     before = signal.signal(signal.SIGCHLD, signal.SIG_DFL) if is_main and hasattr(signal, "SIGCHLD") else None
     try:
@@ -179,7 +179,7 @@ def _end_workers(answers: Any) -> tuple[int, int] | None:
         answers._shutdown_workers()
         return dead
     finally:
-        if before is not None:  # torch's raises at every end of a child while a loader has a dead worker
+        if before is not None:  # torch's handler raises at each child's exit while a loader has a dead worker
             signal.signal(signal.SIGCHLD, before)
 
 
@@ -187,9 +187,9 @@ def _why_it_died(place: int, code: int, at: dict[int, str]) -> DataError | Setup
     """Returns the error for a worker that died.
 
     Args:
-        place: its number.
-        code: that it ended with.
-        at: the video that each worker is at, by number.
+        place: index of the worker.
+        code: its exit code.
+        at: the current video of each worker, by index.
     """
     key = at.get(place, ", ".join(at.values()))
     if code == -getattr(signal, "SIGALRM", 0):
@@ -201,7 +201,7 @@ def _why_it_died(place: int, code: int, at: dict[int, str]) -> DataError | Setup
 
 @contextmanager
 def _open_in_worker(source: Source, *, name: str = "", channels: int = RGB_CHANNELS) -> Iterator[VideoReader]:
-    """Opens a video within limits: what takes too much memory is bad, and a hang ends this process."""
+    """Opens a video within limits: excessive memory raises BadVideo, and a hang ends this process."""
     memory = MemoryLimit(LIMITS.memory_gib)
 
     def empty(shape: tuple[int, ...]) -> Frames:
@@ -219,7 +219,7 @@ def _open_in_worker(source: Source, *, name: str = "", channels: int = RGB_CHANN
 
 
 def _alarm(seconds: float) -> None:
-    """Sets when this process is killed, whatever it is at; 0 = never."""
+    """Sets a timer that kills this process; 0 = none."""
     if hasattr(signal, "setitimer"):
         signal.setitimer(signal.ITIMER_REAL, seconds)
 
@@ -229,10 +229,10 @@ def _as_it_is(answer: Any) -> Any:
 
 
 def _start_worker(_: int) -> None:
-    # Ctrl-C, and the SIGTERM that SLURM sends to every process, are for the parent to handle: it finishes its
-    # step, and ends its workers itself. They notice, too, when it is gone.
+    # Ctrl-C, and the SIGTERM that SLURM sends to every process, are handled by the parent: it finishes its
+    # step and ends its workers. Workers also notice when it exits.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    if hasattr(signal, "SIGALRM"):  # a handler of the parent would not end a hang
+    if hasattr(signal, "SIGALRM"):  # a handler inherited from the parent would not end a hang
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
     torch.set_num_threads(1)

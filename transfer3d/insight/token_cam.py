@@ -1,8 +1,8 @@
-"""Grad-CAM of vision transformers, whose layers hold tokens: the patches of every time step are the places.
+"""Grad-CAM of vision transformers: the patch tokens of every time step are the positions.
 
-Paper: Selvaraju et al., "Grad-CAM", ICCV 2017, equations (1) and (2). Where the class token is read, nothing
-looks at the patches behind the last block, and the gradients there are 0: the last layer is therefore the
-deepest one whose patches still reach the scores.
+Paper: Selvaraju et al., "Grad-CAM", ICCV 2017, equations (1) and (2). If only the class token is classified,
+the scores do not depend on the patch tokens after the last block, whose gradients are 0. The default layer is
+therefore the deepest one whose patch tokens affect the scores.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from transfer3d.models.trunks.vit import VideoViT
 def token_evidence(
     student: VideoStudent, trunk: VideoViT, clips: Tensor, target: int, layer: str | None
 ) -> tuple[Tensor, str]:
-    """Returns the evidence `U T' H' W'` for a class, and the layer whose patches were weighed.
+    """Returns the evidence `U T' H' W'` for a class, and the layer whose patch tokens were weighted.
 
     Args:
         student: with a classifier, in eval mode.
         trunk: of this student.
         clips: one clip, normalised, with its axis B.
         target: the class.
-        layer: a block, by its name in `Trunk.layers`; None = the deepest one whose patches reach the scores.
+        layer: a block, by its name in `Trunk.layers`; None = the deepest one that affects the scores.
 
     Raises:
-        UsageError: there is no such layer, or its patches do not reach the scores.
+        UsageError: there is no such layer, or its patch tokens do not affect the scores.
     """
     layers = {name: module for name, (_, module) in trunk.layers().items()}
     if layer is not None and layer not in layers:
@@ -40,7 +40,7 @@ def token_evidence(
 
     def keep(name: str) -> Any:
         def hook(_module: Any, _inputs: Any, output: Tensor) -> None:
-            tokens.setdefault(name, output)  # a recomputed block comes a second time
+            tokens.setdefault(name, output)  # a recomputed block calls the hook twice
 
         return hook
 
@@ -63,8 +63,8 @@ def token_evidence(
         layer = [*layers, *reaching][-1]
     elif reaching and layer not in reaching:
         raise UsageError(
-            f"{student.model_name}: the scores depend on no patch after layer '{layer}', only on its class "
-            f"token. The last one that counts is {reaching[-1]}."
+            f"{student.model_name}: the scores do not depend on the patch tokens of layer '{layer}', only on "
+            f"its class token. Use {reaching[-1]} or an earlier layer."
         )
     weights = slopes[layer].mean((1, 3, 4), keepdim=True)
     return (patches(tokens[layer]) * weights).sum(2), layer

@@ -1,1 +1,1 @@
-"""The layouts that datasets come in: one file each, all giving a `Listing`."""
+"""Layouts of datasets: one module each, all of which return a `Listing`."""

@@ -1,7 +1,7 @@
-"""ActivityNet: one JSON file of timed segments; videos are called `v_<id>` or `<id>`.
+"""ActivityNet: one JSON file of timed segments; videos are named `v_<id>` or `<id>`.
 
-Each segment becomes a video of its class; one that is listed for several classes is of all of them. The test
-videos, which have no segments, stay whole and unlabelled.
+Each segment becomes a video of its class; a segment that is listed for several classes has all of them. The
+test videos, which have no segments, stay whole and unlabelled.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Segment:
 
 @dataclass(frozen=True)
 class Annotated:
-    """A video of the list: its id, its split (train, val or test) and its segments, none for test videos."""
+    """A listed video: its id, its split (train, val or test) and its segments, empty for test videos."""
 
     name: str
     split: str

@@ -1,4 +1,4 @@
-"""ActivityNet's videos as they are, untrimmed, each with the classes of all its segments.
+"""ActivityNet's untrimmed videos, each with the classes of all its segments.
 
 For V4D's table 6 (appendix A.1), which scores whole videos by windows: mean average precision.
 """
@@ -9,7 +9,7 @@ from transfer3d.data.datasets import activitynet
 from transfer3d.data.datasets.listing import Finder, Listing, Request
 
 applies = activitynet.applies
-"""As a list of segments, which is tried first: whole videos are asked for by the layout's name."""
+"""The same files as for segments, a layout that is tried first: whole videos must be requested by name."""
 
 
 def read(request: Request) -> Listing:

@@ -1,8 +1,8 @@
 """Charades: `Charades_v1_{train,test}.csv` with the actions of each video, and `Charades_v1_classes.txt`.
 
-A video is of every class that its column `actions` names ("c092 11.90 21.20;c147 0.00 12.60"); when each
-happens is not kept. A video without any goes to the unlabelled ones: the dataset's own evaluation leaves it
-out. Lists of other names and splits are read too: `*_val.csv`, and any classes in a `*classes.txt`.
+A video has every class in its column `actions` ("c092 11.90 21.20;c147 0.00 12.60"); the times are not used.
+A video without actions becomes unlabelled: the dataset's own evaluation excludes it. Lists with other names
+and splits are supported: `*_val.csv`, and any classes in a `*classes.txt`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Class folders: `SRC/<class>/*`, or `SRC/{train,val,test}/<class>/*` with `SRC/unlabelled/*` beside them."""
+"""Class folders: `SRC/<class>/*`, or `SRC/{train,val,test}/<class>/*`, optionally with `SRC/unlabelled/*`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def applies(request: Request) -> bool:
 
 
 def read(request: Request) -> Listing:
-    """Reads the folders; classes are those of train, sorted."""
+    """Reads the folders; the classes are those of train, sorted."""
     root, every = request.root, request.videos(request.root)
     bare = [path for path in every if path.parent == root or (path.parent == root / U and is_component(path))]
     if request.flow_files and bare:

@@ -1,10 +1,10 @@
 """Lists of paths: `path,label[,split]` with or without a header, or SlowFast's `path label`.
 
-A header may use other usual names (`video_path,class`), in any order, with other columns between them. A list
-is by itself (its videos are `train`, unless a third column says otherwise) or is one of `train.csv`,
-`val.csv`, `test.csv` in a folder. Paths are relative to the list. Labels are class names, or numbers from 0;
-several of them stand between `;` or `|` ("run;jump") where any of them is in another line too; numbers also
-between commas ("3,17").
+A header may use other common names (`video_path,class`), in any order, with other columns between them. A
+list is either a single file (its videos are `train`, unless a third column has the split) or one of
+`train.csv`, `val.csv`, `test.csv` in a folder. Paths are relative to the list. Labels are class names, or
+numbers from 0. Several labels are separated by `;` or `|` ("run;jump"), if any of them also occurs in another
+line; numbers also by commas ("3,17").
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ COLUMNS = {
     ),
     "split": ("split", "subset", "set", "partition", "usage"),
 }  # fmt: skip
-"""Names that a header gives the columns, in lower case, the usual ones first."""
+"""Possible names of the columns in a header, in lower case, the most common first."""
 MOST_DIGITS = 6
-"""Of a number that is a label; there are as many classes as the largest one says."""
+"""Maximum digits of a numeric label, since the largest label determines the number of classes."""
 BETWEEN = re.compile(r"\s*[;|]\s*")
 NUMBERS = re.compile(r"\d+(\s*,\s*\d+)+")
 
@@ -49,7 +49,7 @@ class _Row(NamedTuple):
 
 
 class _Columns(NamedTuple):
-    """Places in a line; `is_default` where there is no header."""
+    """Indices of the columns; `is_default` if there is no header."""
 
     path: int
     label: int
@@ -107,7 +107,7 @@ def _rows(path: Path) -> list[_Row]:
     numbered = list(lines(path))
     matches = [SLOWFAST.fullmatch(text) for _, text in numbered]
     if all(match is not None and all(map(_is_number, _labels(match[2]))) for match in matches):
-        # From the right: paths hold spaces.
+        # Split from the right, since paths may contain spaces.
         pairs = zip(numbered, matches, strict=True)
         return [_Row(path, n, m[1], (m[2],), default) for (n, _), m in pairs if m]
     table = [(number, _cells(path, number, text)) for number, text in numbered]
@@ -129,18 +129,18 @@ def _rows(path: Path) -> list[_Row]:
 
 
 def _labels(text: str) -> tuple[str, ...]:
-    """Returns the labels of a cell; a comma is between numbers alone, since names may have commas."""
+    """Returns the labels of a cell; a comma only separates numbers, since names may contain commas."""
     between = "," if NUMBERS.fullmatch(text) else BETWEEN
     return tuple(label.strip() for label in re.split(between, text))
 
 
 def _separated(rows: list[_Row]) -> list[_Row]:
-    """Returns the rows with their labels apart, if a part of some label occurs in another one.
+    """Returns the rows with their labels separated, if a part of a label occurs in another row.
 
-    Else `;` and `|` belong to the names, as in Something-Something's "Turning something; upside down".
+    Otherwise `;` and `|` belong to the names, as in Something-Something's "Turning something; upside down".
 
     Raises:
-        DataError: a label is empty, or there twice.
+        DataError: a label is empty or duplicate.
     """
     parts_of = {text: _labels(text) for row in rows for text in row.labels}
     cells = Counter(part for parts in parts_of.values() for part in set(parts))
@@ -162,7 +162,7 @@ def _cells(path: Path, number: int, text: str) -> list[str]:
 
 
 def _is_header(path: Path, first: list[str], others: Sequence[list[str]]) -> bool:
-    """Whether the first line names the columns: not a video, by its name or by what is there."""
+    """Whether the first line names the columns instead of a video."""
     if _is_video(first) or existing(path.parent / first[0]):
         return False
     known = any(cell.casefold() in names for cell in first for names in COLUMNS.values())
@@ -174,7 +174,7 @@ def _is_video(cells: list[str]) -> bool:
 
 
 def _columns(path: Path, number: int, header: list[str]) -> _Columns:
-    """Returns where path, label and split stand, by their names; two unknown columns are path and label."""
+    """Returns the columns of path, label and split by their names; two unknown columns are path and label."""
     places = {
         column: [place for place, name in enumerate(header) if name.casefold() in names]
         for column, names in COLUMNS.items()
@@ -188,7 +188,7 @@ def _columns(path: Path, number: int, header: list[str]) -> _Columns:
 
 
 def _classes(rows: list[_Row]) -> list[str]:
-    """Returns the classes: as many as the numbers reach, or the names of the training videos, sorted."""
+    """Returns the classes: numbers up to the largest label, or the sorted names of the training videos."""
     labels = [(row, label) for row in rows for label in row.labels]
     if not _is_number(labels[0][1]):
         return sorted(

@@ -15,12 +15,12 @@ FOLDS = (1, 2, 3)
 
 
 def applies(request: Request) -> bool:
-    """Whether the lists of HMDB51 are there."""
+    """Whether the lists of HMDB51 exist."""
     return bool(request.notes("*_test_split?.txt"))
 
 
 def read(request: Request) -> Listing:
-    """Reads one of the three folds, as splits train and test; its unused videos are neither."""
+    """Reads one of the three folds, as splits train and test; its unused videos are in neither."""
     if request.fold not in FOLDS:
         raise UsageError(f"--fold {request.fold}: HMDB51 has 1, 2 and 3.")
     ending = f"_test_split{request.fold}.txt"
@@ -48,6 +48,6 @@ def read(request: Request) -> Listing:
 
 
 def _source(name: str) -> str:
-    """Returns the original: the name up to the class and all that tells the cuts of one video apart."""
+    """Returns the original video: the name without the class and the suffixes of its clips."""
     parts = PurePosixPath(name).stem.split("_")
     return "_".join(parts[:-7]) or name

@@ -1,11 +1,11 @@
 """Kinetics 400, 600, 700: the official CSV files, and videos `<id>_<start>_<end>.mp4` in any folders.
 
-The header is `label,youtube_id,time_start,time_end,split[,is_cc]`; test lists may have no label. Class
-folders are called with spaces or underscores, here neither matters: a name tells the video. A file may also
-be called by its id alone. Classes are sorted.
+The header is `label,youtube_id,time_start,time_end,split[,is_cc]`; test lists may have no label. Videos are
+found by file name, so the names of class folders do not matter. A file may also be named by its id alone.
+Classes are sorted.
 
-Mini-Kinetics (Xie et al., arXiv:1712.04851) is the same with its authors' two lists beside the CSV files,
-`train_ytid_list.txt` and `val_ytid_list.txt`: one id a line, and nothing else is taken.
+Mini-Kinetics (Xie et al., arXiv:1712.04851) uses the same files with its authors' two lists beside the CSV
+files, `train_ytid_list.txt` and `val_ytid_list.txt`: one id per line, and only these videos are used.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def applies(request: Request) -> bool:
 
 
 def read(request: Request) -> Listing:
-    """Reads all official lists that are there, as splits train, val and test."""
+    """Reads all existing official lists, as splits train, val and test."""
     rows = [(path, number, row) for path in _lists(request) for number, row in _rows(path)]
     if subsets := _subsets(request):
         rows = [(path, number, row) for path, number, row in rows if row["youtube_id"] in subsets]
@@ -51,10 +51,10 @@ def read(request: Request) -> Listing:
 
 
 def _subsets(request: Request) -> dict[str, str]:
-    """Returns the split of every id that Mini-Kinetics' lists name; empty without lists.
+    """Returns the split of every id in Mini-Kinetics' lists; empty without lists.
 
     Raises:
-        DataError: a list is of no split, or an id is in two.
+        DataError: a list's name has no split, or an id is in two lists.
     """
     split_of: dict[str, str] = {}
     for path in request.notes("*ytid_list.txt"):
@@ -94,6 +94,6 @@ def _name(path: Path, number: int, row: Row) -> str:
 
 
 def _split_of(path: Path) -> str | None:
-    """Returns the split that a list is called after."""
+    """Returns the split in the name of a list."""
     words = path.stem.lower().replace("-", "_").split("_")
     return next((SPLIT_NAMES[word] for word in words if word in SPLIT_NAMES), None)

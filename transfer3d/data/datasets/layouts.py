@@ -1,4 +1,4 @@
-"""All layouts by name, and which of them a folder has."""
+"""All layouts by name, and the detection of a folder's layout."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ from transfer3d.errors import DataError, UsageError, did_you_mean
 
 
 class Layout(Protocol):
-    """What each module here offers."""
+    """The interface of each layout module."""
 
     def applies(self, request: Request) -> bool:
-        """Whether a dataset looks like this layout."""
+        """Whether a dataset has this layout."""
         ...
 
     def read(self, request: Request) -> Listing:
@@ -50,15 +50,15 @@ LAYOUTS: dict[str, Layout] = {
     "folders": class_folders,
     "pool": pool,
 }
-"""In the order in which they are tried: those known by their lists first."""
+"""All layouts, in the order in which they are tried: those recognised by their lists first."""
 
 
 def read_listing(request: Request, layout: str = "auto") -> tuple[str, Listing]:
-    """Returns the layout's name and what it lists.
+    """Returns the layout's name and its listing.
 
     Raises:
         UsageError: no such source or layout.
-        DataError: the lists are wrong, or nothing that they name is there.
+        DataError: the lists are invalid, or none of the listed files exists.
     """
     if not request.root.exists():
         raise missing(request.root, "Give a folder of videos, or a CSV list.")

@@ -1,6 +1,6 @@
-"""What a layout knows of a dataset: which videos it lists, where they are, which are missing.
+"""The listing of a dataset: its videos, their files, and missing ones.
 
-The reading of the lists themselves is the layouts' own.
+The lists themselves are read by the layouts.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from transfer3d.errors import DataError, UsageError, did_you_mean
 from transfer3d.files import read_regular
 
 MOST_BYTES = 1 << 30
-"""Of a list."""
+"""Maximum size of a list."""
 
 
 @dataclass(frozen=True)
@@ -24,8 +24,8 @@ class Cut:
     """A part of a video.
 
     Attributes:
-        start: seconds; where `relative`, the share (0 to 1) of all places where the part fits.
-        seconds: length; the video's end ends it earlier.
+        start: seconds; if `relative`, a share (0 to 1) of the possible starts.
+        seconds: length; shorter at the video's end.
         relative: see `start`.
     """
 
@@ -39,13 +39,13 @@ class Entry:
     """One video that a dataset lists.
 
     Attributes:
-        name: as the list calls it.
-        path: a file, or a folder of frames; None where it is missing.
+        name: in the list.
+        path: a file, or a folder of frames; None if it is missing.
         split: train, val, test or unlabelled.
         label: class, or None.
-        source: the original video that it was cut from.
-        cut: which part of the file; None = all.
-        labels: all classes, where it may have several.
+        source: the original video from which it was cut.
+        cut: the part of the file; None = all.
+        labels: all classes, if it may have several.
     """
 
     name: str
@@ -59,11 +59,11 @@ class Entry:
 
 @dataclass(frozen=True)
 class Listing:
-    """A dataset.
+    """The listing of a dataset.
 
     Attributes:
         classes: names, by label.
-        entries: what is listed, missing ones included.
+        entries: the listed videos, including missing ones.
         extra: files in the folder that are not listed.
     """
 
@@ -73,28 +73,28 @@ class Listing:
 
     @property
     def missing(self) -> list[Entry]:
-        """What is listed and not there."""
+        """The listed videos whose file is missing."""
         return [entry for entry in self.entries if entry.path is None]
 
     @property
     def found(self) -> list[Entry]:
-        """What is there."""
+        """The listed videos whose file exists."""
         return [entry for entry in self.entries if entry.path is not None]
 
     def counts(self) -> dict[str, int]:
-        """Returns how many videos are listed, by split."""
+        """Returns the number of listed videos, by split."""
         return dict(Counter(entry.split for entry in self.entries))
 
 
 @dataclass(frozen=True)
 class Request:
-    """Where to look.
+    """The location of a dataset.
 
     Attributes:
         root: folder of the videos, or a list of them.
         annotations: folder of the lists; None = the root and the folders in it.
-        fold: which of a dataset's numbered splits.
-        flow_files: the videos are folders of flow pictures (see `flow_files`), not video files.
+        fold: number of the official split.
+        flow_files: whether the videos are folders of flow images (see `flow_files`), not video files.
     """
 
     root: Path
@@ -107,13 +107,13 @@ class Request:
         return flow_folders(folder) if self.flow_files else videos_under(folder)
 
     def notes(self, pattern: str) -> list[Path]:
-        """Returns the annotation files with such a name, sorted."""
+        """Returns the annotation files that match a pattern, sorted."""
         if self.annotations is not None:
             return _files(self.annotations, pattern)
         return _files(self.root, pattern) or _files(self.root, f"*/{pattern}")
 
     def note(self, pattern: str) -> Path:
-        """Returns the one annotation file with such a name.
+        """Returns the annotation file that matches a pattern.
 
         Raises:
             DataError: there is none.
@@ -132,8 +132,8 @@ class Finder:
     """Finds listed videos by their names without suffix, in any folder of the dataset.
 
     Args:
-        request: where the dataset is.
-        fold_case: whether A and a are one letter (not so in the names of YouTube).
+        request: the location of the dataset.
+        fold_case: whether to ignore case (YouTube's ids are case-sensitive).
     """
 
     def __init__(self, request: Request, *, fold_case: bool = False) -> None:
@@ -148,7 +148,7 @@ class Finder:
         return composed(stem).casefold() if self._fold_case else composed(stem)
 
     def find(self, *stems: str, folder: str | None = None) -> Path | None:
-        """Returns the first that is there; of several with one name, that in a folder called so."""
+        """Returns the first existing file; among files of the same name, the one in `folder` is preferred."""
         for stem in stems:
             places = self._by_stem.get(self._name(stem), [])
             if len(places) > 1 and folder is not None:
@@ -158,14 +158,14 @@ class Finder:
         return None
 
     def listing(self, classes: Sequence[str], entries: Iterable[Entry]) -> Listing:
-        """Returns the listing, with the files that no entry names."""
+        """Returns the listing, with the files that are not listed."""
         entries = tuple(entries)
         named = {entry.path for entry in entries}
         return Listing(tuple(classes), entries, tuple(path for path in self.files if path not in named))
 
 
 def video_stem(path: PurePath) -> str:
-    """Returns the name of a video without the suffix of its file; a folder has none."""
+    """Returns the name of a video without its file suffix; folders have none."""
     return path.stem if is_video(path) else path.name
 
 
@@ -190,7 +190,7 @@ def text_of(path: Path) -> str:
 
 
 def lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Yields number and text of each line that is not empty."""
+    """Yields number and text of each non-empty line."""
     for number, line in enumerate(text_of(path).splitlines(), start=1):
         if text := line.strip():
             yield number, text
@@ -198,14 +198,14 @@ def lines(path: Path) -> Iterator[tuple[int, str]]:
 
 def bad_line(path: Path, number: int, why: str) -> DataError:
     """Returns the error for a line of a list."""
-    return DataError(f"{path}, line {number}: {why}. Mend the list.")
+    return DataError(f"{path}, line {number}: {why}. Correct the list.")
 
 
 def keep_classes(listing: Listing, names: Sequence[str]) -> Listing:
-    """Returns the part of a dataset that has these classes, in this order; the rest is as if it never was.
+    """Returns the part of a dataset with these classes, in this order; all other videos are removed.
 
     Raises:
-        UsageError: a name that is not a class, or appears twice.
+        UsageError: a name is not a class, or appears twice.
     """
     for name in names:
         if name not in listing.classes:

@@ -1,4 +1,4 @@
-"""A pool of videos without labels, in whatever folders."""
+"""A pool of unlabelled videos, in any folders."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from transfer3d.data.folder import log_other_files
 
 
 def applies(request: Request) -> bool:
-    """Whether it is a folder: any folder is a pool."""
+    """Whether it is a folder: any folder can be a pool."""
     return request.root.is_dir()
 
 

@@ -15,12 +15,12 @@ PARTS = ("train", "validation", "test")
 
 
 def applies(request: Request) -> bool:
-    """Whether its list of classes is there."""
+    """Whether its list of classes exists."""
     return bool(request.notes(f"{PREFIX}-labels.csv"))
 
 
 def read(request: Request) -> Listing:
-    """Reads the lists that are there, as splits train, val and test."""
+    """Reads the existing lists, as splits train, val and test."""
     classes = [text for _, text in lines(request.note(f"{PREFIX}-labels.csv"))]
     number_of = {name: label for label, name in enumerate(classes)}
     folders = _frame_folders(request.root)
@@ -39,7 +39,7 @@ def read(request: Request) -> Listing:
 
 
 def _frame_folders(root: Path) -> dict[str, Path]:
-    """Returns the folders of frames by name: those called by a number, at most one folder down."""
+    """Returns the folders of frames by name: those named by a number, at most one level down."""
     below = [path for path in root.iterdir() if path.is_dir()]
     inner = [path for folder in below if not folder.name.isdecimal() for path in folder.iterdir()]
     return {path.name: path for path in (*below, *inner) if path.name.isdecimal() and path.is_dir()}

@@ -23,7 +23,7 @@ def applies(request: Request) -> bool:
 
 
 def read(request: Request) -> Listing:
-    """Reads the lists that are there, as splits train, val and test; test has labels where answers are."""
+    """Reads the existing lists, as splits train, val and test; test has labels if there are answers."""
     labels_file = _note(request, "labels")
     assert labels_file is not None
     classes = _classes(labels_file)

@@ -1,7 +1,7 @@
 """Sports-1M: `{train,test}_partition.txt` with `<address> <label>,<label>...`, `labels.txt`, videos by id.
 
-A video may have several labels: the first counts as its class, all are kept. As in P3D (section 4) a
-training video gives five random cuts of five seconds; which ones, only its name decides.
+A video may have several labels: the first is its class, all are kept. As in P3D (section 4) a training video
+yields five random cuts of five seconds, seeded by its name.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ SECONDS = 5.0
 
 
 def applies(request: Request) -> bool:
-    """Whether its list of training videos is there."""
+    """Whether its list of training videos exists."""
     return bool(request.notes("train_partition.txt"))
 
 

@@ -1,7 +1,7 @@
 """UCF101: `<Class>/v_<Class>_gNN_cNN.avi` with `ucfTrainTestlist/{classInd,trainlist0K,testlist0K}.txt`.
 
-Labels are 1-based, testlist has none (the folder tells the class), and the folder HandstandPushups holds
-files that are called v_HandStandPushups. Videos of one group gNN were cut from one original.
+Labels are 1-based, testlist has none (the folder is the class), and the folder HandstandPushups contains
+files named v_HandStandPushups. Videos of one group gNN were cut from one original.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ FOLDS = (1, 2, 3)
 
 
 def applies(request: Request) -> bool:
-    """Whether the lists of UCF101 are there."""
+    """Whether the lists of UCF101 exist."""
     return bool(request.notes("classInd.txt") and request.notes("trainlist0?.txt"))
 
 

@@ -1,4 +1,4 @@
-"""The page that compares several runs."""
+"""The comparison page of several runs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from transfer3d.insight.report.sections import WILSON
 from transfer3d.insight.report.verdict import comparable, pair_of, verdict_section
 
 MOST_CLASSES = 10
-"""Classes listed with the largest gains, and as many with the largest losses."""
+"""Number of classes listed with the largest gains, and with the largest losses."""
 
 
 def comparison_page(records: Sequence[RunRecord], differences: Sequence[tuple[str, ...]]) -> str:
@@ -38,7 +38,7 @@ def comparison_page(records: Sequence[RunRecord], differences: Sequence[tuple[st
         Section(
             "Curves",
             curves,
-            "Runs with the same task. Metrics that fewer than two of them logged are left out.",
+            "Runs of the same task. Metrics that fewer than two of them logged are omitted.",
         ),
         classes_section(records),
     ]
@@ -46,7 +46,7 @@ def comparison_page(records: Sequence[RunRecord], differences: Sequence[tuple[st
 
 
 def numbers_section(records: Sequence[RunRecord]) -> Section:
-    """Returns a row for each final number, with a column for each run."""
+    """Returns the table of final numbers: a row per number, a column per run."""
     by_name = [{number.what: number for number in final_numbers(record)} for record in records]
     rows: list[tuple[str | Cell, ...]] = [
         ("task", *(record.task for record in records)),
@@ -72,7 +72,7 @@ def numbers_section(records: Sequence[RunRecord]) -> Section:
 
 
 def _cells(what: str, by_name: Sequence[dict[str, Number]], alike: Sequence[bool]) -> list[Cell]:
-    """Returns a number of each run; the highest is marked where it tells which run is the best."""
+    """Returns one number of all runs; the highest is marked if the runs are comparable."""
     numbers = [numbers.get(what) for numbers in by_name]
     tested = [n.value for n, is_alike in zip(numbers, alike, strict=True) if n and n.is_test and is_alike]
     best = max(tested) if len(tested) > 1 and min(tested) < max(tested) else None
@@ -83,9 +83,9 @@ def _cells(what: str, by_name: Sequence[dict[str, Number]], alike: Sequence[bool
 
 
 def pairs_sections(records: Sequence[RunRecord]) -> list[Section]:
-    """Returns how each run differs from the first, video by video; nothing where they share no videos.
+    """Returns how each run differs from the first, video by video; empty if they share no videos.
 
-    Runs that were tested on other views than the first are named, and not compared.
+    Runs that were evaluated with other views than the first are listed, but not compared.
     """
     base, *others = records
     rows, apart = [], []
@@ -111,8 +111,8 @@ def pairs_sections(records: Sequence[RunRecord]) -> list[Section]:
         "videos",
     )
     note = (
-        f"Top-1 against {base.name}, on the same videos. The intervals are those of matched pairs (Agresti "
-        "and Min 2005), so they are narrower than those of the single runs. One that contains 0 shows no "
+        f"Top-1 against {base.name}, on the same videos. The intervals are for matched pairs (Agresti and "
+        "Min 2005), so they are narrower than those of the single runs. One that contains 0 shows no "
         "difference."
     )
     if not rows:
@@ -135,7 +135,7 @@ def classes_section(records: Sequence[RunRecord]) -> Section:
     tested = [record for record in records if record.evaluation and "confusion" in record.evaluation.metrics]
     title = "Classes"
     if len(tested) < 2:
-        return Section(title, [], "Fewer than two of the runs have an evaluation with classes.")
+        return Section(title, [], "Fewer than two runs have an evaluation with classes.")
     shares = []
     for record in tested:
         assert record.evaluation is not None
@@ -143,7 +143,7 @@ def classes_section(records: Sequence[RunRecord]) -> Section:
         shares.append({result.name: result.share for result in results})
     both = [name for name in shares[0] if all(name in other for other in shares)]
     if not both:
-        return Section(title, [], "The runs were tested on different classes.")
+        return Section(title, [], "The runs were evaluated on different classes.")
     gain = {name: shares[-1][name] - shares[0][name] for name in both}
     order = sorted(both, key=lambda name: (-gain[name], name))
     rows = [(name, *(percent(share[name]) for share in shares), f"{100 * gain[name]:+.1f}") for name in order]

@@ -1,4 +1,4 @@
-"""What a run's log shows over its steps: the curves of one run, and of several on top of one another."""
+"""Curves of a run's log over its steps, of one run or of several in the same axes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from transfer3d.insight.report import page
 from transfer3d.insight.report.record import Log, curve
 
 SIZE = (5.4, 3.1)
-"""Inches: as large as half a page, and still readable on a phone."""
+"""Figure size in inches: half the width of a page, and still readable on a phone."""
 Metric = tuple[str, str, str]
 """Name in the legend, split, name in the log."""
 
@@ -22,11 +22,11 @@ class Plot:
     """One figure over steps.
 
     Attributes:
-        axis: what the ordinate shows, with its unit.
-        caption: what a reader should know of it.
-        metrics: the first one is that by which runs are compared.
-        percent: values are shares, 0..1, and drawn in percent.
-        line: a level to compare with, and its name.
+        axis: label of the y axis, with its unit.
+        caption: explanation for readers.
+        metrics: of the curves; runs are compared by the first one.
+        percent: whether values are shares, 0..1, to be drawn in percent.
+        line: a reference level and its name.
     """
 
     axis: str
@@ -36,7 +36,7 @@ class Plot:
     line: tuple[float, str] | None = None
 
     def series(self, log: Log) -> dict[str, list[tuple[float, float]]]:
-        """Returns the curves that a log has, by their names in the legend."""
+        """Returns the log's curves, by their names in the legend."""
         curves = {label: curve(log, split, name) for label, split, name in self.metrics}
         return {label: points for label, points in curves.items() if points}
 
@@ -54,9 +54,9 @@ class Plot:
 LOSS_TERMS = ("match", "infonce", "feature", "dense", "kd")
 MATCHING = Plot(
     axis="pair accuracy, %",
-    caption="The matching task: do these frames and this clip belong together? Balanced is the mean of "
-    "matched and mismatched pairs. With shuffled clips accuracy should stay at chance: else the head "
-    "ignores the student.",
+    caption="The matching task: do these frames and this clip come from the same video? Balanced is the mean "
+    "of matched and mismatched pairs. With shuffled clips the accuracy should stay at chance; otherwise the "
+    "head ignores the student.",
     metrics=(
         ("balanced", "train", "balanced_accuracy"),
         ("matched", "train", "matched_accuracy"),
@@ -69,13 +69,13 @@ MATCHING = Plot(
 PLOTS = (
     Plot(
         axis="loss",
-        caption="Training loss, mean since the last point; each of several terms before its weight.",
+        caption="Training loss, averaged since the last point; several terms are shown unweighted.",
         metrics=(("loss", "train", "loss"), *((name, "train", f"{name}_loss") for name in LOSS_TERMS)),
     ),
     Plot(
         axis="accuracy, %",
-        caption="Accuracy. Training clips are those of the steps before a point, varied by augmentation; "
-        "validation looks at the centre of each video.",
+        caption="Accuracy. Training: the augmented clips of the steps before a point; validation: the centre "
+        "clip of each video.",
         metrics=(
             ("validation, top-1", "val", "video_top1"),
             ("validation, top-5", "val", "video_top5"),
@@ -84,9 +84,9 @@ PLOTS = (
         percent=True,
     ),
     Plot(
-        axis="of several classes, %",
-        caption="Where videos are of several classes: mean average precision over classes, and hit@1, how "
-        "often the highest score is of one of a video's classes.",
+        axis="multi-label, %",
+        caption="For videos with several labels: mean average precision over classes, and hit@1, the share "
+        "of videos whose highest score is for one of their labels.",
         metrics=(
             ("validation, mean average precision", "val", "mean_ap"),
             ("validation, hit@1", "val", "video_hit1"),
@@ -97,7 +97,7 @@ PLOTS = (
     MATCHING,
     Plot(
         axis="recall, %",
-        caption="Recall: how often frames find their own clip, first or among the first five, in the batch.",
+        caption="Recall: how often frames rank their own clip first, or among the first five, in the batch.",
         metrics=(("recall@1", "train", "recall_at_1"), ("recall@5", "train", "recall_at_5")),
         percent=True,
     ),
@@ -112,27 +112,27 @@ PLOTS = (
         metrics=(("learning rate", "train", "lr"),),
     ),
     Plot(
-        axis="of the time, %",
-        caption="Waiting for data: the share of the time in which the next batch was not there yet.",
+        axis="share of time, %",
+        caption="Waiting for data: the share of time in which training waited for the next batch.",
         metrics=(("data wait", "train", "data_wait"),),
         percent=True,
     ),
     Plot(
         axis="clips per second",
-        caption="Speed, of all processes together.",
+        caption="Speed of all processes together.",
         metrics=(("clips per second", "train", "clips_per_second"),),
     ),
 )  # fmt: skip
 
 
 def curves(log: Log) -> str:
-    """Returns every figure that the log has a curve for."""
+    """Returns the figures for which the log has a curve."""
     drawn = [(plot, plot.series(log)) for plot in PLOTS]
     return page.grid([plot.draw(series, plot.caption) for plot, series in drawn if _is_curve(series)])
 
 
 def overlaid(logs: Mapping[str, Log]) -> str:
-    """Returns, for each plot, the curve of its first metric of every run; what no two runs have is left out.
+    """Returns, for each plot, the curves of its first metric of all runs, if at least two runs have it.
 
     Args:
         logs: by the name of the run.
@@ -147,5 +147,5 @@ def overlaid(logs: Mapping[str, Log]) -> str:
 
 
 def _is_curve(series: figures.Series) -> bool:
-    """Whether anything moves from a step to another: a single point is a number of the table."""
+    """Whether there is a curve with more than one point; a single point is already in the table."""
     return any(len(points) > 1 for points in series.values())

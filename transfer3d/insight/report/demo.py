@@ -1,4 +1,4 @@
-"""The demo's page and picture."""
+"""The demo's page and summary figure."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from transfer3d.insight.report.sections import confusion_section
 
 @dataclass(frozen=True)
 class StudentResult:
-    """One way to start a student, and what became of it.
+    """The result of one starting point of a student.
 
     Attributes:
         name: in tables and legends.
-        start: one line that says where its weights came from.
+        start: one-line description of its initial weights.
         report: of the evaluation on the test split (see `evaluate.metrics.video_metrics`).
         log: rows of its metrics.jsonl.
     """
@@ -37,15 +37,15 @@ class StudentResult:
 
 @dataclass(frozen=True)
 class DemoSummary:
-    """All that the page shows.
+    """The content of the page.
 
     Attributes:
         classes: names, `<digit>_<motion>`.
         students: in the order of the table.
         correspondence_log: rows of the correspondence run's metrics.jsonl.
-        teacher_accuracy: of the teacher on still digits that it has not seen, 0..1.
+        teacher_accuracy: of the teacher on unseen still digits, 0..1.
         setting: one line: labels, clips, steps, seed.
-        proof: the inflation's proof in one line.
+        proof: result of the inflation's parity check in one line.
         strips: sample clips, uint8 C T H W, with their class.
     """
 
@@ -74,7 +74,7 @@ def table_rows(summary: DemoSummary) -> list[tuple[str, str, str, str, str, str]
 
 
 def part_accuracies(confusion: Sequence[Sequence[int]], classes: Sequence[str]) -> tuple[float, float]:
-    """Returns how often the digit alone and the motion alone were right, from `<digit>_<motion>` classes."""
+    """Returns the accuracies of the digit alone and of the motion alone, for `<digit>_<motion>` classes."""
     parts = [name.split("_", 1) for name in classes]
     total = sum(sum(row) for row in confusion)
     right = [0, 0]
@@ -86,7 +86,7 @@ def part_accuracies(confusion: Sequence[Sequence[int]], classes: Sequence[str]) 
 
 
 def write_report(summary: DemoSummary, html: Path, picture: Path) -> None:
-    """Writes the self-contained page and the one-picture summary."""
+    """Writes the self-contained page and the summary figure."""
     chance = 1 / len(summary.classes)
     accuracies = {student.name: student.report["video_top1"] for student in summary.students}
     bars = figures.new_figure(5.4, 0.55 * len(summary.students) + 1.1)
@@ -103,29 +103,29 @@ def write_report(summary: DemoSummary, html: Path, picture: Path) -> None:
                 page.table(header, table_rows(summary), numbers=(1, 2, 3, 4)),
                 page.svg_figure(figures.to_svg(bars), "Test accuracy by starting point."),
             ],
-            f"Test videos of drawings that no training video shows. {summary.setting}",
+            f"Test videos show drawings that are in no training video. {summary.setting}",
         ),
         Section(
-            "What the students see",
+            "Input of the students",
             [page.png_figure(figures.film_strip(clip), name) for name, clip in summary.strips],
             "Sample test clips, time runs to the right.",
         ),
         Section(
             "Learning by correspondence",
             [curves(summary.correspondence_log)],
-            "Do these frames and this clip belong together? No label is used; 50 % is chance.",
+            "Do these frames and this clip come from the same video? No labels are used; chance is 50 %.",
         ),
         Section(
             "Fine-tuning",
             [overlaid({student.name: student.log for student in summary.students})],
-            "The same labelled videos, steps and hyper-parameters for all.",
+            "With the same labelled videos, steps and hyper-parameters for all.",
         ),
         confusion_section(tested, title=f"Confusion of the best student ({best.name})"),
         Section("Inflation's proof", [page.preformatted(summary.proof)]),
     ]
     note = (
-        f"A small image model learnt still digits ({100 * summary.teacher_accuracy:.1f} % right on new ones) "
-        "and became video students in two ways: by inflation, and as a teacher without labels."
+        f"A small image model learnt still digits ({100 * summary.teacher_accuracy:.1f} % accuracy on unseen "
+        "ones). It was turned into video students in two ways: by inflation, and as a teacher without labels."
     )
     write_text(html, page.page("transfer3d demo", note, sections))
     with atomic_path(picture) as partial:
@@ -133,7 +133,7 @@ def write_report(summary: DemoSummary, html: Path, picture: Path) -> None:
 
 
 def _summary(summary: DemoSummary, accuracies: Mapping[str, float], chance: float) -> Any:
-    """Draws bars, matching curves and film strips in one picture."""
+    """Draws bars, matching curves and film strips in one figure."""
     from io import BytesIO
 
     from PIL import Image

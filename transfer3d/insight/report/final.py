@@ -1,4 +1,4 @@
-"""The final numbers of a run: of evaluation, validation and training, with an interval where there is one."""
+"""The final numbers of a run, from evaluation, validation and training, with intervals if available."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SHARES = {
     "video_hit1": "hit@1",
     "video_hit5": "hit@5",
 }
-"""Shares of videos."""
+"""Metrics that are shares of videos, with their names."""
 MEANS = {"mean_class_accuracy": "mean over classes", "mean_ap": "mean average precision"}
 TRAINING = {
     "balanced_accuracy": "pair accuracy, balanced (chance 50 %)",
@@ -40,13 +40,13 @@ class Number:
     """One final number.
 
     Attributes:
-        what: it is.
+        what: its name.
         value: shares are 0..1.
-        videos: that it is a share of; None where it has no interval.
-        views: of a video that its score is the mean of; None where it is not a test.
-        is_test: whether it is of an evaluation, not of the training.
+        videos: number of videos of a share; None if it has no interval.
+        views: number of views per video; None if it is not from an evaluation.
+        is_test: whether it is from an evaluation, not from training.
         is_share: whether it is printed in percent.
-        leads: whether it is among those that matter most.
+        leads: whether it is among the most important numbers.
     """
 
     what: str
@@ -69,7 +69,7 @@ class Number:
 
     @property
     def detail(self) -> str:
-        """The 95 % interval, and the views of a video, as text; a line breaks only between the two."""
+        """The 95 % interval and the views per video as text, which may only wrap between the two."""
         views = (
             ""
             if self.views is None
@@ -84,7 +84,7 @@ class Number:
 
 
 def final_numbers(record: RunRecord) -> list[Number]:
-    """Returns what there is, the most telling first."""
+    """Returns the available numbers, the most important first."""
     numbers: list[Number] = []
     if tested := record.evaluation:
         for key, name in (SHARES | MEANS).items():
@@ -106,10 +106,10 @@ def final_numbers(record: RunRecord) -> list[Number]:
         scores, videos = curve(run.log, "val", key), run.validated if key in SHARES else None
         values = [value for _, value in scores]
         if values:
-            what = f"val, {name}, last"  # validation looks at the centre of each video
+            what = f"val, {name}, last"  # validation uses the centre clip of each video
             numbers.append(Number(what=what, value=values[-1], videos=videos, views=1, leads=True))
         if len(values) > 1:
-            what = f"val, {name}, best of {len(values)} (chosen, so too high)"
+            what = f"val, {name}, best of {len(values)} (selected, so optimistic)"
             numbers.append(Number(what=what, value=max(values), videos=videos, views=1))
     final = run.final("train")
     numbers += [

@@ -14,7 +14,7 @@ def percent(share: float) -> str:
 
 
 def interval(share: float, count: int | None) -> str:
-    """Returns the 95 % interval of a share of videos as text; nothing where their number is not known."""
+    """Returns the 95 % interval of a share of videos as text; "" if their number is unknown."""
     if not count:
         return ""
     low, high = wilson(share * count, count)
@@ -37,7 +37,7 @@ class ClassResult:
 
 @dataclass(frozen=True)
 class Confused:
-    """How many of the `of` videos of a true class were predicted as another one."""
+    """Number of the `of` videos of a true class that were predicted as another class."""
 
     true: str
     taken_for: str
@@ -46,9 +46,7 @@ class Confused:
 
 
 def class_results(confusion: Sequence[Sequence[int]], classes: Sequence[str]) -> list[ClassResult]:
-    """Returns every class that has videos, the best first.
-
-    Of classes that do equally well the one with more videos comes first, then the alphabet decides.
+    """Returns every class that has videos, sorted by accuracy, then by number of videos, then by name.
 
     Args:
         confusion: videos, a row for each true class.
@@ -65,7 +63,7 @@ def class_results(confusion: Sequence[Sequence[int]], classes: Sequence[str]) ->
 def most_confused(
     confusion: Sequence[Sequence[int]], classes: Sequence[str], most: int = 10
 ) -> list[Confused]:
-    """Returns the pairs of classes that are taken for one another most often, by number of videos."""
+    """Returns the most frequently confused pairs of classes, by number of videos."""
     pairs = [
         Confused(classes[true], classes[guess], count, sum(row))
         for true, row in enumerate(confusion)

@@ -1,4 +1,4 @@
-"""One self-contained HTML page: no request leaves it, it reads well on a phone, in dark and in light."""
+"""A self-contained HTML page that makes no requests, readable on a phone, with a dark and a light theme."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from html import escape
 
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
-"""Content Security Policy: a browser runs no script of this page and fetches nothing for it."""
+"""Content Security Policy: a browser runs no script and fetches nothing."""
 INKS = {
     "fill: #ffffff": "fill: none",
     "stroke: #000000": "stroke: currentColor",
     "fill: #555555": "fill: var(--soft)",
     "stroke: #555555": "stroke: var(--soft)",
 }
-"""Colours of matplotlib's drawings, and what they are on a page, which may be dark."""
+"""Colours of matplotlib's figures, with their replacements for light and dark themes."""
 STYLE = """
 :root { color-scheme: light dark; --ink: #1c2126; --paper: #ffffff; --line: #d5dae0; --soft: #5b6570;
   --tile: #f1f4f7; --link: #0b5cad; }
@@ -68,10 +68,10 @@ ol.chain li.beside::before { content: "+"; }
 
 @dataclass(frozen=True)
 class Section:
-    """A part of a page under its own heading.
+    """A section of a page with its heading.
 
     Attributes:
-        title: also its entry in the list of contents.
+        title: also used in the table of contents.
         parts: HTML, from the functions of this module.
         note: a line of explanation below the heading.
     """
@@ -92,12 +92,12 @@ def paragraph(text: str) -> str:
 
 
 def verdict(text: str) -> str:
-    """Returns the sentence that answers what the page is opened for."""
+    """Returns the highlighted main conclusion of the page."""
     return f'<p class="verdict">{escape(text)}</p>'
 
 
 def tiles(rows: Sequence[tuple[str, str, str]]) -> str:
-    """Returns the numbers that matter most, large: value, what it is, and what there is to add."""
+    """Returns tiles with the most important numbers: value, name and details."""
     cells = (f'<div class="tile"><b>{escape(value)}</b>{escape(what)}<small>{escape(more)}</small></div>'
              for value, what, more in rows)  # fmt: skip
     return f'<div class="tiles">{"".join(cells)}</div>'
@@ -105,7 +105,7 @@ def tiles(rows: Sequence[tuple[str, str, str]]) -> str:
 
 @dataclass(frozen=True)
 class Cell:
-    """A cell of a table that has more than its text.
+    """A table cell with additional content.
 
     Attributes:
         text: of the cell.
@@ -130,8 +130,8 @@ def table(
     Args:
         header: names of the columns.
         rows: their cells.
-        numbers: which columns, from 0, are right-aligned.
-        name: of the table for those who hear the page; "" = the names of its columns.
+        numbers: indices of right-aligned columns.
+        name: of the table, for screen readers; "" = the names of its columns.
     """
     kinds = ["number" if column in numbers else "" for column in range(len(header))]
     head = "".join(_cell("th", ' scope="col"', cell, kind) for cell, kind in zip(header, kinds, strict=True))
@@ -159,14 +159,14 @@ def _cell(tag: str, attributes: str, cell: str | Cell, kind: str) -> str:
 
 
 def definitions(rows: Sequence[tuple[str, str]]) -> str:
-    """Returns names and values; long values are broken into lines."""
+    """Returns a list of names and values; long values wrap."""
     return "<dl>" + "".join(f"<dt>{escape(n)}</dt><dd>{escape(v)}</dd>" for n, v in rows) + "</dl>"
 
 
 def chain(links: Sequence[tuple[str, Sequence[tuple[str, str]], bool]]) -> str:
     """Returns boxes from top to bottom, each with a title and its rows.
 
-    An arrow leads to each from the one above, or a plus where it comes beside that one.
+    An arrow leads from each box to the next, or a plus sign if the next one is `beside`.
     """
     boxes = "".join(
         f'<li class="{"beside" if beside else "after"}">'
@@ -177,20 +177,20 @@ def chain(links: Sequence[tuple[str, Sequence[tuple[str, str]], bool]]) -> str:
 
 
 def grid(parts: Sequence[str]) -> str:
-    """Returns parts side by side where there is room for it."""
+    """Returns parts side by side if there is room."""
     return f'<div class="grid">{"".join(parts)}</div>' if parts else ""
 
 
 def folded(title: str, part: str) -> str:
-    """Returns a part that opens when its title is clicked."""
+    """Returns a collapsed part that opens when its title is clicked."""
     return f"<details><summary>{escape(title)}</summary>{part}</details>"
 
 
 def svg_figure(svg: str, caption: str) -> str:
-    """Returns a drawing with its caption, in the colours of the page, no wider than it.
+    """Returns a figure with its caption, in the colours of the page, no wider than the page.
 
     Args:
-        svg: as matplotlib writes it: white grounds become clear, black and grey lines those of the page.
+        svg: written by matplotlib: white backgrounds become transparent, black and grey follow the theme.
         caption: below it.
     """
     text = escape(caption)
@@ -201,7 +201,7 @@ def svg_figure(svg: str, caption: str) -> str:
 
 
 def png_figure(png: bytes, caption: str) -> str:
-    """Returns a film strip or another picture, embedded, with its caption, no wider than the page."""
+    """Returns an embedded image with its caption, no wider than the page."""
     data = base64.b64encode(png).decode("ascii")
     return (
         f'<figure><img alt="{escape(caption)}" src="data:image/png;base64,{data}">'
@@ -215,7 +215,7 @@ def preformatted(text: str) -> str:
 
 
 def page(title: str, note: str, sections: Sequence[Section]) -> str:
-    """Returns the whole page, with a list of its sections on top; empty ones are left out."""
+    """Returns the whole page, with a table of contents at the top; empty sections are omitted."""
     sections = [section for section in sections if section.note or any(section.parts)]
     contents = "".join(f'<a href="#s{i}">{escape(part.title)}</a>' for i, part in enumerate(sections, 1))
     body = "".join(_section(i, part) for i, part in enumerate(sections, 1))

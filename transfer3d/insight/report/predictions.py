@@ -1,4 +1,4 @@
-"""Features and scores of the clip at the centre of each video, for a report's pages."""
+"""Features and scores of the centre clip of each video, for reports."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from transfer3d.models.student import UNITS_NDIM, VideoStudent
 
 @dataclass(frozen=True)
 class CentrePredictions:
-    """What a student computes from the centre clip of each video.
+    """A student's features and scores for the centre clip of each video.
 
     Attributes:
         student: in eval mode.
@@ -48,7 +48,7 @@ class CentrePredictions:
         ).clips()[0]
 
     def frames(self, index: int) -> Tensor:
-        """Returns the same as one row of frames, uint8 C T H W; those of several units follow one another."""
+        """Returns the centre clip as one row of frames, uint8 C T H W; units are concatenated."""
         clip = self.clip(index)
         return clip.transpose(0, 1).flatten(1, 2) if clip.ndim == UNITS_NDIM - 1 else clip
 
@@ -90,7 +90,7 @@ def predict_centre_clips(
         videos,
         compute,
         accelerator,
-        title="looking at videos",
+        title="evaluating videos",
         workers=workers,
         console=console,
     )

@@ -1,4 +1,4 @@
-"""A run as a report shows it: read from its folder, with an evaluation where there is one."""
+"""The data of a run for a report, read from its folder."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Rows = Sequence[tuple[str, str]]
 
 @dataclass(frozen=True)
 class Change:
-    """A key of the recipe with its value in the nearest built-in recipe and in the run."""
+    """A key of the recipe, with its values in the nearest built-in recipe and in the run."""
 
     key: str
     built_in: str
@@ -24,12 +24,12 @@ class Change:
 
 @dataclass(frozen=True)
 class Link:
-    """One step of the way from the teacher to the checkpoint.
+    """One link of the provenance chain from the first weights to the checkpoint.
 
     Attributes:
-        title: what it is.
+        title: description of the link.
         rows: names and values.
-        beside: it is an input of the next link beside the one before, not its result.
+        beside: whether it is an additional input of the next link, not a result of the previous one.
     """
 
     title: str
@@ -39,17 +39,17 @@ class Link:
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """Numbers of a labelled set of videos.
+    """Metrics on a labelled set of videos.
 
     Attributes:
         metrics: see `evaluate.metrics.video_metrics`.
         classes: names, by label.
         split: of the data.
-        source: in words: which videos, which views, by which file.
-        data: digest of the set that the videos are of.
-        protocol: the views and what makes one score of them, as `transfer3d evaluate` reports it.
-        views: of a video, on average; None where unknown.
-        right: whether each video was classified correctly, by key; empty where unknown.
+        source: description of the videos, the views and the file.
+        data: digest of the set of videos.
+        protocol: the views and their pooling, as reported by `transfer3d evaluate`.
+        views: average number per video; None if unknown.
+        right: whether each video was classified correctly, by key; empty if unknown.
     """
 
     metrics: Mapping[str, Any]
@@ -63,7 +63,7 @@ class Evaluation:
 
     @property
     def videos(self) -> int:
-        """How many were scored."""
+        """The number of scored videos."""
         return self.metrics["scored"]
 
 
@@ -72,19 +72,19 @@ class RunRecord:
     """One run.
 
     Attributes:
-        name: its folder, as it was named.
+        name: path of its folder, as given.
         recipe: resolved, JSON-able, nested tables.
-        recipe_text: the same as TOML.
-        parent: the built-in recipe that it differs from least.
-        changes: how.
+        recipe_text: the recipe as TOML.
+        parent: the built-in recipe with the fewest differences.
+        changes: the differences from `parent`.
         log: rows of metrics.jsonl.
-        steps: that were made.
-        finished: whether it came to its end.
-        started: what it noted at its start, see `run.started`; empty where it did not.
-        checkpoint: what model.safetensors says of itself; None where there is none yet.
-        chain: from the teacher to this run's checkpoint.
+        steps: number of completed steps.
+        finished: whether the run has finished.
+        started: the run's manifest, see `run_manifest`; empty if there is none.
+        checkpoint: metadata of model.safetensors; None if there is none yet.
+        chain: provenance from the first weights to this run's checkpoint.
         stages: of a staged run, by name.
-        evaluation: None where there is none.
+        evaluation: None if there is none.
     """
 
     name: str
@@ -103,17 +103,17 @@ class RunRecord:
 
     @property
     def task(self) -> str:
-        """What the run does, "correspond" or "finetune"; of a staged run what its last stage does."""
+        """The task, "correspond" or "finetune"; for a staged run that of its last stage."""
         return self.last.recipe["task"]
 
     @property
     def last(self) -> RunRecord:
-        """The stage whose checkpoint is the run's; the run itself where it has none."""
+        """The stage whose checkpoint is the run's; the run itself if it has no stages."""
         return list(self.stages.values())[-1] if self.stages else self
 
     @property
     def validated(self) -> int | None:
-        """How many videos validation looks at, where the run noted it."""
+        """The number of validation videos, if recorded."""
         return self.started.get("data", {}).get("held_out") or None
 
     def rows(self, split: str) -> Log:
@@ -121,7 +121,7 @@ class RunRecord:
         return [row for row in self.log if row["split"] == split]
 
     def final(self, split: str) -> Mapping[str, Any]:
-        """Returns the last row of one split; empty where there is none."""
+        """Returns the last row of one split; empty if there is none."""
         rows = self.rows(split)
         return rows[-1] if rows else {}
 
@@ -132,7 +132,7 @@ def curve(log: Log, split: str, name: str) -> list[tuple[float, float]]:
 
 
 def correct_videos(scores: Scores) -> dict[str, bool]:
-    """Returns whether the highest score of each video is of one of its classes, by key."""
+    """Returns whether the highest score of each video is for one of its labels, by key."""
     guesses = scores.videos_NK.argmax(1).tolist()
     rows = zip(scores.keys, scores.label_sets, guesses, strict=True)
     return {key: guess in labels for key, labels, guess in rows}

@@ -1,4 +1,4 @@
-"""The page of one run."""
+"""The report page of one run."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ def run_page(record: RunRecord, seen: Sequence[Section] = (), data_note: str = "
     Args:
         record: of the run.
         seen: sections that need the run's videos: confusion, classes, maps, embedding.
-        data_note: what became of looking at the videos.
+        data_note: note on the evaluation of the videos.
     """
     run = record.last
-    state = "" if record.finished else " The run is not finished: this is as far as it came."
+    state = "" if record.finished else " The run is not finished: this is its current state."
     student = run.checkpoint.model if run.checkpoint else run.recipe.get("student")
     note = f"{record.task} of {student}, written by transfer3d.{state}"
     sections = [

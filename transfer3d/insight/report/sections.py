@@ -1,4 +1,4 @@
-"""The sections of a run's page."""
+"""The sections of a run's report."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from transfer3d.insight.report.record import Change, Evaluation, Link, RunRecord
 from transfer3d.objectives.diagnostics import training_warnings
 
 MOST_CLASSES = 48
-"""Of a confusion matrix whose labels can be read."""
+"""Maximum number of classes of a confusion matrix with legible labels."""
 EXTREMES = 5
-"""How many of the best and of the worst classes are listed."""
+"""Number of best and of worst classes to list."""
 WILSON = (
     "Intervals are Wilson's, 95 %, over videos: they cover sampling of videos, not "
     "variation between seeds. Training metrics have no interval."
@@ -25,7 +25,7 @@ WILSON = (
 
 
 def headline(record: RunRecord) -> str:
-    """Returns the numbers that matter most, as tiles."""
+    """Returns the most important numbers, as tiles."""
     leading = [number for number in final_numbers(record) if number.leads][:4]
     run = record.last
     planned = run.recipe.get("max_steps")
@@ -70,20 +70,20 @@ def curves_section(record: RunRecord) -> Section:
 
 
 def recipe_section(record: RunRecord) -> Section:
-    """Returns how the recipe differs from the nearest built-in one, and all of it."""
+    """Returns the recipe's differences from the nearest built-in one, and the whole recipe."""
     note = f"The nearest built-in recipe is {record.parent}: the run differs in {len(record.changes)} keys."
     parts = [changes_table(record.changes, record.parent)] if record.changes else []
-    parts.append(page.folded("The whole recipe, as it was resolved", page.preformatted(record.recipe_text)))
+    parts.append(page.folded("The whole resolved recipe", page.preformatted(record.recipe_text)))
     return Section("Recipe", parts, note)
 
 
 def changes_table(changes: Sequence[Change], parent: str) -> str:
-    """Returns keys with two values each."""
+    """Returns a table of keys with both values."""
     return page.table(("key", parent, "this run"), [(c.key, c.built_in, c.run) for c in changes])
 
 
 def stages_section(record: RunRecord) -> Section:
-    """Returns a row for each stage."""
+    """Returns a table with a row per stage."""
     rows = []
     for name, run in record.stages.items():
         state = "finished" if run.finished else "not finished"
@@ -106,16 +106,16 @@ def environment_section(record: RunRecord) -> Section:
     if not started and run.checkpoint:
         rows.append(("transfer3d", run.checkpoint.version))
     rows += [(name, str(value)) for name, value in started.items()]
-    note = "" if started else "The machine is not recorded: an older version wrote this run."
+    note = "" if started else "The machine is not recorded: the run was written by an older version."
     return Section("Environment", [page.definitions(rows)], note)
 
 
 def data_section(record: RunRecord, note: str = "") -> Section:
-    """Returns how many videos there were, what was left out and why, and the digest."""
+    """Returns the numbers of videos, the omitted files with reasons, and the digest."""
     run = record.last
     data: Mapping[str, Any] = run.started.get("data", {})
     digest = data.get("digest") or (run.checkpoint.provenance.get("data_digest") if run.checkpoint else None)
-    rows: list[tuple[str, str]] = [("place", str(run.recipe.get("data") or "the built-in moving digits"))]
+    rows: list[tuple[str, str]] = [("source", str(run.recipe.get("data") or "the built-in moving digits"))]
     if data:
         rows.append(("training videos", f"{data['videos']:,}"))
         if counts := data["classes"]:
@@ -127,31 +127,31 @@ def data_section(record: RunRecord, note: str = "") -> Section:
     rows.append(("digest of the training videos", str(digest or "not recorded")))
     parts = [page.definitions(rows)]
     if data.get("dropped"):
-        parts.append(page.table(("left out", "why"), data["dropped"]))
+        parts.append(page.table(("left out", "reason"), data["dropped"]))
     if not data:
-        parts.append(page.paragraph("Counts are not recorded: an older version wrote this run."))
+        parts.append(page.paragraph("Counts are not recorded: the run was written by an older version."))
     if note:
         parts.append(page.paragraph(note))
     return Section("Data", parts)
 
 
 def provenance_section(links: Sequence[Link]) -> Section:
-    """Returns the way from the teacher to the checkpoint."""
+    """Returns the provenance chain from the first weights to the checkpoint."""
     if not links:
         return Section("Provenance", [], "The run has written no checkpoint yet.")
     return Section(
         "Provenance",
         [page.chain([(link.title, link.rows, link.beside) for link in links])],
-        "From the first weights, on top, to this run's checkpoint. Digests are sha256.",
+        "From the first weights, at the top, to this run's checkpoint. Digests are sha256.",
     )
 
 
 def confusion_section(evaluation: Evaluation, *, title: str = "Confusion") -> Section:
-    """Returns the matrix where it can be read, and the pairs that are confused most."""
+    """Returns the confusion matrix, if it is legible, and the most confused pairs."""
     confusion, count, parts = evaluation.metrics["confusion"], len(evaluation.classes), []
     if count <= MOST_CLASSES:
         longest = max(len(figures.short(name)) for name in evaluation.classes)
-        side = min(3.2 + 0.25 * count + 0.05 * longest, 9)  # inches: a small one can be read on a phone
+        side = min(3.2 + 0.25 * count + 0.05 * longest, 9)  # inches: small matrices stay readable on a phone
         figure = figures.new_figure(side, 0.91 * side)
         figures.draw_confusion(figure.subplots(), confusion, evaluation.classes)
         caption = "Share of each true class's videos (row) by predicted class (column)."
@@ -174,7 +174,7 @@ def confusion_section(evaluation: Evaluation, *, title: str = "Confusion") -> Se
 
 
 def precision_section(evaluation: Evaluation) -> Section:
-    """Returns the classes with the highest and the lowest average precision, of videos of several classes."""
+    """Returns the classes with the highest and the lowest average precision, for multi-label videos."""
     known = [(name, value) for name, value in evaluation.metrics["per_class"].items() if value is not None]
     ranked = sorted(known, key=lambda item: (-item[1], item[0]))
     each = min(2 * EXTREMES, max(len(ranked) // 2, 1))
@@ -184,12 +184,12 @@ def precision_section(evaluation: Evaluation) -> Section:
             table = [(name, percent(value)) for name, value in rows]
             parts += [page.heading(title), page.table(("class", "average precision"), table, numbers=(1,))]
     return Section(
-        "Classes by average precision", parts, "Videos are of several classes: there is no confusion matrix."
+        "Classes by average precision", parts, "Videos have several labels: there is no confusion matrix."
     )
 
 
 def classes_section(evaluation: Evaluation, strips: Mapping[str, str], note: str = "") -> Section:
-    """Returns the best and the worst classes, each with a film strip where there is one.
+    """Returns the best and the worst classes, each with a film strip if there is one.
 
     Args:
         evaluation: with one label for each video.

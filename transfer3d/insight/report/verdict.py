@@ -1,4 +1,4 @@
-"""Which of several runs is better, by how much, and how sure that is."""
+"""The verdict of a comparison: which run is better, by how much, and how certain that is."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from transfer3d.insight.report.page import Section
 from transfer3d.insight.report.record import Evaluation, RunRecord
 
 SCORES = ("video_top1", "video_hit1")
-"""By which runs are ranked: the first that they have."""
+"""Metrics for ranking runs: the first one that the runs have is used."""
 
 
 @dataclass(frozen=True)
 class Pair:
-    """How a second run differs from a first one on the videos that both were evaluated on.
+    """The differences of a second run from a first on the videos that both were evaluated on.
 
     Attributes:
         gained: videos that only the second classifies correctly.
         lost: videos that only the first classifies correctly.
-        videos: of both.
+        videos: number of these videos.
     """
 
     gained: int
@@ -38,7 +38,7 @@ class Pair:
 
 
 def pair_of(first: Evaluation, second: Evaluation) -> Pair | None:
-    """Returns how two evaluations differ, video by video; None where they share no scored videos."""
+    """Returns how two evaluations differ, video by video; None if they share no scored videos."""
     both = [key for key in first.right if key in second.right] if first.data == second.data else []
     if not both:
         return None
@@ -48,12 +48,12 @@ def pair_of(first: Evaluation, second: Evaluation) -> Pair | None:
 
 
 def alike(first: Evaluation, second: Evaluation) -> bool:
-    """Whether two evaluations are of the same videos, by the same views."""
+    """Whether two evaluations are of the same videos with the same views."""
     return (first.data, first.split, first.protocol) == (second.data, second.split, second.protocol)
 
 
 def comparable(records: Sequence[RunRecord]) -> list[RunRecord]:
-    """Returns the most runs that were evaluated alike, the best first; fewer than two cannot be compared."""
+    """Returns the largest group of runs with the same evaluation, best first; may be fewer than two."""
     groups: list[list[RunRecord]] = []
     for record in records:
         if record.evaluation is None or _score(record) is None:
@@ -69,14 +69,16 @@ def comparable(records: Sequence[RunRecord]) -> list[RunRecord]:
 
 
 def verdict_section(records: Sequence[RunRecord]) -> Section:
-    """Returns the verdict in a sentence, and a bar with its interval for each run that it is about."""
+    """Returns the verdict in a sentence, and a bar with its interval for each compared run."""
     ranked = comparable(records)
     others = [record.name for record in records if record not in ranked]
     parts = [page.verdict(_verdict(records, ranked))]
     if len(ranked) > 1 and others:
-        parts.append(page.paragraph(f"Not compared: {', '.join(others)}; without an evaluation like theirs."))
+        parts.append(
+            page.paragraph(f"Not compared, since they lack the same evaluation: {', '.join(others)}.")
+        )
     if len(ranked) > 1:
-        note = "The intervals cover the sampling of videos, not other seeds of the training."
+        note = "The intervals cover the sampling of videos, not variation between training seeds."
         parts += [_bars(ranked), page.paragraph(note)]
     return Section("Verdict", parts)
 
@@ -86,7 +88,7 @@ def _verdict(records: Sequence[RunRecord], ranked: Sequence[RunRecord]) -> str:
         evaluated = sum(record.evaluation is not None for record in records)
         if evaluated < 2:
             return "No verdict: fewer than two of the runs were evaluated on labelled videos."
-        return "No verdict: no two runs were evaluated on the same videos by the same views."
+        return "No verdict: no two runs were evaluated on the same videos with the same views."
     best, second = ranked[:2]
     assert best.evaluation is not None
     assert second.evaluation is not None
@@ -97,7 +99,7 @@ def _verdict(records: Sequence[RunRecord], ranked: Sequence[RunRecord]) -> str:
     if pair is None:
         return (
             f"{best.name} is ahead of {second.name} by {ahead:.1f} points: {on}. Their scores of single "
-            "videos are not there, so how sure that is cannot be said."
+            "videos are missing, so the uncertainty is unknown."
         )
     ahead, low, high = pair.points
     interval = f"95 % interval {low:.1f} to {high:.1f}"
@@ -105,7 +107,7 @@ def _verdict(records: Sequence[RunRecord], ranked: Sequence[RunRecord]) -> str:
     if low <= 0:
         lead = f"{best.name} is ahead of {second.name} by {ahead:.1f} points"
         if not ahead:
-            lead = f"{best.name} and {second.name} are level"
+            lead = f"{best.name} and {second.name} are equal"
         return f"No run is clearly the best: {lead} ({interval}, which contains 0): {on}."
     which = f"{best.name} is better than {second.name}"
     if len(ranked) > 2:

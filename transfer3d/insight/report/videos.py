@@ -19,18 +19,18 @@ from transfer3d.insight.report.record import Evaluation
 from transfer3d.insight.report.sections import classes_section, confusion_section, extremes, precision_section
 
 MAPS = 3
-"""Class activation maps of so many correct and as many wrong predictions are drawn."""
+"""Number of correct and of wrong predictions for which class activation maps are drawn."""
 
 
 def seen_sections(
     predictions: CentrePredictions | None, evaluation: Evaluation | None, features: FeatureSet | None
 ) -> list[Section]:
-    """Returns the sections that videos are needed for.
+    """Returns the sections that need videos.
 
     Args:
-        predictions: of the videos; None where there are none.
-        evaluation: metrics of these or of other videos; None where the student has no classes.
-        features: drawn instead of those of `predictions`.
+        predictions: for the videos; None if there are none.
+        evaluation: metrics on these or other videos; None if the student has no classes.
+        features: plotted instead of those of `predictions`.
     """
     sections = (
         _class_sections(predictions, evaluation) if predictions and predictions.scores and evaluation else []
@@ -53,9 +53,7 @@ def _class_sections(predictions: CentrePredictions, evaluation: Evaluation) -> l
                 strips[result.name] = page.png_figure(
                     film_strip(predictions, index), _caption(predictions, index, evaluation)
                 )
-    note = (
-        "A video of each class: of the best classes one classified correctly, of the worst one misclassified."
-    )
+    note = "One video of each class: correctly classified for the best classes, misclassified for the worst."
     return [
         confusion_section(evaluation),
         classes_section(evaluation, strips, note),
@@ -64,12 +62,12 @@ def _class_sections(predictions: CentrePredictions, evaluation: Evaluation) -> l
 
 
 def film_strip(predictions: CentrePredictions, index: int) -> bytes:
-    """Returns what the student saw of a video."""
+    """Returns a video's centre clip as a film strip, PNG."""
     return figures.film_strip(predictions.frames(index).numpy())
 
 
 def example(predictions: CentrePredictions, label: int, *, right: bool) -> int | None:
-    """Returns the most confident video of a class: correct or wrong as asked, or any where there is none."""
+    """Returns the most confident video of a class, correct or wrong as requested; any, if there is none."""
     assert predictions.scores is not None
     scores_NK = predictions.scores.videos_NK
     members = [index for index, own in enumerate(predictions.videos.labels) if own == label]
@@ -88,7 +86,7 @@ def _caption(predictions: CentrePredictions, index: int, evaluation: Evaluation)
 
 
 def most_confident(predictions: CentrePredictions, *, right: bool) -> list[int]:
-    """Returns the most confident correct or wrong predictions, at most one for each class."""
+    """Returns the most confident correct or wrong predictions, at most one per class."""
     assert predictions.scores is not None
     scores_NK = predictions.scores.videos_NK
     labels_N = torch.tensor([-1 if label is None else label for label in predictions.videos.labels])
@@ -123,12 +121,12 @@ def maps_section(predictions: CentrePredictions, evaluation: Evaluation) -> Sect
     return Section(
         "Class activation maps",
         parts,
-        "Frames, and below them where and when they support the predicted class: the brighter, the more.",
+        "Frames, and below them the evidence for the predicted class in space and time: bright is high.",
     )
 
 
 def embedding_section(features: FeatureSet) -> Section:
-    """Returns the map of a set's features, those in front of the classifier where they are there."""
+    """Returns the t-SNE of a set's features, preferably those before the classifier."""
     layer = POOLED if POOLED in features.layers else next(iter(features.layers))
     try:
         svg = figures.to_svg(embedding_figure(embed(features, layer)))
