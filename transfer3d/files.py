@@ -247,19 +247,19 @@ def refuse_extremes(value: Any) -> None:
     """
     stack = [(1, value)]
     while stack:
-        depth, found = stack.pop()
-        if depth > DEEPEST:
+        depth, node = stack.pop()
+        if depth > MAX_DEPTH:
             raise ValueError("it nests too deep")
-        if isinstance(found, float) and not math.isfinite(found):
-            raise ValueError(f"the number {found}")
-        if isinstance(found, str) and not _is_unicode(found):
-            raise ValueError(f"text that is not Unicode, {found[:100]!r}")
-        if isinstance(found, date | time_of_day):
-            raise ValueError(f"the date or time {found}")
-        if isinstance(found, Mapping):
-            stack += [(depth + 1, inner) for item in found.items() for inner in item]
-        elif isinstance(found, list | tuple):
-            stack += [(depth + 1, inner) for inner in found]
+        if isinstance(node, float) and not math.isfinite(node):
+            raise ValueError(f"the number {node}")
+        if isinstance(node, str) and not _is_unicode(node):
+            raise ValueError(f"text that is not Unicode, {node[:100]!r}")
+        if isinstance(node, date | time_of_day):
+            raise ValueError(f"the date or time {node}")
+        if isinstance(node, Mapping):
+            stack += [(depth + 1, inner) for item in node.items() for inner in item]
+        elif isinstance(node, list | tuple):
+            stack += [(depth + 1, inner) for inner in node]
 
 
 def _is_unicode(text: str) -> bool:

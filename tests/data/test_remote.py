@@ -94,7 +94,7 @@ def test_what_does_not_pass_ends_with_one_sentence(folder, fault, said, workers)
     ],
 )
 def test_a_server_without_manners_is_given_up_in_time(folder, fault, error, said, monkeypatch):
-    monkeypatch.setattr(remote, "MOST_INDEX_BYTES", 1_000_000)
+    monkeypatch.setattr(remote, "MAX_INDEX_BYTES", 1_000_000)
     started = time.monotonic()
     with serving(folder) as (address, state):
         state.always = fault

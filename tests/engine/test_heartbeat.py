@@ -35,7 +35,7 @@ def gather(member):
 
 
 heart = join(rank, gather, address="localhost", hung_after_s=hung_after_s)
-heart.last_words = lambda error: (folder / f"last-words.{rank}").write_text(str(error))
+heart.on_hang = lambda error: (folder / f"last-words.{rank}").write_text(str(error))
 print("joined", flush=True)
 for line in sys.stdin:
     if line == "compute\\n":  # one long call that never comes back to Python

@@ -16,7 +16,7 @@ from huggingface_hub import ModelCard
 import transfer3d
 from transfer3d.errors import UsageError, WeightsError
 from transfer3d.export.hub_folder import write_hub_folder
-from transfer3d.export.model_card import NOTHING_SAID, CardFacts, model_card
+from transfer3d.export.model_card import NO_INFO, CardInfo, model_card
 from transfer3d.models.factory import create_model
 from transfer3d.run.checkpoints.export import export_checkpoint
 from transfer3d.weights.metadata import read_metadata
@@ -82,7 +82,7 @@ def test_the_card_has_front_matter_that_the_hub_reads(folder):
     assert '"made_by": "a test"' in card.text
 
 
-def card_of(provenance, facts=NOTHING_SAID):
+def card_of(provenance, facts=NO_INFO):
     student = create_model("p3d_tiny", num_classes=3)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "s.safetensors"
@@ -98,12 +98,12 @@ def test_the_card_says_what_the_student_was_made_from():
     assert tuned.base_model == "user/student"
     assert tuned.license == "unknown"
     assert card_of({"parent": {"checkpoint": "/home/x/s.safetensors"}}).base_model is None
-    assert card_of({"source": {"sha256": "00"}}, CardFacts(license="mit")).license == "mit"
+    assert card_of({"source": {"sha256": "00"}}, CardInfo(license="mit")).license == "mit"
 
 
 def test_the_cards_results_are_the_checkpoints():
     metrics = {"video_top1": 0.51234, "mean_ap": 0.25, "loss": 3.0}
-    card = card_of({"metrics": metrics}, CardFacts(datasets=("user/my videos",)))
+    card = card_of({"metrics": metrics}, CardInfo(datasets=("user/my videos",)))
     found = {result.metric_name: (result.metric_type, result.metric_value) for result in card.eval_results}
     assert found == {"Top-1": ("accuracy", 0.5123), "Mean average precision": ("mAP", 0.25)}
     assert card.datasets == ["user/my videos"]
@@ -162,7 +162,7 @@ def test_a_hub_that_refuses_is_said_and_the_folder_stays(folder):
     [
         ({"format": "hub", "repository": "name"}, "--push name is not a repository's name"),
         ({"format": "onnx", "repository": "user/name"}, "are for --format hub"),
-        ({"format": "torch", "facts": CardFacts(license="mit")}, "are for --format hub"),
+        ({"format": "torch", "info": CardInfo(license="mit")}, "are for --format hub"),
     ],
 )
 def test_what_cannot_be_pushed_is_refused_before_anything_is_written(folder, tmp_path, arguments, said):

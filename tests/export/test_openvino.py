@@ -14,7 +14,7 @@ from transfer3d.export.quantisation import quantisation_loss
 from transfer3d.models.factory import create_model
 from transfer3d.models.registry import list_models
 from transfer3d.run.checkpoints.export import export_checkpoint
-from transfer3d.run.checkpoints.int8 import _some, _splits
+from transfer3d.run.checkpoints.int8 import _evenly_spaced, _splits
 
 NAMES = ["run", "jump", "sit"]
 
@@ -124,4 +124,4 @@ def test_clips_to_calibrate_on_and_to_ask_about(videos, tmp_path):
     calibration, tested, held_out = _splits(student, str(tmp_path / "flat"))
     assert not held_out
     assert calibration.keys == tested.keys
-    assert len(_some(calibration, 1)) == 1
+    assert len(_evenly_spaced(calibration, 1)) == 1

@@ -138,7 +138,7 @@ def test_what_cannot_be_shown_is_refused():
         class_map(student, clip, method="classifier")
     student.head.weight.data.zero_()
     found = class_map(student, clip)
-    assert not found.speaks
+    assert not found.has_evidence
 
 
 def test_the_student_keeps_its_mode_and_gets_no_gradient():

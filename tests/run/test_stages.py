@@ -61,7 +61,7 @@ def test_segments_train_a_student_of_single_clips_and_correspond_refuses_them(tm
         "finetune", "t3d_tiny", "--recipe", "demo/tiny-finetune", *options, *common, "-o", tmp_path / "r"
     )
     assert done.exit_code == 0, done.output
-    assert "each other mirrored" not in done.stderr  # the demo's recipe mirrors nothing
+    assert "mirror images" not in done.stderr  # the demo's recipe mirrors nothing
     assert transfer3d.load(tmp_path / "r" / "model.safetensors").clip.units == 1
     assert "segments = 3" in (tmp_path / "r" / "recipe.toml").read_text()
     mirrored = run("finetune", "t3d_tiny", "--recipe", "demo/tiny-finetune", *options, *common,

@@ -12,7 +12,7 @@ from transfer3d.bench.case import Result
 from transfer3d.errors import UsageError
 from transfer3d.files import parse_json, read_regular
 
-MOST_BYTES = 1 << 24
+MAX_BYTES = 1 << 24
 KEY = ("name", "phase", "ours", "baseline")
 
 Key = tuple[str, ...]
@@ -42,7 +42,7 @@ def read_results(path: Path) -> dict[Key, Earlier]:
         UsageError: the file cannot be read, or is not the output of `transfer3d bench ... --json`.
     """
     try:
-        report = EarlierBench.model_validate(parse_json(read_regular(path, MOST_BYTES)))
+        report = EarlierBench.model_validate(parse_json(read_regular(path, MAX_BYTES)))
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror}. Give the output of `bench ... --json`.") from None
     except ValueError:

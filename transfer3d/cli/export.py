@@ -65,7 +65,7 @@ def export(
 
     Example: `transfer3d export p3d_resnet50.safetensors --format onnx -o p3d.onnx`
     """
-    from transfer3d.export.model_card import CardFacts
+    from transfer3d.export.model_card import CardInfo
     from transfer3d.run.checkpoints.export import export_checkpoint
 
     done = export_checkpoint(
@@ -75,7 +75,7 @@ def export(
         force=force,
         provenance=provenance,
         int8=int8,
-        facts=CardFacts(license=license, datasets=tuple(dataset or ())),
+        info=CardInfo(license=license, datasets=tuple(dataset or ())),
         repository=push,
     )
     if json:

@@ -144,14 +144,14 @@ def shard(
             f"several suffixes ({kinds}), since MP4 does not support every codec. Programs that read only "
             "one of them miss the others; --gop 12 transcodes all"
         )
-    _name_some("missing", report.missing)
-    _name_some("bad", [f"{path}: {reason}" for path, reason in report.bad])
-    _name_some("not listed", report.extra)
+    _print_names("missing", report.missing)
+    _print_names("bad", [f"{path}: {reason}" for path, reason in report.bad])
+    _print_names("not listed", report.extra)
     if report.missing or report.bad or report.extra:
         console.print(f"all of them: {out / REPORT}")
 
 
-def _name_some(what: str, names: list[str]) -> None:
+def _print_names(what: str, names: list[str]) -> None:
     """Prints the number of names, and the first few."""
     if names:
         more = ", ..." if len(names) > SHOWN else ""

@@ -25,7 +25,7 @@ from transfer3d.data.pixels import Frames
 from transfer3d.layout import RGB_CHANNELS
 
 
-class _Lost(Exception):  # noqa: N818 - never leaves this file
+class _ChildLost(Exception):  # noqa: N818 - never leaves this file
     """The child died, or has no memory left; the message says why."""
 
 
@@ -105,7 +105,7 @@ class Decoder:
                         self._exchange(video.name, request, content)
                         self._current = video.key
                     return self._exchange(video.name, Request(method, arguments))
-                except _Lost as lost:
+                except _ChildLost as lost:
                     is_used = self._videos > 1
                     self.close()
                     if self._cancelled or not is_used:
@@ -127,7 +127,7 @@ class Decoder:
                     raise BadVideo(f"{name}: the decoder made no progress for {self._limits.seconds:g} s")
                 answer = pipe.recv()
         except (EOFError, ConnectionError):
-            raise _Lost(f"the decoder crashed ({self._child.death()})") from None
+            raise _ChildLost(f"the decoder crashed ({self._child.death()})") from None
         except BaseException:  # a hang, or Ctrl-C: a late answer would be taken for the next request's
             self.close()
             raise
@@ -136,7 +136,7 @@ class Decoder:
         if answer.kind == "bad":
             raise BadVideo(answer.value)
         if answer.kind == "memory":
-            raise _Lost(answer.value)
+            raise _ChildLost(answer.value)
         if answer.kind == "bug":
             raise RuntimeError(answer.value)
         return answer.value

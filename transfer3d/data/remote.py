@@ -27,8 +27,8 @@ FAULTS = (OSError, http.client.HTTPException)
 PASSING = (408, 425, 429, 500, 502, 503, 504)
 KEPT = 16  # shards of a server without ranges that are cached at a time
 BUFFER = 8  # shards within which videos are shuffled
-MOST_INDEX_BYTES = 1 << 29  # read into memory
-MOST_SHARD_BYTES = 1 << 36  # copied to the disk
+MAX_INDEX_BYTES = 1 << 29  # read into memory
+MAX_SHARD_BYTES = 1 << 36  # copied to the disk
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Patience:
     pause_s: float = 0.5
 
 
-class _Passing(Exception):  # noqa: N818 - it never leaves this file
+class _TransientFault(Exception):  # noqa: N818 - it never leaves this file
     """A transient fault, worth a retry."""
 
 
@@ -131,7 +131,7 @@ class HttpStore(Store):
                 time.sleep(self._patience.pause_s * 2 ** (number - 1))
             try:
                 return self._once(address, part, path)
-            except _Passing as fault:
+            except _TransientFault as fault:
                 reason = str(fault)
         tries = self._patience.tries
         raise SetupError(f"{address}: {reason}, {tries} times. Look at network and server; run again.")
@@ -145,19 +145,19 @@ class HttpStore(Store):
                     return None
                 expected = _promised(answer)
                 if part is not None and expected not in (None, part[1]):
-                    raise _Passing(f"{expected} bytes instead of {part[1]}")
+                    raise _TransientFault(f"{expected} bytes instead of {part[1]}")
                 expected = part[1] if part is not None else expected
-                most = MOST_SHARD_BYTES if path else MOST_INDEX_BYTES
+                most = MAX_SHARD_BYTES if path else MAX_INDEX_BYTES
                 if part is None and (expected or 0) > most:
                     raise DataError(f"{address}: {expected} bytes, more than {most}. Name another file.")
                 chunks = self._chunks(answer, most if expected is None else expected)
                 return self._received(chunks, expected, path)
         except urllib.error.HTTPError as error:
             if error.code in PASSING:
-                raise _Passing(f"answer {error.code}") from None
+                raise _TransientFault(f"answer {error.code}") from None
             raise DataError(f"{address}: the server answers {error.code} ({error.reason}).") from None
         except FAULTS as error:
-            raise _Passing(_reason(error)) from None
+            raise _TransientFault(_reason(error)) from None
         except ValueError as error:  # raised by urllib for an invalid redirect
             raise DataError(f"{address}: the server answers with a wrong address ({error}).") from None
 
@@ -181,15 +181,15 @@ class HttpStore(Store):
                 chunk = answer.read1(CHUNK)
             # Caught here, since the caller would take it for an error of the file being written.
             except FAULTS as error:
-                raise _Passing(_reason(error)) from None
+                raise _TransientFault(_reason(error)) from None
             if not chunk:
                 return
             size += len(chunk)
             if size > most:
-                raise _Passing(f"more than {most} bytes")
+                raise _TransientFault(f"more than {most} bytes")
             yield chunk
             if time.monotonic() > started + self._patience.stall_s + size / self._patience.slowest:
-                raise _Passing("too slow an answer")
+                raise _TransientFault("too slow an answer")
 
 
 def _written_at(path: Path) -> float:
@@ -206,14 +206,14 @@ def _reason(error: Exception) -> str:
 
 def _refuse_short(size: int, expected: int | None) -> None:
     if expected is not None and size != expected:
-        raise _Passing(f"{size} of {expected} bytes")
+        raise _TransientFault(f"{size} of {expected} bytes")
 
 
 def _promised(answer: http.client.HTTPResponse) -> int | None:
     """Returns the body's size declared by the server, which may be wrong."""
     promised = answer.headers.get("Content-Length")
     if promised is not None and not promised.isdecimal():
-        raise _Passing(f"a wrong Content-Length ('{promised[:20]}')")
+        raise _TransientFault(f"a wrong Content-Length ('{promised[:20]}')")
     return None if promised is None else int(promised)
 
 

@@ -99,7 +99,7 @@ def run_workers(
         DataError: raised by the maker; or a video crashed or hung a worker.
         SetupError: a worker died for another reason, with its current video; or a server does not answer.
     """
-    answers = _by_workers(maker, plan, workers) if workers else _here(maker, plan, ahead)
+    answers = _by_workers(maker, plan, workers) if workers else _in_process(maker, plan, ahead)
     with closing(answers):
         for answer in answers:
             if isinstance(answer, DataError | SetupError):
@@ -107,7 +107,7 @@ def run_workers(
             yield answer
 
 
-def _here(maker: Maker[Item], plan: Iterable[list[ClipId]], ahead: bool) -> Generator[_Answer[Item]]:
+def _in_process(maker: Maker[Item], plan: Iterable[list[ClipId]], ahead: bool) -> Generator[_Answer[Item]]:
     decoder, make = Decoder(), _Batches(maker).__getitems__
     maker.open_video = decoder.open
     waiting: deque[Future[_Answer[Item]]] = deque()
@@ -138,7 +138,7 @@ def _by_workers(maker: Maker[Item], plan: Iterable[list[ClipId]], workers: int) 
             _Batches(maker),
             batch_sampler=plan,
             num_workers=workers,
-            collate_fn=_as_it_is,
+            collate_fn=_identity,
             worker_init_fn=_start_worker,
             # The loader draws a seed for its workers, which must not change the global generator of training.
             generator=torch.Generator(),
@@ -159,7 +159,7 @@ def _by_workers(maker: Maker[Item], plan: Iterable[list[ClipId]], workers: int) 
         at = {
             place: str(maker.videos.keys[index]) for place, index in enumerate(notes.tolist()) if index >= 0
         }
-        raise _why_it_died(*dead, at) from error
+        raise _death_error(*dead, at) from error
     finally:
         # Ends the workers now: otherwise an exception's traceback would keep them alive.
         del answers
@@ -183,7 +183,7 @@ def _end_workers(answers: Any) -> tuple[int, int] | None:
             signal.signal(signal.SIGCHLD, before)
 
 
-def _why_it_died(place: int, code: int, at: dict[int, str]) -> DataError | SetupError:
+def _death_error(place: int, code: int, at: dict[int, str]) -> DataError | SetupError:
     """Returns the error for a worker that died.
 
     Args:
@@ -224,7 +224,7 @@ def _alarm(seconds: float) -> None:
         signal.setitimer(signal.ITIMER_REAL, seconds)
 
 
-def _as_it_is(answer: Any) -> Any:
+def _identity(answer: Any) -> Any:
     return answer
 
 

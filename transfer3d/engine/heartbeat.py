@@ -27,12 +27,12 @@ from transfer3d.errors import SetupError
 
 ROUNDS = 20
 """Silent rounds after which a process counts as hung."""
-JOIN_S, HELLO_S, LAST_WORDS_S = 10.0, 1.0, 5.0
+JOIN_S, HELLO_S, END_TIMEOUT_S = 10.0, 1.0, 5.0
 """Timeouts: of connecting all processes, of each greeting, and of the final message and log entry."""
 TOKEN_BYTES = 16
 BEAT = b"\n"
 """Ends each message; a rank before it reports that this process is hung."""
-MOST_BYTES = 4096
+MAX_BYTES = 4096
 
 log = logging.getLogger(__name__)
 
@@ -56,14 +56,14 @@ class Heartbeat:
         hung_after_s: seconds of silence after which a process counts as hung.
 
     Attributes:
-        last_words: called with the error before this process exits.
+        on_hang: called with the error before this process exits.
     """
 
     def __init__(
         self, rank: int, members: list[Member], peers: dict[int, socket.socket], hung_after_s: float
     ) -> None:
         self._rank, self._members, self._peers, self._hung_after_s = rank, members, peers, hung_after_s
-        self.last_words: Callable[[SetupError], None] | None = None
+        self.on_hang: Callable[[SetupError], None] | None = None
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
         if peers:
@@ -80,7 +80,7 @@ class Heartbeat:
             self._watch()
         finally:
             for peer in self._peers.values():
-                _hang_up(peer)
+                _shut_down(peer)
 
     def _watch(self) -> None:
         round_s = self._hung_after_s / ROUNDS
@@ -92,7 +92,7 @@ class Heartbeat:
                 try:
                     received = _exchange(peer)
                 except OSError:  # that process has ended
-                    _hang_up(self._peers.pop(rank))
+                    _shut_down(self._peers.pop(rank))
                     continue
                 silent[rank] = 0 if received else silent[rank] + 1
                 *messages, unread[rank] = (unread[rank] + received).split(BEAT)
@@ -111,13 +111,13 @@ class Heartbeat:
         """Ends this process, whose main thread may be in a collective that no exception reaches."""
         code = SetupError.exit_code
         try:
-            guard = threading.Timer(LAST_WORDS_S, os._exit, (code,))  # writing may hang, too
+            guard = threading.Timer(END_TIMEOUT_S, os._exit, (code,))  # writing may hang, too
             guard.daemon = True
             guard.start()
             error = SetupError(self._reason(hung))
             log.error("%s", error)
-            if self.last_words is not None:
-                self.last_words(error)
+            if self.on_hang is not None:
+                self.on_hang(error)
         finally:
             os._exit(code)
 
@@ -229,7 +229,7 @@ def _exchange(peer: socket.socket) -> bytes:
     """Returns the received bytes and sends a heartbeat; raises OSError if the other side has closed."""
     received = b""
     with suppress(BlockingIOError):
-        received = peer.recv(MOST_BYTES)
+        received = peer.recv(MAX_BYTES)
         if not received:
             raise ConnectionResetError
     with suppress(OSError):  # a closed connection is noticed in the next round
@@ -237,7 +237,7 @@ def _exchange(peer: socket.socket) -> bytes:
     return received
 
 
-def _hang_up(peer: socket.socket) -> None:
+def _shut_down(peer: socket.socket) -> None:
     """Closes a connection at both ends, even if another process, such as a forked worker, has a copy."""
     with suppress(OSError):
         peer.shutdown(socket.SHUT_RDWR)

@@ -197,7 +197,7 @@ class RunFolder:
         """Removes all but the newest `keep` checkpoints; damaged ones are not counted."""
         folders = self._checkpoint_folders()[::-1]
         # The digests of the newest, which was just written, need no check.
-        whole = (folder for folder in folders if folder == newest or _is_whole(folder, digests=True))
+        whole = (folder for folder in folders if folder == newest or _is_intact(folder, digests=True))
         kept = list(islice(whole, keep))
         older = folders[folders.index(kept[-1]) + 1 :] if len(kept) == keep else []
         for old in filter(_is_whole, older):

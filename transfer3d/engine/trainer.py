@@ -242,7 +242,7 @@ class Trainer:
         bar_context = progress(title, config.steps, console=console, quiet=quiet, start=self.step)
         layout, peers = channels_last(self.objective), lost_processes(self.accelerator)
         with layout, peers, step_fits(), self._signals, bar_context as bar:
-            self._set_learners()
+            self._set_trainable()
             for batch in window.time_waiting(() if self.ended else self.batches(self.step)):
                 report, stop = self._train_step(batch)
                 window.add(report, len(batch) * self.accelerator.num_processes)
@@ -266,7 +266,7 @@ class Trainer:
         config = self.config
         torch.manual_seed(step_seed(config.seed, self.step, self.accelerator.process_index))
         if 0 < self.step == config.head_steps:
-            self._set_learners()
+            self._set_trainable()
         rate = learning_rate(self.step, config.steps, config.lr, config.schedule, self.scores)
         self.lr = rate * config.lr_factor
         set_learning_rate(self.optimizer, self.lr)
@@ -310,7 +310,7 @@ class Trainer:
         """Whether an action with period `every` is due after this step; all are due after the last."""
         return self.step == self.config.steps or (every is not None and self.step % every == 0)
 
-    def _set_learners(self) -> None:
+    def _set_trainable(self) -> None:
         """Freezes all but the head in the first `head_steps`, and wraps the objective for its processes."""
         everything = self.step >= self.config.head_steps
         for name, parameter in self.objective.named_parameters():

@@ -12,7 +12,7 @@ from transfer3d.engine.out_of_memory import is_out_of_memory
 from transfer3d.errors import NonFiniteError, SetupError
 from transfer3d.layout import ClipSpec
 
-MOST_CLIPS = 64
+MAX_CLIPS = 64
 PIXELS = {"cpu": 8 * 8 * 224 * 224}
 """Frames x H x W of the first forward pass, by device type."""
 GPU_PIXELS = 64 * 8 * 224 * 224
@@ -26,7 +26,7 @@ Compute = Callable[[Tensor, int], Tensor]
 def first_size(clip: ClipSpec, device: torch.device) -> int:
     """Returns the clips in the first forward pass: enough to be fast, rarely too many for memory."""
     budget = PIXELS.get(device.type, GPU_PIXELS)
-    return min(max(budget // (clip.frames * clip.size**2), 1), MOST_CLIPS)
+    return min(max(budget // (clip.frames * clip.size**2), 1), MAX_CLIPS)
 
 
 class MicroBatches:

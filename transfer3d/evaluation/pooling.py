@@ -9,7 +9,7 @@ from torch import Tensor
 
 Pooling = Literal["mean", "consensus", "windows"]
 
-LEAST_WINDOWS = 15
+MIN_WINDOWS = 15
 WINDOWS_SHARE = 4
 
 
@@ -42,5 +42,5 @@ def pooled(views_VK: Tensor, scale_V: Tensor, pooling: Pooling, multi_label: boo
 def _best(windows_VK: Tensor) -> Tensor:
     """Returns each class's mean over its best windows."""
     count = len(windows_VK)
-    kept = min(max(LEAST_WINDOWS, count // WINDOWS_SHARE), count)
+    kept = min(max(MIN_WINDOWS, count // WINDOWS_SHARE), count)
     return windows_VK.topk(kept, dim=0).values.mean(0)

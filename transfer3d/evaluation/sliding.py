@@ -154,8 +154,8 @@ def timed(
 def _checked(pixels: object, number: int, channels: int) -> Frames:
     frame = np.ascontiguousarray(np.asarray(pixels))  # torch does not support flipped views, as of BGR
     if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != channels or not frame.size:
-        wanted = "uint8 [H, W, 3] in RGB" if channels == RGB_CHANNELS else f"uint8 [H, W, {channels}]"
-        raise UsageError(f"frame {number} is {frame.dtype} {list(frame.shape)}, not {wanted}.")
+        expected = "uint8 [H, W, 3] in RGB" if channels == RGB_CHANNELS else f"uint8 [H, W, {channels}]"
+        raise UsageError(f"frame {number} is {frame.dtype} {list(frame.shape)}, not {expected}.")
     return frame
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from safetensors.torch import load_file, save_file
 
-from transfer3d.export.model_card import NOTHING_SAID, CardFacts, model_card
+from transfer3d.export.model_card import NO_INFO, CardInfo, model_card
 from transfer3d.export.preprocessing import SIDECAR_NAME, preprocessing
 from transfer3d.files import atomic_path, write_text
 from transfer3d.models.checkpoint import load
@@ -30,7 +30,7 @@ def write_hub_folder(
     folder: Path,
     *,
     provenance: Provenance = "short",
-    facts: CardFacts = NOTHING_SAID,
+    info: CardInfo = NO_INFO,
 ) -> list[Path]:
     """Writes a checkpoint as a folder ready for upload.
 
@@ -38,7 +38,7 @@ def write_hub_folder(
         checkpoint: as for `load`; it is loaded first, so that a broken one raises before anything is written.
         folder: may exist; files of these names are replaced.
         provenance: "short" omits the recipe and every path, also in the weights' header.
-        facts: entries of the model card that are not in the checkpoint.
+        info: entries of the model card that are not in the checkpoint.
 
     Returns:
         The files written.
@@ -52,7 +52,7 @@ def write_hub_folder(
     texts = {
         "config.json": json.dumps(hub_config(metadata, student.num_features), indent=2) + "\n",
         SIDECAR_NAME: json.dumps(preprocessing(metadata), indent=2) + "\n",
-        "README.md": model_card(metadata, count_parameters(student), facts),
+        "README.md": model_card(metadata, count_parameters(student), info),
     }
     with atomic_path(folder / WEIGHTS_NAME) as partial:
         strings = {"format": "pt", **exported_strings(checkpoint, provenance)}

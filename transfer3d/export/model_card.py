@@ -28,7 +28,7 @@ OWN_VIDEOS = "own videos"
 
 
 @dataclass(frozen=True, kw_only=True)
-class CardFacts:
+class CardInfo:
     """Entries of a model card that are not in the checkpoint.
 
     Attributes:
@@ -40,18 +40,18 @@ class CardFacts:
     datasets: tuple[str, ...] = ()
 
 
-NOTHING_SAID = CardFacts()
+NO_INFO = CardInfo()
 
 
-def model_card(metadata: CheckpointMetadata, parameters: int, facts: CardFacts = NOTHING_SAID) -> str:
+def model_card(metadata: CheckpointMetadata, parameters: int, info: CardInfo = NO_INFO) -> str:
     """Returns the README: front matter, a description of the student, its usage and its provenance."""
     base, licence = _origin(metadata.provenance)
-    results = _results(metadata, facts)
+    results = _results(metadata, info)
     front = ModelCardData(
         library_name="transfer3d",
-        license=facts.license or licence,
+        license=info.license or licence,
         base_model=base,
-        datasets=list(facts.datasets) or None,
+        datasets=list(info.datasets) or None,
         metrics=sorted({result.metric_type for result in results}) or None,
         model_name=metadata.model,
         eval_results=results or None,
@@ -95,11 +95,11 @@ def _origin(provenance: Mapping[str, Any]) -> tuple[str | None, str]:
     return None, UNKNOWN_LICENCE
 
 
-def _results(metadata: CheckpointMetadata, facts: CardFacts) -> list[EvalResult]:
+def _results(metadata: CheckpointMetadata, info: CardInfo) -> list[EvalResult]:
     """Returns the checkpoint's metrics in the hub's form, for the first named dataset or for own videos."""
     metrics = metadata.provenance.get("metrics")
     known = {key: metrics[key] for key in METRICS if key in metrics} if isinstance(metrics, Mapping) else {}
-    name = facts.datasets[0] if facts.datasets else OWN_VIDEOS
+    name = info.datasets[0] if info.datasets else OWN_VIDEOS
     return [
         EvalResult(
             task_type="video-classification",

@@ -62,7 +62,7 @@ class ClassMap:
         return int(self.scores_K.argmax())
 
     @property
-    def speaks(self) -> bool:
+    def has_evidence(self) -> bool:
         """Whether there is positive evidence for the class; if not, the heat map is 0 everywhere."""
         return bool((self.evidence > 0).any())
 
@@ -77,7 +77,7 @@ class ClassMap:
         parts += [f"predicted {classes[self.predicted]} ({self.scores_K[self.predicted]:.1%})"]
         if self.target != self.predicted:
             parts += [f"heat for {classes[self.target]} ({self.scores_K[self.target]:.1%})"]
-        if not self.speaks:
+        if not self.has_evidence:
             parts += [f"no evidence for {classes[self.target]} in the clip"]
         if self.cells == 1:
             parts += ["the layer has a single cell: no resolution in space or time"]

@@ -103,7 +103,7 @@ def draw(
         noise_u8 = _noise(student, generator)
         clip_u8 = _to_u8(_ascend(student, target, noise_u8 / 255, config, generator, each_step))
         (before, score_before), (after, score_after) = (
-            _judge(student, clip, target) for clip in (noise_u8, clip_u8)
+            _class_score(student, clip, target) for clip in (noise_u8, clip_u8)
         )
     finally:
         student.train(was_training)
@@ -177,7 +177,7 @@ def _log_odds(student: VideoStudent, logits_K: Tensor, target: int) -> Tensor:
 
 
 @torch.no_grad()
-def _judge(student: VideoStudent, clip_u8: Tensor, target: int) -> tuple[float, float]:
+def _class_score(student: VideoStudent, clip_u8: Tensor, target: int) -> tuple[float, float]:
     """Returns logit and probability of the class for a uint8 clip."""
     logits_K = student(clip_u8[None])[0].float()
     return float(logits_K[target]), float(student.probabilities(logits_K)[target])

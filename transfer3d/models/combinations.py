@@ -121,38 +121,40 @@ def _sum_of_scores(
     student: VideoStudent, units: Tensor, rest: Sequence[Step], sections: list[slice], chunk: int
 ) -> Tensor:
     """Returns the sum of the scores of all combinations of these sections, `B K`."""
-    hoods = [Neighbourhoods(index, units[:, section]) for index, section in enumerate(sections)]
+    states = [Neighbourhoods(index, units[:, section]) for index, section in enumerate(sections)]
     for name, module in rest:
         if isinstance(module, Residual4d):
-            hoods = _apply_4d(module, hoods, chunk)
+            states = _apply_4d(module, states, chunk)
         else:
-            hoods = [Neighbourhoods(hood.first, _run(hood.maps, [(name, module)], chunk)) for hood in hoods]
+            states = [
+                Neighbourhoods(state.first, _run(state.maps, [(name, module)], chunk)) for state in states
+            ]
     last = len(sections) - 1
     pooled = [
-        Neighbourhoods(hood.first, hood.maps.mean((-3, -2, -1), keepdim=True)).spread(0, last)
-        for hood in hoods
+        Neighbourhoods(state.first, state.maps.mean((-3, -2, -1), keepdim=True)).spread(0, last)
+        for state in states
     ]
     video = torch.stack(torch.broadcast_tensors(*pooled)).mean(0)
     logits = student.forward_head(video.flatten(0, last + 1))
     return student.probabilities(logits).unflatten(0, (units.shape[0], -1)).sum(1)
 
 
-def _apply_4d(block: Residual4d, hoods: list[Neighbourhoods], chunk: int) -> list[Neighbourhoods]:
+def _apply_4d(block: Residual4d, states: list[Neighbourhoods], chunk: int) -> list[Neighbourhoods]:
     """Applies a 4D block: each unit's contributions are computed once, and summed for every combination."""
     reach = block.conv.weight.shape[2] // 2
-    taps = [_per_map(hood.maps, block.conv.unit_taps, chunk) for hood in hoods]
-    heard = []
-    for place, hood in enumerate(hoods):
-        near = range(max(0, place - reach), min(len(hoods), place + reach + 1))
-        first, last = min(hoods[other].first for other in near), max(hoods[other].last for other in near)
+    taps = [_per_map(state.maps, block.conv.unit_taps, chunk) for state in states]
+    results = []
+    for place, state in enumerate(states):
+        near = range(max(0, place - reach), min(len(states), place + reach + 1))
+        first, last = min(states[other].first for other in near), max(states[other].last for other in near)
         convolved = sum(
-            Neighbourhoods(hoods[other].first, taps[other][reach + other - place]).spread(first, last)
+            Neighbourhoods(states[other].first, taps[other][reach + other - place]).spread(first, last)
             for other in near
         )
         assert isinstance(convolved, Tensor)
         (branch,) = _per_map(convolved, lambda maps: (block.activate(maps),), chunk)
-        heard.append(Neighbourhoods(first, hood.spread(first, last) + branch))
-    return heard
+        results.append(Neighbourhoods(first, state.spread(first, last) + branch))
+    return results
 
 
 def _run(maps: Tensor, steps: Sequence[Step], chunk: int) -> Tensor:

@@ -130,7 +130,7 @@ def create_transformers_image(address: str) -> TransformersImage:
             f"{address} needs transformers, which is not installed: pip install 'transfer3d[transformers]'."
         ) from None
     folder = _folder(address)
-    config, facts = (read_configuration(folder / name) for name in (CONFIG, PREPROCESSOR))
+    config, preprocessor = (read_configuration(folder / name) for name in (CONFIG, PREPROCESSOR))
     try:
         model, found = AutoModel.from_pretrained(
             str(folder),
@@ -151,13 +151,13 @@ def create_transformers_image(address: str) -> TransformersImage:
             f"{address}: {len(lacking)} of its weights are not in the file, first {lacking[0]}."
         )
     try:
-        mean, std = mean_and_std(facts)
+        mean, std = mean_and_std(preprocessor)
         return TransformersImage(
             network.float(),
             address,
             mean=mean,
             std=std,
-            size=_size(config.get("vision_config", config), facts),
+            size=_size(config.get("vision_config", config), preprocessor),
             pools=not missing,
         ).eval()
     except WeightsError as error:
@@ -189,9 +189,9 @@ def _folder(address: str) -> Path:
     return files[0].parent
 
 
-def _size(config: dict[str, Any], facts: dict[str, Any]) -> int:
+def _size(config: dict[str, Any], preprocessor: dict[str, Any]) -> int:
     """Returns H and W: the config's `image_size`, else the preprocessor's crop or resize size."""
-    for given in (config.get("image_size"), facts.get("crop_size"), facts.get("size")):
+    for given in (config.get("image_size"), preprocessor.get("crop_size"), preprocessor.get("size")):
         values = list(given.values()) if isinstance(given, dict) else given
         sides = values if isinstance(values, list) else [values]
         known = [side for side in sides if isinstance(side, int) and 1 <= side <= LARGEST_SIDE]

@@ -17,7 +17,7 @@ from transfer3d.nn.residual import SqueezeExcite
 
 DILATIONS = (2, 3)
 REDUCTION = 16
-LEAST_HIDDEN = 4  # fewer hidden channels may all be dead ReLUs
+MIN_HIDDEN = 4  # fewer hidden channels may all be dead ReLUs
 CBAM_WINDOW = 7
 
 
@@ -43,7 +43,7 @@ class ChannelAttention(nn.Module):
 
     def __init__(self, channels: int, *, residual: bool = True) -> None:
         super().__init__()
-        hidden = max(LEAST_HIDDEN, channels // REDUCTION)
+        hidden = max(MIN_HIDDEN, channels // REDUCTION)
         self.squeeze = conv3d(channels, hidden, (1, 1, 1))
         self.excite = conv3d(hidden, channels, (1, 1, 1))
         self.residual = residual
@@ -84,7 +84,7 @@ class SqueezeAttention(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.excite = SqueezeExcite(channels, max(LEAST_HIDDEN, channels // REDUCTION))
+        self.excite = SqueezeExcite(channels, max(MIN_HIDDEN, channels // REDUCTION))
 
     def forward(self, x: Tensor, units: int) -> Tensor:
         """`B*U C T H W` to the same."""

@@ -19,7 +19,7 @@ def on_meta() -> Iterator[None]:
 
     Drawing them would import torch._dynamo, which takes as long as `import torch`.
     """
-    with torch.device("meta"), _NothingDrawn():
+    with torch.device("meta"), _NoNormalInit():
         yield
 
 
@@ -31,7 +31,7 @@ def give_memory(module: Module) -> Module:
     return module._apply(lambda tensor: torch.empty(tensor.shape, dtype=tensor.dtype, device="cpu"))
 
 
-class _NothingDrawn(TorchFunctionMode):
+class _NoNormalInit(TorchFunctionMode):
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:

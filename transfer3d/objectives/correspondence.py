@@ -35,7 +35,7 @@ from transfer3d.objectives.pairs import Pairs, choose_negatives, different_sourc
 from transfer3d.objectives.teacher import FrozenTeacher, spread_frames
 
 RECALLS = (1, 5)
-MOST_BANKED = 1 << 20
+MAX_BANKED = 1 << 20
 """Maximum number of features in a bank."""
 
 
@@ -79,7 +79,7 @@ class CorrespondenceConfig(BaseModel):
     native = the centre crop at the teacher's training size, from the video's full resolution."""
     teacher_frames: PositiveInt | None = None
     """Number of the clip's frames that the teacher sees, evenly spaced; none = all."""
-    bank: int = Field(default=0, ge=0, le=MOST_BANKED)
+    bank: int = Field(default=0, ge=0, le=MAX_BANKED)
     """Number of earlier teacher features used as additional negatives of match and infonce; 0 = none."""
     cache: str | None = None
     """Folder that caches the teacher's features for this and later runs; requires teacher_view "centre" or
@@ -178,21 +178,26 @@ class Correspondence(PairwiseObjective):
         teacher_clips = spread_frames(teacher_clips, self.config.teacher_frames)
         if self.cache is None or batch.teacher_view_keys is None:
             attention = self.dense is not None and self.config.dense_weights == "class"
-            taught = self.teacher(teacher_clips, self._frame_layers, attention=attention)
+            teacher_output = self.teacher(teacher_clips, self._frame_layers, attention=attention)
         else:
-            taught = self.cache(teacher_clips, batch.teacher_view_keys)
+            teacher_output = self.cache(teacher_clips, batch.teacher_view_keys)
         clips = normalise(batch.clips, self.clip.mean, self.clip.std)
         logits = dense = None
         if isinstance(self.student, VideoStudent):
             maps, layers = self._student_maps(self.student, clips)
             features = self.student.forward_head(maps, pre_logits=True)
-            dense = self.dense and self.dense(taught.maps, layers, taught.attention)
+            dense = self.dense and self.dense(teacher_output.maps, layers, teacher_output.attention)
             logits = self.student.head(features) if self.config.kd else None
         else:
             features = self.student(clips).flatten(1)
         sources = source_ids(batch.sources, features.device)
         return Embeddings(
-            features, taught.features, sources, logits, taught.logits if self.config.kd else None, dense
+            features,
+            teacher_output.features,
+            sources,
+            logits,
+            teacher_output.logits if self.config.kd else None,
+            dense,
         )
 
     def _dense_head(self) -> DenseHead:

@@ -10,9 +10,9 @@ from typing import Any
 from transfer3d.errors import UsageError, did_you_mean
 from transfer3d.files import read_regular
 
-MOST_BYTES = 1 << 20
+MAX_BYTES = 1 << 20
 """Maximum size of a recipe file."""
-MOST_PARENTS = 16
+MAX_PARENTS = 16
 
 
 def recipe_folder() -> Path:
@@ -35,18 +35,18 @@ def read_with_parents(name: str | Path, seen: tuple[Path, ...] = ()) -> dict[str
         seen: the recipes that extend this one.
 
     Raises:
-        UsageError: no such recipe, bad TOML, a recipe that extends itself, or more than `MOST_PARENTS`.
+        UsageError: no such recipe, bad TOML, a recipe that extends itself, or more than `MAX_PARENTS`.
     """
     path = _find(name)
     if path in seen:
         raise UsageError(f"recipe {path} extends itself. Break the cycle of `extends`.")
-    if len(seen) > MOST_PARENTS:
+    if len(seen) > MAX_PARENTS:
         raise UsageError(
-            f"recipe {path} is extended through more than {MOST_PARENTS} levels. "
+            f"recipe {path} is extended through more than {MAX_PARENTS} levels. "
             "Shorten the chain of `extends`."
         )
     try:
-        values = tomllib.loads(read_regular(path, MOST_BYTES).decode("utf-8"))
+        values = tomllib.loads(read_regular(path, MAX_BYTES).decode("utf-8"))
     except (ValueError, RecursionError) as error:  # also for invalid UTF-8, and for numbers that are too long
         raise UsageError(f"recipe {path} is not valid TOML: {error}. Correct the file.") from None
     parent = values.pop("extends", None)

@@ -18,7 +18,7 @@ from transfer3d.recipes.files import merge, read_with_parents
 from transfer3d.recipes.schema import Recipe
 from transfer3d.text import problem, shortened
 
-MOST_PROBLEMS = 10
+MAX_PROBLEMS = 10
 """Maximum number of problems in one message."""
 
 
@@ -116,7 +116,7 @@ def _set(values: dict[str, Any], override: str) -> None:
 
 def _sentences(error: ValidationError) -> Iterator[str]:
     problems = error.errors()
-    for found in problems[:MOST_PROBLEMS]:
+    for found in problems[:MAX_PROBLEMS]:
         path = [str(part) for part in found["loc"]]
         if found["type"] == "extra_forbidden":
             near, value = did_you_mean(path[-1], _keys(path[:-1])), reprlib.repr(found["input"])
@@ -127,8 +127,8 @@ def _sentences(error: ValidationError) -> Iterator[str]:
             yield f"{'.'.join(path)} = {value}{near}: one of {', '.join(known)}"
         else:
             yield problem(found)
-    if len(problems) > MOST_PROBLEMS:
-        yield f"and {len(problems) - MOST_PROBLEMS} more"
+    if len(problems) > MAX_PROBLEMS:
+        yield f"and {len(problems) - MAX_PROBLEMS} more"
 
 
 def _keys(tables: Sequence[str]) -> list[str]:

@@ -14,7 +14,7 @@ from transfer3d.objectives.classification import Loss
 from transfer3d.objectives.correspondence import CorrespondenceConfig
 from transfer3d.weights.schema import Frames, Pixels, Units
 
-MOST_STAGES, LONGEST_STAGE_NAME = 100, 60
+MAX_STAGES, LONGEST_STAGE_NAME = 100, 60
 LONGEST_TEXT = 4000
 """Maximum length of a text value, such as a path or a source."""
 
@@ -98,7 +98,7 @@ class Recipe(Training):
     and clip-level students."""
     clip: ClipConfig = ClipConfig()
     correspondence: CorrespondenceConfig = CorrespondenceConfig()
-    stages: dict[StageName, dict[str, Any]] = Field(default={}, max_length=MOST_STAGES)
+    stages: dict[StageName, dict[str, Any]] = Field(default={}, max_length=MAX_STAGES)
     """Consecutive runs by name, each a table of its differences from the recipe. From the second on, each
     starts from the weights of the one before."""
 

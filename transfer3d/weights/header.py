@@ -16,7 +16,7 @@ from transfer3d.weights.schema import SafetensorsHeader
 MAX_HEADER_BYTES = 10_000_000
 LENGTH_BYTES = 8
 METADATA = "__metadata__"
-NAMED_AT_MOST = 5
+MAX_NAMED = 5
 
 
 def refuse_no_file(path: Path) -> None:
@@ -72,5 +72,5 @@ def differences(expected: dict[str, tuple[int, ...]], actual: dict[str, tuple[in
 
 def abbreviate(names: Sequence[str]) -> str:
     """Returns the first few names, and how many follow."""
-    more = f" and {len(names) - NAMED_AT_MOST} more" if len(names) > NAMED_AT_MOST else ""
-    return ", ".join(names[:NAMED_AT_MOST]) + more
+    more = f" and {len(names) - MAX_NAMED} more" if len(names) > MAX_NAMED else ""
+    return ", ".join(names[:MAX_NAMED]) + more

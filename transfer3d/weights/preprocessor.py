@@ -9,7 +9,7 @@ from transfer3d.errors import WeightsError
 from transfer3d.files import parse_json, read_regular
 
 PREPROCESSOR = "preprocessor_config.json"
-MOST_BYTES = 1 << 20
+MAX_BYTES = 1 << 20
 """Maximum size of a configuration file."""
 
 
@@ -20,7 +20,7 @@ def read_configuration(path: Path) -> dict[str, Any]:
         WeightsError: the file cannot be read or is not a JSON table.
     """
     try:
-        entries = parse_json(read_regular(path, MOST_BYTES), untrusted=True)
+        entries = parse_json(read_regular(path, MAX_BYTES), untrusted=True)
     except ValueError as error:
         raise WeightsError(f"{path}: {error}. Copy it again.") from None
     if not isinstance(entries, dict):
@@ -28,7 +28,7 @@ def read_configuration(path: Path) -> dict[str, Any]:
     return entries
 
 
-def mean_and_std(facts: dict[str, Any]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def mean_and_std(preprocessor: dict[str, Any]) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Returns mean and standard deviation of three channels, on a 0..1 scale.
 
     Raises:
@@ -36,7 +36,7 @@ def mean_and_std(facts: dict[str, Any]) -> tuple[tuple[float, ...], tuple[float,
     """
     rows = []
     for name, least in (("image_mean", -1000), ("image_std", 1e-6)):
-        given = facts.get(name)
+        given = preprocessor.get(name)
         values = given if isinstance(given, list) else []
         if len(values) != 3 or not all(type(v) in (int, float) and least <= v <= 1000 for v in values):
             raise WeightsError(f"{PREPROCESSOR} has no {name} of three channels. Copy the right one.")

@@ -12,11 +12,11 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 
 from transfer3d.layout import ClipSpec
 
-MOST_TENSORS = 100_000
-MOST_CLASSES = 1_000_000
-MOST_CHANNELS = 4096
+MAX_TENSORS = 100_000
+MAX_CLASSES = 1_000_000
+MAX_CHANNELS = 4096
 """Maximum channels of a frame."""
-MOST_NUMBER = 1_000_000
+MAX_NUMBER = 1_000_000
 """Largest number in a network's arguments: channels, widths, depths."""
 
 LONGEST_TEXT = 200
@@ -53,7 +53,7 @@ class SafetensorsHeader(_Strict):
     """The header of any safetensors file: its metadata, and its tensors by name."""
 
     metadata: dict[Name, str]
-    tensors: Annotated[dict[Name, TensorEntry], Field(max_length=MOST_TENSORS)]
+    tensors: Annotated[dict[Name, TensorEntry], Field(max_length=MAX_TENSORS)]
 
 
 class ClipFields(_Strict):
@@ -67,8 +67,8 @@ class ClipFields(_Strict):
         | Annotated[list[Annotated[int, Field(ge=1, le=16384)]], Field(min_length=2, max_length=2)]
     ) = 0
     units: Units = 1
-    mean: Annotated[list[Level], Field(min_length=1, max_length=MOST_CHANNELS)]
-    std: Annotated[list[Deviation], Field(min_length=1, max_length=MOST_CHANNELS)]
+    mean: Annotated[list[Level], Field(min_length=1, max_length=MAX_CHANNELS)]
+    std: Annotated[list[Deviation], Field(min_length=1, max_length=MAX_CHANNELS)]
 
 
 class ModelArguments(_Strict):
@@ -76,7 +76,7 @@ class ModelArguments(_Strict):
 
     model_config = ConfigDict(extra="allow")
 
-    in_chans: Annotated[int, Field(ge=1, le=MOST_CHANNELS)] = 3
+    in_chans: Annotated[int, Field(ge=1, le=MAX_CHANNELS)] = 3
     drop_rate: Annotated[float, Field(ge=0, lt=1)] = 0.0
     global_pool: Literal["avg", ""] = "avg"
     spec: dict[Name, Any] = {}
@@ -85,8 +85,8 @@ class ModelArguments(_Strict):
     def _check_numbers(self) -> Self:
         for name, value in {**self.spec, **(self.model_extra or {})}.items():
             for leaf in _leaves(value):
-                if isinstance(leaf, int | float) and abs(leaf) > MOST_NUMBER:
-                    raise ValueError(f"{name} has the number {repr(leaf)[:20]}, beyond {MOST_NUMBER}")
+                if isinstance(leaf, int | float) and abs(leaf) > MAX_NUMBER:
+                    raise ValueError(f"{name} has the number {repr(leaf)[:20]}, beyond {MAX_NUMBER}")
                 if isinstance(leaf, str) and len(leaf) > LONGEST_TEXT:
                     raise ValueError(f"{name} has a text of {len(leaf)} characters, beyond {LONGEST_TEXT}")
         return self
@@ -119,11 +119,9 @@ class CheckpointMetadata(_Strict):
     """`VideoStudent.model_name`."""
     model_args: Annotated[dict[Name, Any], BeforeValidator(_check_arguments)]
     """`VideoStudent.model_args`."""
-    num_classes: Annotated[int, Field(ge=0, le=MOST_CLASSES)]
+    num_classes: Annotated[int, Field(ge=0, le=MAX_CLASSES)]
     """K."""
-    class_names: (
-        Annotated[list[Annotated[str, Field(max_length=1000)]], Field(max_length=MOST_CLASSES)] | None
-    )
+    class_names: Annotated[list[Annotated[str, Field(max_length=1000)]], Field(max_length=MAX_CLASSES)] | None
     """In the order of the logits; None if unknown."""
     multi_label: bool = False
     """Whether a video may have several labels: probabilities are sigmoids of the logits, not a softmax."""

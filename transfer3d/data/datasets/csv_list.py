@@ -34,7 +34,7 @@ COLUMNS = {
     "split": ("split", "subset", "set", "partition", "usage"),
 }  # fmt: skip
 """Possible names of the columns in a header, in lower case, the most common first."""
-MOST_DIGITS = 6
+MAX_DIGITS = 6
 """Maximum digits of a numeric label, since the largest label determines the number of classes."""
 BETWEEN = re.compile(r"\s*[;|]\s*")
 NUMBERS = re.compile(r"\d+(\s*,\s*\d+)+")
@@ -200,10 +200,10 @@ def _classes(rows: list[_Row]) -> list[str]:
                 f"{row.list}, line {row.line}: {row.path} has label '{label}', the first has a number. "
                 "Give numbers from 0, or names, to all.",
             )
-        if len(label) > MOST_DIGITS:
+        if len(label) > MAX_DIGITS:
             raise DataError(
                 f"{row.list}, line {row.line}: {row.path} has label '{label}'. Give numbers below 10 ** "
-                f"{MOST_DIGITS}, or names.",
+                f"{MAX_DIGITS}, or names.",
             )
     return [str(number) for number in range(max(int(label) for _, label in labels) + 1)]
 

@@ -15,7 +15,7 @@ from transfer3d.data.folder import composed, is_video, videos_under
 from transfer3d.errors import DataError, UsageError, did_you_mean
 from transfer3d.files import read_regular
 
-MOST_BYTES = 1 << 30
+MAX_BYTES = 1 << 30
 """Maximum size of a list."""
 
 
@@ -180,7 +180,7 @@ def text_of(path: Path) -> str:
         DataError: it is not UTF-8, not a regular file, or too large.
     """
     try:
-        content = read_regular(path, MOST_BYTES)
+        content = read_regular(path, MAX_BYTES)
     except ValueError as error:
         raise DataError(f"{path}: {error}. Name the right list.") from None
     try:

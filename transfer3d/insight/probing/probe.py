@@ -25,7 +25,7 @@ from transfer3d.errors import DataError, UsageError, did_you_mean
 from transfer3d.insight.features.file import FeatureSet
 
 SEARCH_FOLDS = 5
-MOST_ITERATIONS = 10_000
+MAX_ITERATIONS = 10_000
 MANY = 1 / 8
 """Ratio of features to videos above which the SVM's dual problem is solved, up to ten times as fast; below
 it, the dual solver may not converge."""
@@ -52,12 +52,12 @@ STRENGTHS = (0.01, 0.1, 1.0, 10.0, 100.0)
 CLASSIFIERS: dict[str, _Classifier] = {
     "svm": _Classifier(
         lambda c, seed, many: LinearSVC(
-            C=c, dual=many, random_state=seed, max_iter=MOST_ITERATIONS  # pyright: ignore[reportArgumentType]
+            C=c, dual=many, random_state=seed, max_iter=MAX_ITERATIONS  # pyright: ignore[reportArgumentType]
         ),
         "C", STRENGTHS, 1.0,
     ),
     "logistic": _Classifier(
-        lambda c, seed, _: LogisticRegression(C=c, random_state=seed, max_iter=MOST_ITERATIONS),
+        lambda c, seed, _: LogisticRegression(C=c, random_state=seed, max_iter=MAX_ITERATIONS),
         "C", STRENGTHS, 1.0,
     ),
     "knn": _Classifier(

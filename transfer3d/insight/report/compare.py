@@ -13,7 +13,7 @@ from transfer3d.insight.report.record import RunRecord
 from transfer3d.insight.report.sections import WILSON
 from transfer3d.insight.report.verdict import comparable, pair_of, verdict_section
 
-MOST_CLASSES = 10
+MAX_CLASSES = 10
 """Number of classes listed with the largest gains, and with the largest losses."""
 
 
@@ -88,7 +88,7 @@ def pairs_sections(records: Sequence[RunRecord]) -> list[Section]:
     Runs that were evaluated with other views than the first are listed, but not compared.
     """
     base, *others = records
-    rows, apart = [], []
+    rows, not_compared = [], []
     for other in others:
         if not base.evaluation or not other.evaluation:
             continue
@@ -96,7 +96,9 @@ def pairs_sections(records: Sequence[RunRecord]) -> list[Section]:
         if pair is None:
             continue
         if base.evaluation.protocol != other.evaluation.protocol:
-            apart.append(page.paragraph(f"{other.name} is not compared: it was evaluated with other views."))
+            not_compared.append(
+                page.paragraph(f"{other.name} is not compared: it was evaluated with other views.")
+            )
             continue
         difference, low, high = pair.points
         between = f"{low:+.1f} to {high:+.1f}"
@@ -116,8 +118,8 @@ def pairs_sections(records: Sequence[RunRecord]) -> list[Section]:
         "difference."
     )
     if not rows:
-        return [Section("Video by video", apart)] if apart else []
-    return [Section("Video by video", [page.table(header, rows, numbers=range(1, 6)), *apart], note)]
+        return [Section("Video by video", not_compared)] if not_compared else []
+    return [Section("Video by video", [page.table(header, rows, numbers=range(1, 6)), *not_compared], note)]
 
 
 def _student(record: RunRecord) -> str:
@@ -150,14 +152,14 @@ def classes_section(records: Sequence[RunRecord]) -> Section:
     header = ("class", *(record.name for record in tested), "difference, points")
     numbers = range(1, len(header))
     parts = [page.table(header, rows, numbers=numbers)]
-    if len(rows) > 2 * MOST_CLASSES:
+    if len(rows) > 2 * MAX_CLASSES:
         by_name = dict(zip(order, rows, strict=True))
         gained = [by_name[name] for name in order if gain[name] > 0]
         lost = [by_name[name] for name in reversed(order) if gain[name] < 0]
         whole, parts = page.folded(f"All {len(rows)} classes", parts[0]), []
-        for heading, some in (("Gained most", gained), ("Lost most", lost)):
-            if some:
-                parts += [page.heading(heading), page.table(header, some[:MOST_CLASSES], numbers=numbers)]
+        for heading, group in (("Gained most", gained), ("Lost most", lost)):
+            if group:
+                parts += [page.heading(heading), page.table(header, group[:MAX_CLASSES], numbers=numbers)]
         parts.append(whole)
     return Section(
         title, parts, f"Accuracy by class; the difference is {tested[-1].name} minus {tested[0].name}."

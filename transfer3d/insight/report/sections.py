@@ -14,7 +14,7 @@ from transfer3d.insight.report.page import Section
 from transfer3d.insight.report.record import Change, Evaluation, Link, RunRecord
 from transfer3d.objectives.diagnostics import training_warnings
 
-MOST_CLASSES = 48
+MAX_CLASSES = 48
 """Maximum number of classes of a confusion matrix with legible labels."""
 EXTREMES = 5
 """Number of best and of worst classes to list."""
@@ -149,14 +149,14 @@ def provenance_section(links: Sequence[Link]) -> Section:
 def confusion_section(evaluation: Evaluation, *, title: str = "Confusion") -> Section:
     """Returns the confusion matrix, if it is legible, and the most confused pairs."""
     confusion, count, parts = evaluation.metrics["confusion"], len(evaluation.classes), []
-    if count <= MOST_CLASSES:
+    if count <= MAX_CLASSES:
         longest = max(len(figures.short(name)) for name in evaluation.classes)
         side = min(3.2 + 0.25 * count + 0.05 * longest, 9)  # inches: small matrices stay readable on a phone
         figure = figures.new_figure(side, 0.91 * side)
         figures.draw_confusion(figure.subplots(), confusion, evaluation.classes)
         caption = "Share of each true class's videos (row) by predicted class (column)."
         parts.append(page.svg_figure(figures.to_svg(figure), caption))
-    pairs = most_confused(confusion, evaluation.classes, most=10 if count <= MOST_CLASSES else 25)
+    pairs = most_confused(confusion, evaluation.classes, most=10 if count <= MAX_CLASSES else 25)
     rows = [(pair.true, pair.taken_for, f"{pair.count} of {pair.of}") for pair in pairs]
     if rows:
         parts += [
@@ -167,7 +167,7 @@ def confusion_section(evaluation: Evaluation, *, title: str = "Confusion") -> Se
         parts.append(page.paragraph("Every video was classified correctly."))
     note = (
         ""
-        if count <= MOST_CLASSES
+        if count <= MAX_CLASSES
         else f"A matrix of {count} classes would not be legible: its largest entries are listed."
     )
     return Section(title, parts, note)

@@ -11,7 +11,7 @@ from typing import Any, cast, get_args
 from transfer3d.errors import UsageError, did_you_mean
 from transfer3d.export.agreement import Agreement
 from transfer3d.export.hub_folder import write_hub_folder
-from transfer3d.export.model_card import NOTHING_SAID, CardFacts
+from transfer3d.export.model_card import NO_INFO, CardInfo
 from transfer3d.export.onnx import write_onnx
 from transfer3d.export.openvino import SUFFIX as OPENVINO_SUFFIX
 from transfer3d.export.openvino import WEIGHTS_SUFFIX, write_openvino
@@ -76,7 +76,7 @@ def export_checkpoint(
     force: bool = False,
     provenance: str = "short",
     int8: str | None = None,
-    facts: CardFacts = NOTHING_SAID,
+    info: CardInfo = NO_INFO,
     repository: str | None = None,
 ) -> ExportedFile:
     """Exports a checkpoint, and writes `preprocess.json` beside it, which describes the preprocessing.
@@ -90,7 +90,7 @@ def export_checkpoint(
         force: overwrite.
         provenance: "short" omits the recipe and every path; "full" keeps everything.
         int8: videos to calibrate int8 on, for OpenVINO; None keeps fp32.
-        facts: entries of a Hub folder's model card that are not in the checkpoint.
+        info: entries of a Hub folder's model card that are not in the checkpoint.
         repository: `user/name`, to which a Hub folder is uploaded; None = no upload.
 
     Raises:
@@ -106,7 +106,7 @@ def export_checkpoint(
         raise UsageError(f"--provenance {provenance}: must be one of {', '.join(get_args(Provenance))}.")
     if int8 is not None and format != "openvino":
         raise UsageError(f"--int8 is for --format openvino, not {format}.")
-    if format != "hub" and (repository is not None or facts != NOTHING_SAID):
+    if format != "hub" and (repository is not None or info != NO_INFO):
         raise UsageError(f"--push, --license and --dataset are for --format hub, not {format}.")
     if repository is not None:
         check_repository(repository)
@@ -117,7 +117,7 @@ def export_checkpoint(
     if format == "openvino":
         refuse_existing(path.with_suffix(WEIGHTS_SUFFIX), force)
     if format == "hub":
-        files = tuple(write_hub_folder(checkpoint, path, provenance=known, facts=facts))
+        files = tuple(write_hub_folder(checkpoint, path, provenance=known, info=info))
         pushed = None if repository is None else push(path, [file.name for file in files], repository)
         return ExportedFile(format=format, path=path, files=files, pushed=pushed)
     text = json.dumps(preprocessing(read_metadata(checkpoint)), indent=2) + "\n"

@@ -58,13 +58,13 @@ def write_int8(student: VideoStudent, path: Path, metadata: dict[str, str], data
 
 def _splits(student: VideoStudent, data: str) -> tuple[VideoSet, VideoSet, bool]:
     """Returns the videos for calibration, those for evaluation, and whether the two differ."""
-    train = _some(open_videos(data, split="train"), CALIBRATION_CLIPS)
+    train = _evenly_spaced(open_videos(data, split="train"), CALIBRATION_CLIPS)
     for split in ("test", "val"):
         try:
             tested = open_videos(data, split=split)
         except NoSuchSplit:
             continue
-        return train, _some(_labelled(student, tested), TESTED_CLIPS), True
+        return train, _evenly_spaced(_labelled(student, tested), TESTED_CLIPS), True
     return train, _labelled(student, train), False
 
 
@@ -72,7 +72,7 @@ def _labelled(student: VideoStudent, videos: VideoSet) -> VideoSet:
     return with_student_classes(student, videos) if videos.classes else videos
 
 
-def _some(videos: VideoSet, most: int) -> VideoSet:
+def _evenly_spaced(videos: VideoSet, most: int) -> VideoSet:
     """Returns at most `most` videos, evenly spaced."""
     if len(videos) <= most:
         return videos

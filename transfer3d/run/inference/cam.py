@@ -176,7 +176,7 @@ def _explain(
                 "layer": found.layer,
                 "maps": list(found.evidence.shape),
                 "cells": found.cells,
-                "speaks": found.speaks,
+                "speaks": found.has_evidence,
             }
         )
     title, label = "\n".join(lines), f"evidence for {' and '.join(dict.fromkeys(shown))}"

@@ -187,7 +187,7 @@ def _write(
     def caption(number: int) -> str:
         maps = windows[number].maps
         parts = [
-            f"{session.classes[found.target]}{'' if found.speaks else ' (none)'}"
+            f"{session.classes[found.target]}{'' if found.has_evidence else ' (none)'}"
             for session, found in zip(networks, maps, strict=True)
         ]
         return f"bright: evidence for {' and, at the right, '.join(parts)}"

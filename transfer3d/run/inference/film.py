@@ -22,7 +22,7 @@ from transfer3d.insight.pictures.figure_file import check_path
 from transfer3d.insight.pictures.flow_colours import frame_as_rgb
 from transfer3d.progress import track
 
-MOST_LINES = 720
+MAX_LINES = 720
 """Maximum short side of an annotated video; larger videos are scaled down."""
 
 
@@ -39,9 +39,9 @@ def check_film_path(path: Path, videos: Iterable[str]) -> None:
 
 def refuse_videos_as_pictures(pictures: Iterable[Path], videos: Iterable[str]) -> None:
     """Raises UsageError if an output would replace one of the input videos."""
-    there = [picture for picture in pictures if picture.exists()]
-    for video in map(Path, videos if there else ()):
-        if video.exists() and (same := [picture for picture in there if picture.samefile(video)]):
+    existing = [picture for picture in pictures if picture.exists()]
+    for video in map(Path, videos if existing else ()):
+        if video.exists() and (same := [picture for picture in existing if picture.samefile(video)]):
             raise UsageError(f"{same[0]} is an input video and would be replaced. Choose another path.")
 
 
@@ -70,7 +70,7 @@ def film_of_predictions(
     """
     name = source.keys[0]
     with decoder.open(source.open(0), name=name, channels=source.channels) as video:
-        frames = timed_frames(video, name, lambda frames: map(frame_as_rgb, frames), MOST_LINES)
+        frames = timed_frames(video, name, lambda frames: map(frame_as_rgb, frames), MAX_LINES)
         write_annotated(
             path,
             (((pixels,), time_s) for pixels, time_s in frames),

@@ -32,7 +32,7 @@ from transfer3d.run.inference.film import check_film_path, film_of_predictions
 from transfer3d.run.inference.predict import class_rows
 from transfer3d.run.inference.session import inference_session
 
-LEAST_WINDOW_S = 1.0
+MIN_WINDOW_S = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,7 +127,7 @@ def _predictions(
     clip = student.clip
     with video as opened:
         clip_s = clip.units * clip.window / (opened.fps or UNKNOWN_FPS)
-        window_s = options.window_s or max(clip_s, LEAST_WINDOW_S)
+        window_s = options.window_s or max(clip_s, MIN_WINDOW_S)
         clips = options.clips or math.ceil(window_s / clip_s)
         size = first_size(clip, next(student.parameters()).device)
         frames = track(_timed_frames(opened, clip), name, opened.frames, console=console)

@@ -32,7 +32,7 @@ from transfer3d.run.pages.run_record import differing_keys, read_run
 from transfer3d.run.training.builtin_data import CACHE
 
 REPORT, COMPARISON = "report.html", "comparison.html"
-MOST_VIDEOS = 500
+MAX_VIDEOS = 500
 FEW_VIDEOS = 30
 """Maximum number of videos that are evaluated right after training, which takes seconds."""
 
@@ -51,7 +51,7 @@ class ReportOptions:
 
     data: str | None = None
     features: Path | None = None
-    videos: int = MOST_VIDEOS
+    videos: int = MAX_VIDEOS
     precision: str = "auto"
     workers: int = 0
 
@@ -85,16 +85,16 @@ def report_after_training(path: Path, *, console: Console) -> str:
         A line that gives the path of the page, and the command for the complete page.
     """
     record, page = read_run(path), path / REPORT
-    if world_size() == 1 and _are_few(record):
+    if world_size() == 1 and _has_few_videos(record):
         report_run(path, None, ReportOptions(), console=console)
         return f"report -> {page}"
     write_text(page, run_page(record))
     return f"report -> {page}; `transfer3d report {path}` adds classes, confusions and class activation maps"
 
 
-def _are_few(record: RunRecord) -> bool:
+def _has_few_videos(record: RunRecord) -> bool:
     """Whether there are videos to evaluate, but few enough to do so quickly."""
-    place = _place_of(record)
+    place = _data_source(record)
     if record.checkpoint is None or not record.checkpoint.num_classes or "://" in place:
         return False
     try:
@@ -103,7 +103,7 @@ def _are_few(record: RunRecord) -> bool:
         return False
 
 
-def _place_of(record: RunRecord) -> str:
+def _data_source(record: RunRecord) -> str:
     """Returns the source of the run's own videos."""
     return record.last.recipe["data"] or str(Path.home() / CACHE)
 
@@ -230,7 +230,7 @@ def _videos_of(
     record: RunRecord, session: InferenceSession, options: ReportOptions, precision: str
 ) -> tuple[VideoSet, FeatureMetadata]:
     """Returns a subset of the videos that the run was not trained on, and the metadata of their features."""
-    place = options.data or _place_of(record)
+    place = options.data or _data_source(record)
     videos, split = unseen_videos(place, record)
     assert record.checkpoint is not None
     names = record.checkpoint.class_names

@@ -69,13 +69,13 @@ def build_task(session: Session) -> Task:
         return {**shares, "score": shares[shown[0]]}
 
     def summary(metrics: Metrics) -> Iterator[str]:
-        said = {
+        shown_metrics = {
             "training accuracy": "clip_accuracy",
             "training hit@1": "clip_hit1",
             "validation top-1": "video_top1",
             "validation mAP": "mean_ap",
         }
-        yield ", ".join(f"{name} {metrics[key]:.1%}" for name, key in said.items() if key in metrics)
+        yield ", ".join(f"{name} {metrics[key]:.1%}" for name, key in shown_metrics.items() if key in metrics)
 
     return Task(
         objective=Classification(

@@ -143,7 +143,7 @@ def open_session(
     console = console or Console(stderr=True)
     session = Session(recipe, path, folder, accelerator, console, finished, resume, heartbeat)
     if heartbeat:
-        heartbeat.last_words = session.record_end
+        heartbeat.on_hang = session.record_end
     return session
 
 
