@@ -32,7 +32,7 @@ DEVICES = (Path("/dev"), Path("/dev/fd"), Path("/proc/self/fd"))
 """Folders whose files are no files, even where one of them is a link to one."""
 MOST_JSON_BYTES = 1 << 26
 """Of a note, a manifest or a report."""
-DEEPEST = 32
+MAX_DEPTH = 32
 """Maximum nesting of untrusted JSON and TOML."""
 
 

@@ -200,7 +200,7 @@ class RunFolder:
         whole = (folder for folder in folders if folder == newest or _is_intact(folder, digests=True))
         kept = list(islice(whole, keep))
         older = folders[folders.index(kept[-1]) + 1 :] if len(kept) == keep else []
-        for old in filter(_is_whole, older):
+        for old in filter(_is_intact, older):
             if not old.is_symlink():
                 shutil.rmtree(old)
 
@@ -232,7 +232,7 @@ class RunFolder:
 
 def _content(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
     """Returns tensors and state of a checkpoint; None where it is damaged."""
-    if not _is_whole(folder, digests=True):
+    if not _is_intact(folder, digests=True):
         return None
     try:
         state = parse_json(read_regular(folder / STATE, MOST_LOG_BYTES))
@@ -245,7 +245,7 @@ def _step_of(folder: Path) -> int:
     return int(folder.name.removeprefix("step-"))
 
 
-def _is_whole(folder: Path, *, digests: bool = False) -> bool:
+def _is_intact(folder: Path, *, digests: bool = False) -> bool:
     """Whether a checkpoint's files have the sizes in its manifest, and with `digests` also the digests."""
     try:
         files = read_json(folder / MANIFEST)["files"]
