@@ -15,7 +15,7 @@ def small_clips(student):
     return torch.randn(2, *units, 3, 2, 32, 32, generator=torch.Generator().manual_seed(0))
 
 
-DEEP = re.compile("34|101|121|152|161|169|201|(vivit|timesformer)_(base|small)")
+DEEP = re.compile("34|101|121|152|161|169|201|(vivit|timesformer)_(base|small)|swin_[tsb]$")
 
 
 NAMES = [pytest.param(name, marks=pytest.mark.slow) if DEEP.search(name) else name for name in list_models()]

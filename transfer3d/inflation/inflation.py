@@ -11,7 +11,8 @@ from transfer3d.errors import UsageError, WeightsError, did_you_mean
 from transfer3d.inflation.parity import PARITY_SIZE, ParityCheck, check_parity
 from transfer3d.inflation.rules import FRESH, TemporalInit, WeightInflator
 from transfer3d.inflation.source import KNOWN_SOURCES, Source, read_source, spec_types
-from transfer3d.inflation.vit_source import check_vit, resampled_tensors, resized
+from transfer3d.inflation.swin_source import resampled_windows, resized_swin
+from transfer3d.inflation.vit_source import check_vit, resampled_tensors, with_size
 from transfer3d.inflation.weight_report import WeightReport, check_complete
 from transfer3d.models.factory import create_model
 from transfer3d.models.image import image_model_info, weights_digest
@@ -19,10 +20,13 @@ from transfer3d.models.registry import Family, StudentEntry, entry, families, li
 from transfer3d.models.student import VideoStudent
 from transfer3d.models.trunks.joint_table import JointTableViT
 from transfer3d.models.trunks.spec import TrunkSpec
-from transfer3d.models.trunks.timm_spec import TimmSpec, ViTSpec
+from transfer3d.models.trunks.timm_spec import SizedSpec, SwinSpec, TimmSpec, ViTSpec
 
 CROP_MARGIN = 256 / 224
 """Ratio of a frame's short side to the crop, for families that use the network's own input size."""
+
+SIZED = {ViTSpec: (with_size, resampled_tensors), SwinSpec: (resized_swin, resampled_windows)}
+"""How networks of one size take another: the network for it, and notes about its tensors."""
 
 RANDOM_KERNELS = r"trunk\..*\.weight"
 HEAD = r"head\..*"
@@ -87,9 +91,10 @@ def inflate(
     family, student_entry = _target(to)
     given, spec_type = image_model, _spec_type(image_model, family)
     resampled: dict[str, str] = {}
-    if spec_type is ViTSpec and (side := size or (student_entry and student_entry.clip.size)):
-        image_model = resized(image_model_info(image_model).name, image_model, side)
-        resampled = resampled_tensors(given, image_model)
+    if issubclass(spec_type, SizedSpec) and (side := size or (student_entry and student_entry.clip.size)):
+        resize, notes = SIZED[spec_type]
+        image_model = resize(image_model_info(given).name, given, side)
+        resampled = notes(given, image_model)
     source = read_source(image_model, spec_type)
     _check_shape(source, family, student_entry)
     student = _empty_student(source, family, image_model, num_classes, seed, frames, size, model_args)
@@ -116,7 +121,7 @@ def inflate(
     student.eval()
     same_head = any(row.target == "head.weight" and row.source is not None for row in rows)
     if proof_size is None:
-        proof_size = student.clip.size if isinstance(source.spec, TimmSpec | ViTSpec) else PARITY_SIZE
+        proof_size = student.clip.size if isinstance(source.spec, TimmSpec | SizedSpec) else PARITY_SIZE
     proof = check_parity(
         image_model, student, temporal_init=temporal_init, same_head=same_head, size=proof_size, seed=seed
     )
@@ -186,8 +191,8 @@ def _empty_student(
     registered = name_for(family.name, source.spec)
     clip = entry(registered).clip if registered else family.clips[type(source.spec)]
     image = image_model_info(image_model)
-    own = source.spec.img_size if isinstance(source.spec, ViTSpec) else image.size
-    if size is None and isinstance(source.spec, TimmSpec | ViTSpec) and own != clip.size:
+    own = source.spec.img_size if isinstance(source.spec, SizedSpec) else image.size
+    if size is None and isinstance(source.spec, TimmSpec | SizedSpec) and own != clip.size:
         size = own
     if size is not None:
         clip = replace(clip, size=size, crop=round(size * CROP_MARGIN))

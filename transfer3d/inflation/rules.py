@@ -6,8 +6,9 @@ student has the 2D network's output on a still clip:
 - T of P3D-A is the identity; T of P3D-B and P3D-C is zero.
 - The branches of T3D's temporal transition are rows of the 2D transition's 1x1 convolution.
 - Layers that a family appends after a block (4D convolutions, attention) are built as the identity.
-- A transformer's attention over time is a copy of its block's attention, followed by a linear layer of zeros;
-  its temporal positions, and the last layers of blocks over time, are built as zero.
+- The bias of a window for an offset in space is the same for every offset in time.
+- A transformer's attention along time is a copy of its block's attention, and the linear layer after it zero;
+  its positions in time, and the last layers of blocks over time, are built as zero.
 """
 
 from __future__ import annotations
@@ -18,12 +19,14 @@ from collections.abc import Iterator, Mapping
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from transfer3d.errors import UsageError
 from transfer3d.inflation.weight_report import Row
 from transfer3d.models.student import VideoStudent
 from transfer3d.nn.divided_attention import TemporalAttention
+from transfer3d.nn.joint_windows import OffsetLinear
 from transfer3d.nn.pseudo3d import Pseudo3d
 from transfer3d.nn.temporal_encoder import TemporalEncoder
 from transfer3d.nn.temporal_transition import TemporalTransition
@@ -36,6 +39,9 @@ APPENDED = r"trunk\.(after_stem|res\d\.after\d+)(\..*)?"
 
 SPATIAL = re.compile(r"\.spatial(?=\.|$)")
 """Part of a module's name that leads from a layer over clips to the 2D layer that it wraps."""
+
+BIAS_TABLE = "relative_position_bias_table"
+"""The tensor of a window attention with a bias for each offset."""
 
 FRESH = rf"trunk\.(.*\.)?temporal\..*|{APPENDED}"
 """Tensors of any family that may have no 2D counterpart."""
@@ -111,6 +117,8 @@ class WeightInflator:
             ours, theirs = f"{path}.{name}", f"{source}.{name}".lstrip(".")
             if name == "weight" and isinstance(module, nn.Conv3d):
                 yield self._kernel(ours, target, theirs)
+            elif name == BIAS_TABLE or (name == "weight" and isinstance(module, OffsetLinear)):
+                yield self._offsets(ours, target, theirs)
             else:
                 yield self._copy(ours, target, theirs)
 
@@ -122,6 +130,20 @@ class WeightInflator:
             return Row(target=name, source=source_name, how="fresh", note="random, by rule")
         _write(name, target, spread(source, depth, self.temporal_init), source_name)
         return Row(target=name, source=source_name, how="inflated" if depth > 1 else "reshaped")
+
+    def _offsets(self, name: str, target: Tensor, source_name: str) -> Row:
+        """Fills a relative position bias, alike for all offsets in time."""
+        source = self._source(source_name)
+        if source.shape == target.shape:
+            return self._copy(name, target, source_name)
+        if name.endswith(BIAS_TABLE):
+            times = len(target) // len(source)
+            value, note = source.repeat(times, 1), f"repeated for {times} offsets in time"
+        else:
+            value, note = F.pad(source, (1, 0)), "zero for offsets in time"
+        _write(name, target, value, source_name)
+        notes = filter(None, (self.resampled.get(source_name), note))
+        return Row(target=name, source=source_name, how="inflated", note="; ".join(notes))
 
     def _copy(self, name: str, target: Tensor, source_name: str) -> Row:
         _write(name, target, self._source(source_name), source_name)

@@ -13,6 +13,7 @@ from torch import nn
 from torchvision.models.googlenet import BasicConv2d, Inception
 
 from transfer3d.errors import UsageError
+from transfer3d.inflation.swin_source import is_swin, read_swin
 from transfer3d.inflation.timm_source import read_timm
 from transfer3d.inflation.vit_source import is_vit, read_vit
 from transfer3d.models.googlenet import GoogLeNet
@@ -22,7 +23,7 @@ from transfer3d.models.trunks.googlenet3d import EPS as GOOGLENET_EPS
 from transfer3d.models.trunks.googlenet3d import GoogLeNetSpec
 from transfer3d.models.trunks.resnet3d import EXPANSION, FIRST_STAGE, BlockKind, ResNetSpec
 from transfer3d.models.trunks.spec import TrunkSpec
-from transfer3d.models.trunks.timm_spec import TimmSpec, ViTSpec
+from transfer3d.models.trunks.timm_spec import SizedSpec, SwinSpec, TimmSpec, ViTSpec
 
 KNOWN_SOURCES = {
     ResNetSpec: "timm ResNets (test_resnet, resnet18 to resnet152; d, wide, resnext, seresnet forms)",
@@ -30,6 +31,7 @@ KNOWN_SOURCES = {
     GoogLeNetSpec: "torchvision's GoogLeNet (test_googlenet, googlenet)",
     TimmSpec: "any convolutional timm network",
     ViTSpec: "timm's VisionTransformer and Eva networks (ViT, CLIP, SigLIP, DINOv2, DINOv3, EVA02)",
+    SwinSpec: "timm's SwinTransformer and SwinTransformerV2 networks",
 }
 BATCH_NORM_EPS = 1e-5
 
@@ -82,10 +84,12 @@ SPEC_TYPES: dict[type[nn.Module], type[TrunkSpec]] = {
 def spec_types(model: nn.Module) -> list[type[TrunkSpec]]:
     """Returns the spec types that a network can be read as: its specific one, if any, then `TimmSpec`.
 
-    A vision transformer has only `ViTSpec`.
+    A vision transformer is nothing but one, and so is a Swin transformer.
     """
     if is_vit(model):
         return [ViTSpec]
+    if is_swin(model):
+        return [SwinSpec]
     specific = [spec_type for net, spec_type in SPEC_TYPES.items() if isinstance(model, net)]
     return [*specific, TimmSpec]
 
@@ -101,6 +105,8 @@ def read_source(model: nn.Module, spec_type: type[TrunkSpec]) -> Source:
         spec, modules, head = read_timm(name, model)
     elif spec_type is ViTSpec:
         spec, modules, head = read_vit(name, model)
+    elif spec_type is SwinSpec:
+        spec, modules, head = read_swin(name, model)
     elif isinstance(model, ResNet):
         spec, modules, head = read_resnet(name, model)
     elif isinstance(model, DenseNet):
@@ -108,7 +114,7 @@ def read_source(model: nn.Module, spec_type: type[TrunkSpec]) -> Source:
     else:
         net = cast(GoogLeNet, model)
         spec, modules, head = net.spec, dict(_googlenet_modules(net)), "fc"
-    if spec_type not in (TimmSpec, ViTSpec):
+    if not issubclass(spec_type, TimmSpec | SizedSpec):
         _check_layers(name, model, known=KNOWN_SOURCES[spec_type])
     return Source(
         name=name,

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from transfer3d.errors import UsageError
-from transfer3d.models.trunks.timm_spec import OVERRIDES, ViTSpec
+from transfer3d.models.trunks.timm_spec import ViTSpec
 from transfer3d.models.trunks.vit import build_vit, unsupported
 from transfer3d.nn.on_meta import on_meta
 from transfer3d.weights.header import differences
@@ -27,7 +27,8 @@ def read_vit(name: str, model: nn.Module) -> tuple[ViTSpec, dict[str, str], str]
         UsageError: it was built with arguments that a checkpoint cannot record.
     """
     net = cast(Any, model)
-    given = {key: value for key, value in getattr(net, "_model_args", {}).items() if key in OVERRIDES}
+    known = ViTSpec.recordable()
+    given = {key: value for key, value in getattr(net, "_model_args", {}).items() if key in known}
     size = int(net.patch_embed.img_size[0])
     try:
         spec = ViTSpec(architecture=name, img_size=size, overrides=given)
@@ -53,8 +54,14 @@ def check_vit(name: str, model: nn.Module) -> None:
         raise UsageError(f"{name} has {fault}, which no family supports.")
 
 
-def resized(name: str, model: nn.Module, size: int) -> nn.Module:
+def with_size(name: str, model: nn.Module, size: int, **windows: Any) -> nn.Module:
     """Returns the network for images of another size, with positions resampled by timm.
+
+    Args:
+        name: of the network.
+        model: stays as it is.
+        size: H and W.
+        **windows: further arguments of timm's `set_input_size`.
 
     Raises:
         UsageError: timm cannot resample its positions.
@@ -64,14 +71,14 @@ def resized(name: str, model: nn.Module, size: int) -> nn.Module:
         return model
     net = copy.deepcopy(net)
     try:
-        net.set_input_size(img_size=(size, size))
+        net.set_input_size(img_size=(size, size), **windows)
     except (RuntimeError, AssertionError, ValueError) as error:
         raise UsageError(f"{name} cannot take images of {size}x{size}: {error}.") from error
     return net
 
 
 def resampled_tensors(before: nn.Module, after: nn.Module) -> dict[str, str]:
-    """Returns a note for each tensor that `resized` changed."""
+    """Returns a note for each tensor that `with_size` changed."""
     if before is after:
         return {}
     grids = ["x".join(map(str, cast(Any, net).patch_embed.grid_size)) for net in (before, after)]

@@ -14,7 +14,7 @@ from torch import nn
 
 from transfer3d.errors import UsageError, WeightsError, did_you_mean
 from transfer3d.layout import FLOW_CHANNELS, RGB_CHANNELS, per_channel
-from transfer3d.models import googlenet, tiny_densenet  # noqa: F401 - registers them
+from transfer3d.models import googlenet, tiny_densenet, tiny_swin  # noqa: F401 - registers them
 from transfer3d.nn.on_meta import on_meta
 from transfer3d.weights.digest import tensors_digest
 from transfer3d.weights.header import abbreviate, differences

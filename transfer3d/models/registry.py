@@ -28,7 +28,10 @@ from transfer3d.layout import ClipSpec
 from transfer3d.models.trunks.spec import TrunkSpec
 from transfer3d.models.trunks.trunk import ModuleTrunk, Trunk
 
-FAMILY_MODULES = ("p3d", "i3ds", "r3d", "i3d", "v4d", "f4d", "densenet3d", "t3d", "vivit", "timesformer")
+FAMILY_MODULES = (
+    *("p3d", "i3ds", "r3d", "i3d", "v4d", "f4d", "densenet3d", "t3d"),
+    *("vivit", "timesformer", "video_swin"),
+)
 ENTRY_POINTS = "transfer3d.models"
 """The entry-point group in which an installed package names a module that registers students."""
 

@@ -17,10 +17,11 @@ from transfer3d.nn.standardised import STANDARDISED, StandardisedConv3d
 
 
 class FrameCount:
-    """The number of consecutive frames of one clip in the batch; set once in each forward pass."""
+    """How many consecutive frames of the batch are a clip, and how many clips; set in each forward pass."""
 
     def __init__(self) -> None:
         self.frames = 1
+        self.clips = 1
 
 
 def fold_frames(x: Tensor) -> Tensor:

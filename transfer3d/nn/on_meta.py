@@ -15,9 +15,9 @@ Module = TypeVar("Module", bound=nn.Module)
 
 @contextmanager
 def on_meta() -> Iterator[None]:
-    """Builds modules on the `meta` device without drawing normal values there.
+    """Builds modules on the `meta` device, and draws no normal values for them there, cut off or not.
 
-    Drawing them would import torch._dynamo, which takes as long as `import torch`.
+    torch draws and cuts by code that imports torch._dynamo, which takes as long as `import torch`.
     """
     with torch.device("meta"), _NoNormalInit():
         yield
@@ -36,7 +36,7 @@ class _NoNormalInit(TorchFunctionMode):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
-        if func in (Tensor.normal_, nn.init.normal_):
+        if func in (Tensor.normal_, nn.init.normal_, Tensor.clamp_):
             tensor: Tensor = args[0] if args else kwargs["tensor"]
             if tensor.is_meta:
                 return tensor

@@ -95,8 +95,13 @@ class ModelArguments(_Strict):
     def blocks(self) -> int:
         """Number of blocks that the arguments imply; each has at least one tensor."""
         overrides, extra = self.spec.get("overrides"), self.model_extra or {}
-        depth = overrides.get("depth") if isinstance(overrides, dict) else None
-        promised = [self.spec.get("depths"), depth, extra.get("encoder_depth")]
+        over = overrides if isinstance(overrides, dict) else {}
+        promised = [
+            self.spec.get("depths"),
+            over.get("depth"),
+            over.get("depths"),
+            extra.get("encoder_depth"),
+        ]
         return sum(leaf for leaf in _leaves(promised) if isinstance(leaf, int))
 
 

@@ -59,8 +59,8 @@ class TimmTrunk(Trunk):
 
     def forward(self, clips: Tensor, units: int = 1) -> Tensor:
         """`B C T H W` to feature maps `B D T' H' W'`."""
-        self.count.frames = clips.shape[2]
-        return self._unfold(channels_first(self.net.forward_features(fold_frames(clips)), self.channels_last))
+        maps = self.net.forward_features(self._steps_as_images(clips))
+        return self._unfold(channels_first(maps, self.channels_last))
 
     def forward_layers(
         self, clips: Tensor, units: int, names: Collection[str], *, stop_early: bool = False
@@ -68,10 +68,9 @@ class TimmTrunk(Trunk):
         """By timm's own `forward_intermediates`."""
         if not names:
             return self.forward(clips), {}
-        self.count.frames = clips.shape[2]
         ordered = [name for name in self.stages if name in names]
         taken = self.net.forward_intermediates(
-            fold_frames(clips),
+            self._steps_as_images(clips),
             indices=[self.stages.index(name) for name in ordered],
             stop_early=stop_early,
             intermediates_only=stop_early,
@@ -112,6 +111,11 @@ class TimmTrunk(Trunk):
         """As timm's network does it, but with BatchNorm statistics that move once."""
         super().set_grad_checkpointing(enable)
         self.net.set_grad_checkpointing(enable)
+
+    def _steps_as_images(self, clips: Tensor) -> Tensor:
+        """Returns `B*T C H W`; `count` then holds the number of time steps, and of clips."""
+        self.count.clips, self.count.frames = clips.shape[0], clips.shape[2]
+        return fold_frames(clips)
 
     def _unfold(self, maps: Tensor) -> Tensor:
         if self.grad_checkpointing and maps.requires_grad:

@@ -9,19 +9,16 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from typing import Any, cast
 
-import torch
 from timm.layers import PatchEmbed
 from timm.models.eva import Eva
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from transfer3d.errors import UsageError
 from transfer3d.models.trunks.timm_spec import ViTSpec
-from transfer3d.models.trunks.timm_trunk import TimmTrunk, create_timm
-from transfer3d.nn.framewise import fold_frames
+from transfer3d.models.trunks.timm_trunk import create_timm
+from transfer3d.models.trunks.tubelets import TubeletTrunk
 from transfer3d.nn.temporal_encoder import TemporalEncoder
 from transfer3d.nn.time_positions import TimedNorm, TimePositions
-from transfer3d.nn.tubelet import TubeletConv
 
 
 def build_vit(
@@ -61,18 +58,16 @@ def unsupported(net: nn.Module) -> str | None:
     return None
 
 
-class VideoViT(TimmTrunk):
+class VideoViT(TubeletTrunk):
     """A vision transformer that takes each time step of a clip as an image.
 
     Its feature maps are tokens, as timm's: `B D T' L 1`, L = class and register tokens, then patches row by
     row. `forward_layers` gives maps of the patches alone: `B D T' H' W'`.
 
-    Clips may have any size and length: positions are interpolated, pixels after the last whole patch are left
-    out, and the last frame is repeated until it fills a tubelet.
+    Clips may have any size and length: positions are interpolated.
 
     Attributes:
         prefix: class and register tokens of a step.
-        time_steps: T' of the clips that it learns from.
         temporal: blocks over the pooled features of the steps; None = these are averaged.
 
     Args:
@@ -85,18 +80,13 @@ class VideoViT(TimmTrunk):
         ValueError: the network has another kind, or the clips have fewer than two time steps.
     """
 
-    exports_any_length = False
     gives_tokens = True
     largest_reduction = 1
 
     def __init__(self, spec: ViTSpec, *, in_chans: int, frames: int, tubelet: int) -> None:
-        if tubelet < 1 or frames < 2 * tubelet:
-            raise ValueError(f"{frames} frames in tubelets of {tubelet}: at least two time steps are needed")
-        super().__init__(build_vit(spec, in_chans=in_chans))
+        super().__init__(build_vit(spec, in_chans=in_chans), frames=frames, tubelet=tubelet)
         self.prefix: int = self.net.num_prefix_tokens
-        self.tubelet, self.time_steps = tubelet, -(-frames // tubelet)
         self.temporal: TemporalEncoder | None = None
-        self.net.patch_embed.proj = TubeletConv(self.net.patch_embed.proj, tubelet, self.count)
 
     def add_time_positions(self, *, skip: int) -> None:
         """Adds positions in time to all tokens of a step but the first `skip`."""
@@ -164,22 +154,6 @@ class VideoViT(TimmTrunk):
     def patch_maps(self, maps: Tensor, height: int, width: int) -> Tensor:
         """Returns the patches among the last maps, normalised: `B D T' L 1` to `B D T' H' W'`."""
         return maps[:, :, :, self.prefix :, 0].unflatten(-1, (height, width))
-
-    def _steps_as_images(self, clips: Tensor) -> Tensor:
-        """Returns `B*T C H W` of whole patches and tubelets; `count` then holds the number of time steps."""
-        (rows, columns), (height, width) = self.net.patch_embed.patch_size, self._grid(clips)
-        if not height or not width:
-            size = "x".join(map(str, clips.shape[-2:]))
-            raise UsageError(f"frames of {size} are smaller than a patch of {rows}x{columns}.")
-        clips = clips[..., : height * rows, : width * columns]
-        if missing := -clips.shape[2] % self.tubelet:
-            clips = torch.cat((clips, clips[:, :, -1:].expand(-1, -1, missing, -1, -1)), 2)
-        self.count.frames = clips.shape[2] // self.tubelet
-        return fold_frames(clips)
-
-    def _grid(self, clips: Tensor) -> tuple[int, int]:
-        rows, columns = self.net.patch_embed.patch_size
-        return clips.shape[-2] // rows, clips.shape[-1] // columns
 
     def token_maps(self, tokens: Tensor) -> Tensor:
         """Returns a block's tokens, `B*T' L D` of the clips that were seen last, as `B D T' L 1`."""

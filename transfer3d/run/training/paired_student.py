@@ -12,14 +12,14 @@ from transfer3d.models.factory import create_model
 from transfer3d.models.image import create_image_model, image_model_info
 from transfer3d.models.registry import entry, list_models
 from transfer3d.models.student import VideoStudent
-from transfer3d.models.trunks.timm_spec import TimmSpec, ViTSpec
+from transfer3d.models.trunks.timm_spec import SwinSpec, TimmSpec, ViTSpec
 from transfer3d.nn.on_meta import on_meta
 from transfer3d.recipes.schema import ClipConfig, Recipe
 
-FAMILIES = ("p3d", "t3d", "i3d", "timesformer")
-"""Order of preference of families if several students are inflated from the same teacher."""
-SHAPES = (("i3d", TimmSpec), ("timesformer", ViTSpec))
-"""Generic families by spec type; TimeSformer is preferred to ViViT, whose longer clips cost more."""
+FAMILIES = ("p3d", "t3d", "i3d", "timesformer", "video_swin")
+"""Of a teacher that several students are inflated from, the first of these families."""
+SHAPES = (("i3d", TimmSpec), ("timesformer", ViTSpec), ("video_swin", SwinSpec))
+"""Families that take any network of a kind; TimeSformer costs less than ViViT, whose clips are longer."""
 OTHERWISE, SMALL = "p3d_resnet18", ClipConfig(size=112, crop=128)
 """For teachers that cannot be inflated: a ResNet-18 with the usual clips of 3D ResNets."""
 
@@ -27,9 +27,10 @@ OTHERWISE, SMALL = "p3d_resnet18", ClipConfig(size=112, crop=128)
 def with_paired_student(recipe: Recipe) -> Recipe:
     """Returns the recipe with the default student of its teacher, with random weights.
 
-    That is the registered student inflated from it: densenet121 -> t3d_densenet121, resnet50 ->
-    p3d_resnet50. Otherwise it is the teacher's i3d, or a vision transformer's timesformer, with the teacher's
-    frame size; for all other networks, `OTHERWISE`. The recipe's own clip and arguments take precedence.
+    The registered one that is inflated from it: densenet121 -> t3d_densenet121, resnet50 -> p3d_resnet50.
+    Otherwise what `inflate --to i3d` makes of it, `--to timesformer` of a vision transformer, or `--to
+    video_swin` of a Swin transformer, for frames of its own size. For a network that none takes,
+    `OTHERWISE`. What the recipe says of clip and arguments wins.
 
     Args:
         recipe: names a timm model as teacher.
