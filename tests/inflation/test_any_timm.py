@@ -229,6 +229,23 @@ def test_the_stage_of_a_convolution_is_its_resolution():
     assert not any("downsample" in name for name in stages)  # 1x1
 
 
+@pytest.mark.parametrize(
+    "name", ["efficientvit_m0", "levit_conv_128s", pytest.param("repvit_m0_9", marks=pytest.mark.slow)]
+)
+def test_a_classifier_of_several_layers_gives_way_to_a_new_one(name, image_model):
+    model = image_model(name)
+    done = inflate(model, "i3d", num_classes=3, frames=2)
+    assert (done.proof.verdict, done.proof.logits_difference) == ("proved", None)
+    rows = done.weight_report.rows
+    dropped = {row.source for row in rows if row.how == "dropped"}
+    classes = {
+        key for key, tensor in model.state_dict().items() if len(tensor.shape) and tensor.shape[0] == 1000
+    }
+    assert classes <= dropped
+    assert {row.source for row in rows if row.source} == set(model.state_dict())
+    assert {row.target for row in rows if row.how == "fresh"} == {"head.weight", "head.bias"}
+
+
 def on_meta(name):
     with torch.device("meta"):
         return timm.create_model(name)
@@ -254,8 +271,11 @@ def on_meta(name):
             r"convnext_atto was built with arguments that its name does not show: tensors \d+ missing",
         ),
         (lambda: timm.create_model("test_resnet"), "i3d_googlenet", r"inflated from googlenet.*--to i3d"),
-        (lambda: on_meta("repvit_m0_9"), "i3d", r"several classifiers, head\.head\.l, head\.head_dist\.l"),
-        (lambda: on_meta("efficientvit_m0"), "i3d", r"more than the linear layer 'head\.linear'.*head\.bn"),
+        (
+            lambda: on_meta("repvit_m0_9"),
+            "i3d",
+            r"more than one linear layer \(head\.head\.bn, head\.head\.l, .*--num-classes 0",
+        ),
         (lambda: on_meta("mobilenetv5_300m_enc"), "i3d", r"mobilenetv5_300m_enc has no pooled features"),
         (
             lambda: on_meta("swinv2_cr_tiny_ns_224"),

@@ -228,7 +228,7 @@ def test_a_student_takes_other_sizes_and_lengths():
     clips = torch.randn(2, 3, 7, 45, 38)
     filled = torch.cat((clips, clips[:, :, -1:]), 2)[..., :44, :36]
     assert torch.equal(student(clips), student(filled))
-    assert student.forward_features(torch.randn(1, 3, 22, 64, 32)).shape == (1, 128, 11, 4, 2)
+    assert student.forward_features(torch.randn(1, 3, 22, 64, 32)).shape == (1, 96, 11, 4, 2)
     with pytest.raises(UsageError, match="frames of 3x32 are smaller than a patch of 4x4"):
         student(torch.randn(1, 3, 8, 3, 32))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from typing import Any, get_args
 
@@ -97,6 +98,11 @@ def inflate(
         resampled = notes(given, image_model)
     source = read_source(image_model, spec_type)
     _check_shape(source, family, student_entry)
+    if len(source.head) > 1 and num_classes is None:
+        raise UsageError(
+            f"{source.name} classifies by more than one linear layer ({', '.join(source.head)}), which no "
+            "student does: give it a new classifier by `--num-classes N`, or none by `--num-classes 0`."
+        )
     student = _empty_student(source, family, image_model, num_classes, seed, frames, size, model_args)
     if isinstance(student.trunk, JointTableViT):
         raise UsageError("positions='joint' cannot be inflated, only trained or imported: leave it out.")
@@ -116,7 +122,7 @@ def inflate(
         targets=list(student.state_dict()),
         sources=list(tensors),
         fresh=fresh,
-        dropped=rf"{source.head}\..*",
+        dropped=rf"({'|'.join(map(re.escape, source.head))})\..*",
     )
     student.eval()
     same_head = any(row.target == "head.weight" and row.source is not None for row in rows)

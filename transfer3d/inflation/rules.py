@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal
 
 import torch
@@ -65,18 +65,17 @@ class WeightInflator:
     Args:
         tensors: the 2D network's state dict.
         modules: see `Source.modules`.
-        head: name of the 2D classifier.
-        temporal_init: see `inflate`; `random` keeps the initial values of kernels with several temporal taps.
-        frozen_bn: whether training will freeze BatchNorm; then the kernel of a zero branch is zero, not its
-            BatchNorm weight.
-        resampled: tensors that were resampled for another image size, each with a note.
+        head: see `Source.head`.
+        temporal_init: see `inflate`; `random` keeps kernels of more than one temporal tap as they were built.
+        frozen_bn: whether BatchNorm will be frozen in training; zero branches are then zero by their kernel.
+        resampled: tensors that were fitted to another size of images, each with a note.
     """
 
     def __init__(
         self,
         tensors: Mapping[str, Tensor],
         modules: Mapping[str, str],
-        head: str,
+        head: Sequence[str],
         *,
         temporal_init: TemporalInit,
         frozen_bn: bool,
@@ -207,21 +206,23 @@ class WeightInflator:
             first += width
 
     def _classifier(self, head: nn.Module) -> Iterator[Row]:
-        """Copies the 2D head if it has as many classes; otherwise drops it and keeps the student's."""
-        old = self.tensors.get(f"{self.head}.weight")
+        """Copies the 2D head if it has as many classes; otherwise drops it and keeps the student's own."""
+        linear = self.head[0] if len(self.head) == 1 else None
+        old = self.tensors.get(f"{linear}.weight")
         shape = None if old is None else old.shape[:2] if old.shape[2:].numel() == 1 else old.shape
         fits = isinstance(head, nn.Linear) and shape == head.weight.shape
         for name, target in head.named_parameters():
             if fits and name == "weight" and old is not None and old.ndim > 2:  # a 1x1 convolution
                 target.copy_(old.flatten(1))
-                yield Row(target="head.weight", source=f"{self.head}.weight", how="reshaped")
+                yield Row(target="head.weight", source=f"{linear}.weight", how="reshaped")
             elif fits:
-                yield self._copy(f"head.{name}", target, f"{self.head}.{name}")
+                yield self._copy(f"head.{name}", target, f"{linear}.{name}")
             else:
                 yield Row(target=f"head.{name}", source=None, how="fresh", note="new classifier")
-        if not fits and old is not None:
-            for name in ("weight", "bias"):
-                yield Row(target=None, source=f"{self.head}.{name}", how="dropped", note="another classifier")
+        if not fits:
+            for name in self.tensors:
+                if name.rpartition(".")[0] in self.head:
+                    yield Row(target=None, source=name, how="dropped", note="another classifier")
 
 
 def _make_identity(norm: nn.BatchNorm3d, before: nn.BatchNorm3d) -> None:

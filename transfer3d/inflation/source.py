@@ -59,9 +59,9 @@ class Source:
 
     Attributes:
         name: timm's architecture name.
-        spec: its architecture.
-        modules: maps the modules of a student without temporal layers to those of the 2D network.
-        head: name of the 2D network's classifier.
+        spec: its shape.
+        modules: module of a student without temporal units to module of the 2D network.
+        head: names of the layers of the 2D network's classifier; of several none is kept.
         num_classes: of that classifier.
         in_chans: channels of its input.
     """
@@ -69,7 +69,7 @@ class Source:
     name: str
     spec: TrunkSpec
     modules: dict[str, str]
-    head: str
+    head: tuple[str, ...]
     num_classes: int
     in_chans: int
 
@@ -120,7 +120,7 @@ def read_source(model: nn.Module, spec_type: type[TrunkSpec]) -> Source:
         name=name,
         spec=spec,
         modules=modules,
-        head=head,
+        head=(head,) if isinstance(head, str) else head,
         num_classes=int(cast(Any, model).num_classes),
         in_chans=int(cast(Any, model).in_chans),
     )

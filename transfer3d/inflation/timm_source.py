@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import re
 from typing import Any, cast
 
 import timm
@@ -14,18 +13,18 @@ from transfer3d.models.trunks.timm_spec import TimmSpec
 from transfer3d.nn.on_meta import on_meta
 from transfer3d.weights.header import differences
 
+FIRST_GUESS = "fc"
+"""The name of a classifier that is not there."""
 
-def read_timm(name: str, model: nn.Module) -> tuple[TimmSpec, dict[str, str], str]:
-    """Returns spec, module names and classifier of a timm network.
+
+def read_timm(name: str, model: nn.Module) -> tuple[TimmSpec, dict[str, str], tuple[str, ...]]:
+    """Returns shape, module names and the layers of the classifier of a timm network.
 
     Raises:
         UsageError: its tensors differ from those of timm's network of this name, or it does not end in pooled
-            features and one linear layer.
+            features and a classifier.
     """
     net = cast(Any, model)
-    head = net.pretrained_cfg.get("classifier") or "fc"
-    if not isinstance(head, str):
-        raise UsageError(f"{name} has several classifiers, {', '.join(head)}: a student has one.")
     pool = getattr(net, "forward_head", None)
     if pool is None or "pre_logits" not in inspect.signature(pool).parameters:
         raise UsageError(f"{name} has no pooled features (no `forward_head(..., pre_logits)`).")
@@ -35,15 +34,16 @@ def read_timm(name: str, model: nn.Module) -> tuple[TimmSpec, dict[str, str], st
     shapes = _shapes(model)
     if mismatch := differences(_shapes(whole), shapes):
         raise UsageError(f"{name} was built with arguments that its name does not show: tensors {mismatch}.")
-    rest = {key: shape for key, shape in shapes.items() if not re.match(rf"{head}\.(weight|bias)$", key)}
-    if mismatch := differences(_shapes(headless), rest):
-        raise UsageError(f"{name} classifies by more than the linear layer '{head}': {mismatch}.")
+    rest = _shapes(headless)
+    if mismatch := differences(rest, {key: shape for key, shape in shapes.items() if key in rest}):
+        raise UsageError(f"{name} without its classifier is another network: {mismatch}.")
+    classifier = [key.rpartition(".")[0] for key in shapes if key not in rest]
     modules = {}
     for path, module in model.named_modules():
         modules[f"trunk.net.{path}".rstrip(".")] = path
         if isinstance(module, nn.Conv2d):
             modules[f"trunk.net.{path}.conv"] = path
-    return TimmSpec(architecture=name), modules, head
+    return TimmSpec(architecture=name), modules, tuple(dict.fromkeys(classifier)) or (FIRST_GUESS,)
 
 
 def _shapes(model: nn.Module) -> dict[str, tuple[int, ...]]:

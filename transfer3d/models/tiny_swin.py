@@ -26,7 +26,7 @@ default_cfgs = generate_default_cfgs(
 @register_model
 def test_swin(pretrained: bool = False, **kwargs: Any) -> SwinTransformer:  # noqa: PT028 - no test
     """Makes the 2D net that the tiny Swin student is inflated from; there are no pretrained weights."""
-    shape = {"img_size": 160, "embed_dim": 32, "depths": (2, 2, 2), "num_heads": (2, 4, 8), "window_size": 4}
+    shape = {"img_size": 160, "embed_dim": 24, "depths": (2, 2, 2), "num_heads": (2, 4, 8), "window_size": 4}
     return build_model_with_cfg(
         SwinTransformer,
         "test_swin",

@@ -9,6 +9,7 @@ is never strided.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from typing import Any, cast
 
@@ -26,6 +27,9 @@ from transfer3d.nn.standardised import STANDARDISED
 
 DEPTHS = (1, 1, 1, 1, 3, 3)
 """Frames seen at 1, 1/2, 1/4, 1/8, 1/16 and 1/32 (or less) of the input's size."""
+
+MIXER = re.compile("Att|Mixer|LSTM|SpatialGating")
+"""Of timm's names of operators: what looks around other than by convolution."""
 
 Conv2dSame: Any = timm_layers.Conv2dSame  # pyright: ignore[reportPrivateImportUsage]
 INFLATABLE: tuple[type[nn.Conv2d], ...] = (nn.Conv2d, Conv2dSame, *STANDARDISED)
@@ -74,7 +78,7 @@ class Timm3d(TimmTrunk):
 
 def _mixers(net: nn.Module) -> str:
     """Names the operators that look around in other ways than a convolution, which have no 3D form here."""
-    kinds = sorted({type(module).__name__ for module in net.modules() if "Att" in type(module).__name__})
+    kinds = sorted({name for module in net.modules() if MIXER.search(name := type(module).__name__)})
     return f"; {', '.join(kinds)} has no 3D form" if kinds else ""
 
 
@@ -108,5 +112,5 @@ def convolution_stages(architecture: str, in_chans: int) -> dict[str, int]:
     except Exception as error:  # other people's code: it may raise anything
         raise ValueError(f"{architecture} cannot be followed: {failing_module(error, net)}") from error
     if not isinstance(maps, Tensor) or maps.ndim != 4 or maps.shape[2] != maps.shape[3]:
-        raise ValueError(f"{architecture} gives no feature maps B D H W")
+        raise ValueError(f"{architecture} gives no feature maps B D H W{_mixers(net)}")
     return stages
