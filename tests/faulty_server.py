@@ -39,6 +39,25 @@ def serving(folder, *, ranges=True):
                 self.send_response(302)
                 self.send_header("Location", "http://[::1")
                 return self.end_headers()
+            if fault in ("moved", "loop"):
+                self.send_response(302)
+                server = "localhost" if fault == "moved" else "127.0.0.1"
+                self.send_header("Location", f"http://{server}:{self.server.server_address[1]}{self.path}")
+                self.end_headers()
+                with suppress(OSError):  # a body without end, which nobody needs
+                    for _ in range(10_000 if fault == "moved" else 1):
+                        self.wfile.write(b"x" * 100_000)
+                return None
+            if fault == "trailers":
+                self.send_response(200)
+                self.send_header("Transfer-Encoding", "chunked")
+                self.end_headers()
+                with suppress(OSError):
+                    self.wfile.write(b"2\r\n{}\r\n0\r\n")
+                    while True:
+                        self.wfile.write(b"X-Trailer: more\r\n")
+                        time.sleep(0.05)
+                return None
             if fault == "continue":
                 with suppress(OSError):
                     while True:

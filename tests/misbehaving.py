@@ -5,7 +5,7 @@ import os
 import signal
 import time
 
-from transfer3d.errors import DataError
+from transfer3d.errors import DataError, SetupError
 
 
 def misbehave(job):
@@ -18,6 +18,8 @@ def misbehave(job):
         os._exit(3)
     if job == "memory":
         bytearray(1 << 34)
+    if job == "no disk":
+        raise SetupError("the disk is full")
     if job == "refuse":
         raise DataError("damaged")
     if job == "allocation":

@@ -30,7 +30,7 @@ LOCK = ".transfer3d-lock"
 """The lock file of a folder."""
 DEVICES = (Path("/dev"), Path("/dev/fd"), Path("/proc/self/fd"))
 """Folders whose files are no files, even where one of them is a link to one."""
-MOST_JSON_BYTES = 1 << 26
+MAX_JSON_BYTES = 1 << 26
 """Of a note, a manifest or a report."""
 MAX_DEPTH = 32
 """Maximum nesting of untrusted JSON and TOML."""
@@ -202,7 +202,7 @@ def read_regular(path: Path, most: int) -> bytes:
     return path.read_bytes()
 
 
-def read_json(path: Path, most: int = MOST_JSON_BYTES) -> Any:
+def read_json(path: Path, most: int = MAX_JSON_BYTES) -> Any:
     """Returns the value of a JSON file that may have been changed: see `parse_json`, untrusted.
 
     Raises:
@@ -252,7 +252,7 @@ def refuse_extremes(value: Any) -> None:
             raise ValueError("it nests too deep")
         if isinstance(node, float) and not math.isfinite(node):
             raise ValueError(f"the number {node}")
-        if isinstance(node, str) and not _is_unicode(node):
+        if isinstance(node, str) and not is_unicode(node):
             raise ValueError(f"text that is not Unicode, {node[:100]!r}")
         if isinstance(node, date | time_of_day):
             raise ValueError(f"the date or time {node}")
@@ -262,7 +262,7 @@ def refuse_extremes(value: Any) -> None:
             stack += [(depth + 1, inner) for inner in node]
 
 
-def _is_unicode(text: str) -> bool:
+def is_unicode(text: str) -> bool:
     """Whether the text has no lone surrogate, which UTF-8 cannot encode."""
     try:
         text.encode()
@@ -276,6 +276,18 @@ def _table(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(table) < len(pairs):
         raise ValueError("a name appears twice in a table")
     return table
+
+
+def home_folder() -> Path:
+    """Returns this user's home folder.
+
+    Raises:
+        SetupError: it is not known, as in a container whose user has no name.
+    """
+    try:
+        return Path.home()
+    except RuntimeError:
+        raise SetupError("the home folder is not known. Set HOME, or name the videos with --data.") from None
 
 
 def nearest_beside(path: Path) -> str:

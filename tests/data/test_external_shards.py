@@ -272,3 +272,71 @@ def test_webdatasets_notation():
         open_videos("/nowhere/x-{0..1}.tar", labelled=False)
     with pytest.raises(DataError, match="never from commands"):
         open_videos("pipe:cat /etc/passwd #.tar", labelled=False)
+
+
+def _tar(path, members, **options):
+    with tarfile.open(path, "w", **options) as tar:
+        for name, content, changes in members:
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            for key, value in changes.items():
+                setattr(info, key, value)
+            tar.addfile(info, io.BytesIO(content))
+    return path
+
+
+SPARSE = {f"GNU.sparse.{key}": value for key, value in (
+    ("major", "1"), ("minor", "0"), ("name", "a.mp4"), ("realsize", "99999999999")
+)}  # fmt: skip
+ODD = {
+    "a name that is not UTF-8": ({}, "\udcff.mp4", b"x"),
+    "a very long name": ({}, "a" * 5000 + ".mp4", b"x"),
+    "a sparse file": ({"pax_headers": SPARSE}, "a.mp4", b"1\n0\n5\n" + bytes(506)),
+    "a map of words": ({"pax_headers": {"GNU.sparse.map": "a,b", "GNU.sparse.size": "5"}}, "a.mp4", b"x"),
+    "a large class": ({}, "a.cls", b"x" * 2_000_000),
+    "a class of half a character": ({}, "a.json", b'{"label": "\\ud800"}'),
+    "a class as long as a book": ({}, "a.json", json.dumps({"label": "x" * 5000}).encode()),
+    "half a class": ({}, "a.json", b'{"label": 1.5}'),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("odd", ODD)
+def test_odd_members_are_refused_in_a_sentence(odd, samples, tmp_path):
+    changes, name, content = ODD[odd]
+    video = ("b.mp4" if "mp4" in name else "a.mp4", samples[0][1], {})
+    _tar(tmp_path / "x.tar", [video, (name, content, changes)])
+    with pytest.raises(DataError, match="x.tar") as caught:
+        open_videos(tmp_path, split=None, labelled=True)
+    assert len(str(caught.value)) < 600
+
+
+@pytest.mark.parametrize("kind", [tarfile.REGTYPE, tarfile.XHDTYPE, tarfile.GNUTYPE_LONGNAME])
+def test_a_size_below_zero_is_refused_at_once(kind, samples, tmp_path):
+    path = _tar(tmp_path / "x.tar", [("a.mp4", samples[0][1], {}), ("b", b"", {"type": kind})])
+    content = bytearray(path.read_bytes())
+    start = content.index(b"b", tarfile.BLOCKSIZE * (1 + -(-len(samples[0][1]) // tarfile.BLOCKSIZE)))
+    content[start + 124 : start + 136] = b"\xff" * 10 + b"\xfc\x00"  # base 256: -1024
+    content[start + 148 : start + 156] = b"        "
+    content[start + 148 : start + 156] = b"%06o\0 " % sum(content[start : start + 512])
+    path.write_bytes(content)
+    with pytest.raises(DataError, match="x.tar"):
+        open_videos(tmp_path, split=None, labelled=False)
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [{"source": "x" * 5000}, {"source": "\ud800"}, {"frames": 10**30}, {"frames": -3}, {"frames": True}],
+)
+def test_what_a_sample_says_beside_its_class_is_taken_where_it_can_be(entry, samples, tmp_path):
+    note = json.dumps({"label": "run", **entry}).encode()
+    _tar(tmp_path / "x.tar", [("a.mp4", samples[0][1], {}), ("a.json", note, {})])
+    videos = open_videos(tmp_path, split=None, labelled=True)
+    assert (videos.sources, videos.classes) == (["a"], ("run",))
+    assert list(videos.frame_counts) == [0]
+
+
+@pytest.mark.parametrize("names", ["x-{0..99999999}.tar", "x-{0..999999}.tar"])
+def test_a_range_that_nobody_means_is_refused(names):
+    with pytest.raises(UsageError, match="more than 100000 shards"):
+        expand(names)
+    assert expand("x-{0.." + "9" * 5000 + "}.tar") == ["x-{0.." + "9" * 5000 + "}.tar"]

@@ -1,14 +1,23 @@
 """Which splits and classes people's folders have, by their names."""
 
 import logging
+import os
 import unicodedata
+from pathlib import Path
 
 import pytest
 from media import write_numbered
 
 from transfer3d.data.datasets.layouts import read_listing
 from transfer3d.data.datasets.listing import Request
-from transfer3d.data.folder import SUFFIXES, split_folders, videos_under
+from transfer3d.data.folder import (
+    SUFFIXES,
+    existing,
+    labelled_folders,
+    log_other_files,
+    split_folders,
+    videos_under,
+)
 from transfer3d.data.source import open_files, open_videos
 from transfer3d.errors import DataError, NoSuchSplit
 
@@ -102,3 +111,68 @@ def test_a_split_that_is_not_there(tmp_path):
     fill(tmp_path, "Train/a/1.mp4")
     with pytest.raises(NoSuchSplit, match="has no split 'val'. It has train"):
         open_videos(tmp_path, split="val")
+
+
+def test_videos_behind_links_are_found_once_and_circles_end(tmp_path, caplog):
+    fill(tmp_path / "elsewhere", "1.mp4", "2.mp4")
+    root = fill(tmp_path / "videos", "0.mp4")
+    (root / "more").symlink_to(tmp_path / "elsewhere")
+    (root / "back").symlink_to(root)
+    (root / "gone.mp4").symlink_to(tmp_path / "nowhere")
+    assert [path.relative_to(root).as_posix() for path in videos_under(root)] == [
+        "0.mp4",
+        "more/1.mp4",
+        "more/2.mp4",
+    ]
+    log_other_files(root)
+    assert "1 links to nothing" in caplog.text
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="changes the user, which only root can")
+def test_a_folder_that_may_not_be_read_is_not_passed_over(tmp_path):
+    fill(tmp_path, "open/1.mp4", "closed/2.mp4")
+    (tmp_path / "closed").chmod(0)
+    for folder in (tmp_path, *tmp_path.parents[:3]):
+        folder.chmod(0o755)
+    os.seteuid(65534)
+    try:
+        with pytest.raises(PermissionError, match="closed"):
+            videos_under(tmp_path)
+    finally:
+        os.seteuid(0)
+
+
+@pytest.mark.parametrize("name", [b"\xff.mp4", b"\xff/1.mp4"])
+def test_names_that_are_not_utf8_are_refused(name, tmp_path):
+    path = os.path.join(os.fsencode(tmp_path), name)
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    open(path, "w").close()
+    with pytest.raises(DataError, match="is not UTF-8. Rename it"):
+        videos_under(tmp_path)
+    if b"/" in name:
+        with pytest.raises(DataError, match="is not UTF-8. Rename it"):
+            labelled_folders(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("names", "are_splits"),
+    [
+        (("train_256", "val_256"), True),
+        (("videos-train", "videos-test"), True),
+        (("fold1", "fold2"), False),
+        (("jump", "wave"), False),
+    ],
+)
+def test_folders_that_hold_the_same_folders_are_splits_or_said(names, are_splits, tmp_path, caplog):
+    fill(tmp_path, *(f"{name}/{inner}/1.mp4" for name in names for inner in ("a", "b")))
+    if are_splits:
+        with pytest.raises(DataError, match="hold the same folders .a, b., so they are no classes"):
+            labelled_folders(tmp_path)
+    else:
+        assert list(labelled_folders(tmp_path)) == list(names)
+        assert "are they parts?" in caplog.text
+
+
+def test_a_path_that_is_longer_than_any_is_nowhere():
+    assert existing(Path("x" * 5000)) is None
+    assert existing(Path("a\0b")) is None

@@ -3,11 +3,13 @@
 import time
 from functools import partial
 
+import pytest
 from media import encode, numbered_frames
 from misbehaving import misbehave
 
 from transfer3d.data.isolated import Fault, Limits, isolated_map
 from transfer3d.data.prepare import inspect
+from transfer3d.errors import SetupError
 
 JOBS = ["a", "crash", "b", "hang", "exit", "memory", "refuse", "bug", "c"]
 FAULTS = ("crash", "hang", "exit", "memory", "refuse", "bug")
@@ -57,6 +59,13 @@ def test_the_limit_counts_from_what_the_child_maps_at_its_start():
     video = encode(numbered_frames(12))
     (found,) = isolated_map(partial(inspect, name="x"), [video], limits=Limits(memory_gib=0.5))
     assert found.frames == 12
+
+
+def test_what_the_machine_lacks_makes_no_file_bad():
+    stream = isolated_map(misbehave, ["a", "no disk", "b"])
+    assert next(stream)[0] == "a"
+    with pytest.raises(SetupError, match="the disk is full"):
+        next(stream)
 
 
 def test_no_child_outlives_its_reader():

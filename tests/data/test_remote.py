@@ -14,7 +14,9 @@ from faulty_server import serving
 
 from transfer3d.data import remote
 from transfer3d.data.augment import AugmentConfig
+from transfer3d.data.check import check_videos
 from transfer3d.data.epoch_sampler import BufferedEpochSampler
+from transfer3d.data.isolated import Limits
 from transfer3d.data.pipeline import clip_batches, view_batches
 from transfer3d.data.remote import HttpStore, Patience
 from transfer3d.data.shards import ShardVideos, read_index
@@ -91,6 +93,7 @@ def test_what_does_not_pass_ends_with_one_sentence(folder, fault, said, workers)
         ("nowhere", DataError, "a wrong address"),
         ("endless", SetupError, "more than 1000000 bytes"),
         ("continue", SetupError, "index.json: .*, 3 times"),
+        ("loop", DataError, r"answers 302 \(The HTTP server returned a redirect error[^\n]*\)\.$"),
     ],
 )
 def test_a_server_without_manners_is_given_up_in_time(folder, fault, error, said, monkeypatch):
@@ -101,6 +104,44 @@ def test_a_server_without_manners_is_given_up_in_time(folder, fault, error, said
         with pytest.raises(error, match=said):
             HttpStore(address, HASTY).whole("index.json")
     assert time.monotonic() - started < 10
+
+
+def test_what_follows_the_last_chunk_without_end_is_cut_off(folder):
+    started = time.monotonic()
+    with serving(folder) as (address, state):
+        state.always = "trailers"
+        assert HttpStore(address, HASTY).whole("index.json") == b"{}"
+    assert time.monotonic() - started < 5
+
+
+def test_another_server_is_named_once_and_the_body_of_a_redirect_is_not_read(folder, caplog):
+    with serving(folder) as (address, state):
+        state.faults = ["moved", "ok", "moved", "ok"]
+        store = HttpStore(address, HASTY)
+        started = time.monotonic()
+        assert store.whole("index.json") == store.whole("index.json") == (folder / "index.json").read_bytes()
+        assert time.monotonic() - started < 3
+        assert len(state.asked) == 4
+    port = address.rpartition(":")[2]
+    said = [record.getMessage() for record in caplog.records]
+    assert said == [f"http://127.0.0.1:{port} sends to another server, http://localhost:{port}"]
+
+
+def test_a_server_that_is_lost_ends_a_check(folder, monkeypatch):
+    monkeypatch.setattr("transfer3d.data.source.HttpStore", lambda address: HttpStore(address, HASTY))
+    with serving(folder) as (address, state):
+        state.faults = ["ok"] * 1000
+        answers = check_videos(address, workers=1, limits=Limits())
+        assert next(answers).reason == ""
+        state.faults, state.always = [], "500"
+        with pytest.raises(SetupError, match="answer 500, 3 times"):
+            list(answers)
+
+
+def test_an_address_may_have_letters_of_any_alphabet(folder, tmp_path):
+    (tmp_path / "vid\u00e9os 1").symlink_to(folder)
+    with serving(tmp_path) as (address, _):
+        assert len(opened(f"{address}/vid\u00e9os 1/")) == len(opened(f"{address}/vid%C3%A9os%201"))
 
 
 def test_what_will_never_come_is_not_asked_for_again(folder, tmp_path):

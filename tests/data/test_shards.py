@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import os
 import tarfile
 
 import numpy as np
@@ -204,6 +205,9 @@ def test_every_flipped_bit_of_an_index_is_found(tmp_path):
         (lambda i: i["shards"][0]["samples"].append(i["shards"][0]["samples"][0]), "is there twice"),
         (lambda i: i["shards"][0].update(size=600), "members outside"),
         (lambda i: i["counts"].update(train=9), "it counts .* and lists"),
+        (lambda i: i["shards"][1].update(file=i["shards"][0]["file"]), "is there twice"),
+        (lambda i: i["shards"][0]["samples"][0]["members"]["mp4"].__setitem__(1, 2000), "within one another"),
+        (lambda i: _grow(i, 2**33), "a member of more than 4294967296 bytes"),
     ],
 )
 def test_an_index_of_an_older_version_may_not_contradict_itself(change, said, tmp_path):
@@ -218,6 +222,26 @@ def test_an_index_of_an_older_version_may_not_contradict_itself(change, said, tm
     change(index)
     (tmp_path / "index.json").write_text(json.dumps(index))
     with pytest.raises(DataError, match=said):
+        read_index(FolderStore(tmp_path))
+
+
+def _grow(index, size):
+    shard = index["shards"][1]  # of one sample
+    shard["size"] = 2 * size
+    shard["samples"][0]["members"]["mp4"][1] = size
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device", "large"])
+def test_an_index_that_is_no_file_of_a_size_is_not_read(kind, tmp_path, monkeypatch):
+    monkeypatch.setattr("transfer3d.data.shards.MAX_INDEX_BYTES", 100)
+    path = tmp_path / "index.json"
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "device":
+        path.symlink_to("/dev/zero")
+    else:
+        path.write_bytes(bytes(101))
+    with pytest.raises(DataError, match="index.json: (not a regular file|101 bytes, more than 100)"):
         read_index(FolderStore(tmp_path))
 
 

@@ -1,5 +1,6 @@
 """A run that is killed again and again in the middle of a save loses no more than that save."""
 
+import json
 import os
 import statistics
 import time
@@ -13,11 +14,12 @@ from torch import nn
 from training import Net, claim, make
 
 from transfer3d.engine.optim import OptimizerConfig
-from transfer3d.engine.run_folder import RunFolder
+from transfer3d.engine.run_folder import MANIFEST, TENSORS, RunFolder
 from transfer3d.files import PARTIAL
 
 pytestmark = [pytest.mark.proc, pytest.mark.slow]
 KILLS, STEPS, SEED = 30, 100, 0
+DIGESTS = "digests.txt"
 
 
 class WideNet(Net):
@@ -31,8 +33,10 @@ class WideNet(Net):
 def _train(path):
     torch.set_num_threads(1)
     resume = (path / "recipe.toml").exists()
+    folder = claim(path, resume)
+    note_digests(folder)
     trainer, _ = make(
-        claim(path, resume), STEPS, net=WideNet(), save_every=1, keep_checkpoints=2,
+        folder, STEPS, net=WideNet(), save_every=1, keep_checkpoints=2,
         optimizer=OptimizerConfig(name="adamw", average=0.9),
     )  # fmt: skip
     if resume:
@@ -44,6 +48,27 @@ def start(path):
     process = pair.FORKS.Process(target=_train, args=(path,))
     process.start()
     return process
+
+
+def digest(folder):
+    """The sha256 of a checkpoint's tensors, as its manifest says."""
+    return json.loads((folder / MANIFEST).read_text())["files"][TENSORS]["sha256"]
+
+
+def note_digests(run):
+    """Lets a run folder note the digest of each checkpoint, which does not stay."""
+    whole = run.save_checkpoint
+
+    def save(step, *arguments, **options):
+        whole(step, *arguments, **options)
+        with (run.path / DIGESTS).open("a") as file:
+            file.write(f"{step} {digest(run.checkpoints / f'step-{step}')}\n")
+
+    run.save_checkpoint = save
+
+
+def noted_digests(path):
+    return {int(step): noted for step, noted in map(str.split, (path / DIGESTS).read_text().splitlines())}
 
 
 def saves(path):
@@ -95,6 +120,8 @@ def newest_state(path):
 def test_thirty_kills_in_the_middle_of_a_save_leave_the_same_bits(tmp_path):
     straight, out, random = tmp_path / "straight", tmp_path / "killed", Random(SEED)
     window_s = seconds_of_a_save(straight, start(straight))
+    straight_digests = noted_digests(straight)
+    assert set(straight_digests) == set(range(1, STEPS + 1))
     kills, stages, step = 0, set(), 0
     while kills < KILLS:
         process = start(out)
@@ -109,6 +136,7 @@ def test_thirty_kills_in_the_middle_of_a_save_leave_the_same_bits(tmp_path):
             stages.add(tuple(sorted(path.name for path in partial.iterdir() if path.name[0] != ".")))
         now = newest_state(out)
         assert now > step
+        assert digest(out / "checkpoints" / f"step-{now}") == straight_digests[now], f"kill {kills}"
         assert not partial.exists()
         step = now
     last = start(out)

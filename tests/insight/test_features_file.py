@@ -125,3 +125,24 @@ def test_features_for_other_programs_are_told_from_damaged_ones(tmp_path, write,
     with pytest.raises(UsageError, match=f"f.safetensors is {name}.* needs a .safetensors file") as caught:
         load_features(path)
     assert "\n" not in str(caught.value)
+
+
+ODD_LABELS = (
+    torch.tensor(1),
+    torch.zeros(2),
+    torch.zeros(2, 1, 1, dtype=torch.int64),
+    torch.zeros(0, dtype=torch.int64),
+    torch.tensor([5, 9]),
+)
+
+
+@pytest.mark.parametrize("labels", ODD_LABELS, ids=range(len(ODD_LABELS)))
+def test_odd_labels_are_refused_in_a_sentence(labels, tmp_path):
+    path = tmp_path / "f.safetensors"
+    save_features(features_of(), path)
+    load_features(path)
+    with safe_open(path, framework="pt") as file:
+        metadata = file.metadata()
+    save_file(load_file(path) | {"labels": labels}, path, metadata=metadata)
+    with pytest.raises(DataError, match=r"f.safetensors: (no features, or damaged|damaged,)"):
+        load_features(path)

@@ -120,3 +120,12 @@ def test_correspond_learns_from_it(tmp_path, digits_folder):
     assert done.exit_code == 0, done.output
     assert "(weights: its own)" in done.output
     transfer3d.load(tmp_path / "run" / "model.safetensors")
+
+
+@pytest.mark.parametrize(("key", "value"), [("num_hidden_layers", 10**9), ("hidden_size", 10**12)])
+def test_a_configuration_that_is_larger_than_its_weights_is_refused_at_once(key, value, tmp_path):
+    written(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | {key: value}))
+    with pytest.raises(WeightsError, match=rf"{key} = 1e\+\d+ in config.json, for \d+ tensors"):
+        create_transformers_image(f"hf:{tmp_path}")

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 
 import pytest
 import torch
@@ -14,7 +15,7 @@ from timm.models import get_pretrained_cfg
 import transfer3d
 from transfer3d.errors import UsageError, WeightsError
 from transfer3d.models.image import create_image_model, weights_digest
-from transfer3d.weights.hub import locate
+from transfer3d.weights.hub import in_time, locate
 
 SCRIPT = """
 import json, sys, time
@@ -171,3 +172,13 @@ def test_a_file_and_a_folder(tmp_path):
         locate(tmp_path)
     (tmp_path / "model.safetensors").touch()
     assert locate(str(tmp_path)) == tmp_path / "model.safetensors"
+
+
+def test_a_call_that_takes_too_long_is_given_up():
+    started = time.monotonic()
+    with pytest.raises(TimeoutError, match="no answer within 0 s"):
+        in_time(lambda: time.sleep(5), 0.1)
+    assert time.monotonic() - started < 3
+    assert in_time(lambda: 7, 5) == 7
+    with pytest.raises(ZeroDivisionError):
+        in_time(lambda: 1 / 0, 5)

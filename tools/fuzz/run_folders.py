@@ -1,10 +1,15 @@
-"""Run folders: one file of an unfinished run changed. A report is made, and the run is resumed."""
+"""Run folders: one file of a run changed. A report is made, and the run, taken for unfinished, is resumed.
+
+A changed state gets a manifest that is right again, so that it is read. Pages show no videos: `fuzz.videos`
+tries those, and they took nearly all of the time.
+"""
 
 from __future__ import annotations
 
 import json
 import shutil
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 from hypothesis import strategies as st
@@ -13,6 +18,8 @@ from hypothesis.strategies import SearchStrategy
 from fuzz.edits import dumps, edited_bytes, edited_json
 from fuzz.index import write_shards
 from fuzz.outcome import Outcome, of_command, worst
+from transfer3d.engine.run_folder import FINISHED, MANIFEST, STATE, TENSORS
+from transfer3d.files import LOCK, sha256_file
 
 OPTIONS = (
     "--recipe",
@@ -33,7 +40,7 @@ LARGE = 100_000
 class Files:
     """See `fuzz.outcome.Target`. A file is the name of one in the folder, a line, and its new content."""
 
-    attack = "run folders: log, notes, recipe, manifest and state changed; report, --resume"
+    attack = "run folders: log, notes, recipe, manifest and state (signed again) changed; report, --resume"
     suffix = ".file"
 
     def __init__(self, place: Path) -> None:
@@ -46,16 +53,14 @@ class Files:
             )
             if done.verdict != "read":
                 raise RuntimeError(done.detail)
-            (self.folder / "finished.json").unlink()
 
     def cases(self) -> SearchStrategy[bytes]:
         """Returns a file of the folder with changed values or bytes."""
         files = [
             path for path in sorted(self.folder.rglob("*")) if path.is_file() and path.stat().st_size < LARGE
         ]
-        return st.sampled_from([path for path in files if path.name != ".transfer3d-lock"]).flatmap(
-            self._changed
-        )
+        read = [path for path in files if path.name != LOCK and path.suffix != ".html"]
+        return st.sampled_from(read).flatmap(self._changed)
 
     def _changed(self, path: Path) -> SearchStrategy[bytes]:
         name, content = path.relative_to(self.folder).as_posix().encode(), path.read_bytes()
@@ -74,8 +79,32 @@ class Files:
         with tempfile.TemporaryDirectory(dir=case.parent) as place:
             folder = Path(place) / "run"
             shutil.copytree(self.folder, folder)
-            (folder / name.decode()).write_bytes(content)
+            changed = folder / name.decode()
+            changed.write_bytes(content)
+            if changed.name == STATE:
+                _sign(changed.parent)
+            page = str(Path(place) / "report.html")
+            reported = of_command("report", str(folder), "--videos", "0", "-o", page)
+            (folder / FINISHED).unlink(missing_ok=True)
             return worst(
-                of_command("report", str(folder), "-o", str(Path(place) / "report.html")),
-                of_command("finetune", "-o", str(folder), "--resume"),
+                reported, _without_videos(lambda: of_command("finetune", "-o", str(folder), "--resume"))
             )
+
+
+def _sign(checkpoint: Path) -> None:
+    files = {
+        name: {"bytes": (checkpoint / name).stat().st_size, "sha256": sha256_file(checkpoint / name)}
+        for name in (TENSORS, STATE)
+    }
+    (checkpoint / MANIFEST).write_text(json.dumps({"step": 1, "files": files}), encoding="utf-8")
+
+
+def _without_videos(resume: Callable[[], Outcome]) -> Outcome:
+    """Resumes a run; the page that it leaves shows no videos, however few there are."""
+    from transfer3d.run.pages import report
+
+    shown, report.FEW_VIDEOS = report.FEW_VIDEOS, 0
+    try:
+        return resume()
+    finally:
+        report.FEW_VIDEOS = shown

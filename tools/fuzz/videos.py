@@ -16,7 +16,7 @@ from fuzz.outcome import Outcome, of_sentence
 
 KINDS = {"mp4": "libx264", "mkv": "libx264", "avi": "mpeg4", "webm": "libvpx"}
 SUFFIXES = (".mp4", ".mkv", ".avi", ".webm", ".mov")
-MOST_BYTES = 300_000
+MAX_BYTES = 300_000
 
 
 class Files:
@@ -84,5 +84,5 @@ def _write_examples(folder: Path) -> None:
     write_video(folder / "transcoded.mp4")
     clips = os.environ.get("TRANSFER3D_CLIPS")
     for clip in sorted(Path(clips).iterdir()) if clips else ():
-        if clip.suffix in SUFFIXES and clip.stat().st_size < MOST_BYTES:
+        if clip.suffix in SUFFIXES and clip.stat().st_size < MAX_BYTES:
             shutil.copyfile(clip, folder / clip.name)

@@ -12,8 +12,11 @@ from transfer3d.data.folder import existing, missing, videos_under
 from transfer3d.data.isolated import Fault, Limits, isolated_map
 from transfer3d.data.prepare import inspect_file, inspect_member
 from transfer3d.data.shards import ShardVideos
-from transfer3d.data.source import open_shards
-from transfer3d.errors import DataError
+from transfer3d.data.source import is_address, open_shards
+from transfer3d.errors import DataError, SetupError
+
+MAX_LATE = 3
+"""Videos in a row that a server may not send in time."""
 
 
 @dataclass(frozen=True)
@@ -47,9 +50,18 @@ def check_videos(source: str | Path, *, workers: int, limits: Limits) -> Iterato
             also checked by sha256.
         workers: number of child processes.
         limits: for each video.
+
+    Raises:
+        SetupError: a server does not answer any more.
     """
+    late = 0  # videos in a row
     for names, answers in _jobs(source):
         for name, answer in zip(names, answers(workers=workers, limits=limits), strict=True):
+            late = late + 1 if isinstance(answer, Fault) and answer.is_late else 0
+            if late == MAX_LATE and is_address(source):
+                raise SetupError(
+                    f"{source}: {late} videos in a row did not come in time. Look at the server."
+                )
             if isinstance(answer, Fault):
                 yield Checked(name, reason=answer.reason)
             else:

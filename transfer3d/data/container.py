@@ -15,7 +15,6 @@ from av.container import InputContainer
 from av.stream import Disposition
 from av.video.stream import VideoStream
 
-from transfer3d.data.mp4 import media_end
 from transfer3d.errors import DataError
 
 Source = Path | bytes
@@ -45,9 +44,6 @@ CODEC_OPTIONS = {"codec_whitelist": ",".join(CODECS), "max_pixels": str(MAX_PIXE
 # For these codecs FFmpeg refuses damaged frames instead of concealing the damage. Not for H.264, where it
 # would refuse intact recordings that begin with an open GOP; for other codecs it changes little.
 STRICT_CODECS, STRICT = ("mjpeg",), {"err_detect": "explode"}
-EBML, SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"
-"""IDs of Matroska's outermost elements (RFC 9559)."""
-UNKNOWN = 2**32 - 1
 FAULTS = (av.error.FFmpegError, OSError, UnicodeDecodeError, MemoryError, ValueError)
 
 
@@ -94,18 +90,6 @@ def video_stream(container: InputContainer, name: str) -> VideoStream:
     return moving[0]
 
 
-def is_cut(file: BinaryIO) -> bool:
-    """Whether the file is truncated within an element of MP4, Matroska or AVI; False if it has no sizes."""
-    size = file.seek(0, os.SEEK_END)
-    file.seek(0)
-    kind = file.read(4)
-    if kind == EBML:
-        return _segment_end(file) > size
-    if kind == b"RIFF":
-        return _riff_end(file) > size
-    return media_end(file) > size
-
-
 @contextmanager
 def faults(name: str) -> Iterator[None]:
     """Turns the libraries' errors for a bad file into `BadVideo`."""
@@ -116,39 +100,3 @@ def faults(name: str) -> Iterator[None]:
     except FAULTS as error:
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         raise BadVideo(f"{name}: does not decode ({reason})") from error
-
-
-def _riff_end(file: BinaryIO) -> int:
-    """Returns the end of the last RIFF chunk, 0 if unknown (a recording that was not closed)."""
-    end, kind = 0, b"RIFF"
-    while kind == b"RIFF":  # several in files above 1 GiB (OpenDML)
-        size = int.from_bytes(file.read(4), "little")
-        if size in (0, UNKNOWN):
-            return 0
-        end += 8 + size
-        file.seek(end + end % 2)
-        kind = file.read(4)
-    return end
-
-
-def _segment_end(file: BinaryIO) -> int:
-    """Returns the end of Matroska's segment, 0 if unknown (a live recording)."""
-    header = _length(file)
-    if header is None:
-        return 0
-    file.seek(header, os.SEEK_CUR)
-    if file.read(4) != SEGMENT:
-        return 0
-    length = _length(file)
-    return 0 if length is None else file.tell() + length
-
-
-def _length(file: BinaryIO) -> int | None:
-    """Reads an element's length: the leading zero bits give the number of bytes; all ones = unknown."""
-    first = file.read(1)
-    if not first or not first[0]:
-        return None
-    more = 8 - first[0].bit_length()
-    mask = (1 << (7 * (more + 1))) - 1
-    value = int.from_bytes(first + file.read(more), "big") & mask
-    return None if value == mask else value

@@ -15,16 +15,29 @@ from typing import Any, NamedTuple
 
 from transfer3d.data.folder import SUFFIXES, composed
 from transfer3d.data.shard_writer import list_members
-from transfer3d.data.shards import FORMAT, Index, IndexedSample, Member, Shard, Store, check_index
+from transfer3d.data.shards import (
+    FORMAT,
+    LONGEST_TEXT,
+    Index,
+    IndexedSample,
+    Member,
+    Shard,
+    Store,
+    check_index,
+)
 from transfer3d.errors import DataError, UsageError
-from transfer3d.files import parse_json
+from transfer3d.files import is_unicode, parse_json
 from transfer3d.text import shortened
 
 READ = (*SUFFIXES, "cls", "json")
 PICKLES = ("pyd", "pkl", "pickle", "pth", "pt")
-RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
+RANGE = re.compile(r"\{([0-9]{1,9})\.\.([0-9]{1,9})\}")
 SEVERAL = re.compile(r"[0-9]+(\s*,\s*[0-9]+)+")
 NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?")
+MAX_SHARDS = 100_000
+MAX_FRAMES = 2**31
+MAX_NOTE_BYTES = 1 << 20
+"""Of a sample's class or of its JSON."""
 SPLIT = re.compile(r"-(train|val|test|unlabelled)-\d+\.tar$")
 
 
@@ -32,7 +45,7 @@ def expand(names: str) -> list[str]:
     """Expands webdataset's notation `name-{000..012}.tar` to file names.
 
     Raises:
-        UsageError: a range with its end before its start.
+        UsageError: a range with its end before its start, or with too many shards.
     """
     match = RANGE.search(names)
     if match is None:
@@ -40,6 +53,8 @@ def expand(names: str) -> list[str]:
     first, last = match.groups()
     if int(first) > int(last):
         raise UsageError(f"{names}: {first} comes after {last}. Turn them around.")
+    if int(last) - int(first) >= MAX_SHARDS:
+        raise UsageError(f"{names}: more than {MAX_SHARDS} shards. Give a part of them.")
     numbers = (str(number).zfill(len(first)) for number in range(int(first), int(last) + 1))
     return [names[: match.start()] + number + names[match.end() :] for number in numbers]
 
@@ -121,6 +136,10 @@ def _read_through(path: Path, where: str) -> list[_Read]:
                     )
                 if fields.lower() != suffix:
                     continue  # e.g. x.json beside .json
+            if suffix not in SUFFIXES and size > MAX_NOTE_BYTES:
+                raise DataError(
+                    f"{where}: member '{shortened(name)}' has {size} bytes, too many for a {suffix}."
+                )
             plain[key][suffix] = fields
             tar.seek(offset)
             content = tar.read(size)
@@ -137,7 +156,7 @@ def _sample(key: str, members: dict[str, Member], small: dict[str, bytes], where
         entries = {}
     entries = entries if isinstance(entries, dict) else {}
     labels = _given_labels(small.get("cls"), entries)
-    wrong = [label for label in labels if isinstance(label, bool) or not isinstance(label, int | str)]
+    wrong = [label for label in labels if not _is_label(label)]
     if wrong:
         raise DataError(
             f"{where}: {shortened(key)} has label '{shortened(str(wrong[0]))}'. A class is a number or a "
@@ -147,11 +166,18 @@ def _sample(key: str, members: dict[str, Member], small: dict[str, bytes], where
     sample = IndexedSample(
         key=key,
         label=None,
-        source=source if isinstance(source, str) else key,
-        frames=frames if isinstance(frames, int) else 0,
+        source=source if _is_label(source) and isinstance(source, str) else key,
+        frames=frames if type(frames) is int and 0 <= frames <= MAX_FRAMES else 0,
         members=members,
     )
     return _Read(sample, tuple(dict.fromkeys(composed(str(label).strip()) for label in labels)))
+
+
+def _is_label(label: Any) -> bool:
+    """Whether it is a number, or text of a usual length."""
+    if isinstance(label, str):
+        return is_unicode(label) and len(label) <= LONGEST_TEXT
+    return type(label) is int
 
 
 def _given_labels(cls: bytes | None, entries: Mapping[str, Any]) -> Sequence[Any]:

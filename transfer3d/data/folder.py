@@ -5,14 +5,17 @@ Names are compared in Unicode's composed form (NFC), since macOS writes accented
 
 from __future__ import annotations
 
+import errno
 import logging
+import os
+import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePath
 from unicodedata import normalize
 
 from transfer3d.errors import DataError, UsageError
-from transfer3d.files import nearest_beside
+from transfer3d.files import is_unicode, nearest_beside
 
 SUFFIXES = (
     "mp4", "avi", "mkv", "webm", "mov", "m4v", "3gp", "mpg", "mpeg", "vob", "ts", "mts", "m2ts", "wmv", "asf",
@@ -27,6 +30,7 @@ SPLIT_NAMES = {
 """Names of labelled splits, in lower case, with the split that they mean."""
 FOLDER_NAMES = {**SPLIT_NAMES, "unlabelled": "unlabelled", "unlabeled": "unlabelled"}
 LISTED = 3
+WORD = re.compile("[a-z]+")
 
 log = logging.getLogger(__name__)
 
@@ -38,8 +42,13 @@ def composed(name: str) -> str:
 
 def existing(path: Path) -> Path | None:
     """Returns the path as stored on the disk, in either Unicode form; None if it does not exist."""
-    if path.exists():
-        return path
+    try:
+        if path.exists():
+            return path
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            return None
+        raise
     if str(path).isascii() or path.parent == path or (folder := existing(path.parent)) is None:
         return None
     if not folder.is_dir():
@@ -53,13 +62,24 @@ def is_video(path: PurePath) -> bool:
 
 
 def videos_under(folder: Path) -> list[Path]:
-    """Returns all video files below a folder, sorted."""
-    return sorted(filter(is_video, _files_under(folder)))
+    """Returns all video files below a folder, sorted.
+
+    Raises:
+        DataError: a name is not UTF-8: no list could hold it.
+    """
+    found = sorted(path for path in _paths_under(folder) if is_video(path) and path.is_file())
+    _refuse_odd_names(folder, found)
+    return found
 
 
 def log_other_files(folder: Path) -> None:
-    """Logs the number of other files below a folder, by suffix."""
-    others = Counter(p.suffix.lower() or "no suffix" for p in _files_under(folder) if not is_video(p))
+    """Logs how many files below a folder are not taken for videos, by suffix, and links to nothing."""
+    others: Counter[str] = Counter()
+    for path in _paths_under(folder):
+        if not path.exists():
+            others["links to nothing"] += 1
+        elif path.is_file() and not is_video(path):
+            others[path.suffix.lower() or "no suffix"] += 1
     if others:
         kinds = ", ".join(f"{count} {suffix}" for suffix, count in sorted(others.items()))
         log.warning("%s: %d other files are ignored: %s", folder, others.total(), kinds)
@@ -69,10 +89,12 @@ def class_folders(folder: Path) -> dict[str, Path]:
     """Returns the subfolders by name, sorted.
 
     Raises:
-        DataError: two names are equal in composed form.
+        DataError: two names are equal in composed form, or a name is not UTF-8.
     """
     folders: dict[str, Path] = {}
-    for path in sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith(".")):
+    found = sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
+    _refuse_odd_names(folder, found)
+    for path in found:
         if folders.setdefault(composed(path.name), path) is not path:
             raise DataError(f"{folder}: two folders {path.name}, in two Unicode forms. Make them one.")
     return dict(sorted(folders.items()))
@@ -82,7 +104,7 @@ def labelled_folders(folder: Path) -> dict[str, Path]:
     """Returns the class folders.
 
     Raises:
-        DataError: there are none, or only one that contains the class folders.
+        DataError: there are none, only one that contains the class folders, or they are splits.
     """
     folders = class_folders(folder)
     if not folders:
@@ -94,7 +116,24 @@ def labelled_folders(folder: Path) -> dict[str, Path]:
         raise DataError(
             f"{folder} has one class, {name}, whose folders look like classes: {first}. Give {only} instead."
         )
+    _refuse_splits(folder, folders)
     return folders
+
+
+def _refuse_splits(folder: Path, folders: Mapping[str, Path]) -> None:
+    """Refuses folders that hold the same folders and are called like splits; warns of others that do."""
+    if len(folders) < 2 or not all(map(has_classes, folders.values())):
+        return
+    shared = set.intersection(*(set(class_folders(path)) for path in folders.values()))
+    if not shared:
+        return
+    names, inner = ", ".join(list(folders)[:LISTED]), ", ".join(sorted(shared)[:LISTED])
+    if any(FOLDER_NAMES.get(word) for name in folders for word in WORD.findall(name.casefold())):
+        raise DataError(
+            f"{folder}: {names} hold the same folders ({inner}), so they are no classes. Call them train, "
+            "val and test."
+        )
+    log.warning("%s: the classes %s hold the same folders (%s): are they parts?", folder, names, inner)
 
 
 def videos_by_class(
@@ -157,12 +196,27 @@ def missing(path: Path, remedy: str) -> UsageError:
 
 
 def _has_videos(folder: Path) -> bool:
-    return any(map(is_video, _files_under(folder)))
+    return any(is_video(path) and path.is_file() for path in _paths_under(folder))
 
 
-def _files_under(folder: Path) -> Iterator[Path]:
-    return (
-        path
-        for path in folder.rglob("*")
-        if path.is_file() and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-    )
+def _paths_under(folder: Path) -> Iterator[Path]:
+    """Yields all that is below a folder and no folder, behind links too; raises where it may not be read."""
+    seen: set[tuple[int, int]] = set()
+    for place, below, names in os.walk(folder, onerror=_raise, followlinks=True):
+        status = os.stat(place)
+        if (status.st_dev, status.st_ino) in seen:
+            below.clear()  # a link to where we are or were
+            continue
+        seen.add((status.st_dev, status.st_ino))
+        below[:] = (name for name in below if not name.startswith("."))
+        yield from (Path(place, name) for name in names if not name.startswith("."))
+
+
+def _raise(error: OSError) -> None:
+    if not isinstance(error, FileNotFoundError | NotADirectoryError):
+        raise error
+
+
+def _refuse_odd_names(folder: Path, paths: Sequence[Path]) -> None:
+    if odd := next((path.name for path in paths if not is_unicode(str(path))), None):
+        raise DataError(f"{folder}: the name {odd} is not UTF-8. Rename it.")

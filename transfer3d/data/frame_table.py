@@ -20,7 +20,8 @@ from av.container import InputContainer
 from av.packet import Packet
 from av.video.stream import VideoStream
 
-from transfer3d.data.container import BadVideo, Source, is_cut, open_container, raw_file, video_stream
+from transfer3d.data.container import BadVideo, Source, open_container, raw_file, video_stream
+from transfer3d.data.cut import is_cut
 from transfer3d.data.mp4 import composition_offsets
 from transfer3d.data.mpeg4 import LONGEST_BYTES, is_packed, not_coded
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import errno
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from typing import Generic, TypeVar
@@ -24,7 +24,7 @@ from transfer3d.data.child import (
     start_child,
     write_no_core,
 )
-from transfer3d.errors import Transfer3dError
+from transfer3d.errors import SetupError, Transfer3dError
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
@@ -35,9 +35,17 @@ JOBS_OF_A_CHILD = 32
 
 @dataclass(frozen=True)
 class Fault:
-    """The reason for a missing result."""
+    """The reason for a missing result.
+
+    Attributes:
+        reason: as text.
+        is_late: whether the time limit was exceeded.
+        is_setup: whether the machine or the network is to blame, not the file.
+    """
 
     reason: str
+    is_late: bool = False
+    is_setup: bool = False
 
 
 @dataclass
@@ -84,11 +92,11 @@ class _Children(Generic[Job, Result]):
                 except (EOFError, ConnectionResetError):
                     answer = Fault(f"the decoder crashed ({worker.child.death()})")
             elif time.monotonic() >= worker.deadline:
-                answer = Fault(f"not decoded within {self._limits.seconds:g} s")
+                answer = Fault(f"not decoded within {self._limits.seconds:g} s", is_late=True)
             if answer is None:
                 continue
             in_time = time.monotonic() < worker.deadline
-            again = isinstance(answer, Fault) and worker.done > 0 and in_time
+            again = isinstance(answer, Fault) and not answer.is_setup and worker.done > 0 and in_time
             worker.done += 1
             if again or worker.job is not None or worker.done >= JOBS_OF_A_CHILD:
                 worker.child.stop()
@@ -119,8 +127,20 @@ def isolated_map(
         jobs: picklable.
         workers: number of children.
         limits: for each job; not enforced in a process that cannot have children, which does the work itself.
+
+    Raises:
+        SetupError: raised by `work`: the machine or the network failed, not a file.
     """
-    limits = limits or Limits()
+    with closing(_answers(work, jobs, workers, limits or Limits())) as answers:
+        for answer in answers:
+            if isinstance(answer, Fault) and answer.is_setup:
+                raise SetupError(answer.reason)
+            yield answer
+
+
+def _answers(
+    work: Callable[[Job], Result], jobs: Sequence[Job], workers: int, limits: Limits
+) -> Generator[Result | Fault]:
     if not may_have_children():
         yield from (_answer(work, job, limits) for job in jobs)
         return
@@ -159,7 +179,7 @@ def _answer(work: Callable[[Job], Result], job: Job, limits: Limits) -> Result |
         return work(job)
     except Exception as error:
         reason = str(error) if isinstance(error, Transfer3dError) else repr(error)
-        return Fault(reason + memory_note(error, limits))
+        return Fault(reason + memory_note(error, limits), is_setup=isinstance(error, SetupError))
 
 
 def memory_note(error: BaseException, limits: Limits) -> str:

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import http.client
-import socket
-import threading
+import logging
 import time
 import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from transfer3d.data.shards import Store, read_range
+from transfer3d.data.connection import new_opener
+from transfer3d.data.shards import MAX_INDEX_BYTES, Store, read_range
 from transfer3d.errors import DataError, SetupError
 from transfer3d.files import atomic_path
 from transfer3d.scratch import ScratchFolder, remove_abandoned, scratch_folder
@@ -27,8 +28,11 @@ FAULTS = (OSError, http.client.HTTPException)
 PASSING = (408, 425, 429, 500, 502, 503, 504)
 KEPT = 16  # shards of a server without ranges that are cached at a time
 BUFFER = 8  # shards within which videos are shuffled
-MAX_INDEX_BYTES = 1 << 29  # read into memory
 MAX_SHARD_BYTES = 1 << 36  # copied to the disk
+MAX_DIGITS = 18  # of a size
+PLAIN = "!#$%&'()*+,/:;=?@[]~"  # what an address keeps as it is
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -65,7 +69,8 @@ class HttpStore(Store):
     """
 
     def __init__(self, address: str, patience: Patience | None = None) -> None:
-        self._address, self._patience = address.rstrip("/") + "/", patience or Patience()
+        self._address = urllib.parse.quote(address.rstrip("/"), safe=PLAIN) + "/"
+        self._patience, self._moved = patience or Patience(), set[str]()
         self._folder: Path | None = None  # cache of whole shards
         self._owner: ScratchFolder | None = None
         self.shuffle_buffer = 0
@@ -140,7 +145,9 @@ class HttpStore(Store):
         headers = {} if part is None else {"Range": f"bytes={part[0]}-{part[0] + part[1] - 1}"}
         request = urllib.request.Request(address, headers=headers | {"Accept-Encoding": "identity"})
         try:
-            with _opener().open(request, timeout=self._patience.stall_s) as answer:
+            # Not a method: the opener is a circle, which would keep the store and its folder.
+            opener = new_opener(partial(_say_moved, self._moved))
+            with opener.open(request, timeout=self._patience.stall_s) as answer:
                 if part is not None and answer.status != http.HTTPStatus.PARTIAL_CONTENT:
                     return None
                 expected = _promised(answer)
@@ -155,7 +162,8 @@ class HttpStore(Store):
         except urllib.error.HTTPError as error:
             if error.code in PASSING:
                 raise _TransientFault(f"answer {error.code}") from None
-            raise DataError(f"{address}: the server answers {error.code} ({error.reason}).") from None
+            reason = str(error.reason).partition("\n")[0]
+            raise DataError(f"{address}: the server answers {error.code} ({reason}).") from None
         except FAULTS as error:
             raise _TransientFault(_reason(error)) from None
         except ValueError as error:  # raised by urllib for an invalid redirect
@@ -192,6 +200,13 @@ class HttpStore(Store):
                 raise _TransientFault("too slow an answer")
 
 
+def _say_moved(known: set[str], server: str, other: str) -> None:
+    """Says, once, that a server sends to another one."""
+    if other not in known:
+        known.add(other)
+        log.warning("%s sends to another server, %s", server, other)
+
+
 def _written_at(path: Path) -> float:
     """Returns a file's modification time; 0 if another worker has just removed it."""
     try:
@@ -212,53 +227,6 @@ def _refuse_short(size: int, expected: int | None) -> None:
 def _promised(answer: http.client.HTTPResponse) -> int | None:
     """Returns the body's size declared by the server, which may be wrong."""
     promised = answer.headers.get("Content-Length")
-    if promised is not None and not promised.isdecimal():
+    if promised is not None and not (promised.isdecimal() and len(promised) <= MAX_DIGITS):
         raise _TransientFault(f"a wrong Content-Length ('{promised[:20]}')")
     return None if promised is None else int(promised)
-
-
-class _Bounded(http.client.HTTPConnection):
-    """Bounds the total time for the headers, since a socket's timeout restarts with each byte."""
-
-    def getresponse(self) -> http.client.HTTPResponse:
-        timer = threading.Timer(self.timeout or Patience.stall_s, self._cut)
-        timer.daemon = True
-        timer.start()
-        try:
-            return super().getresponse()
-        finally:
-            timer.cancel()
-
-    def _cut(self) -> None:
-        with suppress(OSError):
-            self.sock.shutdown(socket.SHUT_RDWR)
-
-
-class _BoundedTls(_Bounded, http.client.HTTPSConnection):
-    """The same over TLS."""
-
-
-class _HttpHandler(urllib.request.HTTPHandler):
-    def http_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
-        return self.do_open(_Bounded, req)
-
-
-class _HttpsHandler(urllib.request.HTTPSHandler):
-    def https_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
-        return self.do_open(_BoundedTls, req)
-
-
-def _opener() -> urllib.request.OpenerDirector:
-    """Returns an opener that only follows http and https, also in redirects."""
-    opener = urllib.request.OpenerDirector()
-    for handler in (
-        urllib.request.ProxyHandler,
-        _HttpHandler,
-        _HttpsHandler,
-        urllib.request.HTTPRedirectHandler,
-        urllib.request.HTTPDefaultErrorHandler,
-        urllib.request.HTTPErrorProcessor,
-        urllib.request.UnknownHandler,
-    ):
-        opener.add_handler(handler())
-    return opener

@@ -15,10 +15,10 @@ from typing import Any
 from transfer3d.data.flow import FlowFormat
 from transfer3d.data.folder import SUFFIXES
 from transfer3d.data.shard_card import CARD, shard_card
-from transfer3d.data.shards import FORMAT, INDEX, Index, IndexedSample, Member, Shard
+from transfer3d.data.shards import FORMAT, INDEX, LONGEST_TEXT, Index, IndexedSample, Member, Shard
 from transfer3d.data.videoset import Dropped
 from transfer3d.errors import DataError
-from transfer3d.files import atomic_path, write_text
+from transfer3d.files import atomic_path, is_unicode, write_text
 from transfer3d.text import shortened
 
 END = 2 * tarfile.BLOCKSIZE  # zeros after the last member
@@ -160,8 +160,8 @@ def list_members(path: Path, where: str = "") -> dict[str, tuple[int, int]]:
         where: name for messages; by default the path.
 
     Raises:
-        DataError: a member that is neither a plain file nor a folder, has an unsafe name, or appears twice;
-            or a damaged file.
+        DataError: a member that is neither a plain file nor a folder, has a name that is unsafe, not UTF-8 or
+            very long, or appears twice; or a damaged file.
     """
     where = where or str(path)
     members: dict[str, tuple[int, int]] = {}
@@ -172,12 +172,13 @@ def list_members(path: Path, where: str = "") -> dict[str, tuple[int, int]]:
                 end = member.offset_data + (0 if member.isdir() else member.size)
                 if member.isdir():
                     continue  # folders, as in `tar -cf x.tar folder`
-                name = PurePosixPath(member.name)
-                if not member.isreg() or name.is_absolute() or ".." in name.parts or member.name in members:
+                if not _is_plain(member) or member.name in members:
                     named = shortened(member.name)
                     raise DataError(f"{where}: member '{named}' is refused: not a plain, single, safe file.")
                 members[member.name] = member.offset_data, member.size
-    except tarfile.TarError as error:
+    except DataError:  # a ValueError too
+        raise
+    except (tarfile.TarError, ValueError, LookupError, ArithmeticError, MemoryError) as error:
         raise DataError(f"{where} is not a complete tar file ({error}). Copy it again.") from None
     # tarfile takes a damaged header for the end of the file.
     with path.open("rb") as file:
@@ -187,6 +188,14 @@ def list_members(path: Path, where: str = "") -> dict[str, tuple[int, int]]:
                 f"{where}: the tar file is cut or damaged after {len(members)} members. Copy it again."
             )
     return members
+
+
+def _is_plain(member: tarfile.TarInfo) -> bool:
+    """Whether it is a file, as long as it says, whose name is text and leads nowhere else."""
+    name = PurePosixPath(member.name)
+    is_file = member.isreg() and not member.issparse() and member.size >= 0
+    is_text = is_unicode(member.name) and len(member.name) <= LONGEST_TEXT
+    return is_file and is_text and not name.is_absolute() and ".." not in name.parts
 
 
 def _json(value: object) -> str:

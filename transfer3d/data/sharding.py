@@ -30,7 +30,7 @@ from transfer3d.data.videoset import Dropped
 from transfer3d.errors import DataError, SetupError, UsageError
 from transfer3d.files import (
     LOCK,
-    MOST_JSON_BYTES,
+    MAX_JSON_BYTES,
     Lock,
     read_json,
     read_regular,
@@ -290,7 +290,7 @@ def _read_part(folder: Path, name: str) -> _Part | None:
     if not note.is_file():
         return None
     try:
-        part = _Part.model_validate_json(read_regular(note, MOST_JSON_BYTES))
+        part = _Part.model_validate_json(read_regular(note, MAX_JSON_BYTES))
     except ValueError:
         return None  # damaged: the shard is written once more
     if part.shard is None:

@@ -10,6 +10,7 @@ import hashlib
 import json
 from collections import Counter
 from contextlib import AbstractContextManager, nullcontext
+from itertools import pairwise
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple, Protocol
 
@@ -19,10 +20,15 @@ from transfer3d.data.flow import FlowFormat
 from transfer3d.data.folder import SUFFIXES
 from transfer3d.data.videoset import VideoSet
 from transfer3d.errors import DataError
+from transfer3d.files import read_regular
 from transfer3d.text import problem, shortened
 
 INDEX = "index.json"
 FORMAT = "transfer3d-shards-1"
+MAX_INDEX_BYTES = 1 << 29
+"""Of an index, which is held in memory."""
+MAX_MEMBER_BYTES = 1 << 32
+"""Of a video, which is."""
 LONGEST_TEXT = 4000
 """Maximum length of a path or a reason in the index."""
 
@@ -141,7 +147,10 @@ class FolderStore(Store):
 
     def whole(self, file: str) -> bytes:
         """Returns a small file."""
-        return (self._folder / file).read_bytes()
+        try:
+            return read_regular(self._folder / file, MAX_INDEX_BYTES)
+        except ValueError as error:
+            raise DataError(f"{self._folder / file}: {error}. Name the right folder.") from None
 
     def read(self, file: str, offset: int, size: int) -> bytes:
         """Returns some bytes of a shard."""
@@ -187,6 +196,10 @@ class ShardVideos(VideoSet):
         self.sequential_groups = [len(shard.samples) for shard in shards] if store.shuffle_buffer else []
         self.shuffle_buffer = store.shuffle_buffer
         samples = [sample for _, sample in self._samples]
+        if not samples:
+            raise DataError(
+                f"{store}: no videos of '{split}'. Choose another split." if split else f"{store}: no videos."
+            )
         if labelled and (bare := [s.key for s in samples if s.label is None]):
             raise DataError(
                 f"{store}: {len(bare)} videos of '{split}' have no label, first {bare[0]}. Choose a split "
@@ -205,6 +218,11 @@ class ShardVideos(VideoSet):
             for s in samples
         ]
         self.digest = hashlib.sha256(json.dumps([index.classes, content]).encode()).hexdigest()
+
+    @property
+    def digests(self) -> list[str]:
+        """The sha256 of each video's bytes."""
+        return [sample.members[sample.suffix].sha256 for _, sample in self._samples]
 
     def open(self, index: int) -> bytes:
         """Reads a video's bytes and checks them against the index."""
@@ -263,12 +281,16 @@ def check_index(index: Index, path: str) -> None:
 
     Raises:
         DataError: an invalid shard name, a label that is not a class, a sample without a video, a duplicate
-            key, a member outside its shard, or wrong counts.
+            key or shard, a member outside its shard or overlapping another one, or wrong counts.
     """
     counts: Counter[str] = Counter()
     keys: set[str] = set()
+    files: set[str] = set()
     for shard in index.shards:
         counts[shard.split] += len(shard.samples)
+        if shard.file in files:
+            raise DataError(f"{path}: {shard.file} is there twice.")
+        files.add(shard.file)
         plain = PurePosixPath(shard.file).name == shard.file and not shard.file.startswith("pipe:")
         if not plain or not shard.file.endswith(".tar"):
             raise DataError(f"{path}: '{shard.file}' is not the name of a shard beside it.")
@@ -284,6 +306,11 @@ def check_index(index: Index, path: str) -> None:
             inside = all(0 <= m.offset <= m.offset + m.size <= shard.size for m in sample.members.values())
             if not inside:
                 raise DataError(f"{path}: {sample.key} has members outside {shard.file}.")
+            if any(member.size > MAX_MEMBER_BYTES for member in sample.members.values()):
+                raise DataError(f"{path}: {sample.key} has a member of more than {MAX_MEMBER_BYTES} bytes.")
+        members = sorted((m.offset, m.size) for sample in shard.samples for m in sample.members.values())
+        if any(offset + size > other for (offset, size), (other, _) in pairwise(members)):
+            raise DataError(f"{path}: members of {shard.file} lie within one another.")
     if counts != Counter(index.counts):
         raise DataError(f"{path}: it counts {dict(index.counts)} videos and lists {dict(counts)}.")
 

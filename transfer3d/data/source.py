@@ -98,11 +98,16 @@ def _only_shards(path: Path) -> tuple[Store, Index] | None:
     return open_shards(path) if path.is_dir() and not videos_under(path) else None
 
 
+def is_address(path: str | Path) -> bool:
+    """Whether data are on an http server."""
+    return str(path).lower().startswith(("http://", "https://"))
+
+
 def open_shards(path: str | Path) -> tuple[Store, Index] | None:
     """Returns the shards at an address or in a folder; None if there are none."""
     place, slash, names = str(path).rpartition("/")
     named = names.endswith(".tar")
-    if str(path).startswith(("http://", "https://")):
+    if is_address(path):
         store = HttpStore(place if named else str(path))
         return store, index_external(store, expand(names)) if named else read_index(store)
     if str(path).startswith("pipe:") or "://" in str(path):

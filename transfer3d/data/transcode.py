@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -19,10 +20,13 @@ from numpy.typing import NDArray
 from transfer3d.data.container import FAULTS, MAX_PIXELS, BadVideo, Source, open_container, video_stream
 from transfer3d.data.decode import Video
 from transfer3d.data.pixels import FLOW_PIX_FMT, Frames, flow_frame
+from transfer3d.errors import SetupError
 from transfer3d.scratch import scratch_folder
 
 Times = Sequence[float] | NDArray[np.float64]
 TIME_BASE = Fraction(1, 90_000)
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
+"""Faults of a disk."""
 CRF = 18  # visually lossless
 MUXER = {"fflags": "+bitexact", "movflags": "+faststart"}
 """Options of the MP4 muxer: the index is at the front, so that videos play while loading."""
@@ -176,11 +180,22 @@ def write_film(path: Path, timed: Iterable[tuple[Frames, float]], *, fps: float)
 
 @contextmanager
 def new_mp4() -> Iterator[tuple[OutputContainer, Path]]:
-    """Opens an MP4 file that is removed at the end."""
+    """Opens an MP4 file that is removed at the end.
+
+    Raises:
+        SetupError: the temporary folder is full.
+    """
     with scratch_folder() as folder:
         path = folder / "video.mp4"
-        with av.open(str(path), "w", format="mp4", options=MUXER) as container:
-            yield container, path
+        try:
+            with av.open(str(path), "w", format="mp4", options=MUXER) as container:
+                yield container, path
+        except (FFmpegError, OSError) as error:
+            if error.errno in FULL:  # no video is bad for it
+                raise SetupError(
+                    f"{folder.parent} takes no more ({error.strerror}). Name another folder with TMPDIR."
+                ) from error
+            raise
 
 
 def remux(source: Source, *, name: str) -> bytes | None:

@@ -47,7 +47,7 @@ FREE = ("workers", "log_every", "save_every", "tracker")
 """Keys of a recipe or configuration that may change when a run is resumed."""
 CHECKPOINT = re.compile("step-[0-9]{1,18}")
 TENSORS, STATE, MANIFEST = "state.safetensors", "state.json", "MANIFEST.json"
-MOST_LOG_BYTES = 1 << 30
+MAX_LOG_BYTES = 1 << 30
 
 
 class RunFolder:
@@ -119,7 +119,7 @@ class RunFolder:
         if not path.is_file():
             return
         try:
-            before: Any = parse_json(read_regular(path, MOST_LOG_BYTES))
+            before: Any = parse_json(read_regular(path, MAX_LOG_BYTES))
             if not isinstance(before, dict):
                 raise ValueError("not a table")
         except ValueError as error:
@@ -153,7 +153,7 @@ class RunFolder:
         if not log.exists():
             return
         try:
-            lines = read_regular(log, MOST_LOG_BYTES).decode(errors="replace").splitlines()
+            lines = read_regular(log, MAX_LOG_BYTES).decode(errors="replace").splitlines()
         except ValueError as error:
             raise UsageError(f"{log}: {error}. Remove it, and continue with --resume.") from None
         write_text(log, "".join(line + "\n" for line in lines if _is_row_until(line, step)))
@@ -235,7 +235,7 @@ def _content(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
     if not _is_intact(folder, digests=True):
         return None
     try:
-        state = parse_json(read_regular(folder / STATE, MOST_LOG_BYTES))
+        state = parse_json(read_regular(folder / STATE, MAX_LOG_BYTES))
         return (load_file(folder / TENSORS), state) if state["step"] == _step_of(folder) else None
     except (OSError, ValueError, KeyError, TypeError, SafetensorError):
         return None

@@ -8,16 +8,19 @@ from functools import cached_property
 from pathlib import Path
 
 import torch
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from transfer3d.errors import DataError, UsageError
 from transfer3d.evaluation.pooling import Pooling, pooled
-from transfer3d.files import atomic_path, write_text
+from transfer3d.files import atomic_path, read_regular, write_text
 
 FORMAT = "transfer3d-scores-1"
+ROUNDING = 1e-3
+"""By which a probability may be above 1."""
+MAX_JSON_BYTES = 1 << 30
 
 
 @dataclass(frozen=True)
@@ -117,19 +120,40 @@ def load_scores(report: Path) -> tuple[Scores, ScoreMetadata]:
                 f"{report}: no scores beside it ({path.name}). `transfer3d evaluate -o` writes them."
             )
     try:
-        metadata = ScoreMetadata.model_validate_json(metadata_file.read_bytes())
+        metadata = ScoreMetadata.model_validate_json(read_regular(metadata_file, MAX_JSON_BYTES))
         tensors = load_file(tensors_file)
-        counts = tensors["views_of"].tolist()
-        views = tensors["views"].split(counts)
-        scales = tensors["scale"].split(counts)
-    except (ValidationError, SafetensorError, KeyError, RuntimeError, OSError) as error:
+        views_MK, scale_M, counts_N = (tensors[name] for name in ("views", "scale", "views_of"))
+    except (ValueError, SafetensorError, KeyError, OSError) as error:
         reason = str(error).splitlines()[0]
         raise DataError(f"{metadata_file}: damaged scores ({reason}). Evaluate again.") from error
-    fits = len(metadata.keys) == len(metadata.label_sets) == len(views)
-    if metadata.format != FORMAT or not fits or tensors["views"].shape[1] != len(metadata.classes):
+    if not (_are_of(metadata, counts_N) and _are_scores(views_MK, scale_M, counts_N, len(metadata.classes))):
         raise DataError(f"{metadata_file}: scores and names do not match. Evaluate again.")
+    views, scales = (tensor.split(counts_N.tolist()) for tensor in (views_MK, scale_M))
     scores = Scores(metadata.keys, metadata.label_sets, views, scales, metadata.pooling, metadata.multi_label)
     return scores, metadata
+
+
+def _are_of(metadata: ScoreMetadata, counts_N: Tensor) -> bool:
+    """Whether the names are of so many different videos, with labels that are classes."""
+    labels = {label for label_set in metadata.label_sets for label in label_set}
+    return (
+        metadata.format == FORMAT
+        and len(metadata.keys) == len(set(metadata.keys)) == len(metadata.label_sets) == counts_N.numel() > 0
+        and all(0 <= label < len(metadata.classes) for label in labels)
+    )
+
+
+def _are_scores(views_MK: Tensor, scale_M: Tensor, counts_N: Tensor, classes: int) -> bool:
+    """Whether the tensors are probabilities of views, of at least one for each video."""
+    return (
+        counts_N.dtype == scale_M.dtype == torch.int64
+        and views_MK.dtype == torch.float32
+        and (counts_N.ndim, scale_M.ndim, views_MK.ndim) == (1, 1, 2)
+        and int(counts_N.min()) > 0
+        and int(counts_N.max()) <= len(views_MK) == len(scale_M) == int(counts_N.sum())
+        and views_MK.shape[1] == classes
+        and bool(((views_MK >= 0) & (views_MK <= 1 + ROUNDING)).all())
+    )
 
 
 def _places(report: Path) -> tuple[Path, Path]:

@@ -6,6 +6,7 @@ Only safetensors are read, and only classes of transformers itself are built: co
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -15,12 +16,16 @@ from torch import Tensor, nn
 
 from transfer3d.errors import SetupError, WeightsError
 from transfer3d.text import shortened
+from transfer3d.weights.header import read_header
 from transfer3d.weights.hub import WEIGHTS_NAME, hub_address, hub_file
 from transfer3d.weights.preprocessor import PREPROCESSOR, mean_and_std, read_configuration
 
 PREFIX = "hf:"
 CONFIG = "config.json"
 LARGEST_SIDE = 4096
+MAX_NUMBER = 10_000_000
+LAYERS = re.compile("layers?$|depths?$")
+"""How a configuration calls the number of layers."""
 
 
 class TransformersImage(nn.Module):
@@ -131,6 +136,7 @@ def create_transformers_image(address: str) -> TransformersImage:
         ) from None
     folder = _folder(address)
     config, preprocessor = (read_configuration(folder / name) for name in (CONFIG, PREPROCESSOR))
+    _check_sizes(address, config, len(read_header(folder / WEIGHTS_NAME)[1]))
     try:
         model, found = AutoModel.from_pretrained(
             str(folder),
@@ -165,6 +171,22 @@ def create_transformers_image(address: str) -> TransformersImage:
     except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
         reason = shortened(str(error).splitlines()[0] if str(error) else type(error).__name__, 300)
         raise WeightsError(f"{address}: not an image model that could teach ({reason}).") from error
+
+
+def _check_sizes(address: str, config: Any, tensors: int, name: str = CONFIG) -> None:
+    """Refuses, before it is built, a network of a size that the file of its weights cannot have.
+
+    Raises:
+        WeightsError: a number is beyond any network's, or there are more layers than tensors.
+    """
+    if isinstance(config, dict | list):
+        parts = config.items() if isinstance(config, dict) else ((name, part) for part in config)
+        for key, value in parts:
+            _check_sizes(address, value, tensors, key)
+    elif isinstance(config, int | float):
+        most = tensors if LAYERS.search(name) else MAX_NUMBER
+        if abs(config) > most:
+            raise WeightsError(f"{address}: {name} = {config:.6g} in {CONFIG}, for {tensors} tensors.")
 
 
 def _folder(address: str) -> Path:

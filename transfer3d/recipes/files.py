@@ -46,7 +46,7 @@ def read_with_parents(name: str | Path, seen: tuple[Path, ...] = ()) -> dict[str
             "Shorten the chain of `extends`."
         )
     try:
-        values = tomllib.loads(read_regular(path, MAX_BYTES).decode("utf-8"))
+        values = tomllib.loads(read_regular(path, MAX_BYTES).decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:  # also for invalid UTF-8, and for numbers that are too long
         raise UsageError(f"recipe {path} is not valid TOML: {error}. Correct the file.") from None
     parent = values.pop("extends", None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import time
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from transfer3d.engine.launcher import world_size
 from transfer3d.engine.run_folder import LOG, MODEL
 from transfer3d.errors import UsageError
 from transfer3d.evaluation.protocols import CENTRE
-from transfer3d.files import write_text
+from transfer3d.files import remove_partials, write_text
 from transfer3d.insight.report.demo import DemoSummary, StudentResult, table_rows, write_report
 from transfer3d.layout import ClipSpec
 from transfer3d.recipes.load import load_recipe
@@ -32,6 +33,10 @@ from transfer3d.run.training.train import run_task
 from transfer3d.weights.metadata import read_metadata
 
 MARKER = "demo.json"
+WRITTEN = re.compile(
+    r"demo\.json|data|(teacher|inflated)\.safetensors|correspond|finetune-\w+|report\.html|summary\.png"
+)
+"""The names of what a demo writes into its folder."""
 TEACHER, FAMILY = "test_resnet", "p3d"
 LABELS_PER_CLASS = 4
 STRIPS = 6
@@ -117,7 +122,11 @@ def _claim(out: Path) -> None:
     if out.exists():
         if not (out / MARKER).exists() and any(out.iterdir()):
             raise UsageError(f"{out} is not empty and not an earlier demo. Choose another with -o.")
-        shutil.rmtree(out)
+        remove_partials(out)
+        if others := [path.name for path in out.iterdir() if not WRITTEN.fullmatch(path.name)]:
+            raise UsageError(f"{out} holds {others[0]}, which no demo wrote. Choose another with -o.")
+        for path in out.iterdir():  # not the folder itself, which may be a link
+            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
     write_text(out / MARKER, json.dumps({"started": time.strftime("%F %T")}))
 
 

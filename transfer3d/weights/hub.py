@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from pathlib import Path
+from threading import Thread
+from typing import TypeVar
 
 import torch
 from pydantic import ValidationError
@@ -17,6 +20,14 @@ from transfer3d.weights.schema import HubAddress
 WEIGHTS_NAME = "model.safetensors"
 HUB_PREFIX = "hf_hub:"
 HUB_TIMEOUT_S = 5.0
+DEADLINE_S = 30.0
+"""Of an answer without its body."""
+SLOWEST = 20_000.0
+"""Bytes per second below which a download is given up."""
+UNKNOWN_BYTES, MAX_BYTES = 1 << 30, 1 << 36
+"""Of a file whose size the hub does not say, and of the largest."""
+
+Result = TypeVar("Result")
 
 
 def locate(path: str | Path) -> Path:
@@ -87,21 +98,31 @@ def hub_file(
     import huggingface_hub as hub
     from huggingface_hub.errors import EntryNotFoundError
 
-    def is_cached(filename: str) -> bool:
-        return isinstance(hub.try_to_load_from_cache(repository, filename, revision=revision), str)
+    def cached(filename: str) -> str | None:
+        found = hub.try_to_load_from_cache(repository, filename, revision=revision)
+        return found if isinstance(found, str) else None
+
+    def newest(filename: str) -> str:
+        size = 0
+        if cached(filename) is None:  # the download itself would try for a minute to reach the hub
+            url = hub.hf_hub_url(repository, filename, revision=revision)
+            facts = in_time(lambda: hub.get_hf_file_metadata(url, timeout=HUB_TIMEOUT_S), DEADLINE_S)
+            size = facts.size or UNKNOWN_BYTES
+        return in_time(
+            lambda: hub.hf_hub_download(repository, filename, revision=revision, etag_timeout=HUB_TIMEOUT_S),
+            _seconds_for(size),
+        )
 
     try:
-        for filename in sorted(filenames, key=is_cached, reverse=True):
+        for filename in sorted(filenames, key=lambda name: cached(name) is not None, reverse=True):
             try:
-                if not is_cached(filename):  # the download itself would try for a minute to reach the hub
-                    url = hub.hf_hub_url(repository, filename, revision=revision)
-                    hub.get_hf_file_metadata(url, timeout=HUB_TIMEOUT_S)
-                path = hub.hf_hub_download(
-                    repository, filename, revision=revision, etag_timeout=HUB_TIMEOUT_S
-                )
+                return Path(newest(filename))
             except EntryNotFoundError:
                 continue
-            return Path(path)
+            except TimeoutError:
+                if (old := cached(filename)) is None:
+                    raise
+                return Path(old)
     except Exception as error:  # the types depend on the HTTP library of the hub client's version
         raise _missing(what, repository, error, remedies) from error
     raise SetupError(f"the hub's {repository} holds none of {', '.join(filenames)}: {remedies}.")
@@ -125,12 +146,50 @@ def url_file(url: str, *, what: str, remedies: str) -> Path:
     digest = HASH_REGEX.search(name)
     try:
         head = urllib.request.Request(url, method="HEAD")
-        urllib.request.urlopen(head, timeout=HUB_TIMEOUT_S).close()  # torch's download has no timeout
+        with in_time(lambda: urllib.request.urlopen(head, timeout=HUB_TIMEOUT_S), DEADLINE_S) as answer:
+            size = int(answer.headers.get("Content-Length") or UNKNOWN_BYTES)
         cached.parent.mkdir(parents=True, exist_ok=True)
-        download_url_to_file(url, str(cached), digest[1] if digest else None, progress=False)
+        in_time(  # torch would wait for ever
+            lambda: download_url_to_file(url, str(cached), digest[1] if digest else None, progress=False),
+            _seconds_for(size),
+        )
     except Exception as error:
         raise _missing(what, url, error, remedies) from error
     return cached
+
+
+def in_time(call: Callable[[], Result], seconds: float) -> Result:
+    """Returns what a call to a server returns, made in a thread.
+
+    Raises:
+        TimeoutError: it takes longer. The clients' own timeouts start again with each byte that comes.
+    """
+    done: Future[Result] = Future()
+
+    def work() -> None:
+        try:
+            done.set_result(call())
+        except BaseException as error:
+            done.set_exception(error)
+
+    Thread(target=work, daemon=True).start()
+    try:
+        return done.result(seconds)
+    except TimeoutError:
+        if done.done():
+            raise
+        raise TimeoutError(f"no answer within {seconds:.0f} s") from None
+
+
+def _seconds_for(size: int) -> float:
+    """Returns how long a download of so many bytes may take.
+
+    Raises:
+        ValueError: nothing is as large.
+    """
+    if not 0 <= size <= MAX_BYTES:
+        raise ValueError(f"{size} bytes")
+    return DEADLINE_S + size / SLOWEST
 
 
 def _missing(what: str, where: str, error: Exception, remedies: str) -> SetupError:

@@ -24,7 +24,7 @@ PUBLIC = (
     "flow",
     "metrics",
 )
-MOST_BYTES = 1 << 32
+MAX_BYTES = 1 << 32
 """Of a file that a checkpoint names: larger ones are not read for its sake."""
 HUB_ADDRESSES = ("hf_hub:", "hf-hub:")
 
@@ -35,7 +35,7 @@ def file_holds(path: Path, recorded: str) -> bool | None:
     None where it is not there, cannot be read, is no regular file or a very large one.
     """
     try:
-        return sha256_file(path, MOST_BYTES) == recorded
+        return sha256_file(path, MAX_BYTES) == recorded
     except (OSError, ValueError):
         return None
 

@@ -11,10 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from transfer3d.data.datasets.listing import Cut, Entry, Finder, Listing, Request
+from transfer3d.data.datasets.listing import Cut, Entry, Finder, Listing, Request, json_of
 from transfer3d.data.folder import SPLIT_NAMES
 from transfer3d.errors import DataError
-from transfer3d.files import parse_json
 
 
 def applies(request: Request) -> bool:
@@ -65,8 +64,9 @@ def read_annotations(request: Request) -> list[Annotated]:
         DataError: the file has another form, or a segment is empty.
     """
     path = next(p for p in request.notes("*.json") if '"database"' in _start(p) or '"subset"' in _start(p))
+    content = json_of(path)
     try:
-        database: dict[str, Any] = parse_json(path.read_text(encoding="utf-8"))["database"]
+        database: dict[str, Any] = content["database"]
         videos = [
             Annotated(name, SPLIT_NAMES[video["subset"]], tuple(map(_segment, video["annotations"])))
             for name, video in database.items()

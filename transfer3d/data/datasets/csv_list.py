@@ -1,10 +1,11 @@
 """Lists of paths: `path,label[,split]` with or without a header, or SlowFast's `path label`.
 
-A header may use other common names (`video_path,class`), in any order, with other columns between them. A
-list is either a single file (its videos are `train`, unless a third column has the split) or one of
-`train.csv`, `val.csv`, `test.csv` in a folder. Paths are relative to the list. Labels are class names, or
-numbers from 0. Several labels are separated by `;` or `|` ("run;jump"), if any of them also occurs in another
-line; numbers also by commas ("3,17").
+A header may use other common names (`video_path,class`), in any order, with other columns between them. Where
+lines have no commas, tabs or semicolons separate the cells, as in the CSV of some spreadsheets. A list is
+either a single file (its videos are `train`, unless a third column has the split) or one of `train.csv`,
+`val.csv`, `test.csv` in a folder. Paths are relative to the list. Labels are class names, or numbers from 0.
+Several labels are separated by `;` or `|` ("run;jump"), if any of them also occurs in another line; numbers
+also by commas ("3,17").
 """
 
 from __future__ import annotations
@@ -88,6 +89,8 @@ def read(request: Request) -> Listing:
             place = finder.find(video_stem(video), folder=video.parent.name or None)
         else:
             place = existing(row.list.parent / row.path) or existing(folder / row.path)
+        if place is not None and not (place.is_file() or place.is_dir()):
+            raise bad_line(row.list, row.line, f"{row.path} is a device or a pipe")
         several = tuple(labels) if len(labels) > 1 else ()
         entries.append(Entry(row.path, place, row.split, labels[0], row.path, labels=several))
     if request.root.is_file() or finder is None:
@@ -110,7 +113,8 @@ def _rows(path: Path) -> list[_Row]:
         # Split from the right, since paths may contain spaces.
         pairs = zip(numbered, matches, strict=True)
         return [_Row(path, n, m[1], (m[2],), default) for (n, _), m in pairs if m]
-    table = [(number, _cells(path, number, text)) for number, text in numbered]
+    delimiter = _delimiter([text for _, text in numbered])
+    table = [(number, _cells(path, number, text, delimiter)) for number, text in numbered]
     columns = _Columns(0, 1, 2)
     if table and _is_header(path, table[0][1], [cells for _, cells in table[1:]]):
         columns = _columns(path, *table.pop(0))
@@ -154,9 +158,15 @@ def _separated(rows: list[_Row]) -> list[_Row]:
     return [row._replace(labels=parts_of[row.labels[0]]) for row in rows]
 
 
-def _cells(path: Path, number: int, text: str) -> list[str]:
+def _delimiter(texts: Sequence[str]) -> str:
+    """Returns what stands between the cells: a comma, or what every line has where one has none."""
+    others = (mark for mark in "\t;" if texts and all(mark in text for text in texts))
+    return "," if all("," in text for text in texts) else next(others, ",")
+
+
+def _cells(path: Path, number: int, text: str, delimiter: str) -> list[str]:
     try:
-        return [cell.strip() for cell in next(csv.reader([text]))]
+        return [cell.strip() for cell in next(csv.reader([text], delimiter=delimiter))]
     except csv.Error as error:
         raise bad_line(path, number, str(error)) from None
 

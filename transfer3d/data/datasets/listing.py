@@ -9,14 +9,17 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
+from typing import Any
 
 from transfer3d.data.flow_files import flow_folders
 from transfer3d.data.folder import composed, is_video, videos_under
 from transfer3d.errors import DataError, UsageError, did_you_mean
-from transfer3d.files import read_regular
+from transfer3d.files import parse_json, read_regular
+from transfer3d.text import shortened
 
 MAX_BYTES = 1 << 30
 """Maximum size of a list."""
+LONGEST_REASON = 600
 
 
 @dataclass(frozen=True)
@@ -189,6 +192,20 @@ def text_of(path: Path) -> str:
         raise bad_line(path, content.count(b"\n", 0, error.start) + 1, "it is not UTF-8") from None
 
 
+def json_of(path: Path) -> Any:
+    """Returns the value of a list in JSON.
+
+    Raises:
+        DataError: it is no such JSON, not a regular file, or too large.
+    """
+    try:
+        return parse_json(text_of(path), untrusted=True)
+    except DataError:  # a ValueError too
+        raise
+    except ValueError as error:
+        raise DataError(f"{path}: no JSON ({error}). Copy the list again.") from None
+
+
 def lines(path: Path) -> Iterator[tuple[int, str]]:
     """Yields number and text of each non-empty line."""
     for number, line in enumerate(text_of(path).splitlines(), start=1):
@@ -198,7 +215,7 @@ def lines(path: Path) -> Iterator[tuple[int, str]]:
 
 def bad_line(path: Path, number: int, why: str) -> DataError:
     """Returns the error for a line of a list."""
-    return DataError(f"{path}, line {number}: {why}. Correct the list.")
+    return DataError(f"{path}, line {number}: {shortened(why, LONGEST_REASON)}. Correct the list.")
 
 
 def keep_classes(listing: Listing, names: Sequence[str]) -> Listing:

@@ -7,12 +7,10 @@ with `test-answers.csv`. A label is the `template` without its brackets; numbers
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
-from transfer3d.data.datasets.listing import Entry, Finder, Listing, Request, bad_line, lines
+from transfer3d.data.datasets.listing import Entry, Finder, Listing, Request, bad_line, json_of, lines
 from transfer3d.data.folder import SPLIT_NAMES
 from transfer3d.errors import DataError
-from transfer3d.files import parse_json
 
 PARTS = ("train", "validation", "test")
 
@@ -35,7 +33,7 @@ def read(request: Request) -> Listing:
         path = _note(request, part)
         if path is None:
             continue
-        rows = _json(path)
+        rows = json_of(path)
         if not isinstance(rows, list):
             raise DataError(f"{path}: not a list of videos. Copy it again.")
         for number, row in enumerate(rows, start=1):
@@ -53,15 +51,8 @@ def _note(request: Request, part: str) -> Path | None:
     return notes[0] if notes else None
 
 
-def _json(path: Path) -> Any:
-    try:
-        return parse_json(path.read_text(encoding="utf-8-sig"))
-    except ValueError as error:
-        raise DataError(f"{path}: no JSON ({error}). Copy the list again.") from None
-
-
 def _classes(path: Path) -> list[str]:
-    numbers = _json(path)
+    numbers = json_of(path)
     if not isinstance(numbers, dict) or sorted(map(str, numbers.values())) != sorted(
         map(str, range(len(numbers)))
     ):

@@ -48,12 +48,13 @@ def _classes(path: Path) -> list[str]:
 def _entries(path: Path, split: str, classes: list[str], finder: Finder) -> Iterator[Entry]:
     labels = {name.casefold(): label for label, name in enumerate(classes)}
     for number, line in lines(path):
-        name = line.rpartition(" ")[0] if line.rpartition(" ")[2].isdecimal() else line
+        before, _, last = line.rpartition(" ")
+        name = before if last.isdecimal() else line
         video = PurePosixPath(name)
         label = labels.get(video.parent.name.casefold())
         if label is None:
             raise bad_line(path, number, f"'{video.parent.name}' is not a class of classInd.txt")
-        if name != line and int(line.rpartition(" ")[2]) != label + 1:
+        if name != line and last.lstrip("0") != str(label + 1):
             raise bad_line(path, number, f"{video.parent.name} is class {label + 1} in classInd.txt")
         source = video.stem.rpartition("_c")[0] or video.stem
         yield Entry(name, finder.find(video.stem), split, label, source)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Literal, Self
 
 import torch
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -172,8 +172,12 @@ def load_features(path: Path) -> FeatureSet:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
         header = _Header.model_validate_json(strings[ENTRY])
         labels = tensors.pop(LABELS)
-        labels_NL = labels.reshape(len(labels), -1)
-    except (SafetensorError, ValidationError, KeyError, RuntimeError, OSError) as error:
+        if labels.dtype != torch.int64 or labels.ndim not in (1, 2):
+            raise ValueError(f"labels of {labels.dtype} with {labels.ndim} dimensions")
+        labels_NL = labels.reshape(len(labels), labels.shape[1] if labels.ndim == 2 else 1)
+    except DataError:  # a ValueError too
+        raise
+    except (SafetensorError, ValueError, KeyError, RuntimeError, OSError) as error:
         reason = str(error).splitlines()[0]
         raise DataError(
             f"{path}: not a file of features, or damaged ({reason}). Extract it again."
@@ -198,6 +202,8 @@ def _problem(features: FeatureSet) -> str | None:
         return "its parts are not of the same videos"
     if len(set(features.keys)) < len(features):
         return "a key appears twice"
+    if not features.keys or not features.layers:
+        return "it holds no features"
     if any(label >= len(features.classes) for labels in features.label_sets for label in labels):
         return "a label has no class"
     for name, tensor in features.layers.items():

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import itertools
 import json
-import shutil
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +19,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from transfer3d.errors import DataError, SetupError, UsageError
-from transfer3d.files import Lock, atomic_path, parse_json, write_text
+from transfer3d.files import LOCK, Lock, atomic_path, parse_json, read_json, remove_partials, write_text
 
-KEYS = "keys"
+FACTS, KEYS = "facts.json", "keys"
 
 
 class FeatureParts:
@@ -47,14 +47,20 @@ class FeatureParts:
             UsageError: there are parts already, and `resume` is off or they are from another extraction.
             SetupError: another run uses the folder, or it cannot be written.
         """
-        self._lock = Lock(self.folder / "lock", str(self.folder))
-        noted = self.folder / "facts.json"
+        noted = self.folder / FACTS
+        if self.folder.exists() and not noted.is_file():
+            others = [path.name for path in self.folder.iterdir() if path.name != LOCK]
+            if others:
+                raise UsageError(
+                    f"{self.folder} holds {others[0]} of something else. Give another name with -o."
+                )
+        self._lock = Lock(self.folder / LOCK, str(self.folder))
         if noted.exists():
             if not resume:
                 raise UsageError(
                     f"{self.folder} holds an unfinished extraction. Continue with --resume, or remove it.",
                 )
-            before = parse_json(noted.read_text(encoding="utf-8"))
+            before = _facts(noted)
             if changed := sorted(name for name in metadata if metadata[name] != before.get(name)):
                 raise UsageError(
                     f"{self.folder} is from another extraction: {', '.join(changed)} changed. "
@@ -96,8 +102,13 @@ class FeatureParts:
         return joined
 
     def remove(self) -> None:
-        """Removes the folder, after its features have been written elsewhere."""
-        shutil.rmtree(self.folder)
+        """Removes the parts, and the folder if nothing else is in it: its features are safe elsewhere."""
+        remove_partials(self.folder)
+        for path in (*self._files(), self.folder / FACTS):
+            path.unlink()
+        self.release()
+        with suppress(OSError):
+            self.folder.rmdir()
 
     def release(self) -> None:
         """Releases the lock of the folder."""
@@ -106,6 +117,15 @@ class FeatureParts:
 
     def _files(self) -> list[Path]:
         return sorted(self.folder.glob("[0-9]*.safetensors"))
+
+
+def _facts(path: Path) -> dict[str, Any]:
+    """Returns what parts are of; nothing where that is damaged."""
+    try:
+        facts = read_json(path)
+    except ValueError:
+        facts = {}
+    return facts if isinstance(facts, dict) else {}
 
 
 def _keys_of(path: Path) -> list[str]:

@@ -8,6 +8,7 @@ Pairs are given as CSV with the columns `first`, `second` (keys of videos, as in
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,7 @@ from transfer3d.insight.probing.probe import ProbeConfig, Samples, train_probe
 from transfer3d.insight.probing.similarities import NOT_COMPARABLE, SIMILARITIES, pair_vectors
 
 COLUMNS = ("first", "second", "same", "fold")
+FOLD = re.compile("[0-9]{1,9}")
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,7 @@ def read_pairs(path: Path, keys: Sequence[str]) -> list[Pair]:
                 for name in ("first", "second"):
                     if row[name] not in number_of:
                         raise DataError(f"{where}: no features of the video {row[name]!r}. Extract them.")
-                if row["same"] not in ("0", "1") or not (row["fold"] or "").isdecimal():
+                if row["same"] not in ("0", "1") or not FOLD.fullmatch(row["fold"] or ""):
                     raise DataError(f"{where}: `same` must be 0 or 1, `fold` a number.")
                 first, second = number_of[row["first"]], number_of[row["second"]]
                 pairs.append(Pair(first, second, row["same"] == "1", int(row["fold"])))

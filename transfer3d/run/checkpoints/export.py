@@ -19,7 +19,7 @@ from transfer3d.export.preprocessing import METADATA_KEY, SIDECAR_NAME, preproce
 from transfer3d.export.program import SUFFIX, write_program
 from transfer3d.export.push import check_repository, push
 from transfer3d.export.quantisation import QuantisationLoss
-from transfer3d.files import MOST_JSON_BYTES, read_regular, write_text
+from transfer3d.files import MAX_JSON_BYTES, read_regular, write_text
 from transfer3d.models.checkpoint import load
 from transfer3d.run.checkpoints.int8 import write_int8
 from transfer3d.run.output_file import refuse_existing
@@ -141,6 +141,6 @@ def export_checkpoint(
 def _holds(file: Path, text: str) -> bool:
     """Whether a file is there and holds this text."""
     try:
-        return read_regular(file, MOST_JSON_BYTES) == text.encode()
+        return read_regular(file, MAX_JSON_BYTES) == text.encode()
     except (OSError, ValueError):
         return False

@@ -17,7 +17,7 @@ from transfer3d.weights.hub import locate
 from transfer3d.weights.metadata import CheckpointMetadata, read_metadata
 from transfer3d.weights.provenance import file_holds
 
-MOST_SOURCES = 20
+MAX_SOURCES = 20
 """Files that are looked at: a damaged header could name thousands."""
 Verdict = Literal["holds", "differs", "not recorded", "not here"]
 
@@ -106,7 +106,7 @@ def inspect_checkpoint(path: str) -> CheckpointReport:
         metadata=metadata,
         digests=(
             DigestCheck(what="tensors", recorded=metadata.digest, verdict=verdict),
-            *islice(_sources(metadata.provenance, set()), MOST_SOURCES),
+            *islice(_sources(metadata.provenance, set()), MAX_SOURCES),
         ),
     )
 

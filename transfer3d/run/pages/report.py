@@ -16,10 +16,11 @@ from transfer3d.data.videoset import VideoSet
 from transfer3d.engine.distributed import resolve_precision
 from transfer3d.engine.launcher import world_size
 from transfer3d.engine.run_folder import MODEL
-from transfer3d.errors import DataError, NoSuchSplit, Transfer3dError, UsageError
+from transfer3d.errors import NoSuchSplit, Transfer3dError, UsageError
+from transfer3d.evaluation.evaluate import with_student_classes
 from transfer3d.evaluation.metrics import video_metrics
 from transfer3d.evaluation.protocols import CENTRE
-from transfer3d.files import refuse_unwritable, sha256_file, write_text
+from transfer3d.files import home_folder, refuse_unwritable, sha256_file, write_text
 from transfer3d.insight.features.file import FeatureMetadata, FeatureSet, load_features
 from transfer3d.insight.report.compare import comparison_page
 from transfer3d.insight.report.final import final_numbers
@@ -105,7 +106,7 @@ def _has_few_videos(record: RunRecord) -> bool:
 
 def _data_source(record: RunRecord) -> str:
     """Returns the source of the run's own videos."""
-    return record.last.recipe["data"] or str(Path.home() / CACHE)
+    return record.last.recipe["data"] or str(home_folder() / CACHE)
 
 
 def report_run(path: Path, out: Path | None, options: ReportOptions, *, console: Console) -> Written:
@@ -233,11 +234,8 @@ def _videos_of(
     place = options.data or _data_source(record)
     videos, split = unseen_videos(place, record)
     assert record.checkpoint is not None
-    names = record.checkpoint.class_names
-    if names and list(videos.classes) != names:
-        raise DataError(
-            f"{place}: its {len(videos.classes)} classes are not the {len(names)} of the checkpoint."
-        )
+    if session.student.num_classes and videos.classes:
+        videos = with_student_classes(session.student, videos)
     if videos.sequential_groups and options.videos < len(videos):
         raise UsageError(
             f"{place}: its server does not support byte ranges, so a report needs all videos or none. "

@@ -12,11 +12,11 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from transfer3d.engine.run_folder import FINISHED, LOG, MODEL, MOST_LOG_BYTES, RECIPE, STARTED
+from transfer3d.engine.run_folder import FINISHED, LOG, MAX_LOG_BYTES, MODEL, RECIPE, STARTED
 from transfer3d.errors import DataError, Transfer3dError, UsageError
 from transfer3d.evaluation.scores import load_scores
 from transfer3d.files import (
-    MOST_JSON_BYTES,
+    MAX_JSON_BYTES,
     nearest_beside,
     parse_json,
     read_json,
@@ -84,7 +84,7 @@ def read_log(path: Path) -> list[dict[str, Any]]:
     if not path.is_file():
         return []
     try:
-        lines = read_regular(path, MOST_LOG_BYTES).decode(errors="replace").splitlines()
+        lines = read_regular(path, MAX_LOG_BYTES).decode(errors="replace").splitlines()
     except ValueError as error:
         raise DataError(f"{path}: {error}. Remove it; the report does not need it.") from None
     rows = []
@@ -120,7 +120,7 @@ def read_note(path: Path, kind: type[Note]) -> Note | None:
     if not path.is_file():
         return None
     try:
-        return kind.model_validate(parse_json(read_regular(path, MOST_JSON_BYTES)))
+        return kind.model_validate(parse_json(read_regular(path, MAX_JSON_BYTES)))
     except ValidationError as error:
         reason = problem(error.errors()[0])
     except ValueError as error:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from transfer3d.data.moving_digits import SynthConfig, synthesise
 from transfer3d.engine.distributed import on_main
+from transfer3d.files import home_folder
 from transfer3d.recipes.schema import Recipe
 from transfer3d.run.training.session import Session
 
@@ -26,6 +27,6 @@ def data_folder(session: Session, user_folder: Path | None = None) -> str:
     """
     if session.recipe.data is not None:
         return session.recipe.data
-    folder = (user_folder or Path.home()) / CACHE
+    folder = (user_folder or home_folder()) / CACHE
     on_main(session.accelerator, lambda: synthesise(folder, SynthConfig(), session.console))
     return str(folder)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from torch import Tensor
 
 from transfer3d.data.crops import mirrored_classes
+from transfer3d.data.overlap import contradicting_videos, shared_videos
 from transfer3d.data.source import open_videos
 from transfer3d.data.subset import share_of, split_off
 from transfer3d.data.videoset import VideoSet
@@ -57,6 +58,7 @@ def build_task(session: Session) -> Task:
     held_out = f"{len(validation)} for validation" if validation else "none for validation"
     session.say(f"{len(videos)} labelled videos of {len(videos.classes)} classes in {data}, {held_out}")
     session.say_dropped(videos)
+    _say_twice(session, whole, validation)
     _say_loss(session, whole, loss)
     _say_mirrored(session, videos)
 
@@ -115,6 +117,17 @@ def _say_loss(session: Session, videos: VideoSet, loss: Loss) -> None:
         session.say(
             f"loss: softmax, with only the first label of {several} of {len(videos)} videos. To use all "
             "labels: --set loss=bce"
+        )
+
+
+def _say_twice(session: Session, videos: VideoSet, validation: VideoSet | None) -> None:
+    """Warns of videos that are there twice: under two classes, or in train and val."""
+    if keys := contradicting_videos(videos):
+        session.say(f"warning: {len(keys)} videos are in another class too, first {keys[0]}")
+    if validation is not None and (keys := shared_videos(videos, validation)):
+        session.say(
+            f"warning: {len(keys)} of {len(validation)} validation videos are trained on too, first "
+            f"{keys[0]}: their scores say nothing"
         )
 
 

@@ -1,0 +1,65 @@
+"""Lists as other programs write them, and as nobody should: read, or refused in a sentence."""
+
+import json
+
+import pytest
+
+from transfer3d.data.datasets.layouts import read_listing
+from transfer3d.data.datasets.listing import Request
+from transfer3d.errors import DataError
+
+
+@pytest.mark.parametrize(
+    ("text", "classes"),
+    [
+        ("a.mp4;run\nb.mp4;jump, high\n", ("jump, high", "run")),
+        ("a.mp4\trun\nb.mp4\tjump\n", ("jump", "run")),
+        ("path;label;split\na.mp4;run;train\nb.mp4;jump;train\n", ("jump", "run")),
+        ("a.mp4,=cmd()\nb.mp4,@x\n", ("=cmd()", "@x")),
+    ],
+)
+def test_cells_of_other_spreadsheets(text, classes, tmp_path):
+    for name in ("a.mp4", "b.mp4"):
+        (tmp_path / name).write_bytes(b"x")
+    (tmp_path / "list.csv").write_text(text)
+    assert read_listing(Request(tmp_path / "list.csv"))[1].classes == classes
+
+
+ODD_LISTS = {
+    "device": (b"/dev/zero,run\n", "line 1: /dev/zero is a device or a pipe"),
+    "latin-1": ("a.mp4,caf\u00e9\n".encode("latin-1"), "line 1: it is not UTF-8"),
+    "UTF-16": ("a.mp4,run\n".encode("utf-16"), "line 1: it is not UTF-8"),
+    "NUL": (b"a\0.mp4,run\n", "no videos"),
+    "an open quote": (b'"a.mp4,run\n', "line 1: .* is not 'path,label'"),
+    "a huge cell": (b"a.mp4," + b"x" * 200_000 + b"\n", "line 1: field larger"),
+    "a huge path": (b"x" * 5000 + b".mp4,run\n", "no videos"),
+    "a row of nothing": (b",,,,\n", "line 1: .* is not 'path,label'"),
+}
+
+
+@pytest.mark.parametrize("odd", ODD_LISTS)
+def test_odd_lists_are_refused_in_a_sentence(odd, tmp_path):
+    content, said = ODD_LISTS[odd]
+    (tmp_path / "list.csv").write_bytes(content)
+    with pytest.raises(DataError, match=said) as caught:
+        read_listing(Request(tmp_path / "list.csv"))
+    assert len(str(caught.value)) < 6000
+
+
+def test_json_lists_may_begin_with_a_byte_order_mark(tmp_path):
+    (tmp_path / "v_a.mp4").write_bytes(b"x")
+    note = {"database": {"a": {"subset": "training", "annotations": [{"segment": [0, 1], "label": "run"}]}}}
+    (tmp_path / "activity_net.json").write_text(json.dumps(note), encoding="utf-8-sig")
+    assert read_listing(Request(tmp_path))[1].classes == ("run",)
+    note["database"]["a"]["annotations"][0]["label"] = "\ud800"
+    (tmp_path / "activity_net.json").write_text(json.dumps(note))
+    with pytest.raises(DataError, match="activity_net.json: no JSON .text that is not Unicode"):
+        read_listing(Request(tmp_path))
+
+
+def test_a_number_of_thousands_of_digits_is_no_bug(tmp_path):
+    (tmp_path / "classInd.txt").write_text("1 Run\n")
+    (tmp_path / "trainlist01.txt").write_text(f"Run/v_Run_g01_c01.avi {'9' * 5000}\n")
+    (tmp_path / "testlist01.txt").write_text("")
+    with pytest.raises(DataError, match="Run is class 1 in classInd.txt"):
+        read_listing(Request(tmp_path))

@@ -1,0 +1,51 @@
+"""The same video twice: in two splits, where tests say too much, or in two classes, which teaches nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from transfer3d.data.shards import ShardVideos
+from transfer3d.data.video_list import VideoList
+from transfer3d.data.videoset import VideoSet
+from transfer3d.files import sha256_file
+
+Video = tuple[VideoSet, int]
+"""A set, and the number of a video in it."""
+
+
+def shared_videos(one: VideoSet, other: VideoSet) -> list[str]:
+    """Returns the keys in `other` of videos whose bytes are in `one` too, as far as that is known cheaply.
+
+    Of files only those of one size are read.
+    """
+    found = list(_digests(one, other))
+    first = {digest for (videos, _), digest in found if videos is one}
+    return [other.keys[i] for (videos, i), digest in found if videos is other and digest in first]
+
+
+def contradicting_videos(videos: VideoSet) -> list[str]:
+    """Returns the keys of videos whose bytes are there under another class too."""
+    labels_of: dict[str, tuple[int, ...]] = {}
+    found = []
+    for (_, index), digest in _digests(videos):
+        if labels_of.setdefault(digest, videos.label_sets[index]) != videos.label_sets[index]:
+            found.append(videos.keys[index])
+    return found
+
+
+def _digests(*sets: VideoSet) -> Iterator[tuple[Video, str]]:
+    """Yields the digests of all videos of shards, and of those files that have the size of another one."""
+    files: dict[int, list[tuple[Video, Path]]] = {}
+    for videos in sets:
+        if isinstance(videos, ShardVideos):
+            yield from (((videos, index), digest) for index, digest in enumerate(videos.digests))
+            continue
+        if not isinstance(videos, VideoList):
+            continue
+        for index in range(len(videos)):
+            path = videos.open(index)
+            files.setdefault(path.stat().st_size, []).append(((videos, index), path))
+    alike: Iterable[list[tuple[Video, Path]]] = (group for group in files.values() if len(group) > 1)
+    for group in alike:
+        yield from ((video, sha256_file(path)) for video, path in group)
