@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from transfer3d.models.registry import is_model, list_models, register_model
     from transfer3d.models.student import VideoStudent
     from transfer3d.objectives.classification import Classification
-    from transfer3d.objectives.correspondence import Correspondence, CorrespondenceConfig
+    from transfer3d.objectives.config import CorrespondenceConfig
+    from transfer3d.objectives.correspondence import Correspondence
     from transfer3d.objectives.objective import LossReport, PairwiseObjective
     from transfer3d.objectives.teacher import FrozenTeacher, TeacherOutput
 
@@ -81,7 +82,8 @@ _MODULES = {
     "models.registry": ("is_model", "list_models", "register_model"),
     "models.student": ("VideoStudent",),
     "objectives.classification": ("Classification",),
-    "objectives.correspondence": ("Correspondence", "CorrespondenceConfig"),
+    "objectives.config": ("CorrespondenceConfig",),
+    "objectives.correspondence": ("Correspondence",),
     "objectives.objective": ("LossReport", "PairwiseObjective"),
     "objectives.teacher": ("FrozenTeacher", "TeacherOutput"),
 }

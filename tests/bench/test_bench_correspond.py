@@ -43,6 +43,16 @@ def test_the_plain_step_judges_the_same_pairs_with_the_same_features():
     assert losses == [pytest.approx(float(expected), rel=1e-4)]
 
 
+def test_the_teacher_as_given_has_the_same_features_and_sees_every_frame():
+    network = create_image_model("test_resnet", "none", num_classes=4)
+    clips_u8, seen = torch.randint(0, 256, (2, 3, 4, 32, 32), dtype=torch.uint8), []
+    network.conv1.register_forward_hook(lambda _, __, maps: seen.append(len(maps)))
+    given, ours = correspondence.GivenTeacher(network)(clips_u8), FrozenTeacher(network)(clips_u8)
+    assert seen[0] == 8
+    torch.testing.assert_close(given.features, ours.features, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(given.logits, ours.logits, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.slow
 def test_the_command(monkeypatch):
     for name, value in (("TEACHER", "test_resnet"), ("CLIPS", 2), ("STEPS", 1)):
@@ -51,12 +61,14 @@ def test_the_command(monkeypatch):
     done = CliRunner().invoke(app, ["bench", "correspond", "--pairs", "1", "--json"])
     assert done.exit_code == 0, done.output
     rows = json.loads(done.stdout)["results"]
+    assert len(rows) == 2 + len(correspondence.HALVES)
+    assert all(row["ratio"] > 0 for row in rows)
+    rows = rows[:2]
     assert [row["at_least"] for row in rows] == [4.0, 6.0]
     for row in rows:
         clips, pairs = row["per_second"]["clips"], row["per_second"]["pairs"]
         # Two clips: all four pairs, and in the plain step two matched and two mismatched ones.
         assert clips == pytest.approx([2000 / row["ours_ms"], 2000 / row["baseline_ms"]])
         assert pairs == pytest.approx([2 * clips[0], 2 * clips[1]])
-        assert row["ratio"] > 0
     message = CliRunner().invoke(app, ["bench", "correspond", "--pairs", "1"]).stdout
     assert re.search(r"all pairs, features cached, per second: clips [\d.e+]+ / [\d.e+]+, pairs ", message)

@@ -15,7 +15,7 @@ import transfer3d.data
 from transfer3d.data.augment import AugmentConfig
 from transfer3d.engine.optim import OptimizerConfig
 from transfer3d.engine.schedule import ScheduleConfig
-from transfer3d.objectives.correspondence import CorrespondenceConfig
+from transfer3d.objectives.config import CorrespondenceConfig
 from transfer3d.recipes.schema import ClipConfig, Recipe
 
 pytest.importorskip("material", reason="the site needs the extra: pip install 'transfer3d[docs]'")

@@ -6,6 +6,7 @@ import pytest
 import timm
 import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torchvision.transforms.v2.functional import resize
 
 from transfer3d.batch import ClipBatch
@@ -13,8 +14,10 @@ from transfer3d.errors import UsageError
 from transfer3d.layout import ClipSpec
 from transfer3d.models.factory import create_model
 from transfer3d.models.image import create_image_model, image_model_info
+from transfer3d.nn.pixels import normalise
 from transfer3d.objectives.correspondence import Correspondence, CorrespondenceConfig
-from transfer3d.objectives.teacher import FrozenTeacher, spread_frames
+from transfer3d.objectives.frames import distinct_frames, spread_frames
+from transfer3d.objectives.teacher import FrozenTeacher
 
 
 def batch_of(count, frames=8):
@@ -160,3 +163,100 @@ def test_frames_that_cannot_be_chosen_are_refused(teacher):
 def test_its_own_view_shows_as_much_of_a_frame_in_the_pixels_it_was_trained_on(teacher, crop, expected):
     own = teacher.own_view(ClipSpec(frames=4, stride=3, size=32, crop=crop))
     assert (own.size, own.crop, own.frames, own.stride) == (160, expected, 4, 3)
+
+
+def repeated_frames(clips_u8):
+    """Clips in which frames recur: within one, as of a short video, and in two of one video."""
+    clips_u8 = clips_u8.clone()
+    clips_u8[0, :, 2:] = clips_u8[0, :, 1:2]
+    clips_u8[1, :, 0] = clips_u8[0, :, 0]
+    return clips_u8
+
+
+def test_frames_that_recur_are_looked_at_once():
+    network, seen = create_image_model("test_vit", "none", num_classes=0, seed=3), []
+    network.patch_embed.register_forward_pre_hook(lambda _, inputs: seen.append(len(inputs[0])))
+    teacher = FrozenTeacher(network)
+    clips_u8 = repeated_frames(batch_of(2, frames=4).clips)
+    output = teacher(clips_u8)
+    assert seen == [2 + 3]
+    for clip, features_D in zip(clips_u8, output.features, strict=True):
+        alone = torch.stack([teacher(clip[None, :, [t]]).features[0] for t in range(4)])
+        torch.testing.assert_close(features_D, alone.mean(0), rtol=1e-4, atol=1e-5)
+
+
+def test_distinct_frames_and_their_places():
+    frames = torch.tensor([3, 1, 3, 3, 2, 1], dtype=torch.uint8)[:, None, None, None].expand(6, 3, 4, 4)
+    distinct, index = distinct_frames(frames)
+    assert distinct[:, 0, 0, 0].tolist() == [3, 1, 2]
+    assert torch.equal(distinct[index], frames)
+    assert distinct_frames(distinct) == (distinct, None)
+
+
+def test_maps_and_attention_of_frames_that_recur_are_those_of_each():
+    network = create_image_model("test_vit", "none", seed=3)
+    teacher = FrozenTeacher(network)
+    clips_u8 = repeated_frames(batch_of(2, frames=3).clips)
+    output = teacher(clips_u8, [0], attention=True)
+    for clip in range(2):
+        for t in range(3):
+            alone = teacher(clips_u8[[clip]][:, :, [t]], [0], attention=True)
+            torch.testing.assert_close(
+                output.maps[0][clip, :, t], alone.maps[0][0, :, 0], rtol=1e-4, atol=1e-4
+            )
+            torch.testing.assert_close(output.attention[clip, t], alone.attention[0, 0], rtol=1e-4, atol=1e-6)
+
+
+def test_class_scores_are_computed_where_they_are_asked_for():
+    network, calls = create_image_model("test_vit", "none", num_classes=5, seed=3), []
+    network.head.register_forward_hook(lambda *_: calls.append(1))
+    teacher, batch = FrozenTeacher(network), batch_of(2)
+    assert teacher(batch.clips, logits=False).logits is None
+    Correspondence(teacher, create_model("p3d_tiny", num_classes=0)).embed(batch)
+    assert not calls
+    assert teacher(batch.clips).logits.shape == (2, 5)
+    student = create_model("p3d_tiny", num_classes=5)
+    embeddings = Correspondence(teacher, student, CorrespondenceConfig(kd=1.0)).embed(batch)
+    assert embeddings.teacher_logits.shape == (2, 5)
+    assert len(calls) == 2
+
+
+@pytest.mark.parametrize("kind", ["image", "video"])
+def test_it_computes_with_folded_norms_and_sees_changed_weights(kind):
+    """A network of images, and a student as a teacher, against themselves as they are."""
+    network = with_statistics(
+        create_image_model("test_resnet", "none", num_classes=5, seed=3)
+        if kind == "image"
+        else create_model("p3d_tiny", num_classes=5)
+    )
+    teacher, clips_u8 = FrozenTeacher(network), batch_of(2).clips
+    norms, runs = [part for part in network.modules() if isinstance(part, _BatchNorm)], []
+    for norm in norms:
+        norm.register_forward_hook(lambda *_: runs.append(1))
+    for _ in range(2):
+        digest = teacher.digest()
+        output = teacher(clips_u8)
+        assert teacher.digest() == digest
+        runs.clear()
+        assert torch.equal(teacher(clips_u8).features, output.features)
+        assert not runs
+        if kind == "image":
+            frames = clips_u8.transpose(1, 2).flatten(0, 1)
+            maps = network.forward_features(normalise(frames, teacher.mean, teacher.std))
+            expected = network.forward_head(maps, pre_logits=True).unflatten(0, (2, -1)).mean(1)
+        else:
+            expected = network.forward_head(network.forward_features(clips_u8), pre_logits=True)
+        assert len(runs) == len(norms)
+        torch.testing.assert_close(output.features, expected, rtol=1e-4, atol=1e-5)
+        with torch.no_grad():
+            norms[-1].bias += 1  # of the user's network: the next pass is of these weights
+
+
+def with_statistics(network):
+    """The network with BatchNorms as after training."""
+    generator = torch.Generator().manual_seed(0)
+    for part in network.modules():
+        if isinstance(part, _BatchNorm):
+            part.running_mean.normal_(0, 0.3, generator=generator)
+            part.running_var.uniform_(0.5, 2, generator=generator)
+    return network

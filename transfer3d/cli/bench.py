@@ -113,7 +113,7 @@ def correspond(
     against: Against = None,
     json: options.Json = False,
 ) -> None:
-    """Compare a step of correspondence with one written from the paper's text.
+    """Compare a step of correspondence with one written from the paper's text, and a teacher as it was given.
 
     Example: `transfer3d bench correspond --pairs 3`
     """

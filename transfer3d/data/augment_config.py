@@ -6,7 +6,7 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from transfer3d.data.sampling import Sampling
+Sampling = Literal["random", "cover"]
 
 
 class AugmentConfig(BaseModel):

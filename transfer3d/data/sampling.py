@@ -8,16 +8,15 @@ and repeats the last frame.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from transfer3d.data.augment_config import Sampling
 from transfer3d.layout import ClipSpec, section_bounds
 
 Indices = NDArray[np.int64]
 Window = tuple[int, int]
-Sampling = Literal["random", "cover"]
 WINDOWS_S = (1.0, 2.0, 4.0, 8.0, 16.0)
 
 

@@ -22,7 +22,7 @@ from transfer3d.data.augment import (
 from transfer3d.data.clips import clips_of_frames
 from transfer3d.data.decode import OpenVideo
 from transfer3d.data.pixels import Frames
-from transfer3d.data.sampling import Indices, Sampling, training_clip
+from transfer3d.data.sampling import Indices, training_clip
 from transfer3d.data.videoset import VideoSet
 from transfer3d.errors import UsageError
 from transfer3d.layout import ClipSpec
@@ -89,7 +89,7 @@ class ClipSampler:
         if teacher_view == "centre":
             self.side = max(self.side, decode_side(teacher_clip))
         self._clip, self._teacher_view = clip, teacher_view
-        self._sampling: Sampling = augment.sampling
+        self._sampling = augment.sampling
         self._augment = training_transform(clip, augment, classes)
         self._centre = evaluation_transform(teacher_clip)
 

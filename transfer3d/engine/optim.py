@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat
-from torch import nn
-from torch.optim import Optimizer
 
-from transfer3d.engine.parameter_groups import parameter_groups
+if TYPE_CHECKING:  # recipes are read without torch
+    from torch import nn
+    from torch.optim import Optimizer
 
 
 class OptimizerConfig(BaseModel):
@@ -41,6 +41,8 @@ def make_optimizer(module: nn.Module, lr: float, config: OptimizerConfig) -> Opt
         UsageError: a name in `config.lr_scale` matches no parameter.
     """
     from timm.optim import create_optimizer_v2
+
+    from transfer3d.engine.parameter_groups import parameter_groups
 
     groups = parameter_groups(
         module, lr_scale=config.lr_scale, layer_decay=config.layer_decay, weight_decay=config.weight_decay

@@ -5,8 +5,8 @@ from __future__ import annotations
 import copy
 
 from torch import nn
-from torch.nn.utils.fusion import fuse_conv_bn_weights
 
+from transfer3d.models.fold import Pair, without_norms
 from transfer3d.models.student import VideoStudent
 from transfer3d.models.trunks.densenet3d import DenseLayer
 from transfer3d.nn.conv4d import Conv4d
@@ -32,15 +32,17 @@ def fuse(student: VideoStudent) -> VideoStudent:
     Args:
         student: any student; it is not changed.
     """
-    fused = copy.deepcopy(student).eval()
-    for module in fused.modules():
-        if type(module) in PAIRS:
-            conv_name, norm_name = PAIRS[type(module)]
-            conv, norm = getattr(module, conv_name), getattr(module, norm_name)
-            if isinstance(conv, (nn.Conv3d, Conv4d)) and isinstance(norm, nn.BatchNorm3d):
-                mean, variance = norm.get_buffer("running_mean"), norm.get_buffer("running_var")
-                conv.weight, conv.bias = fuse_conv_bn_weights(
-                    conv.weight, conv.bias, mean, variance, norm.eps, norm.weight, norm.bias
-                )
-                setattr(module, norm_name, nn.Identity())
-    return fused
+    return without_norms(copy.deepcopy(student).eval(), student_pairs(student))
+
+
+def student_pairs(student: VideoStudent) -> list[Pair]:
+    """Returns the names of every convolution and of the BatchNorm that follows it."""
+    pairs = list[Pair]()
+    for name, module in student.named_modules():
+        if type(module) not in PAIRS:
+            continue
+        conv_name, norm_name = PAIRS[type(module)]
+        conv, norm = getattr(module, conv_name), getattr(module, norm_name)
+        if isinstance(conv, (nn.Conv3d, Conv4d)) and isinstance(norm, nn.BatchNorm3d):
+            pairs.append((f"{name}.{conv_name}", f"{name}.{norm_name}"))
+    return pairs

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -13,10 +12,8 @@ from torch.nn import functional
 from transfer3d.batch import ClipBatch, multi_hot
 from transfer3d.errors import DataError, UsageError
 from transfer3d.models.student import VideoStudent
+from transfer3d.objectives.config import Loss
 from transfer3d.objectives.objective import LossReport
-
-Loss = Literal["softmax", "bce"]
-"""Cross-entropy over all classes, or binary cross-entropy per class, averaged over classes."""
 
 
 class Classification(nn.Module):

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from typing import Literal
 
 import torch
 from torch import Tensor
 
-Pairs = Literal["in-batch", "one-to-one", "hard"]
+from transfer3d.objectives.config import Pairs
+
 HARDEST = 4
 
 

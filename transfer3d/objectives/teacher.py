@@ -15,9 +15,12 @@ from torch import Tensor, nn
 
 from transfer3d.errors import Transfer3dError, UsageError
 from transfer3d.layout import ClipSpec
+from transfer3d.models.fold import fold, with_same_tensors, without_norms
+from transfer3d.models.fuse import student_pairs
 from transfer3d.models.student import VideoStudent
 from transfer3d.nn.pixels import normalise
 from transfer3d.objectives.class_attention import class_attention
+from transfer3d.objectives.frames import distinct_frames
 from transfer3d.weights.digest import tensors_digest
 
 
@@ -46,6 +49,9 @@ class FrozenTeacher(nn.Module):
     checkpoint of an objective that holds it sees them; `to(device)` moves it. It stays in eval mode, and uses
     its own mean and std. A network that takes one size of frames, as most ViTs, has frames scaled to it.
 
+    It computes with its BatchNorms folded into the convolutions before them, and each distinct frame once:
+    the same outputs, but for rounding, which no digest and no cache of outputs tells apart.
+
     Args:
         network: a timm model with `forward_features` and `forward_head`, or a `VideoStudent`, which sees the
             whole clip.
@@ -66,6 +72,7 @@ class FrozenTeacher(nn.Module):
         super().__init__()
         # Set past nn.Module, which would register it as a part whose parameters are trained and saved.
         self.__dict__["network"] = network.requires_grad_(False).eval()
+        self._folded: tuple[Any, nn.Module] = (None, network)
         self.sees_time = isinstance(network, VideoStudent)
         if isinstance(network, VideoStudent):
             self.name, self.num_features = network.model_name, network.num_features
@@ -102,40 +109,62 @@ class FrozenTeacher(nn.Module):
         return [int(layer["num_chs"]) for layer in cast(Any, self.network).feature_info]
 
     @torch.no_grad()
-    def forward(self, clips: Tensor, layers: Sequence[int] = (), *, attention: bool = False) -> TeacherOutput:
+    def forward(
+        self, clips: Tensor, layers: Sequence[int] = (), *, attention: bool = False, logits: bool = True
+    ) -> TeacherOutput:
         """Averages the pooled features, and the class scores, over the frames of each clip.
 
         Args:
             clips: uint8, B C T H W or B U C T H W, values 0..255.
             layers: positions in `layer_features` whose maps are wanted, ascending.
             attention: whether that of the class token is wanted.
+            logits: whether class scores are wanted; without, the classifier is not computed.
 
         Raises:
             UsageError: attention of a network without a class token.
         """
         batch, channels = clips.shape[0], clips.shape[-4]
-        if isinstance(self.network, VideoStudent):
+        index = None
+        if self.sees_time:
             inputs = normalise(clips, self.mean, self.std)
         else:
             frames_NCHW = clips.movedim(-4, -3).reshape(-1, channels, *clips.shape[-2:])
+            frames_NCHW, index = distinct_frames(frames_NCHW)
             inputs = self._resize(normalise(frames_NCHW, self.mean, self.std))
-        network, watched = cast(Any, self.network), list[Tensor]()
-        with class_attention(self.network, self.name) if attention else nullcontext(watched) as watched:
+        network, watched = cast(Any, self._network_of_inference(inputs)), list[Tensor]()
+        with class_attention(network, self.name) if attention else nullcontext(watched) as watched:
             if layers:
                 final, maps = network.forward_intermediates(inputs, indices=list(layers), norm=True)
             else:
                 final, maps = network.forward_features(inputs), []
         features_ND = network.forward_head(final, pre_logits=True)
-        logits_NK = network.forward_head(final) if self.num_classes else None
+        logits_NK = network.forward_head(final) if self.num_classes and logits else None
+
+        def of_clips(rows: Tensor) -> Tensor:
+            rows = rows if index is None else rows[index]
+            return rows.unflatten(0, (batch, -1))
 
         def mean(rows: Tensor) -> Tensor:
-            return rows.float().reshape(batch, -1, rows.shape[-1]).mean(1)
+            return of_clips(rows.float()).mean(1)
 
-        maps = [each if self.sees_time else each.unflatten(0, (batch, -1)).transpose(1, 2) for each in maps]
-        looks = watched[0].unflatten(0, (batch, -1)).unflatten(-1, maps[-1].shape[-2:]) if attention else None
+        maps = [each if self.sees_time else of_clips(each).transpose(1, 2) for each in maps]
+        looks = of_clips(watched[0]).unflatten(-1, maps[-1].shape[-2:]) if attention else None
         return TeacherOutput(
             mean(features_ND), None if logits_NK is None else mean(logits_NK), tuple(maps), looks
         )
+
+    def _network_of_inference(self, inputs: Tensor) -> nn.Module:
+        """Returns the network with its BatchNorms folded; folds them again where a tensor of it changed."""
+        network = self.network
+        tensors = (*network.parameters(), *network.buffers())
+        version = [(tensor.data_ptr(), tensor._version) for tensor in tensors]
+        if version != self._folded[0]:
+            if isinstance(network, VideoStudent):
+                folded = without_norms(with_same_tensors(network), student_pairs(network))
+            else:
+                folded = fold(network, inputs.shape[1:])
+            self._folded = (version, folded)
+        return self._folded[1]
 
     def _resize(self, frames_NCHW: Tensor) -> Tensor:
         if self.size is not None and frames_NCHW.shape[-2:] != (self.size, self.size):
@@ -179,17 +208,3 @@ class FrozenTeacher(nn.Module):
     def digest(self) -> str:
         """Returns the sha256 of the weights and buffers: equal before and after any training."""
         return tensors_digest(self.network.state_dict())
-
-
-def spread_frames(clips: Tensor, count: int | None) -> Tensor:
-    """Returns evenly spread frames of clips: the middle ones of `count` equal sections; None = all frames.
-
-    Args:
-        clips: B C T H W or B U C T H W.
-        count: from 1 to T.
-    """
-    if count is None:
-        return clips
-    frames = clips.shape[-3]
-    middles = [(2 * section + 1) * frames // (2 * count) for section in range(count)]
-    return clips[..., middles, :, :]

@@ -10,8 +10,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from transfer3d.engine.config import Training
 from transfer3d.errors import UsageError
 from transfer3d.layout import ClipSpec
-from transfer3d.objectives.classification import Loss
-from transfer3d.objectives.correspondence import CorrespondenceConfig
+from transfer3d.objectives.config import CorrespondenceConfig, Loss
 from transfer3d.weights.schema import Frames, Pixels, Units
 
 MAX_STAGES, LONGEST_STAGE_NAME = 100, 60
