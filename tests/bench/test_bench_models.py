@@ -32,9 +32,16 @@ def test_the_loop_is_a_4d_convolution(kernel):
     torch.testing.assert_close(actual, conv4d(video, weight), rtol=0, atol=1e-12)
 
 
-def test_the_plain_network_is_p3d63():
-    student = create_model("p3d63", num_classes=5).eval()
-    plain = load_baseline("p3d_plain").PlainP3D63(5).eval()
+@pytest.mark.parametrize(
+    ("name", "file", "plain"),
+    [
+        ("p3d63", "p3d_plain", "PlainP3D63"),
+        ("densenet3d_densenet121", "densenet3d_plain", "PlainDenseNet3D121"),
+    ],
+)
+def test_the_plain_networks_are_the_students(name, file, plain):
+    student = create_model(name, num_classes=5).eval()
+    plain = getattr(load_baseline(file), plain)(5).eval()
     for module in student.modules():
         if isinstance(module, torch.nn.BatchNorm3d):
             torch.nn.init.uniform_(module.running_mean, -0.3, 0.3)

@@ -30,14 +30,18 @@ def loaded(*names):
 
 HEAVY = "torch._dynamo sympy triton timm torchvision accelerate sklearn scipy matplotlib"
 HEAVY = f"{HEAVY} webdataset huggingface_hub".split()
+
+def expect(codes, *without):
+    for arguments, expected in codes.items():
+        answer = run(*arguments)
+        assert answer[0] == expected, (arguments, answer)
+        assert not loaded(*without), (arguments, loaded(*without))
+
 code, text, _ = run("recipe", "ls")
 assert code == 0 and "t3d" in text, text
-early = loaded("torch", "numpy", "av", *HEAVY)
-assert not early, early
-answers = {arguments: run(*arguments) for arguments in COMMANDS}
-for arguments, expected in COMMANDS.items():
-    assert answers[arguments][0] == expected, (arguments, answers[arguments])
-assert not loaded(*HEAVY), loaded(*HEAVY)
+expect(RECIPES, "torch", "numpy", "av", *HEAVY)
+expect(COMMANDS, *HEAVY)
+expect(PREDICTIONS, *(name for name in HEAVY if name != "accelerate"))
 """
 
 
@@ -46,8 +50,9 @@ def test_commands_load_only_what_they_need(tmp_path):
     checkpoint, broken = tmp_path / "p3d.safetensors", tmp_path / "broken.safetensors"
     save(create_model("p3d_tiny", num_classes=3), checkpoint)
     broken.write_bytes(b"no checkpoint")
-    (tmp_path / "videos").mkdir()
-    write_numbered(tmp_path / "videos" / "a.mp4", 4)
+    video = tmp_path / "videos" / "a.mp4"
+    video.parent.mkdir()
+    write_numbered(video, 4)
     (tmp_path / "bad.toml").write_text('task = "finetune"\nlearning_rate = 1\n')
     commands = {
         ("models", "--json"): 0,
@@ -57,10 +62,23 @@ def test_commands_load_only_what_they_need(tmp_path):
         ("info", str(tmp_path / "absent.safetensors")): 4,
         ("check", str(tmp_path / "videos")): 0,
         ("check", str(tmp_path / "absent")): 2,
-        ("recipe", "show", "default/finetune"): 0,
-        ("recipe", "show", str(tmp_path / "bad.toml")): 2,
+        ("predict", str(tmp_path / "absent.safetensors"), str(video)): 4,
+        ("predict", str(broken), str(video)): 4,
+        ("predict", str(video), str(video)): 2,
+        ("predict", str(checkpoint), str(tmp_path / "absent.mp4")): 2,
+        ("predict", str(checkpoint), str(video), "--json", "--csv"): 2,
     }
-    command = [sys.executable, "-c", CODE.replace("COMMANDS", repr(commands))]
+    recipes = {
+        ("recipe", "show", "default/finetune"): 0,
+        ("recipe", "show", "demo/correspond", "--set", "max_steps=3"): 0,
+        ("recipe", "show", str(tmp_path / "bad.toml")): 2,
+        ("recipe", "schema"): 0,
+    }
+    predictions = {("predict", str(checkpoint), str(video)): 0}
+    code = CODE
+    for name, codes in (("RECIPES", recipes), ("COMMANDS", commands), ("PREDICTIONS", predictions)):
+        code = code.replace(f"({name}", f"({codes!r}")
+    command = [sys.executable, "-c", code]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 

@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 import torch
 from pydantic import ValidationError
+from torchvision.transforms import v2
 
 from transfer3d.data.augment import (
     AugmentConfig,
+    crop_frames,
     decode_side,
     evaluation_transform,
     training_transform,
@@ -85,14 +87,29 @@ def test_flip_mirrors_about_half_of_the_clips():
 
 def test_the_centre_is_cut_out_in_evaluation():
     clip = ClipSpec(frames=1, size=24, crop=40)
-    result = transform_frames(evaluation_transform(clip), still_clip(1), seed=0)
+    (result,) = crop_frames(evaluation_transform(clip), still_clip(1))
     np.testing.assert_array_equal(result[0].permute(1, 2, 0).numpy(), still_clip(1)[0, 8:32, 18:42])
 
 
 @pytest.mark.parametrize("clip", [CLIP, EXACT])
 def test_small_videos_are_enlarged(clip):
-    for transform in (evaluation_transform(clip), training_transform(clip, AugmentConfig(scale=(0.5, 0.6)))):
-        assert transform_frames(transform, still_clip(2, 10, 12), seed=0).shape == (2, 3, 24, 24)
+    frames, training = still_clip(2, 10, 12), training_transform(clip, AugmentConfig(scale=(0.5, 0.6)))
+    (centre,) = crop_frames(evaluation_transform(clip), frames)
+    assert centre.shape == transform_frames(training, frames, seed=0).shape == (2, 3, 24, 24)
+
+
+@pytest.mark.parametrize("capability", [None, "DEFAULT"])
+@pytest.mark.parametrize("crop", [24, 29, (24, 24), (28, 41)])
+@pytest.mark.parametrize("size", [(24, 24), (40, 61), (61, 40), (33, 33), (10, 12), (28, 41)])
+def test_the_centre_is_torchvisions_pixel_for_pixel(size, crop, capability, monkeypatch):
+    """With the kernel for bytes, and with that for floats where a CPU has no other."""
+    if capability:
+        monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    frames = np.random.default_rng(0).integers(0, 256, (2, *size, 3), dtype=np.uint8)
+    (ours,) = crop_frames(evaluation_transform(ClipSpec(frames=2, size=23, crop=crop)), frames)
+    side = crop if isinstance(crop, int) else list(crop)
+    theirs = v2.Compose([v2.Resize(side, antialias=True), v2.CenterCrop(23)])
+    assert torch.equal(ours, theirs(torch.from_numpy(frames).permute(0, 3, 1, 2)))
 
 
 def test_decoding_is_never_smaller_than_what_is_cropped():

@@ -1,4 +1,4 @@
-"""P3D-63 against plain code of the same network, and V4D's inference against its literal algorithm."""
+"""P3D-63 and DenseNet3D-121 against plain code of them, and V4D's inference against its literal algorithm."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ from transfer3d.nn.residual4d import Residual4d
 
 CLASSES = 101
 CLIPS = (4, 3, 16, 160, 160)
+DENSE_CLIPS = (2, 3, 16, 112, 112)
 PLAIN = "plain fp32 code"
 UNITS, SECTIONS = 10, 4
 
@@ -37,10 +38,19 @@ def network_cases() -> Iterator[Case]:
         ("fp32, channels last", "forward", 1.5, _inference("fp32")),
         ("bf16, channels last", "forward", 2.5, _inference("bf16")),
         ("bf16, fused, compiled", "forward", 3.3, _inference("compiled")),
-        ("bf16, channels last, memory kept", "step", 2.8, _training),
+        ("bf16, channels last, memory kept", "step", 2.8, _training(bf16=True)),
+        ("fp32, channels last, memory kept", "step", 1.05, _training(bf16=False)),
     ):
         name = "P3D-63, 4 clips of 16x160x160"
         yield Case(name=name, phase=phase, ours=ours, baseline=PLAIN, at_least=at_least, build=build)
+    yield Case(
+        name="DenseNet3D-121, 2 clips of 16x112x112",
+        phase="step",
+        ours="fp32, channels last, memory kept",
+        baseline=PLAIN,
+        at_least=1.05,
+        build=_training(bf16=False, name="densenet3d_densenet121"),
+    )
     yield Case(
         name=f"Algorithm 1, V4D-18, {UNITS} units of 4x224x224, {SECTIONS} sections",
         phase="forward",
@@ -51,17 +61,17 @@ def network_cases() -> Iterator[Case]:
     )
 
 
-def _pair(device: torch.device) -> tuple[VideoStudent, nn.Module]:
-    """Returns P3D-63 and its plain form with the same weights."""
-    ours = create_model("p3d63", num_classes=CLASSES).to(device)
-    plain: nn.Module = load_baseline("p3d_plain").PlainP3D63(CLASSES).to(device)
+def plain_pair(device: torch.device, name: str = "p3d63") -> tuple[VideoStudent, nn.Module, Tensor]:
+    """Returns P3D-63 or DenseNet3D-121, its plain form with the same weights, and clips."""
+    ours = create_model(name, num_classes=CLASSES).to(device)
+    if name == "p3d63":
+        plain, shape = load_baseline("p3d_plain").PlainP3D63(CLASSES), CLIPS
+    else:
+        plain, shape = load_baseline("densenet3d_plain").PlainDenseNet3D121(CLASSES), DENSE_CLIPS
+    plain = plain.to(device)
     values = ours.state_dict().values()
     plain.load_state_dict(dict(zip(plain.state_dict(), values, strict=True)), strict=True)
-    return ours, plain
-
-
-def _clips(device: torch.device) -> Tensor:
-    return torch.randn(CLIPS, device=device, generator=torch.Generator(device).manual_seed(0))
+    return ours, plain, torch.randn(shape, device=device, generator=torch.Generator(device).manual_seed(0))
 
 
 def _low(device: torch.device) -> AbstractContextManager[Any]:
@@ -70,10 +80,9 @@ def _low(device: torch.device) -> AbstractContextManager[Any]:
 
 def _inference(how: str) -> Callable[[torch.device], Comparison]:
     def build(device: torch.device) -> Comparison:
-        student, plain = _pair(device)
+        student, plain, contiguous = plain_pair(device)
         student.eval()
         plain.eval()
-        contiguous = _clips(device)
         clips = contiguous.to(memory_format=torch.channels_last_3d)
         net: Callable[[Tensor], Tensor] = student
         if how == "compiled":
@@ -101,20 +110,22 @@ def _inference(how: str) -> Callable[[torch.device], Comparison]:
     return build
 
 
-def _training(device: torch.device) -> Comparison:
-    student, _ = _pair(device)
-    to_channels_last(student)
-    clips = _clips(device).to(memory_format=torch.channels_last_3d)
-    keep_freed_memory()
-    return Comparison(
-        ours=training_step(student, clips, bf16=True),
-        baseline=in_subprocess_on_cpu(device, _plain_training, device),
-    )
+def _training(*, bf16: bool, name: str = "p3d63") -> Callable[[torch.device], Comparison]:
+    def build(device: torch.device) -> Comparison:
+        student, _, clips = plain_pair(device, name)
+        to_channels_last(student)
+        keep_freed_memory()
+        return Comparison(
+            ours=training_step(student, clips.to(memory_format=torch.channels_last_3d), bf16=bf16),
+            baseline=in_subprocess_on_cpu(device, _plain_training, device, name),
+        )
+
+    return build
 
 
-def _plain_training(device: torch.device) -> Run:
-    _, plain = _pair(device)
-    return training_step(plain, _clips(device), bf16=False)
+def _plain_training(device: torch.device, name: str) -> Run:
+    _, plain, clips = plain_pair(device, name)
+    return training_step(plain, clips, bf16=False)
 
 
 def training_step(net: nn.Module, clips: Tensor, *, bf16: bool) -> Run:

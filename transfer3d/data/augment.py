@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
-from torchvision import tv_tensors
-from torchvision.transforms import v2
 
 from transfer3d.data.augment_config import AugmentConfig
-from transfer3d.data.crops import CornerCrop, Crops, FlipPairs, FlowTenCrop, MirrorFlow, ThreeCrop, ThreeCrops
+from transfer3d.data.centre_crop import CentreCrop
 from transfer3d.data.pixels import Frames
+from transfer3d.data.views import Crops, ThreeCrops
 from transfer3d.errors import UsageError
 from transfer3d.layout import FLOW_CHANNELS, ClipSpec
+
+if TYPE_CHECKING:  # imported where it is needed: a command may refuse its input before
+    from torchvision.transforms import v2
 
 
 def training_transform(clip: ClipSpec, config: AugmentConfig, classes: Sequence[str] = ()) -> v2.Transform:
@@ -28,6 +31,10 @@ def training_transform(clip: ClipSpec, config: AugmentConfig, classes: Sequence[
     Raises:
         UsageError: a name in `flip_pairs` is not a class, or colour augmentation of optical flow.
     """
+    from torchvision.transforms import v2
+
+    from transfer3d.data.crops import CornerCrop, FlipPairs, MirrorFlow
+
     flow = clip.channels == FLOW_CHANNELS
     if flow and (config.colour or config.rand_augment):
         name = "colour" if config.colour else "rand_augment"
@@ -60,7 +67,7 @@ def training_transform(clip: ClipSpec, config: AugmentConfig, classes: Sequence[
     return v2.Compose(steps)
 
 
-def evaluation_transform(clip: ClipSpec, crops: Crops = 1, three: ThreeCrops = "transfer3d") -> v2.Transform:
+def evaluation_transform(clip: ClipSpec, crops: Crops = 1, three: ThreeCrops = "transfer3d") -> nn.Module:
     """Returns the transform of a test clip, to one or several squares of `clip.size`.
 
     Args:
@@ -69,18 +76,23 @@ def evaluation_transform(clip: ClipSpec, crops: Crops = 1, three: ThreeCrops = "
             squares that cover a frame with short side `clip.size` (V4D and F4D, 256 x 256 resized to it).
         three: how three crops are cut; see `ThreeCrop`.
     """
+    if crops == 1:
+        return CentreCrop(clip.crop, clip.size)
+    from torchvision.transforms import v2
+
+    from transfer3d.data.crops import FlowTenCrop, ThreeCrop
+
     if crops == 3:
         return v2.Compose([v2.Resize(clip.size, antialias=True), ThreeCrop(clip.size, three)])
     crop = clip.crop if isinstance(clip.crop, int) else list(clip.crop)
     ten = FlowTenCrop if clip.channels == FLOW_CHANNELS else v2.TenCrop
-    cut = ten(clip.size) if crops == 10 else v2.CenterCrop(clip.size)
-    return v2.Compose([v2.Resize(crop, antialias=True), cut])
+    return v2.Compose([v2.Resize(crop, antialias=True), ten(clip.size)])
 
 
-def crop_frames(transform: v2.Transform, frames: Frames) -> list[Tensor]:
+def crop_frames(transform: nn.Module, frames: Frames) -> list[Tensor]:
     """Applies a test transform to frames [N, H, W, C]; returns [N, C, size, size] uint8 for each crop."""
-    cut = transform(tv_tensors.Video(torch.from_numpy(frames).permute(0, 3, 1, 2)))
-    return [one.as_subclass(Tensor) for one in (cut if isinstance(cut, list | tuple) else [cut])]
+    cut = transform(torch.from_numpy(frames).permute(0, 3, 1, 2))
+    return list(cut) if isinstance(cut, list | tuple) else [cut]
 
 
 def decode_side(clip: ClipSpec, largest: float = 1.0) -> int:
@@ -89,15 +101,17 @@ def decode_side(clip: ClipSpec, largest: float = 1.0) -> int:
     return max(round(side * largest), clip.size)
 
 
-def transform_frames(transform: v2.Transform, frames: Frames, *, seed: int) -> Tensor:
-    """Applies a transform with one random draw to frames [N, H, W, C]; returns [N, C, size, size] uint8."""
+def transform_frames(transform: nn.Module, frames: Frames, *, seed: int) -> Tensor:
+    """Applies a transform to frames [N, H, W, C], one draw for all; returns [N, C, size, size] uint8."""
     return transform_labelled(transform, frames, (), seed=seed)[0]
 
 
 def transform_labelled(
-    transform: v2.Transform, frames: Frames, labels: tuple[int, ...], *, seed: int
+    transform: nn.Module, frames: Frames, labels: tuple[int, ...], *, seed: int
 ) -> tuple[Tensor, tuple[int, ...]]:
-    """Applies a training transform to frames and their labels: a mirrored clip may have another class."""
+    """Applies a training transform to frames and their labels: a mirrored clip may be of another class."""
+    from torchvision import tv_tensors
+
     video = tv_tensors.Video(torch.from_numpy(frames).permute(0, 3, 1, 2))
     with seeded(seed):
         clip, labels = transform(video, labels)

@@ -6,8 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
-from torchvision.transforms import v2
+from torch import Tensor, nn
 
 from transfer3d.data.augment import crop_frames, decode_side, evaluation_transform
 from transfer3d.data.container import Source
@@ -40,7 +39,7 @@ def views_of_video(
     *,
     name: str,
     number: int = 0,
-    transform: v2.Transform | None = None,
+    transform: nn.Module | None = None,
     open_video: OpenVideo = Video,
 ) -> Views:
     """Decodes a video once and returns its test views.

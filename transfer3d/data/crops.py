@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import nn
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional
 
+from transfer3d.data.views import ThreeCrops
 from transfer3d.errors import UsageError, did_you_mean
 from transfer3d.layout import FLOW_CHANNELS
 
-Crops = Literal[1, 3, 10]
-ThreeCrops = Literal["transfer3d", "slowfast", "mmaction2"]
 SCALES = (1.0, 0.875, 0.75, 0.66)
 LEVELS = 255
 PLACES = ((0.0, 0.0), (0.0, 1.0), (1.0, 0.0), (1.0, 1.0), (0.5, 0.5))

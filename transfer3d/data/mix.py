@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
-from torchvision import tv_tensors
-from torchvision.transforms import v2
 
 from transfer3d.batch import ClipBatch
 from transfer3d.data.augment import seeded
 from transfer3d.data.augment_config import AugmentConfig
+
+if TYPE_CHECKING:
+    from torchvision.transforms import v2
 
 
 def mix_batch(batch: ClipBatch, config: AugmentConfig, classes: int, *, seed: int) -> ClipBatch:
@@ -25,6 +27,8 @@ def mix_batch(batch: ClipBatch, config: AugmentConfig, classes: int, *, seed: in
         classes: K.
         seed: for all random values.
     """
+    from torchvision.transforms import v2
+
     with seeded(seed):
         chosen = float(torch.rand(()))
         if chosen >= config.mixup + config.cutmix or len(batch.labels) < 2:
@@ -38,7 +42,9 @@ def mix_batch(batch: ClipBatch, config: AugmentConfig, classes: int, *, seed: in
 
 
 def _mixed(mix: v2.Transform, batch: ClipBatch) -> tuple[Tensor, Tensor]:
-    """Mixes clips [B, C, T, H, W] or [B, U, C, T, H, W]; torchvision needs five dimensions, crops H, W."""
+    """Mixes clips [B, C, T, H, W] or [B, U, C, T, H, W]; torchvision takes five dimensions, cuts H, W."""
+    from torchvision import tv_tensors
+
     clips = batch.clips.flatten(1, -4).float()
     labels = batch.labels if batch.targets is None else batch.targets
     mixed, targets_BK = mix(tv_tensors.Video(clips), labels)

@@ -81,16 +81,26 @@ def open_files(paths: Sequence[str | Path]) -> VideoSet:
     if len(paths) == 1 and (shards := _only_shards(Path(paths[0]))) is not None:
         return ShardVideos(*shards, split=None, labelled=False)
     files: list[Path] = []
-    for given in map(Path, paths):
-        path = existing(given)
-        if path is None:
-            raise missing(given, "Give video files or folders of them.")
+    for path in existing_paths(paths):
         files += _videos_of(path) if path.is_dir() else [path]
     if not files:
         raise DataError(
             f"{', '.join(map(str, paths))}: no videos in it. Give video files or folders of them."
         )
     return VideoList(list(dict.fromkeys(files)))
+
+
+def existing_paths(paths: Sequence[str | Path]) -> list[Path]:
+    """Returns the paths as they are on the disk.
+
+    Raises:
+        UsageError: one of them is not there.
+    """
+    found = [(given, existing(given)) for given in map(Path, paths)]
+    for given, path in found:
+        if path is None:
+            raise missing(given, "Give video files or folders of them.")
+    return [path for _, path in found if path is not None]
 
 
 def _only_shards(path: Path) -> tuple[Store, Index] | None:

@@ -11,7 +11,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from transfer3d.data.crops import Crops, ThreeCrops
 from transfer3d.data.peers import Peer, peer_clips
 from transfer3d.data.sampling import (
     Indices,
@@ -27,6 +26,8 @@ Places = Literal["even", "random", "units", "cover", "windows"] | Peer
 FrameOrder = Literal[
     "forward", "frames_reversed", "frames_shuffled", "still", "units_reversed", "units_shuffled"
 ]
+Crops = Literal[1, 3, 10]
+ThreeCrops = Literal["transfer3d", "slowfast", "mmaction2"]
 UNKNOWN_FPS = 25.0
 SHUFFLES = 1
 """Separates the random numbers of shuffles from those of random positions."""

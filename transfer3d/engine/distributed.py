@@ -7,12 +7,9 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from datetime import timedelta
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
-from accelerate import Accelerator, PartialState
-from accelerate.state import AcceleratorState
-from accelerate.utils import broadcast_object_list, gather_object
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -25,6 +22,9 @@ from transfer3d.engine.launcher import (
     world_size,
 )
 from transfer3d.errors import SetupError, Transfer3dError, UsageError
+
+if TYPE_CHECKING:  # imported where it is needed: a command may refuse its input before
+    from accelerate import Accelerator, PartialState
 
 Result = TypeVar("Result")
 
@@ -47,6 +47,9 @@ def make_accelerator(precision: str) -> Accelerator:
     Args:
         precision: "bf16" or "fp32".
     """
+    from accelerate import Accelerator
+    from accelerate.state import AcceleratorState
+
     processes()
     torch.backends.cudnn.benchmark = True
     keep_freed_memory()
@@ -73,6 +76,8 @@ def processes() -> PartialState:
         UsageError: the launcher requests an unsupported setting.
         SetupError: there is no group, or its size differs from the number of launched processes.
     """
+    from accelerate import PartialState
+
     launched = world_size()
     refuse_other_settings()
     device = torch.accelerator.current_accelerator(check_available=True)
@@ -127,6 +132,8 @@ def on_main(accelerator: Accelerator, work: Callable[[], Result]) -> Result:
     """
     if accelerator.num_processes == 1:
         return work()
+    from accelerate.utils import broadcast_object_list
+
     outcome: list[Any] = [None, None]
     if accelerator.is_main_process:
         try:
@@ -148,7 +155,11 @@ def same_buffers(accelerator: Accelerator, module: nn.Module) -> None:
 
 def gather_list(accelerator: Accelerator, items: list[Any]) -> list[Any]:
     """Returns the items of all processes, in the order of their ranks."""
-    return gather_object(items) if accelerator.num_processes > 1 else items
+    if accelerator.num_processes == 1:
+        return items
+    from accelerate.utils import gather_object
+
+    return gather_object(items)
 
 
 def mean_rows(accelerator: Accelerator, row: dict[str, float]) -> dict[str, float]:

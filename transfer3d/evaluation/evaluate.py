@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from accelerate import Accelerator
 from rich.console import Console
 from torch import Tensor
 
@@ -19,6 +18,9 @@ from transfer3d.evaluation.protocols import Protocol, named_protocol
 from transfer3d.evaluation.scores import Scores
 from transfer3d.evaluation.scoring import refuse_dropped, score_videos
 from transfer3d.models.student import VideoStudent
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from itertools import groupby
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
-from accelerate import Accelerator
 from rich.console import Console
 from torch import Tensor
 
@@ -25,6 +24,9 @@ from transfer3d.evaluation.micro_batches import CENTRE_CLIP, Compute, MicroBatch
 from transfer3d.layout import ClipSpec
 from transfer3d.models.student import VideoStudent
 from transfer3d.progress import progress
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
 
 
 class VideoOutput(NamedTuple):

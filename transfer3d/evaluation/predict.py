@@ -6,8 +6,8 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from accelerate import Accelerator
 from rich.console import Console
 from torch import Tensor
 
@@ -18,6 +18,9 @@ from transfer3d.errors import UsageError
 from transfer3d.evaluation.protocols import named_protocol
 from transfer3d.evaluation.scoring import score_videos
 from transfer3d.models.student import VideoStudent
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
 
 logger = logging.getLogger(__name__)
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, replace
 from typing import Any, get_args
 
-from transfer3d.data.crops import Crops
 from transfer3d.data.peers import Peer
-from transfer3d.data.views import FrameOrder, ViewPlan
+from transfer3d.data.views import Crops, FrameOrder, ViewPlan
 from transfer3d.errors import UsageError, did_you_mean
 from transfer3d.evaluation.pooling import Pooling
 from transfer3d.layout import ClipSpec

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from accelerate import Accelerator
+from typing import TYPE_CHECKING
+
 from rich.console import Console
 from torch import Tensor
 
@@ -13,6 +14,9 @@ from transfer3d.evaluation.protocols import CENTRE, Protocol, check_protocol
 from transfer3d.evaluation.scores import Scores
 from transfer3d.models.combinations import combination_scores
 from transfer3d.models.student import VideoStudent
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
 
 
 def refuse_dropped(videos: VideoSet, data: str = "the data") -> None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
+from typing import TYPE_CHECKING
 
 import torch
-from accelerate import Accelerator
 from rich.console import Console
 from torch import Tensor
 
@@ -16,6 +16,9 @@ from transfer3d.evaluation.inference import infer_videos
 from transfer3d.insight.features.layers import LayerReader
 from transfer3d.insight.features.parts import FeatureParts
 from transfer3d.layout import ClipSpec
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
 
 CLIPS = 20
 """Clips per video (P3D, section 5). The paper does not say which; here they are evenly spaced."""

@@ -74,7 +74,7 @@ def explain_videos(
     if out.is_file():
         raise UsageError(f"{out} is a file. Name a folder for the images with -o.")
     refuse_unwritable(out / "pictures")
-    with inference_session(file, console=console) as session:
+    with inference_session(file, videos, console=console) as session:
         networks = [session]
         if options.beside is not None:
             networks.append(_open_beside(session, options.beside))

@@ -30,7 +30,7 @@ def predict_files(
         UsageError: the student does not take RGB.
         DataError: none of the files is a video.
     """
-    with inference_session(file, precision=precision, console=console) as session:
+    with inference_session(file, videos, precision=precision, console=console) as session:
         predictions = predict_videos(
             session.student,
             session.open_files(videos),

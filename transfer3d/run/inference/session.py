@@ -6,15 +6,15 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from accelerate import Accelerator
 from pydantic import ValidationError
 from rich.console import Console
 
 from transfer3d.data.flow import FlowFormat, import_opencv
 from transfer3d.data.flow_of_videos import FlowOfVideos
 from transfer3d.data.folder import is_video, videos_under
-from transfer3d.data.source import open_files, open_videos
+from transfer3d.data.source import existing_paths, open_files, open_videos
 from transfer3d.data.videoset import VideoSet, check_channels
 from transfer3d.engine.distributed import make_accelerator, resolve_precision, watched_processes
 from transfer3d.errors import UsageError, WeightsError, did_you_mean
@@ -26,6 +26,9 @@ from transfer3d.models.checkpoint import load
 from transfer3d.models.student import VideoStudent
 from transfer3d.weights.hub import WEIGHTS_NAME, locate
 from transfer3d.weights.metadata import read_metadata
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
 
 
 @dataclass(frozen=True)
@@ -108,23 +111,30 @@ class InferenceSession:
 
 @contextmanager
 def inference_session(
-    file: str | Path, *, precision: str = "fp32", classifier: bool = True, console: Console
+    file: str | Path,
+    videos: Sequence[Path] = (),
+    *,
+    precision: str = "fp32",
+    classifier: bool = True,
+    console: Console,
 ) -> Iterator[InferenceSession]:
     """Loads a checkpoint and joins the process group, which is left at the end.
 
     Args:
         file: the checkpoint.
+        videos: paths that the command was given; one that is not there is refused before anything starts.
         precision: "auto", "bf16" or "fp32".
         classifier: whether the checkpoint must have one.
         console: for progress.
 
     Raises:
-        WeightsError: the checkpoint is invalid, or has no classifier.
-        UsageError: the student takes neither RGB nor optical flow.
-        SetupError: another process died.
+        WeightsError: the checkpoint is refused, or has no classifier.
+        UsageError: the student takes neither RGB nor optical flow, or a path is not there.
+        SetupError: another process of the launch died.
     """
     file = Path(file)
     refuse_videos(file, "Give the checkpoint first, then the videos.")
+    existing_paths(videos)
     student = load(file)
     if classifier and student.num_classes == 0:
         raise WeightsError(f"{file} has no classifier. Train one with `transfer3d finetune {file}`.")

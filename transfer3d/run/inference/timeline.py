@@ -79,7 +79,7 @@ def predict_timelines(
     """
     if options.plot is not None:
         check_figure_path(options.plot)
-    with inference_session(file, precision=precision, console=console) as session:
+    with inference_session(file, videos, precision=precision, console=console) as session:
         source, accelerator, names = session.open_files(videos), session.accelerator, session.classes
         for name, path in (("--plot", options.plot), ("--save-video", options.film)):
             if path is not None and len(source) > 1:
