@@ -19,6 +19,7 @@ from transfer3d.data.augment import (
     transform_frames,
     transform_labelled,
 )
+from transfer3d.data.augment_config import Sampling
 from transfer3d.data.clips import clips_of_frames
 from transfer3d.data.decode import OpenVideo
 from transfer3d.data.pixels import Frames
@@ -89,7 +90,7 @@ class ClipSampler:
         if teacher_view == "centre":
             self.side = max(self.side, decode_side(teacher_clip))
         self._clip, self._teacher_view = clip, teacher_view
-        self._sampling = augment.sampling
+        self._sampling: Sampling = augment.sampling
         self._augment = training_transform(clip, augment, classes)
         self._centre = evaluation_transform(teacher_clip)
 

@@ -41,7 +41,8 @@ def unsupported_swin(net: nn.Module) -> str | None:
     parts = cast(Any, net)
     if type(parts.patch_embed) is not PatchEmbed:
         return f"the patch embedding {type(parts.patch_embed).__name__}"
-    if len(set(side := parts.patch_embed.img_size)) > 1:
+    side = cast(Any, parts.patch_embed).img_size
+    if len(set(side)) > 1:
         return f"images of {'x'.join(map(str, side))}, which are not square,"
     if not parts.global_pool:
         return "no pooling (global_pool='')"
