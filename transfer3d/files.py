@@ -25,13 +25,13 @@ from safetensors import SafetensorError
 from transfer3d.errors import SetupError, did_you_mean
 
 PARTIAL = ".transfer3d-partial-"
-"""How the names of our half-written files begin."""
+"""Prefix of the names of unfinished files."""
 LOCK = ".transfer3d-lock"
 """The lock file of a folder."""
 DEVICES = (Path("/dev"), Path("/dev/fd"), Path("/proc/self/fd"))
-"""Folders whose files are no files, even where one of them is a link to one."""
+"""Folders of devices and open files, which are not regular files even if one links to one."""
 MAX_JSON_BYTES = 1 << 26
-"""Of a note, a manifest or a report."""
+"""Maximum size of metadata, a manifest or a report."""
 MAX_DEPTH = 32
 """Maximum nesting of untrusted JSON and TOML."""
 
@@ -133,9 +133,9 @@ class Lock:
     """Keeps a file locked until `close`, or until the process ends, even by kill -9.
 
     Args:
-        path: of the lock file. It names the holder, and outlives only a process that was killed. A link or a
-            pipe there is not touched.
-        name: of what the lock guards, for messages.
+        path: the lock file. It names the holder and remains only if that process was killed. A link or a pipe
+            at this path is not touched.
+        name: name of the locked folder or file, for messages.
 
     Raises:
         SetupError: another process holds the lock, or the file cannot be written.
@@ -148,7 +148,7 @@ class Lock:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             if path.is_symlink() or (path.exists() and not path.is_file()):
-                raise FileExistsError(errno.EEXIST, f"{path.name} in it is no file of ours")
+                raise FileExistsError(errno.EEXIST, f"{path.name} in it was not written by transfer3d")
             self._lock.acquire()
         except Timeout:
             raise SetupError(
@@ -184,7 +184,7 @@ def sha256_file(path: Path, most: int | None = None) -> str:
 
     Raises:
         ValueError: see `read_regular`.
-        FileNotFoundError: it is not there.
+        FileNotFoundError: the file does not exist.
     """
     _refuse_irregular(path, most)
     with path.open("rb") as file:
@@ -207,7 +207,7 @@ def read_json(path: Path, most: int = MAX_JSON_BYTES) -> Any:
 
     Raises:
         ValueError: it is not such JSON, or not a regular file of at most `most` bytes.
-        FileNotFoundError: it is not there.
+        FileNotFoundError: the file does not exist.
     """
     return parse_json(read_regular(path, most), untrusted=True)
 

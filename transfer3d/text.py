@@ -12,25 +12,25 @@ from rich.text import Text
 
 HIDDEN = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f"  # control characters, but for tab and new line
-    "\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"  # marks that turn the direction of writing
-    "\u2028\u2029"  # breaks of lines and paragraphs
-    "\ud800-\udfff]"  # halves of characters: bytes of a name that are not UTF-8
+    "\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"  # marks that change the writing direction
+    "\u2028\u2029"  # line and paragraph separators
+    "\ud800-\udfff]"  # surrogates: bytes of a name that are not UTF-8
 )
 UNION = ("constrained-", "list[")
 """Prefixes of the parts of a pydantic location that name an alternative of a union."""
 DICTIONARY = re.compile(r"valid dictionary( or instance of \w+)?")
 LONGEST = 200
-"""Of a name in a message."""
+"""Maximum length of a name in a message."""
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 
 
 def visible(text: str) -> str:
-    """Returns the text with what is no visible character as its escape."""
+    """Escapes invisible characters."""
     return HIDDEN.sub(lambda match: ascii(match[0])[1:-1], text)
 
 
 def one_line(text: str) -> str:
-    """Returns the text with new lines and tabs as their escapes: a name must not begin a line of its own."""
+    """Escapes newlines and tabs, so that a name cannot start a line of its own."""
     return text.replace("\n", "\\n").replace("\t", "\\t")
 
 

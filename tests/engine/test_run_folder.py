@@ -243,7 +243,7 @@ def test_results_of_others_are_not_overwritten(tmp_path, name, is_link):
         (run / name).symlink_to(theirs)
     else:
         (run / name).write_text("precious")
-    with pytest.raises(UsageError, match=f"has a {name} that belongs to no run"):
+    with pytest.raises(UsageError, match=f"has a {name} that is not a run's"):
         RunFolder(run, resume=False)
     assert (run / name).read_text() == theirs.read_text() == "precious"
     assert [path.name for path in run.iterdir()] == [name]

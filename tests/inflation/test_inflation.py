@@ -287,9 +287,9 @@ def test_the_image_model_is_not_changed(image_model):
 @pytest.mark.parametrize(
     "source, kwargs, to, message",
     [
-        ("convnext_atto", {}, "p3d", r"ResNets.*convnext_atto can go to i3d"),
-        ("test_resnet", {}, "t3d", r"DenseNets.*test_resnet can go to .*p3d"),
-        ("test_densenet", {}, "p3d", r"ResNets.*test_densenet can go to densenet3d, i3d, t3d"),
+        ("convnext_atto", {}, "p3d", r"ResNets.*convnext_atto can be inflated to i3d"),
+        ("test_resnet", {}, "t3d", r"DenseNets.*test_resnet can be inflated to .*p3d"),
+        ("test_densenet", {}, "p3d", r"ResNets.*test_densenet can be inflated to densenet3d, i3d, t3d"),
         ("test_resnet", {}, "p3d_resnet50", r"inflated from resnet50.*--to p3d"),
         ("test_resnet", {}, "p3dd", r"did you mean 'p3d'"),
         ("test_resnet", {"act_layer": nn.SiLU}, "p3d", r"SiLU"),

@@ -247,7 +247,7 @@ def test_positions_do_not_decay_and_layers_are_groups():
 @pytest.mark.parametrize(
     "name, arguments, to, message",
     [
-        ("swin_tiny_patch4_window7_224", {}, "i3d", r"i3d takes .*swin_tiny\w+ can go to video_swin"),
+        ("swin_tiny_patch4_window7_224", {}, "i3d", r"i3d takes .*swin_tiny\w+ can be inflated to .*_swin"),
         ("swin_tiny_patch4_window7_224", {"img_size": (64, 96)}, "video_swin", "64x96, which are not square"),
         ("swin_tiny_patch4_window7_224", {"global_pool": ""}, "video_swin", "has no pooling"),
         ("swin_tiny_patch4_window7_224", {"head_dim": 8}, "video_swin", "does not record: tensors"),

@@ -31,7 +31,7 @@ def evaluate(
     reverse: Annotated[
         str | None,
         typer.Option(
-            metavar="frames|units", help="Play each clip, or take a video's units, in reverse order."
+            metavar="frames|units", help="Reverse the frames of each clip, or the order of a video's units."
         ),
     ] = None,
     seed: Annotated[

@@ -14,7 +14,7 @@ UNITS = {"T": "frames", "U": "units"}
 
 def kernels(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="Checkpoint of a student.")],
-    layers: Annotated[bool, typer.Option("--layers", help="List every layer, not stages alone.")] = False,
+    layers: Annotated[bool, typer.Option("--layers", help="List every layer instead of the stages.")] = False,
     out: Annotated[
         Path | None, typer.Option("-o", "--out", metavar="X.png", help="Figure to write, PNG or SVG.")
     ] = None,

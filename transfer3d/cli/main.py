@@ -52,12 +52,12 @@ PLACES = (
     errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ELOOP,
     errno.EMFILE, errno.ENAMETOOLONG,
 )  # fmt: skip
-"""Faults of a disk or of its user, wherever they strike; no bug."""
+"""Errors caused by the disk or the user's setup, not by a bug."""
 GONE = (
     errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENXIO, errno.ENODEV, errno.EBUSY,
     errno.ENOTEMPTY,
 )  # fmt: skip
-"""The same of a place that is named: it is another kind of thing, or others changed it just now."""
+"""Errors caused by a path: it is of another kind, or another process has just changed it."""
 
 
 class Commands(TyperGroup):
@@ -73,7 +73,7 @@ class Commands(TyperGroup):
             _say(f"error: {error}", debug=ctx.params.get("debug", False))
             raise typer.Exit(error.exit_code) from None
         except BrokenPipeError:
-            # Whoever read our output has seen enough, as in `transfer3d models | head -1`.
+            # The reader of the output has closed the pipe, as in `transfer3d models | head -1`.
             _drop_output()
             raise typer.Exit(0) from None
         except MemoryError:
@@ -90,7 +90,7 @@ class Commands(TyperGroup):
                 raise
             if isinstance(error, OSError) and _is_of_a_place(error):
                 if error.filename is None:
-                    _drop_output()  # which may be what could not be written
+                    _drop_output()  # the output may be what could not be written
                 where = f"{error.filename}: " if error.filename else ""
                 line = f"error: {where}{error.strerror}. Check the path and its permissions."
                 _say(line, debug=ctx.params.get("debug", False))
@@ -111,7 +111,7 @@ def _is_of_a_place(error: OSError) -> bool:
 
 
 def _drop_output() -> None:
-    """Keeps the interpreter from writing at its end what is left of the output."""
+    """Keeps the interpreter from writing the remaining output at exit."""
     with suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 

@@ -47,9 +47,9 @@ def print_json(result: Any) -> None:
 
 
 def open_streams() -> None:
-    """Opens those standard streams that are closed; no text is too odd for the terminal's encoding.
+    """Opens closed standard streams, and escapes text that the terminal's encoding cannot represent.
 
-    A file that is opened while one of them is closed would take its place.
+    A file that is opened while a standard stream is closed would get its descriptor.
     """
     while (handle := os.open(os.devnull, os.O_RDWR)) <= STDERR:
         pass

@@ -1,4 +1,4 @@
-"""Transforms of frames to a student's input: torchvision's, with one draw for all frames of a clip."""
+"""Transforms from frames to a student's input: torchvision's, with the same random draw for a whole clip."""
 
 from __future__ import annotations
 
@@ -102,14 +102,14 @@ def decode_side(clip: ClipSpec, largest: float = 1.0) -> int:
 
 
 def transform_frames(transform: nn.Module, frames: Frames, *, seed: int) -> Tensor:
-    """Applies a transform to frames [N, H, W, C], one draw for all; returns [N, C, size, size] uint8."""
+    """Applies a transform with one random draw to frames [N, H, W, C]; returns [N, C, size, size] uint8."""
     return transform_labelled(transform, frames, (), seed=seed)[0]
 
 
 def transform_labelled(
     transform: nn.Module, frames: Frames, labels: tuple[int, ...], *, seed: int
 ) -> tuple[Tensor, tuple[int, ...]]:
-    """Applies a training transform to frames and their labels: a mirrored clip may be of another class."""
+    """Applies a training transform to frames and labels; flipping a clip may change its class."""
     from torchvision import tv_tensors
 
     video = tv_tensors.Video(torch.from_numpy(frames).permute(0, 3, 1, 2))

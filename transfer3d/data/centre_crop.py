@@ -1,6 +1,6 @@
-"""The centre of frames, pixel for pixel as torchvision cuts it.
+"""Centre crops of frames, identical to torchvision's in every pixel.
 
-Torchvision takes as long to import as torch itself; commands that look at centres alone need no more of it.
+Importing torchvision takes as long as importing torch; commands that only need centre crops avoid it.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ class CentreCrop(nn.Module):
     """`v2.Resize(crop, antialias=True)`, then `v2.CenterCrop(size)`.
 
     Args:
-        crop: the short side that frames are resized to, or height and width.
-        size: of the square that is cut out; at most the crop's short side.
+        crop: short side of the resized frames, or their height and width.
+        size: side of the square crop; at most the short side of `crop`.
     """
 
     def __init__(self, crop: int | tuple[int, int], size: int) -> None:
@@ -47,6 +47,6 @@ class CentreCrop(nn.Module):
 
 
 def _resizes_bytes() -> bool:
-    """Whether torch's uint8 kernel is the fast one here; it rounds otherwise than the one in floats."""
+    """Whether torch's uint8 kernel is the fast one on this CPU; its rounding differs from float kernels."""
     fast = torch.backends.cpu.get_cpu_capability() in ("AVX2", "AVX512")
     return fast or platform.machine() in ("aarch64", "arm64")

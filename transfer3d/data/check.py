@@ -16,7 +16,7 @@ from transfer3d.data.source import is_address, open_shards
 from transfer3d.errors import DataError, SetupError
 
 MAX_LATE = 3
-"""Videos in a row that a server may not send in time."""
+"""Maximum number of consecutive videos that a server does not send in time."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Connections to HTTP servers that may not behave: bounded in time, and open about where they lead."""
+"""Connections to untrusted HTTP servers: they are bounded in time, and redirects are reported."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any, cast
 
-LONGEST_S = 20.0  # where no timeout was given
+LONGEST_S = 20.0  # default timeout
 
 SayMoved = Callable[[str, str], None]
-"""Takes the server that was asked, and the other one that it sends to."""
+"""Called with the requested server and the server that it redirects to."""
 
 
 def new_opener(say_moved: SayMoved) -> urllib.request.OpenerDirector:
-    """Returns what opens http and https alone, wherever an answer points to.
+    """Returns an opener for http and https only, including redirects.
 
-    Its timeout is that of all headers together too, and of each piece of a body.
+    Its timeout also limits the time for all headers together and for each part of a body.
 
     Args:
-        say_moved: called when a server sends to another one.
+        say_moved: called when a server redirects to another one.
     """
     opener = urllib.request.OpenerDirector()
     for handler in (
@@ -42,7 +42,7 @@ def new_opener(say_moved: SayMoved) -> urllib.request.OpenerDirector:
 
 @contextmanager
 def _cut_after(seconds: float, connected: socket.socket) -> Iterator[None]:
-    """Ends a connection after so many seconds: a socket's own timeout starts again with each byte."""
+    """Ends a connection after a number of seconds; a socket's own timeout restarts with each byte."""
     timer = threading.Timer(seconds, partial(_cut, connected))
     timer.daemon = True
     timer.start()
@@ -58,7 +58,7 @@ def _cut(connected: socket.socket) -> None:
 
 
 class _Answer(http.client.HTTPResponse):
-    """Bounds the time of a piece of a chunked body: what follows the last chunk may have no end."""
+    """Bounds the time for a part of a chunked body; the data after the last chunk may be endless."""
 
     def __init__(self, sock: socket.socket, *arguments: Any, **options: Any) -> None:
         super().__init__(sock, *arguments, **options)
@@ -101,7 +101,7 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
     def redirect_request(
         self, req: urllib.request.Request, fp: Any, code: int, msg: str, headers: Any, newurl: str
     ) -> urllib.request.Request | None:
-        fp.close()  # urllib would read the answer's body to its end, which it may not have
+        fp.close()  # urllib would read the whole body of the response, which may be endless
         server, other = _server(req.full_url), _server(newurl)
         if server != other:
             self._say_moved(server, other)

@@ -1,4 +1,4 @@
-"""Whether a video file ends within a part that says how long it is; not all formats say it."""
+"""Detects truncated video files, in formats that record the sizes of their parts."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from transfer3d.data.mp4 import media_end
 EBML, SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"
 """IDs of Matroska's outermost elements (RFC 9559)."""
 ASF = bytes.fromhex("3026b2758e66cf11")
-"""How the GUID of ASF's header begins."""
+"""First bytes of the GUID of ASF's header."""
 UNKNOWN = 2**32 - 1
 SYNC, PACKET = b"\x47", 188
-"""Of MPEG transport streams (ISO 13818-1, 2.4.3.2); M2TS puts four bytes in front of each packet."""
+"""Packets of MPEG transport streams (ISO 13818-1, 2.4.3.2); M2TS adds four bytes before each packet."""
 COMPARED = 5
 MAX_PARTS = 2_000_000
 
 
 def is_cut(file: BinaryIO) -> bool:
-    """Whether the file ends within a part of it; False where it keeps no sizes."""
+    """Whether the file ends within one of its parts; False if its format records no sizes."""
     size = file.seek(0, os.SEEK_END)
     file.seek(0)
     start = file.read(len(ASF))
@@ -35,7 +35,7 @@ def is_cut(file: BinaryIO) -> bool:
 
 
 def _riff_end(file: BinaryIO) -> int:
-    """Returns where the last RIFF chunk ends, 0 where it does not say (a recording that was not closed)."""
+    """Returns the end of the last RIFF chunk, 0 if its size is missing (a recording that was not closed)."""
     end, kind = 0, b"RIFF"
     while kind == b"RIFF":  # several in files above 1 GiB (OpenDML)
         size = int.from_bytes(file.read(4), "little")
@@ -48,7 +48,7 @@ def _riff_end(file: BinaryIO) -> int:
 
 
 def _segment_end(file: BinaryIO) -> int:
-    """Returns where Matroska's segment ends, 0 where it does not say (a live recording)."""
+    """Returns the end of the Matroska segment, 0 if its size is unknown (a live recording)."""
     header = _length(file)
     if header is None:
         return 0
@@ -60,7 +60,7 @@ def _segment_end(file: BinaryIO) -> int:
 
 
 def _length(file: BinaryIO) -> int | None:
-    """Reads an element's length: leading zero bits say how many bytes follow; all ones = unknown."""
+    """Reads an element's length: the leading zero bits count the bytes that follow; all ones = unknown."""
     first = file.read(1)
     if not first or not first[0]:
         return None
@@ -71,7 +71,7 @@ def _length(file: BinaryIO) -> int | None:
 
 
 def _asf_end(file: BinaryIO) -> int:
-    """Returns where ASF's data end; 0 of a live recording, whose data have no size."""
+    """Returns the end of ASF's data; 0 for a live recording, which records no size."""
     end = 0
     for least in (30, 50):  # the header, the data
         file.seek(end + 16)
@@ -83,7 +83,7 @@ def _asf_end(file: BinaryIO) -> int:
 
 
 def _ogg_end(file: BinaryIO) -> int:
-    """Returns where the last of Ogg's pages ends (RFC 3533, section 6)."""
+    """Returns the end of the last Ogg page (RFC 3533, section 6)."""
     end = 0
     for _ in range(MAX_PARTS):
         file.seek(end)
@@ -98,13 +98,13 @@ def _ogg_end(file: BinaryIO) -> int:
 
 
 def _flv_end(file: BinaryIO) -> int:
-    """Returns where the last of FLV's tags ends, with its length behind it."""
+    """Returns the end of the last FLV tag, including the length after it."""
     file.seek(5)
     end = int.from_bytes(file.read(4), "big") + 4
     for _ in range(MAX_PARTS):
         file.seek(end)
         head = file.read(11)
-        if not head or (len(head) == 11 and head[0] & 0x1F not in (8, 9, 18)):  # sound, picture, script
+        if not head or (len(head) == 11 and head[0] & 0x1F not in (8, 9, 18)):  # audio, video, script
             return end
         end += 11 + int.from_bytes(head[1:4], "big") + 4
         if len(head) < 11:
@@ -113,7 +113,7 @@ def _flv_end(file: BinaryIO) -> int:
 
 
 def _gif_end(file: BinaryIO) -> int:
-    """Returns where the last of GIF's blocks ends (GIF89a, appendix B)."""
+    """Returns the end of the last GIF block (GIF89a, appendix B)."""
     file.seek(10)
     flags = file.read(3)[:1]
     file.seek(_table(flags), os.SEEK_CUR)
@@ -121,11 +121,11 @@ def _gif_end(file: BinaryIO) -> int:
         kind = file.read(1)
         if kind == b"!":  # an extension
             file.seek(1, os.SEEK_CUR)
-        elif kind == b",":  # a picture
+        elif kind == b",":  # an image
             file.seek(8, os.SEEK_CUR)
             file.seek(_table(file.read(1)) + 1, os.SEEK_CUR)
         else:
-            return 0  # the trailer, nothing, or garbage after the last picture
+            return 0  # the trailer, nothing, or garbage after the last image
         while length := file.read(1):
             file.seek(length[0], os.SEEK_CUR)
             if not length[0]:
@@ -141,7 +141,7 @@ def _table(flags: bytes) -> int:
 
 
 def _packet_size(file: BinaryIO) -> int:
-    """Returns the size of a transport stream's packets; 0 where it is none."""
+    """Returns the packet size of a transport stream; 0 if the file is not one."""
     start = file.read((PACKET + 4) * COMPARED)
     file.seek(0)
     for before in (0, 4):
@@ -159,4 +159,4 @@ ENDS: dict[bytes, Callable[[BinaryIO], int]] = {
     b"FLV": _flv_end,
     b"GIF8": _gif_end,
 }
-"""Finds where a file should end, by its first bytes; called behind them."""
+"""Maps a file's first bytes to the function that finds its end, called at the position after them."""

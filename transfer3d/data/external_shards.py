@@ -37,7 +37,7 @@ NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?")
 MAX_SHARDS = 100_000
 MAX_FRAMES = 2**31
 MAX_NOTE_BYTES = 1 << 20
-"""Of a sample's class or of its JSON."""
+"""Maximum size of a sample's class file or JSON file."""
 SPLIT = re.compile(r"-(train|val|test|unlabelled)-\d+\.tar$")
 
 
@@ -174,7 +174,7 @@ def _sample(key: str, members: dict[str, Member], small: dict[str, bytes], where
 
 
 def _is_label(label: Any) -> bool:
-    """Whether it is a number, or text of a usual length."""
+    """Whether the label is a number, or text of limited length."""
     if isinstance(label, str):
         return is_unicode(label) and len(label) <= LONGEST_TEXT
     return type(label) is int

@@ -73,7 +73,7 @@ def videos_under(folder: Path) -> list[Path]:
 
 
 def log_other_files(folder: Path) -> None:
-    """Logs how many files below a folder are not taken for videos, by suffix, and links to nothing."""
+    """Logs the number of files below a folder that are not videos, by suffix, and of broken links."""
     others: Counter[str] = Counter()
     for path in _paths_under(folder):
         if not path.exists():
@@ -121,7 +121,7 @@ def labelled_folders(folder: Path) -> dict[str, Path]:
 
 
 def _refuse_splits(folder: Path, folders: Mapping[str, Path]) -> None:
-    """Refuses folders that hold the same folders and are called like splits; warns of others that do."""
+    """Refuses folders named like splits that hold the same subfolders; warns of others that do."""
     if len(folders) < 2 or not all(map(has_classes, folders.values())):
         return
     shared = set.intersection(*(set(class_folders(path)) for path in folders.values()))
@@ -200,7 +200,7 @@ def _has_videos(folder: Path) -> bool:
 
 
 def _paths_under(folder: Path) -> Iterator[Path]:
-    """Yields all that is below a folder and no folder, behind links too; raises where it may not be read."""
+    """Yields all but folders below a folder, following links; raises if a folder cannot be read."""
     seen: set[tuple[int, int]] = set()
     for place, below, names in os.walk(folder, onerror=_raise, followlinks=True):
         status = os.stat(place)

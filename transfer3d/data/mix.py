@@ -42,7 +42,7 @@ def mix_batch(batch: ClipBatch, config: AugmentConfig, classes: int, *, seed: in
 
 
 def _mixed(mix: v2.Transform, batch: ClipBatch) -> tuple[Tensor, Tensor]:
-    """Mixes clips [B, C, T, H, W] or [B, U, C, T, H, W]; torchvision takes five dimensions, cuts H, W."""
+    """Mixes clips [B, C, T, H, W] or [B, U, C, T, H, W]; torchvision accepts 5 dimensions, crops H, W."""
     from torchvision import tv_tensors
 
     clips = batch.clips.flatten(1, -4).float()

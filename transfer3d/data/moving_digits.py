@@ -88,15 +88,15 @@ class SynthConfig(BaseModel):
 
 
 def synthesise(directory: Path, config: SynthConfig, console: Console | None = None) -> None:
-    """Writes the dataset; a finished one with the same configuration is left alone, an unfinished one redone.
+    """Writes the dataset; keeps a finished one with the same configuration and rewrites an unfinished one.
 
     `videos/{train,val,test}/<class>/*.mp4` and `videos/unlabelled/*.mp4`,
     `images/{train,val,test}/<digit>/*.png`, and `shards/` with their index, which is written last.
 
     Args:
-        directory: new or empty, or of an earlier call.
+        directory: a new or empty folder, or that of an earlier call.
         config: how many videos, and of what kind.
-        console: for progress; None = none is shown.
+        console: for progress; None = no progress.
 
     Raises:
         UsageError: `directory` contains something else, or a dataset with another configuration.

@@ -1,4 +1,4 @@
-"""The same video twice: in two splits, where tests say too much, or in two classes, which teaches nothing."""
+"""Duplicate videos: in two splits, where they inflate test scores, or in two classes, as label noise."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from transfer3d.data.videoset import VideoSet
 from transfer3d.files import sha256_file
 
 Video = tuple[VideoSet, int]
-"""A set, and the number of a video in it."""
+"""A video set and the index of a video in it."""
 
 
 def shared_videos(one: VideoSet, other: VideoSet) -> list[str]:
-    """Returns the keys in `other` of videos whose bytes are in `one` too, as far as that is known cheaply.
+    """Returns the keys in `other` of videos whose bytes are also in `one`, as far as this is cheap to find.
 
-    Of files only those of one size are read.
+    Files are only read if their sizes are equal.
     """
     found = list(_digests(one, other))
     first = {digest for (videos, _), digest in found if videos is one}
@@ -25,7 +25,7 @@ def shared_videos(one: VideoSet, other: VideoSet) -> list[str]:
 
 
 def contradicting_videos(videos: VideoSet) -> list[str]:
-    """Returns the keys of videos whose bytes are there under another class too."""
+    """Returns the keys of videos whose bytes also occur under another class."""
     labels_of: dict[str, tuple[int, ...]] = {}
     found = []
     for (_, index), digest in _digests(videos):
@@ -35,7 +35,7 @@ def contradicting_videos(videos: VideoSet) -> list[str]:
 
 
 def _digests(*sets: VideoSet) -> Iterator[tuple[Video, str]]:
-    """Yields the digests of all videos of shards, and of those files that have the size of another one."""
+    """Yields the digests of all videos in shards, and of files with the same size as another file."""
     files: dict[int, list[tuple[Video, Path]]] = {}
     for videos in sets:
         if isinstance(videos, ShardVideos):

@@ -113,7 +113,7 @@ def clip_batches(
 
     Raises:
         UsageError: fewer videos than processes, a batch size that they do not divide, an option that needs
-            labels, or only one of videos and clip is optical flow.
+            labels, or only one of the videos and the clip is optical flow.
         DataError: while iterating: too many bad videos, or damaged shards.
         SetupError: while iterating: a worker died.
     """
@@ -174,7 +174,7 @@ def view_batches(
         workers: processes that decode and transform; 0 transforms here, and decodes in one child.
 
     Raises:
-        UsageError: fewer videos than processes, or only one of videos and clip is optical flow.
+        UsageError: fewer videos than processes, or only one of the videos and the clip is optical flow.
         DataError: while iterating: a video cannot be decoded; none is skipped.
         SetupError: while iterating: a worker died.
     """

@@ -30,7 +30,7 @@ KEPT = 16  # shards of a server without ranges that are cached at a time
 BUFFER = 8  # shards within which videos are shuffled
 MAX_SHARD_BYTES = 1 << 36  # copied to the disk
 MAX_DIGITS = 18  # of a size
-PLAIN = "!#$%&'()*+,/:;=?@[]~"  # what an address keeps as it is
+PLAIN = "!#$%&'()*+,/:;=?@[]~"  # characters of an address that are not escaped
 
 log = logging.getLogger(__name__)
 
@@ -145,7 +145,7 @@ class HttpStore(Store):
         headers = {} if part is None else {"Range": f"bytes={part[0]}-{part[0] + part[1] - 1}"}
         request = urllib.request.Request(address, headers=headers | {"Accept-Encoding": "identity"})
         try:
-            # Not a method: the opener is a circle, which would keep the store and its folder.
+            # Not a method: the opener is a reference cycle, which would keep the store and its folder alive.
             opener = new_opener(partial(_say_moved, self._moved))
             with opener.open(request, timeout=self._patience.stall_s) as answer:
                 if part is not None and answer.status != http.HTTPStatus.PARTIAL_CONTENT:
@@ -201,7 +201,7 @@ class HttpStore(Store):
 
 
 def _say_moved(known: set[str], server: str, other: str) -> None:
-    """Says, once, that a server sends to another one."""
+    """Reports, once, that a server redirects to another one."""
     if other not in known:
         known.add(other)
         log.warning("%s sends to another server, %s", server, other)

@@ -191,7 +191,7 @@ def list_members(path: Path, where: str = "") -> dict[str, tuple[int, int]]:
 
 
 def _is_plain(member: tarfile.TarInfo) -> bool:
-    """Whether it is a file, as long as it says, whose name is text and leads nowhere else."""
+    """Whether a member is a regular, non-sparse file whose name is valid text and stays inside the folder."""
     name = PurePosixPath(member.name)
     is_file = member.isreg() and not member.issparse() and member.size >= 0
     is_text = is_unicode(member.name) and len(member.name) <= LONGEST_TEXT

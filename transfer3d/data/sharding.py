@@ -41,7 +41,7 @@ from transfer3d.files import (
 from transfer3d.progress import Meter
 
 PLAN, PARTS = "plan.json", "parts"
-SHARDS = 64  # of a split, where it is large enough: many small shards divide well
+SHARDS = 64  # per split if it is large enough; many small shards are easy to distribute
 SMALLEST, LARGEST = 16, 500
 POLL_S = 0.2
 
@@ -292,7 +292,7 @@ def _read_part(folder: Path, name: str) -> _Part | None:
     try:
         part = _Part.model_validate_json(read_regular(note, MAX_JSON_BYTES))
     except ValueError:
-        return None  # damaged: the shard is written once more
+        return None  # damaged: the shard is written again
     if part.shard is None:
         return part
     path = folder / part.shard.file

@@ -26,9 +26,9 @@ from transfer3d.text import problem, shortened
 INDEX = "index.json"
 FORMAT = "transfer3d-shards-1"
 MAX_INDEX_BYTES = 1 << 29
-"""Of an index, which is held in memory."""
+"""Maximum size of an index, which is held in memory."""
 MAX_MEMBER_BYTES = 1 << 32
-"""Of a video, which is."""
+"""Maximum size of a video, which is held in memory."""
 LONGEST_TEXT = 4000
 """Maximum length of a path or a reason in the index."""
 

@@ -26,7 +26,7 @@ from transfer3d.scratch import scratch_folder
 Times = Sequence[float] | NDArray[np.float64]
 TIME_BASE = Fraction(1, 90_000)
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
-"""Faults of a disk."""
+"""Disk errors."""
 CRF = 18  # visually lossless
 MUXER = {"fflags": "+bitexact", "movflags": "+faststart"}
 """Options of the MP4 muxer: the index is at the front, so that videos play while loading."""
@@ -191,7 +191,7 @@ def new_mp4() -> Iterator[tuple[OutputContainer, Path]]:
             with av.open(str(path), "w", format="mp4", options=MUXER) as container:
                 yield container, path
         except (FFmpegError, OSError) as error:
-            if error.errno in FULL:  # no video is bad for it
+            if error.errno in FULL:  # not a fault of the video
                 raise SetupError(
                     f"{folder.parent} takes no more ({error.strerror}). Name another folder with TMPDIR."
                 ) from error

@@ -45,7 +45,7 @@ def publish_student(
         folder: the run's; None = nothing is written.
         videos: the training videos, if known.
         name: "model" or "best".
-        metrics: the latest.
+        metrics: latest metrics.
         provenance: further entries, JSON-able.
         class_names: of the student's classes; None = its own.
     """

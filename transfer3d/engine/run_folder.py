@@ -75,7 +75,7 @@ class RunFolder:
             raise
 
     def _check_content(self, resume: bool) -> None:
-        """Raises UsageError where the folder holds another run than the one that is meant, or no run."""
+        """Raises UsageError if the folder holds another run than the expected one, or no run."""
         path = self.path
         if (path / RECIPE).exists() or (path / CONFIG).exists():
             if resume:
@@ -92,7 +92,7 @@ class RunFolder:
             raise UsageError(f"{path} holds no run. Leave --resume out.")
         if others := [name for name in (MODEL, BEST, LOG) if os.path.lexists(path / name)]:
             raise UsageError(
-                f"{path} has a {others[0]} that belongs to no run and would be overwritten. Choose another "
+                f"{path} has a {others[0]} that is not a run's and would be overwritten. Choose another "
                 "folder with -o."
             )
 
@@ -231,7 +231,7 @@ class RunFolder:
 
 
 def _content(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-    """Returns tensors and state of a checkpoint; None where it is damaged."""
+    """Returns the tensors and the state of a checkpoint; None if it is damaged."""
     if not _is_intact(folder, digests=True):
         return None
     try:
@@ -259,7 +259,7 @@ def _is_intact(folder: Path, *, digests: bool = False) -> bool:
 
 
 def _without_links(path: str, flags: int) -> int:
-    """Opens a file of ours to write to: not where a link points to, and no pipe that nobody reads."""
+    """Opens a run's file for writing, without following links or waiting for the reader of a pipe."""
     safe = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
     return os.open(path, flags | safe, 0o666)
 

@@ -45,10 +45,10 @@ def learning_rate(
 
     Args:
         step: from 0.
-        steps: of the whole run.
-        lr: the peak rate.
-        config: of the schedule.
-        scores: of the validations before this step, higher is better; only used by `plateau`.
+        steps: number of steps of the whole run.
+        lr: peak learning rate.
+        config: schedule settings.
+        scores: scores of the validations before this step, higher is better; only used by `plateau`.
     """
     warmup = round(config.warmup * steps)
     if step < warmup:

@@ -23,7 +23,7 @@ class _Strict(BaseModel):
 
 
 class _Group(_Strict):
-    """A group of parameters; what an optimiser does with it, the configuration says."""
+    """A parameter group; its settings are in the configuration."""
 
     params: list[int]
 
@@ -34,15 +34,15 @@ class _OptimizerState(_Strict):
 
 
 class RunState(_Strict):
-    """The JSON of a checkpoint, which anybody may have written.
+    """JSON part of a checkpoint, which is untrusted.
 
     Attributes:
-        step: steps that were made.
-        scores: of all validations.
-        metrics: the latest.
+        step: number of completed steps.
+        scores: scores of all validations.
+        metrics: latest metrics.
         identity: digests of what the run was started on, by name.
-        processes: number of them.
-        optimizer: its numbers that are no tensors.
+        processes: number of processes.
+        optimizer: the optimiser's numbers that are not tensors.
     """
 
     step: Annotated[int, Field(ge=0)]
@@ -57,11 +57,11 @@ def read_state(state: Mapping[str, Any], *, steps: int) -> RunState:
     """Returns the JSON part of a checkpoint.
 
     Args:
-        state: of any content.
-        steps: of the whole run.
+        state: unchecked data.
+        steps: number of steps of the whole run.
 
     Raises:
-        ValueError: a part of it cannot be that of this run.
+        ValueError: a part of it cannot belong to this run.
     """
     try:
         read = RunState.model_validate(state)
@@ -98,7 +98,7 @@ def unpack_state(
     optimizer: Optimizer,
     average: ModelEmaV3 | None = None,
 ) -> None:
-    """Restores what `pack_state` returned. Rates and decays stay those that the optimiser was made with.
+    """Restores what `pack_state` returned. Keeps the optimiser's own learning rates and weight decays.
 
     Raises:
         ValueError: tensors or optimiser are those of another run, or not finite.
@@ -123,9 +123,9 @@ def unpack_state(
 
 
 def _check_optimizer(slots: Mapping[int, Mapping[str, Any]], state: RunState, optimizer: Optimizer) -> None:
-    """Raises ValueError where the optimiser's state does not belong to its parameters.
+    """Raises ValueError if the optimiser's state does not match its parameters.
 
-    An optimiser takes any state, and would fail in its first step.
+    An optimiser loads any state, and would fail in its first step.
     """
     groups = optimizer.state_dict()["param_groups"]
     if [group.params for group in state.optimizer.param_groups] != [group["params"] for group in groups]:

@@ -19,7 +19,7 @@ from transfer3d.files import atomic_path, read_regular, write_text
 
 FORMAT = "transfer3d-scores-1"
 ROUNDING = 1e-3
-"""By which a probability may be above 1."""
+"""Tolerance by which a probability may exceed 1."""
 MAX_JSON_BYTES = 1 << 30
 
 
@@ -134,7 +134,7 @@ def load_scores(report: Path) -> tuple[Scores, ScoreMetadata]:
 
 
 def _are_of(metadata: ScoreMetadata, counts_N: Tensor) -> bool:
-    """Whether the names are of so many different videos, with labels that are classes."""
+    """Whether the metadata name this number of distinct videos, with labels that are valid classes."""
     labels = {label for label_set in metadata.label_sets for label in label_set}
     return (
         metadata.format == FORMAT
@@ -144,7 +144,7 @@ def _are_of(metadata: ScoreMetadata, counts_N: Tensor) -> bool:
 
 
 def _are_scores(views_MK: Tensor, scale_M: Tensor, counts_N: Tensor, classes: int) -> bool:
-    """Whether the tensors are probabilities of views, of at least one for each video."""
+    """Whether the tensors hold probabilities of views, with at least one view per video."""
     return (
         counts_N.dtype == scale_M.dtype == torch.int64
         and views_MK.dtype == torch.float32

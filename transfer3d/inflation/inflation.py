@@ -27,7 +27,7 @@ CROP_MARGIN = 256 / 224
 """Ratio of a frame's short side to the crop, for families that use the network's own input size."""
 
 SIZED = {ViTSpec: (with_size, resampled_tensors), SwinSpec: (resized_swin, resampled_windows)}
-"""How networks of one size take another: the network for it, and notes about its tensors."""
+"""Functions that change a network's image size: one builds the network, one returns notes on its tensors."""
 
 RANDOM_KERNELS = r"trunk\..*\.weight"
 HEAD = r"head\..*"
@@ -100,7 +100,7 @@ def inflate(
     _check_shape(source, family, student_entry)
     if len(source.head) > 1 and num_classes is None:
         raise UsageError(
-            f"{source.name} classifies by more than one linear layer ({', '.join(source.head)}), which no "
+            f"{source.name} has a classifier of several linear layers ({', '.join(source.head)}), which no "
             "student does: give it a new classifier by `--num-classes N`, or none by `--num-classes 0`."
         )
     student = _empty_student(source, family, image_model, num_classes, seed, frames, size, model_args)
@@ -172,7 +172,8 @@ def _spec_type(image_model: nn.Module, family: Family) -> type[TrunkSpec]:
             return spec_type
     takes = " and ".join(KNOWN_SOURCES[spec_type] for spec_type in family.clips)
     name = image_model_info(image_model).name
-    raise UsageError(f"{family.name} takes {takes}; {name} can go to {', '.join(targets_of(image_model))}.")
+    targets = ", ".join(targets_of(image_model))
+    raise UsageError(f"{family.name} takes {takes}; {name} can be inflated to {targets}.")
 
 
 def _check_shape(source: Source, family: Family, student_entry: StudentEntry | None) -> None:

@@ -7,8 +7,8 @@ student has the 2D network's output on a still clip:
 - The branches of T3D's temporal transition are rows of the 2D transition's 1x1 convolution.
 - Layers that a family appends after a block (4D convolutions, attention) are built as the identity.
 - The bias of a window for an offset in space is the same for every offset in time.
-- A transformer's attention along time is a copy of its block's attention, and the linear layer after it zero;
-  its positions in time, and the last layers of blocks over time, are built as zero.
+- A transformer's temporal attention is a copy of its block's attention, and the linear layer after it is
+  zero; its temporal position embeddings and the last layers of temporal blocks are initialised with zero.
 """
 
 from __future__ import annotations
@@ -66,9 +66,10 @@ class WeightInflator:
         tensors: the 2D network's state dict.
         modules: see `Source.modules`.
         head: see `Source.head`.
-        temporal_init: see `inflate`; `random` keeps kernels of more than one temporal tap as they were built.
-        frozen_bn: whether BatchNorm will be frozen in training; zero branches are then zero by their kernel.
-        resampled: tensors that were fitted to another size of images, each with a note.
+        temporal_init: see `inflate`; `random` keeps the initial values of kernels with more than one temporal
+            tap.
+        frozen_bn: whether BatchNorm will be frozen in training; then the kernels of zero branches are zero.
+        resampled: tensors that were interpolated to another image size, each with a note.
     """
 
     def __init__(
@@ -131,7 +132,7 @@ class WeightInflator:
         return Row(target=name, source=source_name, how="inflated" if depth > 1 else "reshaped")
 
     def _offsets(self, name: str, target: Tensor, source_name: str) -> Row:
-        """Fills a relative position bias, alike for all offsets in time."""
+        """Fills a relative position bias, with the same values for all offsets in time."""
         source = self._source(source_name)
         if source.shape == target.shape:
             return self._copy(name, target, source_name)
@@ -206,7 +207,7 @@ class WeightInflator:
             first += width
 
     def _classifier(self, head: nn.Module) -> Iterator[Row]:
-        """Copies the 2D head if it has as many classes; otherwise drops it and keeps the student's own."""
+        """Copies the 2D head if its number of classes matches; otherwise keeps the student's own."""
         linear = self.head[0] if len(self.head) == 1 else None
         old = self.tensors.get(f"{linear}.weight")
         shape = None if old is None else old.shape[:2] if old.shape[2:].numel() == 1 else old.shape

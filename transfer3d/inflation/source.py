@@ -59,11 +59,11 @@ class Source:
 
     Attributes:
         name: timm's architecture name.
-        spec: its shape.
-        modules: module of a student without temporal units to module of the 2D network.
-        head: names of the layers of the 2D network's classifier; of several none is kept.
-        num_classes: of that classifier.
-        in_chans: channels of its input.
+        spec: its architecture.
+        modules: maps modules of a student without temporal units to modules of the 2D network.
+        head: names of the layers of the 2D network's classifier; if there are several, none is kept.
+        num_classes: number of classes of that classifier.
+        in_chans: number of input channels.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""Reads a Swin transformer of timm, for images of a size of choice: see `models/trunks/swin.py`."""
+"""Reads a timm Swin transformer, for any image size: see `models/trunks/swin.py`."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from transfer3d.weights.header import differences
 
 
 def is_swin(model: nn.Module) -> bool:
-    """Whether a network is one that attends within shifted windows, taken or not."""
+    """Whether a network attends within shifted windows, whether supported or not."""
     return isinstance(model, NETWORKS)
 
 
 def read_swin(name: str, model: nn.Module) -> tuple[SwinSpec, dict[str, str], str]:
-    """Returns shape, module names and classifier of a Swin transformer.
+    """Returns the spec, the module names and the classifier of a Swin transformer.
 
     Raises:
-        UsageError: it was built with arguments that a checkpoint cannot record.
+        UsageError: the network was built with arguments that a checkpoint cannot record.
     """
     net = cast(Any, model)
     if fault := unsupported_swin(model):
@@ -58,20 +58,20 @@ def windows(model: nn.Module) -> list[tuple[int, int]]:
 
 
 def _windows_of(spec: SwinSpec) -> list[tuple[int, int]] | None:
-    """Returns the windows of a network, None if it has them for another number of stages."""
+    """Returns the windows of a network, None if their number differs from the number of stages."""
     with on_meta(), suppress(ValueError):
         return windows(build_swin(spec))
 
 
 def resized_swin(name: str, model: nn.Module, size: int) -> nn.Module:
-    """Returns the network for images of another size: with its windows, or where maps are smaller, theirs.
+    """Returns the network for another image size; windows larger than a feature map shrink to its size.
 
     Raises:
-        UsageError: timm cannot do it.
+        UsageError: timm cannot resize the network.
     """
     kept = windows(model)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch's, about how timm interpolates
+        warnings.simplefilter("ignore")  # torch's warning about timm's interpolation
         return with_size(name, model, size, window_size=kept[0] if len(set(kept)) == 1 else kept)
 
 
@@ -87,5 +87,5 @@ def resampled_windows(before: nn.Module, after: nn.Module) -> dict[str, str]:
 
 
 def _listed(value: Any) -> Any:
-    """Turns tuples into lists, as they are in a file."""
+    """Converts tuples to lists, as in a file."""
     return [_listed(part) for part in value] if isinstance(value, list | tuple) else value

@@ -14,11 +14,11 @@ from transfer3d.nn.on_meta import on_meta
 from transfer3d.weights.header import differences
 
 FIRST_GUESS = "fc"
-"""The name of a classifier that is not there."""
+"""Name of the classifier if the network does not have one."""
 
 
 def read_timm(name: str, model: nn.Module) -> tuple[TimmSpec, dict[str, str], tuple[str, ...]]:
-    """Returns shape, module names and the layers of the classifier of a timm network.
+    """Returns the spec, the module names and the classifier's layers of a timm network.
 
     Raises:
         UsageError: its tensors differ from those of timm's network of this name, or it does not end in pooled

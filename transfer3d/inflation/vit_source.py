@@ -58,8 +58,8 @@ def with_size(name: str, model: nn.Module, size: int, **windows: Any) -> nn.Modu
     """Returns the network for images of another size, with positions resampled by timm.
 
     Args:
-        name: of the network.
-        model: stays as it is.
+        name: name of the network.
+        model: is not changed.
         size: H and W.
         **windows: further arguments of timm's `set_input_size`.
 

@@ -1,7 +1,7 @@
-"""BatchNorm folded into the convolution before it, in any network of images.
+"""Folds BatchNorm into the preceding convolution, in any image network.
 
-One forward pass is watched operator by operator. Where a BatchNorm takes the output of a convolution and
-nothing else takes it, both are one linear map, whatever the modules that hold them are called.
+One forward pass is traced operator by operator. If a BatchNorm is the only consumer of a convolution's
+output, the two form one linear map, whatever the names of their modules.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ from torch.utils._pytree import tree_leaves
 from transfer3d.nn.conv4d import Conv4d
 
 TOLERANCE = 1e-4
-"""Norm of the difference to the network's own outputs, relative to theirs, in fp32."""
+"""Maximum norm of the difference to the network's own outputs, relative to their norm, in fp32."""
 FRAMES = 2
 
 Network = TypeVar("Network", bound=nn.Module)
 Convolution = nn.Conv2d | nn.Conv3d | Conv4d
 Pair = tuple[str, str]
-"""Names of a convolution and of the BatchNorm that alone takes its output."""
+"""Names of a convolution and of the BatchNorm that is the only consumer of its output."""
 
 
 def fold(network: nn.Module, shape: Sequence[int]) -> nn.Module:
-    """Returns a frozen timm network with its BatchNorms folded; itself where that gives other outputs.
+    """Returns a frozen timm network with its BatchNorms folded, or the network itself if the outputs differ.
 
-    The result is for inference. It holds new tensors for the folded convolutions alone and shares all others
-    with the network, which is not changed.
+    The result is for inference. Only its folded convolutions have new tensors; it shares all others with the
+    network, which is not changed.
 
     Args:
         network: in eval mode, with `forward_features` and `forward_head`.
@@ -51,7 +51,7 @@ def fold(network: nn.Module, shape: Sequence[int]) -> nn.Module:
         folded = without_norms(with_same_tensors(network), pairs)
         try:
             outputs = _outputs(folded, frames)
-        except AttributeError:  # it reads its BatchNorms' attributes
+        except AttributeError:  # the network reads attributes of its BatchNorms
             return network
         return folded if all(map(_equal, outputs, _outputs(network, frames))) else network
 
@@ -63,7 +63,7 @@ def with_same_tensors(network: Network) -> Network:
 
 
 def foldable_pairs(network: nn.Module, forward: Callable[[], object]) -> list[Pair]:
-    """Returns the pairs that one forward pass shows, in its order.
+    """Returns the pairs found in one forward pass, in execution order.
 
     Args:
         network: in eval mode.
@@ -75,7 +75,7 @@ def foldable_pairs(network: nn.Module, forward: Callable[[], object]) -> list[Pa
 
 
 def without_norms(network: Network, pairs: Iterable[Pair]) -> Network:
-    """Folds the BatchNorms of these pairs in place; of one with an activation, as timm's, that remains."""
+    """Folds the BatchNorms of these pairs in place; keeps the activation of timm's BatchNormAct2d."""
     for conv_name, norm_name in pairs:
         conv, norm = network.get_submodule(conv_name), network.get_submodule(norm_name)
         fold_into(cast(Convolution, conv), cast(nn.BatchNorm2d, norm))
@@ -84,7 +84,7 @@ def without_norms(network: Network, pairs: Iterable[Pair]) -> Network:
 
 
 def fold_into(conv: Convolution, norm: nn.BatchNorm2d | nn.BatchNorm3d) -> None:
-    """Gives a convolution the weights and the bias of itself and the BatchNorm after it, in new tensors."""
+    """Folds a BatchNorm into the convolution before it, in new weight and bias tensors."""
     mean, variance = norm.get_buffer("running_mean"), norm.get_buffer("running_var")
     conv.weight, conv.bias = fuse_conv_bn_weights(
         conv.weight, conv.bias, mean, variance, norm.eps, norm.weight, norm.bias
@@ -92,9 +92,9 @@ def fold_into(conv: Convolution, norm: nn.BatchNorm2d | nn.BatchNorm3d) -> None:
 
 
 class _Watch(TorchDispatchMode):
-    """Notes whose output each BatchNorm takes, and how often each tensor is taken.
+    """Records whose output each BatchNorm consumes, and how often each tensor is consumed.
 
-    Modules are known by their tensors: a convolution that scales its weights first is none here.
+    Modules are identified by their tensors, so a convolution that first scales its weights is not found.
     """
 
     def __init__(self, network: nn.Module) -> None:
@@ -107,13 +107,13 @@ class _Watch(TorchDispatchMode):
             if isinstance(part, nn.BatchNorm2d) and part.running_mean is not None
         }
         self._uses = Counter[int]()
-        self._outputs: dict[int, tuple[int, Tensor]] = {}  # of convolutions: kept, so that ids stay theirs
+        self._outputs: dict[int, tuple[int, Tensor]] = {}  # kept alive so that ids stay unique
         self._takers: dict[int, int] = {}
 
     def __torch_dispatch__(
         self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
-        """Called by torch for every operator."""
+        """Called by torch for each operator."""
         taken = [id(leaf) for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
         result = func(*args, **(kwargs or {}))
         self._uses.update(taken)
@@ -122,13 +122,13 @@ class _Watch(TorchDispatchMode):
         )
         if convs and isinstance(result, Tensor):
             self._outputs[id(result)] = (convs[0], result)
-            self._uses[id(result)] = 0  # not those of an earlier tensor in its place
+            self._uses[id(result)] = 0  # discards the count of an earlier tensor with the same id
         if norms:
             self._takers |= {number: norms[0] for number in taken if number in self._outputs}
         return result
 
     def pairs(self) -> list[Pair]:
-        """Returns the pairs whose convolution, output and BatchNorm are each taken once."""
+        """Returns the pairs whose convolution, output and BatchNorm are each used once."""
         found = [(self._outputs[output][0], output, norm) for output, norm in self._takers.items()]
         return [
             (self._convs[conv], self._norms[norm])
@@ -138,7 +138,7 @@ class _Watch(TorchDispatchMode):
 
 
 def _rest(norm: nn.Module) -> nn.Module:
-    """Returns what a BatchNorm does besides: timm's `BatchNormAct2d` drops and activates."""
+    """Returns the other layers of a BatchNorm: timm's `BatchNormAct2d` also has dropout and an activation."""
     parts = OrderedDict((name, part) for name, part in norm.named_children())
     return nn.Sequential(parts) if parts else nn.Identity()
 
@@ -149,7 +149,7 @@ def _scores(network: nn.Module, frames: Tensor) -> Tensor:
 
 
 def _outputs(network: nn.Module, frames: Tensor) -> list[Tensor]:
-    """Returns all that a teacher may be asked for."""
+    """Returns all outputs that a teacher may need."""
     parts = cast(Any, network)
     maps = parts.forward_features(frames)
     outputs = [maps, parts.forward_head(maps, pre_logits=True), parts.forward_head(maps)]

@@ -1,4 +1,4 @@
-"""`test_swin`: for timm's Swin transformers what `test_vit` is for its ViTs. Importing registers it."""
+"""`test_swin`: a tiny Swin transformer, as timm's `test_vit` is a tiny ViT. Importing registers it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ default_cfgs = generate_default_cfgs(
 
 @register_model
 def test_swin(pretrained: bool = False, **kwargs: Any) -> SwinTransformer:  # noqa: PT028 - no test
-    """Makes the 2D net that the tiny Swin student is inflated from; there are no pretrained weights."""
+    """Builds the 2D network that the tiny Swin student is inflated from; there are no pretrained weights."""
     shape = {"img_size": 160, "embed_dim": 24, "depths": (2, 2, 2), "num_heads": (2, 4, 8), "window_size": 4}
     return build_model_with_cfg(
         SwinTransformer,

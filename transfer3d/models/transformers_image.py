@@ -25,7 +25,7 @@ CONFIG = "config.json"
 LARGEST_SIDE = 4096
 MAX_NUMBER = 10_000_000
 LAYERS = re.compile("layers?$|depths?$")
-"""How a configuration calls the number of layers."""
+"""Names of a configuration's fields for the number of layers."""
 
 
 class TransformersImage(nn.Module):
@@ -174,7 +174,7 @@ def create_transformers_image(address: str) -> TransformersImage:
 
 
 def _check_sizes(address: str, config: Any, tensors: int, name: str = CONFIG) -> None:
-    """Refuses, before it is built, a network of a size that the file of its weights cannot have.
+    """Refuses, before it is built, a network of a size that its weight file cannot hold.
 
     Raises:
         WeightsError: a number is beyond any network's, or there are more layers than tensors.

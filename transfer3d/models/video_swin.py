@@ -1,8 +1,8 @@
 """Video Swin: windows over space and time, shifted from block to block.
 
 Paper: Liu et al., "Video Swin Transformer", CVPR 2022 (arXiv:2106.13230). Differs from it: `inflate` puts the
-patch embedding's kernel into one frame by default (the paper: `mean`), and what fills up a window in time is
-hidden; see `nn/joint_windows.py`. From Swin v2 networks too, of which the paper does not speak.
+patch embedding's kernel into one frame by default (the paper: `mean`), and temporal padding of a window is
+masked; see `nn/joint_windows.py`. Swin v2 networks, which the paper does not cover, are supported too.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ def video_swin(
     Args:
         spec: the 2D network.
         in_chans: channels of a frame.
-        frames: T of the clips that it learns from; a window is no longer than they are.
-        tubelet: frames of a time step.
-        window: time steps of a window; section 4.1: 8.
+        frames: frames per training clip; a window is at most as long.
+        tubelet: frames per time step.
+        window: time steps per window; section 4.1: 8.
     """
     from transfer3d.models.trunks.swin import VideoSwin
 

@@ -17,7 +17,7 @@ from transfer3d.nn.standardised import STANDARDISED, StandardisedConv3d
 
 
 class FrameCount:
-    """How many consecutive frames of the batch are a clip, and how many clips; set in each forward pass."""
+    """Number of consecutive frames of a batch per clip, and number of clips; set in each forward pass."""
 
     def __init__(self) -> None:
         self.frames = 1

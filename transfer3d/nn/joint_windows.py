@@ -1,10 +1,10 @@
 """Attention in windows over space and time: Swin's windows, several time steps deep, shifted in time too.
 
 Paper: Liu et al., "Video Swin Transformer", CVPR 2022 (arXiv:2106.13230), section 3. timm's own module
-attends within a window; what it needs to know of time are relative positions of three axes, and masks.
+attends within a window; for time it needs relative positions on three axes, and masks.
 
-Why a still clip keeps the image network's answer: a window holds n copies of each key, with the same bias for
-every offset in time (section 3.4), so that its softmax gives the mean of the values that one copy gets.
+Why a still clip keeps the image network's output: a window holds n copies of each key, with the same bias for
+every offset in time (section 3.4), so the attention output equals that with a single copy.
 Masks hide time steps whole, which changes n alone, as a shift does, and a step that is added is a copy.
 """
 
@@ -20,15 +20,16 @@ from torch import Tensor, nn
 from transfer3d.nn.framewise import FrameCount
 
 HIDDEN = -100.0
-"""Added to the logits of what a query does not see, as in Swin."""
+"""Added to the logits of masked keys, as in Swin."""
 LOGARITHM = 8
-"""By it offsets from -1 to 1 are multiplied, and by its logarithm theirs divided: Swin v2, as released."""
+"""Scale of Swin v2's log-spaced offsets, as released: offsets in [-1, 1] are multiplied by it, and their
+logarithm is divided by its logarithm."""
 
 
 class OffsetLinear(nn.Linear):
     """The first layer of Swin v2's position bias, for offsets in time, height and width.
 
-    Swin v2 over clips is in no paper: the column for time, the first, is the least that it needs.
+    No paper describes Swin v2 for clips; adding a first column for time is the smallest change.
     """
 
 
@@ -41,8 +42,8 @@ class JointWindows(nn.Module):
     Args:
         spatial: the 2D network's window attention, of Swin or Swin v2; changed.
         window: time steps of a window.
-        shift: time steps by which windows are shifted; clips of one window are not.
-        count: the numbers of time steps of a clip, and of clips.
+        shift: time steps by which windows are shifted; clips of a single window are not shifted.
+        count: number of time steps per clip, and number of clips.
     """
 
     def __init__(self, spatial: nn.Module, window: int, shift: int, count: FrameCount) -> None:
@@ -73,9 +74,10 @@ class JointWindows(nn.Module):
         return y[:, :steps].flatten(0, 2)
 
     def _hidden_steps(self, steps: int, shift: int, missing: int, like: Tensor) -> Tensor:
-        """Returns `K t t`, to be added to logits: which of a window's steps are hidden from each other.
+        """Returns a mask `K t t`, added to the logits, that hides steps of a window from each other.
 
-        The added steps from the others, and a clip's first from its last, to which they were rolled.
+        It hides padding from other steps, and a clip's first steps from its last ones, next to which they
+        were rolled.
         """
         number = torch.arange(steps + missing, device=like.device)
         part = ((number >= steps).long() + 2 * (number < shift).long()).roll(-shift).view(-1, self.window)
@@ -84,7 +86,7 @@ class JointWindows(nn.Module):
 
 
 def _give_time(spatial: nn.Module, window: int) -> None:
-    """Makes a window attention one over windows of several time steps."""
+    """Extends a window attention to windows of several time steps."""
     attention, (height, width) = cast(Any, spatial), cast(Any, spatial).window_size
     offsets = (2 * height - 1) * (2 * width - 1)
     number = torch.arange(window)

@@ -15,9 +15,9 @@ Module = TypeVar("Module", bound=nn.Module)
 
 @contextmanager
 def on_meta() -> Iterator[None]:
-    """Builds modules on the `meta` device, and draws no normal values for them there, cut off or not.
+    """Builds modules on the `meta` device without drawing normal or truncated normal values there.
 
-    torch draws and cuts by code that imports torch._dynamo, which takes as long as `import torch`.
+    torch draws them with code that imports torch._dynamo, which takes as long as `import torch`.
     """
     with torch.device("meta"), _NoNormalInit():
         yield

@@ -20,7 +20,7 @@ def class_attention(network: nn.Module, name: str) -> Iterator[list[Tensor]]:
 
     Args:
         network: of timm, with attention blocks and a class token.
-        name: of the network, for messages.
+        name: name of the network, for messages.
 
     Raises:
         UsageError: the network has no class token, or another kind of attention.

@@ -1,4 +1,4 @@
-"""What a recipe may say of the objectives. Needs no torch."""
+"""Settings of the objectives in a recipe. Does not import torch."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ class CorrespondenceConfig(BaseModel):
     dense: float = Field(default=0.0, ge=0, allow_inf_nan=False)
     """Weight of the regression onto the teacher's patch or feature maps, on the coarser of both grids."""
     dense_layers: PositiveInt = 1
-    """Pairs of layers that dense compares: the last ones, and further ones evenly spread below them, as block
-    with block of two vision transformers."""
+    """Pairs of layers that dense compares: the last ones, and further ones evenly spaced below them, such as
+    the blocks of two vision transformers."""
     dense_weights: Literal["none", "class"] = "none"
     """class: positions are weighted by the attention of the teacher's class token (vision transformers)."""
     temperature: float = Field(default=0.1, gt=0, allow_inf_nan=False)

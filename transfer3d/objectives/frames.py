@@ -1,4 +1,4 @@
-"""Which frames of a batch of clips a teacher of images looks at."""
+"""Selects the frames of a batch of clips that an image teacher sees."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def spread_frames(clips: Tensor, count: int | None) -> Tensor:
-    """Returns evenly spread frames of clips: the middle ones of `count` equal sections; None = all frames.
+    """Returns evenly spaced frames of clips: the middle ones of `count` equal sections; None = all frames.
 
     Args:
         clips: B C T H W or B U C T H W.
@@ -21,10 +21,10 @@ def spread_frames(clips: Tensor, count: int | None) -> Tensor:
 
 
 def distinct_frames(frames_NCHW: Tensor) -> tuple[Tensor, Tensor | None]:
-    """Returns the frames without repetitions, and the place of each frame among these; None where none recur.
+    """Returns the distinct frames, and the index of each frame among them; None if all are distinct.
 
     A video that is shorter than a clip repeats frames, and two clips of one video may share some. On a GPU
-    nothing is compared: another number of frames in each step costs more there than it saves.
+    frames are not compared: a batch size that varies from step to step costs more there than it saves.
 
     Args:
         frames_NCHW: uint8.

@@ -36,7 +36,7 @@ MARKER = "demo.json"
 WRITTEN = re.compile(
     r"demo\.json|data|(teacher|inflated)\.safetensors|correspond|finetune-\w+|report\.html|summary\.png"
 )
-"""The names of what a demo writes into its folder."""
+"""Names of the files and folders that a demo writes."""
 TEACHER, FAMILY = "test_resnet", "p3d"
 LABELS_PER_CLASS = 4
 STRIPS = 6
@@ -124,8 +124,8 @@ def _claim(out: Path) -> None:
             raise UsageError(f"{out} is not empty and not an earlier demo. Choose another with -o.")
         remove_partials(out)
         if others := [path.name for path in out.iterdir() if not WRITTEN.fullmatch(path.name)]:
-            raise UsageError(f"{out} holds {others[0]}, which no demo wrote. Choose another with -o.")
-        for path in out.iterdir():  # not the folder itself, which may be a link
+            raise UsageError(f"{out} holds {others[0]}, which is not a demo's. Choose another with -o.")
+        for path in out.iterdir():  # keeps the folder itself, which may be a link
             shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
     write_text(out / MARKER, json.dumps({"started": time.strftime("%F %T")}))
 

@@ -21,11 +21,11 @@ WEIGHTS_NAME = "model.safetensors"
 HUB_PREFIX = "hf_hub:"
 HUB_TIMEOUT_S = 5.0
 DEADLINE_S = 30.0
-"""Of an answer without its body."""
+"""Time limit for a response without its body."""
 SLOWEST = 20_000.0
-"""Bytes per second below which a download is given up."""
+"""Minimum bytes per second of a download."""
 UNKNOWN_BYTES, MAX_BYTES = 1 << 30, 1 << 36
-"""Of a file whose size the hub does not say, and of the largest."""
+"""Assumed size of a file whose size the hub does not report, and maximum size of a file."""
 
 Result = TypeVar("Result")
 
@@ -149,7 +149,7 @@ def url_file(url: str, *, what: str, remedies: str) -> Path:
         with in_time(lambda: urllib.request.urlopen(head, timeout=HUB_TIMEOUT_S), DEADLINE_S) as answer:
             size = int(answer.headers.get("Content-Length") or UNKNOWN_BYTES)
         cached.parent.mkdir(parents=True, exist_ok=True)
-        in_time(  # torch would wait for ever
+        in_time(  # torch has no timeout
             lambda: download_url_to_file(url, str(cached), digest[1] if digest else None, progress=False),
             _seconds_for(size),
         )
@@ -159,7 +159,7 @@ def url_file(url: str, *, what: str, remedies: str) -> Path:
 
 
 def in_time(call: Callable[[], Result], seconds: float) -> Result:
-    """Returns what a call to a server returns, made in a thread.
+    """Calls a server in a thread and returns the result.
 
     Raises:
         TimeoutError: it takes longer. The clients' own timeouts start again with each byte that comes.
@@ -182,7 +182,7 @@ def in_time(call: Callable[[], Result], seconds: float) -> Result:
 
 
 def _seconds_for(size: int) -> float:
-    """Returns how long a download of so many bytes may take.
+    """Returns the time limit for a download of this size.
 
     Raises:
         ValueError: nothing is as large.

@@ -25,7 +25,7 @@ PUBLIC = (
     "metrics",
 )
 MAX_BYTES = 1 << 32
-"""Of a file that a checkpoint names: larger ones are not read for its sake."""
+"""Maximum size of a file named by a checkpoint; larger ones are not read to check it."""
 HUB_ADDRESSES = ("hf_hub:", "hf-hub:")
 
 

@@ -159,7 +159,7 @@ def _separated(rows: list[_Row]) -> list[_Row]:
 
 
 def _delimiter(texts: Sequence[str]) -> str:
-    """Returns what stands between the cells: a comma, or what every line has where one has none."""
+    """Returns the delimiter: a comma, or if a line has none, a tab or semicolon that occurs in every line."""
     others = (mark for mark in "\t;" if texts and all(mark in text for text in texts))
     return "," if all("," in text for text in texts) else next(others, ",")
 

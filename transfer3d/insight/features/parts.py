@@ -120,7 +120,7 @@ class FeatureParts:
 
 
 def _facts(path: Path) -> dict[str, Any]:
-    """Returns what parts are of; nothing where that is damaged."""
+    """Returns the description of the parts; empty if it is damaged."""
     try:
         facts = read_json(path)
     except ValueError:

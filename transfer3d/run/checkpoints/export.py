@@ -139,7 +139,7 @@ def export_checkpoint(
 
 
 def _holds(file: Path, text: str) -> bool:
-    """Whether a file is there and holds this text."""
+    """Whether a file exists and holds this text."""
     try:
         return read_regular(file, MAX_JSON_BYTES) == text.encode()
     except (OSError, ValueError):

@@ -18,7 +18,7 @@ from transfer3d.weights.metadata import CheckpointMetadata, read_metadata
 from transfer3d.weights.provenance import file_holds
 
 MAX_SOURCES = 20
-"""Files that are looked at: a damaged header could name thousands."""
+"""Maximum number of files checked; a damaged header could name thousands."""
 Verdict = Literal["holds", "differs", "not recorded", "not here"]
 
 
@@ -112,7 +112,7 @@ def inspect_checkpoint(path: str) -> CheckpointReport:
 
 
 def _sources(node: Any, checked: set[tuple[str, str]]) -> Iterator[DigestCheck]:
-    """Checks every file that the provenance names with its sha256, each once."""
+    """Checks each file in the provenance against its sha256, once."""
     if isinstance(node, list):
         for item in node:
             yield from _sources(item, checked)

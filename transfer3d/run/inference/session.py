@@ -122,15 +122,15 @@ def inference_session(
 
     Args:
         file: the checkpoint.
-        videos: paths that the command was given; one that is not there is refused before anything starts.
+        videos: paths given to the command; one that does not exist is refused before anything starts.
         precision: "auto", "bf16" or "fp32".
         classifier: whether the checkpoint must have one.
         console: for progress.
 
     Raises:
         WeightsError: the checkpoint is refused, or has no classifier.
-        UsageError: the student takes neither RGB nor optical flow, or a path is not there.
-        SetupError: another process of the launch died.
+        UsageError: the student takes neither RGB nor optical flow, or a path does not exist.
+        SetupError: another process of the job died.
     """
     file = Path(file)
     refuse_videos(file, "Give the checkpoint first, then the videos.")

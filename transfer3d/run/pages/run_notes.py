@@ -1,4 +1,4 @@
-"""What the notes of a run folder may say: of its start, its end and its evaluation."""
+"""Schemas of a run folder's metadata: its start, its end and its evaluation."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class StartedNote(_Note):
     data: DataNote | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns the JSON form, of what it has."""
+        """Returns the JSON form of the fields that are set."""
         return self.model_dump(exclude_none=True)
 
 
@@ -69,10 +69,10 @@ class ReportNote(_Note):
         count, extra = len(self.per_class), self.model_extra or {}
         rows = self.confusion
         if rows is not None and [len(row) for row in rows] != [count] * count:
-            raise ValueError(f"its confusions are not of its {count} classes")
+            raise ValueError(f"the confusion matrix is not {count} x {count}, for its {count} classes")
         for name in (name for name in SHARES if name in extra):
             if type(extra[name]) not in (int, float) or not 0 <= extra[name] <= 1:
-                raise ValueError(f"{name} is no share")
+                raise ValueError(f"{name} is not between 0 and 1")
         if not isinstance(self.protocol.get("name"), str):
             raise ValueError("its protocol has no name")
         return self

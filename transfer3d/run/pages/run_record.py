@@ -33,9 +33,9 @@ from transfer3d.text import problem
 from transfer3d.weights.metadata import read_metadata
 
 FORWARD = ["forward"]
-"""The orders of a report on films as they are."""
+"""Frame orders of a report on unmodified videos."""
 LARGEST = 1e30
-"""Number of a log that can be drawn."""
+"""Maximum absolute value of a log entry that can be plotted."""
 Note = TypeVar("Note", bound=BaseModel)
 
 
@@ -104,7 +104,7 @@ def read_log(path: Path) -> list[dict[str, Any]]:
 
 
 def _is_row(row: Any) -> bool:
-    """Whether it has a step, a split, and else numbers that can be drawn."""
+    """Whether a row has a step, a split, and otherwise only numbers that can be plotted."""
     step, split = row["step"], row["split"]
     values = [value for name, value in row.items() if name != "split"]
     are_numbers = all(type(value) in (int, float) and not abs(value) > LARGEST for value in values)
@@ -112,7 +112,7 @@ def _is_row(row: Any) -> bool:
 
 
 def read_note(path: Path, kind: type[Note]) -> Note | None:
-    """Reads a JSON object; None where there is no such file.
+    """Reads a JSON object; None if there is no such file.
 
     Raises:
         DataError: it is damaged.

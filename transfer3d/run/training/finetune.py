@@ -121,7 +121,7 @@ def _say_loss(session: Session, videos: VideoSet, loss: Loss) -> None:
 
 
 def _say_twice(session: Session, videos: VideoSet, validation: VideoSet | None) -> None:
-    """Warns of videos that are there twice: under two classes, or in train and val."""
+    """Warns of duplicate videos: under two classes, or in train and val."""
     if keys := contradicting_videos(videos):
         session.say(f"warning: {len(keys)} videos are in another class too, first {keys[0]}")
     if validation is not None and (keys := shared_videos(videos, validation)):

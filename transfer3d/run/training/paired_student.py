@@ -17,9 +17,9 @@ from transfer3d.nn.on_meta import on_meta
 from transfer3d.recipes.schema import ClipConfig, Recipe
 
 FAMILIES = ("p3d", "t3d", "i3d", "timesformer", "video_swin")
-"""Of a teacher that several students are inflated from, the first of these families."""
+"""Order of preference if several students are inflated from a teacher."""
 SHAPES = (("i3d", TimmSpec), ("timesformer", ViTSpec), ("video_swin", SwinSpec))
-"""Families that take any network of a kind; TimeSformer costs less than ViViT, whose clips are longer."""
+"""Families that support any network of a kind; TimeSformer is cheaper than ViViT, whose clips are longer."""
 OTHERWISE, SMALL = "p3d_resnet18", ClipConfig(size=112, crop=128)
 """For teachers that cannot be inflated: a ResNet-18 with the usual clips of 3D ResNets."""
 
@@ -27,10 +27,10 @@ OTHERWISE, SMALL = "p3d_resnet18", ClipConfig(size=112, crop=128)
 def with_paired_student(recipe: Recipe) -> Recipe:
     """Returns the recipe with the default student of its teacher, with random weights.
 
-    The registered one that is inflated from it: densenet121 -> t3d_densenet121, resnet50 -> p3d_resnet50.
-    Otherwise what `inflate --to i3d` makes of it, `--to timesformer` of a vision transformer, or `--to
-    video_swin` of a Swin transformer, for frames of its own size. For a network that none takes,
-    `OTHERWISE`. What the recipe says of clip and arguments wins.
+    This is the registered student that is inflated from it (densenet121 -> t3d_densenet121, resnet50 ->
+    p3d_resnet50). Otherwise it is the result of `inflate --to i3d`, of `--to timesformer` for a vision
+    transformer or of `--to video_swin` for a Swin transformer, with the teacher's frame size; if no family
+    supports the network, `OTHERWISE`. The recipe's own clip and arguments take precedence.
 
     Args:
         recipe: names a timm model as teacher.
