@@ -224,7 +224,7 @@ def parse_json(content: str | bytes, *, untrusted: bool = False) -> Any:
     """Parses JSON.
 
     Args:
-        content: of a file.
+        content: content of a file.
         untrusted: also refuse duplicate keys, numbers that are not finite, text that is not valid Unicode
             and deep nesting.
 

@@ -32,7 +32,7 @@ class ScratchFolder:
     """A new folder that only this user can open; removed by `close`, with the object or with the process.
 
     Attributes:
-        path: of the folder.
+        path: path of the folder.
 
     Raises:
         SetupError: no folder can be created in the temporary folder.

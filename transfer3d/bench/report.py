@@ -30,7 +30,7 @@ def bench_models(
         only: see `matching`.
         pairs: see `paired_ratio`.
         device: cpu, cuda or auto.
-        threads: of torch on the CPU; None = unchanged.
+        threads: torch's threads on the CPU; None = unchanged.
 
     Returns:
         The machine's description, the number of cases, and their results one by one.

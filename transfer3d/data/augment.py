@@ -25,7 +25,7 @@ def training_transform(clip: ClipSpec, config: AugmentConfig, classes: Sequence[
 
     Args:
         clip: the student's input.
-        config: of the augmentation; MixUp and CutMix act on batches (see `mix`) and are ignored here.
+        config: augmentation settings; MixUp and CutMix act on batches (see `mix`) and are ignored here.
         classes: names by label, for `flip_pairs`.
 
     Raises:

@@ -15,9 +15,9 @@ class ViewBatch:
     """The test views of some videos.
 
     Attributes:
-        views: of all videos, one video after the other.
+        views: views of all videos, one video after the other.
         labels: int64, for each view; -1 if unlabelled.
-        keys: of the videos, for each view.
+        keys: keys of the videos, for each view.
         sources: the original videos, for each view.
     """
 
@@ -33,7 +33,7 @@ class ViewBatch:
 
 
 class ClipId(NamedTuple):
-    """A clip to load: of the video with index `video`, in epoch `epoch`."""
+    """A clip to load, from the video with index `video` in epoch `epoch`."""
 
     epoch: int
     video: int

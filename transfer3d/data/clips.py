@@ -49,7 +49,7 @@ def views_of_video(
 
     Args:
         source: a path, or the file's bytes.
-        clip: of the student.
+        clip: clip settings of the student.
         plan: the views.
         name: for messages.
         number: index of the video, for random views.

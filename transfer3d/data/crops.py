@@ -27,7 +27,7 @@ class CornerCrop(v2.Transform):
 
     Args:
         size: H and W of the result.
-        scales: of the short side, largest first; empty for crops of `size` itself (T3D, section 4.4).
+        scales: scales of the short side, largest first; empty for crops of `size` itself (T3D, section 4.4).
     """
 
     def __init__(self, size: int, scales: Sequence[float] = SCALES) -> None:
@@ -81,7 +81,7 @@ class FlowTenCrop(nn.Module):
     """`v2.TenCrop` for optical flow.
 
     Args:
-        size: of the crops.
+        size: side of the crops.
     """
 
     def __init__(self, size: int) -> None:
@@ -140,7 +140,7 @@ class ThreeCrop(nn.Module):
     """Three squares at the start, middle and end of the longer side, centred on the shorter side.
 
     Args:
-        size: of the squares; at most the input's short side.
+        size: side of the square crops; at most the input's short side.
         rule: rounding of the middle, and position of the last crop. "transfer3d": down, exactly at the end.
             "slowfast" (also pytorchvideo's): up, exactly at the end. "mmaction2": down, at twice the middle,
             which is a pixel before the end if the difference of the sizes is odd.

@@ -33,8 +33,8 @@ class VideoDataset(Dataset[ClipSample]):
             clip.
         split: see `open_videos`; ignored for a `VideoSet`.
         labelled: see `open_videos`; ignored for a `VideoSet`.
-        augment: of training clips. MixUp and CutMix act on batches, so they are ignored here.
-        seed: of the training clips, combined with torch's generator.
+        augment: augmentation of training clips. MixUp and CutMix act on batches, so they are ignored here.
+        seed: seed of the training clips, combined with torch's generator.
         teacher_view: whether training clips have a second view of their frames, see `TeacherView`.
 
     Raises:

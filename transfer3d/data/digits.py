@@ -26,10 +26,10 @@ class Scene:
 
     Attributes:
         glyph: the drawing, [34, 34] in 0..1.
-        centre: of the digit, [T, 2] as (row, column), shares of the frame.
+        centre: centre of the digit, [T, 2] as (row, column), shares of the frame.
         angle: [T], radians.
         scale: [T], 1 is `EXTENT` of the frame.
-        colour: of the digit, [3] in 0..255.
+        colour: colour of the digit, [3] in 0..255.
         background: [S, S, 3] in 0..255.
     """
 

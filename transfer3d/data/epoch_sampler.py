@@ -17,7 +17,7 @@ class EpochSampler:
     """The endless sequence of permutations, one per epoch.
 
     Args:
-        seed: of the permutations.
+        seed: seed of the permutations.
         count: number of videos.
     """
 
@@ -40,7 +40,7 @@ class BufferedEpochSampler(EpochSampler):
     The order of the groups is shuffled, and videos are shuffled within a buffer of several groups.
 
     Args:
-        seed: of the permutations.
+        seed: seed of the permutations.
         runs: number of videos in each group.
         buffer: number of groups in the buffer.
     """

@@ -33,7 +33,7 @@ class FlowFormat(BaseModel):
         algorithm: "tvl1" (Zach et al., 2007: TSN's), "dis" (Kroeger et al., 2016: much faster), or "files":
             read from image files, algorithm unknown.
         bound: pixels per frame that 0 and 255 represent.
-        short_side: of the frames from which it was computed; None = the original size.
+        short_side: short side of the frames from which it was computed; None = the original size.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -78,7 +78,7 @@ def flow_planes(frames: Iterable[Frames], flow: FlowFormat, *, name: str) -> Ite
     Args:
         frames: RGB [H, W, 3] uint8, of one size.
         flow: how it is computed; not "files".
-        name: of the video, for messages.
+        name: name of the video, for messages.
 
     Raises:
         SetupError: OpenCV is not installed.

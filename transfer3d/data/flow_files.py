@@ -57,7 +57,7 @@ def read_flow(pairs: Sequence[tuple[Path, Path]], *, name: str) -> Iterator[Fram
 
     Args:
         pairs: see `flow_pairs`.
-        name: of the video, for messages.
+        name: name of the video, for messages.
 
     Raises:
         BadVideo: an image cannot be decoded, or differs in size from the first.
@@ -78,8 +78,8 @@ def flow_pairs(folder: Path, *, name: str) -> list[tuple[Path, Path]]:
     """Returns the images of x and y of a folder that `flow_folders` found, ordered by their numbers.
 
     Args:
-        folder: of the video.
-        name: of the video, for messages.
+        folder: folder of the video.
+        name: name of the video, for messages.
 
     Raises:
         BadVideo: there are none, or the other component of an image is missing.

@@ -145,8 +145,8 @@ def videos_by_class(
     """Returns the class and the path of each video in class folders.
 
     Args:
-        folder: of a split.
-        classes: of the training videos.
+        folder: folder of a split.
+        classes: class names of the training videos.
         train: folder of the training videos, for messages.
         videos: returns all videos below a folder.
 

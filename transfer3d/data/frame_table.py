@@ -53,8 +53,8 @@ class FrameTable:
 
     Args:
         container: newly opened; some or all of its packets are read.
-        stream: of the container.
-        source: of the container.
+        stream: video stream of the container.
+        source: input of the container.
         name: for messages.
         progress: see `Video`.
 

@@ -38,7 +38,7 @@ class Fault:
     """The reason for a missing result.
 
     Attributes:
-        reason: as text.
+        reason: reason as text.
         is_late: whether the time limit was exceeded.
         is_setup: whether the machine or the network is to blame, not the file.
     """

@@ -56,7 +56,7 @@ class SynthConfig(BaseModel):
     """The configuration of `synthesise`.
 
     Attributes:
-        seed: of everything but the split of the drawings, which is fixed.
+        seed: seed of everything but the split of the drawings, which is fixed.
         background: "weak" is dim, "plain" black, "strong" unique to each video.
         poses: variation of the digits: "slight" rotates by up to 12 degrees and scales to 85..100 % of the
             full size; "free" by up to 40 degrees, to 60..100 %, which is harder to learn from few videos.
@@ -95,7 +95,7 @@ def synthesise(directory: Path, config: SynthConfig, console: Console | None = N
 
     Args:
         directory: a new or empty folder, or that of an earlier call.
-        config: how many videos, and of what kind.
+        config: number and kind of the videos.
         console: for progress; None = no progress.
 
     Raises:
@@ -170,7 +170,7 @@ def still_digits(
     """Returns images of digits at random positions, to train a 2D teacher.
 
     Args:
-        split: of the drawings, as for the videos of that split.
+        split: split of the drawings, as for the videos of that split.
         seed: for positions, rotations, sizes and colours.
         size: H and W, pixels.
         background: as for the videos.

@@ -47,7 +47,7 @@ def _mmaction2(frames: int, length: int, stride: int, count: int) -> list[Indice
 def _pytorchvideo(frames: int, length: int, stride: int, count: int) -> list[Indices]:
     """pytorchvideo, `ConstantClipsPerVideoSampler` of length * stride frames, `UniformTemporalSubsample`.
 
-    Starts are SlowFast's, in exact time; of the frames from the clip's start to its end, both included,
+    Starts are SlowFast's, in exact time; among the frames from the clip's start to its end, both included,
     `length` are selected evenly. For a short video they are spaced over all of it.
     """
     window, clips = length * stride, []

@@ -97,12 +97,12 @@ def clip_batches(
     Args:
         videos: to train on.
         clip: the student's input.
-        batch_size: of all ranks together.
+        batch_size: total batch size of all ranks.
         steps: index of the step after the last one.
         seed: for order, sampling and augmentation.
         augment: the augmentation.
         start_step: the first step to load; earlier ones cost nothing.
-        rank: of this process.
+        rank: rank of this process.
         world: number of processes.
         workers: processes that decode and transform; 0 transforms here, and decodes in one child.
         max_bad_fraction: share of videos that may fail to decode before the run stops.
@@ -169,7 +169,7 @@ def view_batches(
         clip: the student's input.
         batch_size: videos (not views) in a batch of this rank.
         plan: the views of each video; by default the centre clip.
-        rank: of this process.
+        rank: rank of this process.
         world: number of processes.
         workers: processes that decode and transform; 0 transforms here, and decodes in one child.
 

@@ -24,7 +24,7 @@ class Converter:
         """Returns RGB [H, W, 3], upright.
 
         Args:
-            frame: as decoded.
+            frame: a decoded frame.
             short_side: a frame with a longer short side is scaled down to it, with antialiasing.
         """
         height, width = _scaled(frame.height, frame.width, short_side)
@@ -43,7 +43,7 @@ class Converter:
         """Returns optical flow [H, W, 2], as stored by `flow_frame`; scaling does not change its values.
 
         Args:
-            frame: as decoded.
+            frame: a decoded frame.
             short_side: see `rgb`.
 
         Raises:

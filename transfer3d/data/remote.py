@@ -60,7 +60,7 @@ class HttpStore(Store):
     """The shards of one address.
 
     Args:
-        address: of the folder with `index.json`; http or https.
+        address: address of the folder with `index.json`; http or https.
         patience: see `Patience`.
 
     Raises:

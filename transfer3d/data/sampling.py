@@ -86,7 +86,7 @@ def temporal_windows(frames: int, fps: float, *, seconds: Sequence[float] = WIND
     Windows slide by 0.8 of their length; if it exceeds the video's, there is one window, the whole video.
 
     Args:
-        frames: of the video.
+        frames: number of frames of the video.
         fps: its frames per second.
         seconds: lengths of the windows.
     """
@@ -107,7 +107,7 @@ def training_clip(
     """Returns the frame indices of a training clip: [T], or [U, T] for the video-level families.
 
     Args:
-        frames: of the video.
+        frames: number of frames of the video.
         clip: the student's input.
         rng: source of all randomness.
         sampling: for single clips: random, or one of `cover_clips` (P3D, section 3.3).

@@ -16,7 +16,7 @@ def shard_card(index: Index) -> str:
     """Returns the README: the same text for the same index.
 
     Args:
-        index: of the shards beside it, whose files are named `NAME-SPLIT-*.tar`.
+        index: index of the shards beside it, whose files are named `NAME-SPLIT-*.tar`.
     """
     from huggingface_hub import DatasetCardData
 

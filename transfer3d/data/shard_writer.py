@@ -31,7 +31,7 @@ class Sample:
     Attributes:
         key: unique over all splits, without a dot or a slash.
         video: the file's bytes.
-        suffix: of its container format.
+        suffix: file suffix of its container format.
         label: class, or None.
         source: the original video.
         frames: number of frames.
@@ -156,7 +156,7 @@ def list_members(path: Path, where: str = "") -> dict[str, tuple[int, int]]:
     """Returns offset and size of every file's bytes, by name; nothing is extracted.
 
     Args:
-        path: of the tar file.
+        path: path of the tar file.
         where: name for messages; by default the path.
 
     Raises:

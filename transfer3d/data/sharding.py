@@ -81,11 +81,11 @@ class Plan:
     """The assignment of videos to shards.
 
     Attributes:
-        config: of the sharding.
-        listing: of the dataset.
+        config: sharding settings.
+        listing: the dataset's list of videos.
         shards: for each shard, its name without suffix, its split, and its videos with their keys.
         remux: whether files are copied into MP4 if possible, since they have several suffixes.
-        digest: of everything that determines the shards' bytes.
+        digest: digest of everything that determines the shards' bytes.
     """
 
     config: ShardConfig

@@ -178,7 +178,7 @@ class ShardVideos(VideoSet):
 
     Args:
         store: location of the shards.
-        index: of the shards.
+        index: index of the shards.
         split: a split of the index; None = all splits.
         labelled: whether each video must have a label; if False, labels are ignored.
 

@@ -34,7 +34,7 @@ def open_videos(path: str | Path, *, split: str | None = "train", labelled: bool
 
     Args:
         path: the folder, or an address.
-        split: of the data. Without labels, "unlabelled", "train" and None are equivalent: the split
+        split: split of the data. Without labels, "unlabelled", "train" and None are equivalent: the split
             `unlabelled` if there is one, else `train`, else the whole folder. With labels, None requires a
             folder without splits.
         labelled: True = each video must have a class; False = classes are ignored; None = False for the split

@@ -18,7 +18,7 @@ class Subset(VideoSet):
 
     Args:
         whole: the other set.
-        indices: of its videos.
+        indices: indices of its videos.
     """
 
     def __init__(self, whole: VideoSet, indices: Sequence[int]) -> None:

@@ -59,7 +59,7 @@ class ClipSampler:
     """Draws training clips.
 
     Args:
-        clip: of the student.
+        clip: clip settings of the student.
         augment: the augmentation; MixUp and CutMix act on batches (see `mix`).
         classes: names by label.
         teacher_view: see `TeacherView`.
@@ -116,7 +116,7 @@ class ClipSampler:
 
         Args:
             videos: with the video's key, label and source.
-            index: of the video.
+            index: index of the video.
             count: frames of the video.
             read: returns the frames with these indices, with `side` as their short side.
             rng: source of all randomness.
@@ -150,7 +150,7 @@ def collate_clips(samples: Sequence[ClipSample], *, classes: int | None = None) 
     """Collates clips to a batch; the `collate_fn` of a DataLoader over a `VideoDataset`.
 
     Args:
-        samples: of one batch.
+        samples: samples of one batch.
         classes: K, for multi-label data: then `targets` are multi-hot.
     """
     teacher_clips = [sample.teacher_clip for sample in samples if sample.teacher_clip is not None]

@@ -161,7 +161,7 @@ def write_film(path: Path, timed: Iterable[tuple[Frames, float]], *, fps: float)
     """Writes frames as a video for viewing, one at a time: H.264 that every browser can play.
 
     Args:
-        path: of the new file.
+        path: path of the new file.
         timed: frames [H, W, 3] of one size, H and W even, with their presentation times in seconds.
         fps: mean rate; the last frame is shown for one such interval.
 

@@ -79,7 +79,7 @@ class ViewPlan:
         """Returns frame indices [V, T], or [V, U, T] for the video-level families, and each view's scale [V].
 
         Args:
-            frames: of the video.
+            frames: number of frames of the video.
             fps: frames per second, for "windows".
             clip: the student's input.
             number: index of the video, for random values.

@@ -89,7 +89,7 @@ def run_workers(
     Without workers the maker runs in this process, and videos are decoded in a child.
 
     Args:
-        maker: of batches.
+        maker: creates batches.
         plan: the draws of each batch.
         workers: number of processes that make batches.
         ahead: without workers, whether a thread prefetches the next batch. The maker must not use global

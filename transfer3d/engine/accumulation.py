@@ -51,7 +51,7 @@ def backward_mean(
 
     Args:
         wrapped: the objective, in DDP if there are several processes.
-        parts: of this process's batch.
+        parts: parts of this process's batch.
         autocast: context of the forward pass's precision.
         no_sync: context in which DDP does not reduce gradients.
     """

@@ -50,7 +50,7 @@ class Heartbeat:
     """The connections of one process and the thread that uses them; `close` ends both.
 
     Args:
-        rank: of this process.
+        rank: rank of this process.
         members: all processes, by rank.
         peers: connections to the watched processes, by rank.
         hung_after_s: seconds of silence after which a process counts as hung.
@@ -146,9 +146,9 @@ def join(
     """Connects this process with the others; every process must call it.
 
     Args:
-        rank: of this process.
+        rank: rank of this process.
         gather: an all-gather: returns the arguments of all processes, by rank.
-        address: of process 0.
+        address: address of process 0.
         hung_after_s: seconds of silence after which a process counts as hung.
     """
     me, listener = Member(socket.gethostname(), os.getpid()), None

@@ -61,7 +61,7 @@ def plan_batch(
         accelerator: device and precision.
         make_batch: creates a batch of n clips of any content.
         batch_size: clips of one process; None = search.
-        largest: where the search starts.
+        largest: start of the search.
 
     Raises:
         SetupError: not even two clips fit.

@@ -22,7 +22,7 @@ def parameter_groups(
         module: a student, or a module that has one as `student`.
         lr_scale: see `OptimizerConfig.lr_scale`.
         layer_decay: see `OptimizerConfig.layer_decay`.
-        weight_decay: of weights.
+        weight_decay: weight decay of weights.
 
     Raises:
         UsageError: a name in `lr_scale` matches no parameter, or no parameter is left to train.

@@ -47,7 +47,7 @@ def publish_student(
         name: "model" or "best".
         metrics: latest metrics.
         provenance: further entries, JSON-able.
-        class_names: of the student's classes; None = its own.
+        class_names: class names of the student; None = its own names.
     """
     student = getattr(objective, "student", None)
     if folder is None or not isinstance(student, VideoStudent):

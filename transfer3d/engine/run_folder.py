@@ -212,7 +212,7 @@ class RunFolder:
     def load_checkpoint(self) -> tuple[dict[str, Tensor], dict[str, Any], list[str]] | None:
         """Returns tensors, state and the names of the damaged checkpoints that were skipped.
 
-        The newest checkpoint whose sizes and digests match is taken; None where there is no checkpoint.
+        The newest checkpoint whose sizes and digests match is used; None if there is no checkpoint.
 
         Raises:
             WeightsError: all checkpoints are damaged.

@@ -22,7 +22,7 @@ class ScheduleConfig(BaseModel):
     milestones: tuple[float, ...] = ()
     """Shares of all steps at which `step` lowers the learning rate."""
     decay: float = Field(default=0.1, gt=0, lt=1)
-    """Factor of the rate: of `step` at a milestone, of `plateau` when the score stops improving."""
+    """Factor of the learning rate: applied by `step` at a milestone, by `plateau` when the score stalls."""
     patience: int = Field(default=5, ge=1)
     """Number of validations in a row without a better score after which `plateau` lowers the rate."""
     rates: tuple[tuple[Share, float], ...] = ()

@@ -20,7 +20,7 @@ def fuse_scores(
     A single report keeps its views, so that its metrics can be recomputed.
 
     Args:
-        reports: of the same videos, with their scores beside them.
+        reports: evaluation reports of the same videos, with their scores beside them.
         weights: one per report; None = all equal.
 
     Raises:

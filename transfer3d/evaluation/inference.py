@@ -55,7 +55,7 @@ def decoded_videos(
         videos: to decode; each is decoded by exactly one process.
         clip: the student's input.
         accelerator: the processes.
-        title: of the progress display.
+        title: title of the progress display.
         plan: the views of each video.
         skip: keys of videos that are already done.
         batch_size: videos in a batch.
@@ -109,7 +109,7 @@ def infer_videos(
         videos: each is decoded once, by exactly one process.
         compute: runs the student, under `no_grad` and the accelerator's autocast.
         accelerator: device, precision, processes.
-        title: of the progress display.
+        title: title of the progress display.
         clip: shape of the views; None = the student's own.
         plan: the views of each video.
         skip: keys of videos that are already done.

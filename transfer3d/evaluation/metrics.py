@@ -32,7 +32,7 @@ def video_metrics(scores: Scores, classes: Sequence[str], *, labels: Labels = "a
     classes. A class without videos has None and is excluded from means.
 
     Args:
-        scores: of labelled videos.
+        scores: scores of labelled videos.
         classes: names, by label.
         labels: "single", "multi", or "auto" = multi if any video has several labels, or the student is
             multi-label.

@@ -35,7 +35,7 @@ class MicroBatches:
     Args:
         compute: see `Compute`.
         clip: shape of the views.
-        device: of the clips.
+        device: device of the clips.
         plan: the views of a video.
         size: clips in the first call; None = by `first_size`.
         divisible: whether `compute` itself can split a single view.
@@ -62,8 +62,8 @@ class MicroBatches:
         """Returns the vectors of all views, float32 `V D` on the CPU; equal views are computed once.
 
         Args:
-            views: of one or of several videos.
-            names: of the video of each view, for messages.
+            views: views of one or several videos.
+            names: names of the video of each view, for messages.
 
         Raises:
             SetupError: a single view does not fit into memory.

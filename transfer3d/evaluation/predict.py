@@ -30,9 +30,9 @@ class VideoPrediction:
     """The most probable classes of one video.
 
     Attributes:
-        path: of the file.
+        path: path of the file.
         classes: names, the most probable first; `class 0`, `class 1` and so on if the student has no names.
-        probabilities: of these classes, 0..1.
+        probabilities: probabilities of these classes, 0..1.
     """
 
     path: Path

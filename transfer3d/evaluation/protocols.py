@@ -22,7 +22,7 @@ class Protocol:
         name: as in `transfer3d evaluate --protocol NAME`.
         source: paper and section.
         plan: the views.
-        pooling: of the views' scores; see `pooling`.
+        pooling: pooling of the views' scores; see `pooling`.
         combinations: whether a video-level student scores every combination of units (V4D, algorithm 1),
             instead of all units in one pass.
         full_size: whether crops are as large as the resized frame's short side, instead of the student's own
@@ -89,7 +89,7 @@ def named_protocol(
     """Returns a protocol of the table.
 
     Args:
-        name: of the protocol.
+        name: name of the protocol.
         clips: per video, for "dense" only.
         crops: per clip, 1, 3 or 10, for "dense" only.
         reverse: see `REVERSALS`.

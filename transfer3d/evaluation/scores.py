@@ -32,7 +32,7 @@ class Scores:
         label_sets: all labels of each video; may be empty.
         views_VK: for each video, float32 probabilities of its views.
         scale_V: for each video, the window length of each view.
-        pooling: of the views' probabilities to a video's score.
+        pooling: pooling of the views' probabilities to a video's score.
         multi_label: whether probabilities are sigmoids of each class, not a softmax.
     """
 
@@ -79,7 +79,7 @@ def save_scores(scores: Scores, report: Path, *, classes: Sequence[str], split: 
         scores: to write.
         report: path of the report.
         classes: names, by label.
-        split: of the data.
+        split: split of the data.
         protocol: its name.
 
     Raises:

@@ -23,7 +23,7 @@ class Agreement:
 
     Attributes:
         difference: the largest norm(exported - student) / norm(student) over the inputs.
-        shapes: of the inputs.
+        shapes: shapes of the inputs.
         open_axes: names of the input axes with dynamic size.
         tolerance: the largest difference allowed.
     """

@@ -24,7 +24,7 @@ def write_onnx(student: VideoStudent, path: Path, metadata: Mapping[str, str]) -
 
     Args:
         student: on the CPU, in fp32.
-        path: of the file.
+        path: path of the file.
         metadata: strings for the file's metadata.
 
     Raises:

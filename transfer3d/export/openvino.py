@@ -34,7 +34,7 @@ def write_openvino(
 
     Args:
         student: on the CPU, in fp32.
-        path: of the graph, which ends in `.xml`.
+        path: path of the graph, which ends in `.xml`.
         metadata: strings, stored as `rt_info` under their keys.
         calibration: normalised clips `1 C T H W` (or `1 U C T H W`) to determine int8's ranges; empty for
             fp32.

@@ -26,7 +26,7 @@ def preprocessing(metadata: CheckpointMetadata) -> dict[str, Any]:
     u, the index of the unit. They agree with `sampling`, `pixels` and `augment` of `transfer3d.data`.
 
     Args:
-        metadata: of the checkpoint.
+        metadata: metadata of the checkpoint.
     """
     clip = metadata.clip
     resized: dict[str, int]

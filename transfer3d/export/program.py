@@ -84,7 +84,7 @@ def write_program(student: VideoStudent, path: Path, metadata: Mapping[str, str]
 
     Args:
         student: on the CPU, in fp32.
-        path: of the file, which ends in `.pt2`.
+        path: path of the file, which ends in `.pt2`.
         metadata: strings to store in the file as `transfer3d.json`.
 
     Raises:

@@ -34,8 +34,8 @@ def push(folder: Path, names: Sequence[str], repository: str) -> str:
     The hub is that of `HF_ENDPOINT`, the account that of `hf auth login` or `HF_TOKEN`.
 
     Args:
-        folder: of the files.
-        names: of the files, relative to it.
+        folder: folder of the files.
+        names: names of the files, relative to it.
         repository: `user/name`.
 
     Returns:

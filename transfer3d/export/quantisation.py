@@ -22,8 +22,8 @@ class QuantisationLoss:
         held_out: whether these differ from the calibration clips.
         same_class: share of the clips with the same predicted class, 0..1.
         probability: mean absolute difference of the class probabilities, 0..1.
-        top1: of the original, 0..1; None without labels.
-        quantised_top1: of the quantised network, 0..1; None without labels.
+        top1: top-1 accuracy of the original, 0..1; None without labels.
+        quantised_top1: top-1 accuracy of the quantised network, 0..1; None without labels.
     """
 
     calibration_clips: int

@@ -30,7 +30,7 @@ class DrawConfig:
     """Options of the drawing.
 
     Attributes:
-        steps: of gradient ascent.
+        steps: number of gradient ascent steps.
         step_size: mean change of a pixel in the first step, on a 0..1 scale.
         smooth_time: how far each frame is moved towards the mean of its neighbours in the first step, 0..1;
             0 = no smoothing.
@@ -63,7 +63,7 @@ class Drawing:
     Attributes:
         clip_u8: C T H W, or U C T H W for a video-level student.
         noise_u8: the initial noise.
-        logits: of the class, for the noise and for the clip.
+        logits: logits of the class, for the noise and for the clip.
         scores: the class's probability, for the noise and for the clip.
     """
 

@@ -42,7 +42,7 @@ class Embedding:
         classes: names, by label.
         points_N2: coordinates; they have no unit, and large distances have no meaning.
         layer: the layer of the features.
-        perplexity: of the t-SNE.
+        perplexity: perplexity of the t-SNE.
         neighbours: number of nearest neighbours of the purities.
         purity: see `neighbour_purity`, in the embedding; None without labels, or without two videos of a
             class.
@@ -66,7 +66,7 @@ def embed(
     """Embeds a set's features; the same seed gives the same points on the same machine.
 
     Args:
-        features: of at least four videos.
+        features: features of at least four videos.
         layer: name of a layer.
         perplexity: approximate number of neighbours of a point; at least 1, and at most a third of the other
             points. None = 30, or less if there are too few points.

@@ -15,7 +15,7 @@ def wilson(correct: float, count: int) -> tuple[float, float]:
 
     Args:
         correct: number of videos, rounded to a whole one.
-        count: of videos, at least 1.
+        count: number of videos, at least 1.
     """
     interval = binomtest(round(correct), count).proportion_ci(method="wilson")
     return float(interval.low), float(interval.high)
@@ -30,7 +30,7 @@ def paired_difference(gained: int, lost: int, count: int) -> tuple[float, float,
     Args:
         gained: videos that only the second student classifies correctly.
         lost: videos that only the first one classifies correctly.
-        count: of all videos that both were evaluated on, at least 1.
+        count: number of videos that both were evaluated on, at least 1.
     """
     more, less, total = gained + 0.5, lost + 0.5, count + 2
     centre = (more - less) / total

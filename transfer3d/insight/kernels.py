@@ -56,7 +56,7 @@ class Taps:
     """The statistics of one kernel along one axis, or their means over several.
 
     Attributes:
-        offsets: of the taps from the centre.
+        offsets: offsets of the taps from the centre.
         energy: share of each tap, 0..1; they sum to 1.
         symmetric: share of the symmetric part, 0..1.
         response: power at each of `FREQUENCIES`.
@@ -130,8 +130,8 @@ def measure_taps(weight: Tensor, axis: int) -> Taps | None:
     """Computes the statistics of a kernel along one of its axes; None if it is all zero.
 
     Args:
-        weight: of a convolution, `C' C ...`.
-        axis: of time.
+        weight: weight of a convolution, `C' C ...`.
+        axis: the temporal axis.
     """
     taps_KX = weight.detach().double().movedim(axis, 0).flatten(1)
     gram_KK = taps_KX @ taps_KX.T

@@ -47,7 +47,7 @@ class OrderResult:
     Attributes:
         order: see `ViewPlan.orders`.
         top1: share of videos whose top class is among their labels, 0..1.
-        drop: of top1 relative to the normal order; negative if it increased.
+        drop: drop of top-1 relative to the normal order; negative if it increased.
         drop_95: the drop's 95 % interval for paired predictions: see `paired_difference`.
         changed: share of videos whose top class differs from that in the normal order, 0..1.
         moves: (top class in normal order, top class in this order, number of videos) of the changed ones, the
@@ -78,8 +78,8 @@ def order_results(scores: Scores, orders: Sequence[FrameOrder], classes: Sequenc
     """Compares every order with the first one.
 
     Args:
-        scores: of labelled videos, by a plan with these orders.
-        orders: of the plan; the first is the normal order.
+        scores: scores of labelled videos, from a plan with these orders.
+        orders: frame orders of the plan; the first is the normal order.
         classes: names, by label.
     """
     best_ON = torch.stack([part.videos_NK.argmax(-1) for part in split_orders(scores, orders)])
@@ -113,7 +113,7 @@ def order_figure(results: Sequence[OrderResult], *, chance: float, title: str) -
     """Draws top-1 and the share of changed predictions for each order, as labelled bars.
 
     Args:
-        results: of `order_results`.
+        results: results of `order_results`.
         chance: top-1 of guessing, 0..1.
         title: the student and the data.
     """

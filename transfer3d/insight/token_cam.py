@@ -25,7 +25,7 @@ def token_evidence(
 
     Args:
         student: with a classifier, in eval mode.
-        trunk: of this student.
+        trunk: trunk of this student.
         clips: one clip, normalised, with its axis B.
         target: the class.
         layer: a block, by its name in `Trunk.layers`; None = the deepest one that affects the scores.

@@ -44,7 +44,7 @@ def save(
 
     Args:
         student: on any device, in any dtype.
-        path: of the file.
+        path: path of the file.
         class_names: in the order of the logits; None = `student.class_names`.
         provenance: JSON-able record of how the weights were made.
 

@@ -46,8 +46,8 @@ class GoogLeNet(torchvision.models.GoogLeNet):
     Args:
         num_classes: see above.
         in_chans: see above.
-        drop_rate: of the dropout before the classifier.
-        divisor: of every width.
+        drop_rate: rate of the dropout before the classifier.
+        divisor: divisor of all widths.
     """
 
     def __init__(

@@ -22,7 +22,7 @@ def count_gmac(student: VideoStudent, shape: tuple[int, ...] | None = None) -> f
 
     Args:
         student: on the `meta` device.
-        shape: of the input, batch included; by default batch 1 of the student's own clip.
+        shape: shape of the input, batch included; by default batch 1 of the student's own clip.
     """
     from torch.utils.flop_counter import FlopCounterMode  # imports triton
 

@@ -119,7 +119,7 @@ def register_family(
     """Registers the function that builds a trunk as a family.
 
     Args:
-        name: of the family.
+        name: name of the family.
         paper: the paper that describes it.
         clips: see `Family`.
         earlier_options: see `Family`.

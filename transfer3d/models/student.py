@@ -29,7 +29,7 @@ class VideoStudent(nn.Module):
     Attributes:
         num_features: D, size of the pooled feature; also the channels of the feature maps, except in timm
             networks whose head changes them.
-        num_classes: K; 0 when there is no classifier.
+        num_classes: K; 0 if there is no classifier.
         clip: its input.
         model_name: registered name (or family name, when `model_args` has a `spec`).
         model_args: JSON-able; `create_model(model_name, num_classes, **model_args)` rebuilds it.

@@ -82,7 +82,7 @@ def earlier_options(trunk: Trunk, options: Mapping[str, Any]) -> dict[str, Any]:
 
     Args:
         trunk: built with these options.
-        options: as stored in the checkpoint.
+        options: options as stored in the checkpoint.
     """
     places = []
     for name, stage in trunk.named_children():

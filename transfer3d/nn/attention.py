@@ -109,7 +109,7 @@ class Attention(nn.Module):
     """Applies any of the above by name, in the paper's order.
 
     Args:
-        channels: of the feature maps.
+        channels: number of channels of the feature maps.
         kind: "ta", "ca", "sta" joined by "+" in this order (table 4), "se" or "cbam" (table 5), or "none".
 
     Raises:

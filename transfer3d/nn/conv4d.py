@@ -20,8 +20,8 @@ class Conv4d(nn.Module):
     """4D convolution of stride 1 with zero padding that keeps the input's size (equation 1).
 
     Args:
-        in_channels: of the input.
-        out_channels: of the output.
+        in_channels: number of input channels.
+        out_channels: number of output channels.
         kernel: (U, T, H, W), each odd. The paper's forms are (3, 1, 1, 1), (3, 3, 1, 1) and (3, 3, 3, 3).
         bias: whether to add b_j of equation (1).
 

@@ -34,7 +34,7 @@ def convolution(
     dilation: Sequence[int],
     groups: int,
 ) -> Tensor:
-    """`F.conv2d` or `F.conv3d`, by the number of axes, with fast gradients where it is depthwise on a CPU.
+    """`F.conv2d` or `F.conv3d`, by the number of axes, with fast gradients if it is depthwise on a CPU.
 
     Args:
         x: `B C H W` or `B C T H W`.

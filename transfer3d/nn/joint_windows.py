@@ -53,7 +53,7 @@ class JointWindows(nn.Module):
         self.spatial = spatial
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        """`B*T'*W N C` to the same; `mask`: of the W windows of a time step, `W N N`, added to the logits."""
+        """Maps `B*T'*W N C` to the same; `mask` (`W N N`, W windows of a time step) is added to logits."""
         steps, places, channels = self.count.frames, x.shape[1], x.shape[2]
         shift, missing = self.shift if steps > self.window else 0, -steps % self.window
         x = x.view(self.count.clips, steps, -1, places, channels)

@@ -19,7 +19,7 @@ def normalise(
         pixels_u8: uint8, 0..255: frames `N C H W`, or clips `[...] C T H W`.
         mean: per channel, on a 0..1 scale.
         std: per channel, on a 0..1 scale.
-        dtype: of the result; the arithmetic is fp32.
+        dtype: dtype of the result; the arithmetic is fp32.
 
     Raises:
         TypeError: pixels are not uint8; float pixels would be scaled twice.

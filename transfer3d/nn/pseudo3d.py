@@ -24,11 +24,11 @@ class Pseudo3d(nn.Module):
     `wiring="port"`, as in the widely used PyTorch port, also applies a ReLU to T before the sum of B and C.
 
     Args:
-        in_channels: of S (and of T in B).
-        out_channels: of both.
+        in_channels: number of input channels of S (and of T in B).
+        out_channels: number of output channels of both.
         kind: A, B or C.
         stride: spatial stride of S, and of T in B; T of A and C follows S and has stride 1.
-        groups: of both convolutions.
+        groups: groups of both convolutions.
         wiring: "release", or "port" for a ReLU after T.
         c_scale: weight of both terms of C.
     """

@@ -34,7 +34,7 @@ class Residual4d(AcrossUnits):
     """y = x + s * ReLU(BN(Conv4d(x))).
 
     Args:
-        channels: of input and output.
+        channels: number of input and output channels.
         kernel: (U, T, H, W).
         norm_act: False gives y = x + Conv4d(x) as in the released code, with an initially zero kernel.
     """

@@ -35,8 +35,8 @@ class StandardisedConv3d(Conv3d):
 
     Args:
         like: one of `STANDARDISED`.
-        arguments: of `nn.Conv3d`.
-        options: of `nn.Conv3d`.
+        arguments: positional arguments of `nn.Conv3d`.
+        options: keyword arguments of `nn.Conv3d`.
     """
 
     def __init__(self, like: nn.Conv2d, *arguments: Any, **options: Any) -> None:

@@ -22,7 +22,7 @@ class TemporalEncoder(nn.Module):
     Args:
         dim: D.
         depth: number of blocks.
-        heads: of each block's attention.
+        heads: number of attention heads of each block.
         steps: T', number of learned temporal positions.
         count: the number of time steps of a clip.
     """

@@ -33,8 +33,8 @@ class TemporalTransition(nn.Module):
     channels and the 1x1x1 branch has the rest, so that the layer is as wide as the transition it replaces.
 
     Args:
-        in_channels: of the dense block before it.
-        out_channels: of the three branches together; more than 2 * branch_width.
+        in_channels: number of channels of the dense block before it.
+        out_channels: number of channels of the three branches together; more than 2 * branch_width.
         branch_width: channels of each deep branch, the net's growth rate.
         depth: d, temporal depth of the last branch; it covers (d - 1) // 2 frames before and d // 2 after.
     """

@@ -19,7 +19,7 @@ def class_attention(network: nn.Module, name: str) -> Iterator[list[Tensor]]:
     fused attention does not return weights.
 
     Args:
-        network: of timm, with attention blocks and a class token.
+        network: a timm network with attention blocks and a class token.
         name: name of the network, for messages.
 
     Raises:

@@ -44,7 +44,7 @@ class DenseHead(nn.Module):
         Args:
             frame_maps: the teacher's, B D F h w, F frames or time steps.
             clip_maps: the student's, B D' T H W.
-            weights: of the teacher's positions, B F h w, not negative; only their ratios in a clip matter.
+            weights: weights of the teacher's positions, B F h w, not negative; only ratios in a clip matter.
                 None = all equal.
         """
         triples = zip(self.guesses, frame_maps, clip_maps, strict=True)

@@ -58,7 +58,7 @@ class FeatureCache:
 
         Args:
             clips: see `FrozenTeacher.forward`.
-            view_keys: of the clips; equal keys mean equal pixels.
+            view_keys: keys of the clips; equal keys mean equal pixels.
         """
         scoped = [f"{self.scope} {key}" for key in view_keys]
         missing = [row for row, key in enumerate(scoped) if key not in self._known]

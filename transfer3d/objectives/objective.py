@@ -88,7 +88,7 @@ class PairwiseObjective(nn.Module, ABC):
         """Returns the loss of the clips of all processes.
 
         Args:
-            embeddings: of this process's clips; every process has the same number.
+            embeddings: embeddings of this process's clips; every process has the same number.
         """
         gathered = embeddings.map(all_gather)
         if world_size() == 1:
@@ -121,7 +121,7 @@ def all_gather(rows: Tensor) -> Tensor:
     DDP's mean over processes is then the gradient of that one loss.
 
     Args:
-        rows: of this process; every process has the same number.
+        rows: rows of this process; every process has the same number.
     """
     return rows if world_size() == 1 else _AllGather.apply(rows)  # pyright: ignore[reportReturnType]
 

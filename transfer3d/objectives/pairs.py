@@ -23,8 +23,8 @@ def different_sources(ids_B: Tensor, frame_ids_M: Tensor | None = None) -> Tenso
     """Returns whether frames and clip come from different videos: only such pairs can be negatives.
 
     Args:
-        ids_B: of the clips.
-        frame_ids_M: of the frame sets; None = those of the clips.
+        ids_B: IDs of the clips.
+        frame_ids_M: IDs of the frame sets; None = those of the clips.
 
     Returns:
         M x B, row = frames, column = clip.

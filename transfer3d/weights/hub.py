@@ -90,7 +90,7 @@ def hub_file(
         filenames: in order of preference; one that is cached goes first.
         revision: branch, tag or commit; None = main.
         what: description of the file, for the error.
-        remedies: what to do if it is missing, for the error.
+        remedies: what to do if the file is missing, for the error message.
 
     Raises:
         SetupError: nothing is cached, and the hub cannot be reached or has none of the files.
@@ -134,7 +134,7 @@ def url_file(url: str, *, what: str, remedies: str) -> Path:
     Args:
         url: ends in the file's name with the first digits of its sha256: `net-1378be20.pth`.
         what: description of the file, for the error.
-        remedies: what to do if it is missing, for the error.
+        remedies: what to do if the file is missing, for the error message.
 
     Raises:
         SetupError: the server cannot be reached, or returns another file.

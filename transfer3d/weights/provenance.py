@@ -32,7 +32,7 @@ HUB_ADDRESSES = ("hf_hub:", "hf-hub:")
 def file_holds(path: Path, recorded: str) -> bool | None:
     """Returns whether a file that a checkpoint names has this sha256.
 
-    None where it is not there, cannot be read, is no regular file or a very large one.
+    None if it does not exist, cannot be read, is not a regular file or is very large.
     """
     try:
         return sha256_file(path, MAX_BYTES) == recorded
@@ -47,7 +47,7 @@ def public_provenance(provenance: Mapping[str, Any]) -> dict[str, Any]:
     as the recipe, are omitted; a path is reduced to its last part.
 
     Args:
-        provenance: of a checkpoint.
+        provenance: provenance of a checkpoint.
     """
     return {key: _without_paths(provenance[key]) for key in PUBLIC if key in provenance}
 

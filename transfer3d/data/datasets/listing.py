@@ -196,7 +196,7 @@ def json_of(path: Path) -> Any:
     """Returns the value of a list in JSON.
 
     Raises:
-        DataError: it is no such JSON, not a regular file, or too large.
+        DataError: it is not such JSON, not a regular file, or too large.
     """
     try:
         return parse_json(text_of(path), untrusted=True)

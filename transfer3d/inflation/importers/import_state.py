@@ -66,7 +66,7 @@ def import_state(kind: str, state: Mapping[str, Tensor], options: Mapping[str, s
     Args:
         kind: a key of `KINDS`.
         state: from `read_state`.
-        options: of the kind; omitted ones have its defaults.
+        options: options of the kind; omitted ones have its defaults.
 
     Raises:
         UsageError: unknown kind or option.

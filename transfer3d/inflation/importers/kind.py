@@ -33,9 +33,9 @@ class Released:
     """The content of a file, read from its names and shapes.
 
     Attributes:
-        family: of the student.
+        family: family of the student.
         spec: the 2D architecture.
-        model_args: of `create_model`, without `spec`.
+        model_args: arguments of `create_model`, without `spec`.
         num_classes: K.
         clip: the input that the released network was trained on.
         modules: maps the student's modules that have tensors to their names in the file.

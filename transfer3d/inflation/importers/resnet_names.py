@@ -27,7 +27,7 @@ def read_spec(
     """Returns the architecture whose stages have as many blocks as the names show.
 
     Args:
-        names: of the file's tensors.
+        names: names of the file's tensors.
         block: pattern of a block's name, with the groups `stage` and `block`.
         known: possible architectures by number of layers.
         counts_from: the number of the first stage in the file.

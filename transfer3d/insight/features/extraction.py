@@ -50,7 +50,7 @@ def extract_features(
     """Extracts the features that `parts` does not have yet; each video is processed once.
 
     Args:
-        reader: of the student's layers.
+        reader: reader of the student's layers.
         videos: labelled or not.
         accelerator: device, precision, processes.
         plan: the views of a video, whose vectors are averaged.

@@ -34,11 +34,11 @@ class FeatureMetadata(BaseModel):
 
     Attributes:
         checkpoint: path of the file, as given.
-        checkpoint_sha256: of the file.
+        checkpoint_sha256: sha256 of the checkpoint file.
         student: its registered name.
         data: path of the videos, as given.
         data_digest: sha256 of the set's content.
-        split: of the data.
+        split: split of the data.
         views: the views of a video that were averaged: their number (`count`) and positions (`places`).
         precision: "bf16" or "fp32".
     """

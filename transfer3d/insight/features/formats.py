@@ -22,7 +22,7 @@ class Format:
     """A file format of features.
 
     Attributes:
-        name: of the format; also the suffix of its files.
+        name: name of the format; also the suffix of its files.
         write: writes features to a path, atomically.
         read_header: returns a file's layers and metadata; raises any error if the file has another format.
     """

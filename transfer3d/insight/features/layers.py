@@ -36,8 +36,8 @@ class LayerReader:
 
     Args:
         student: in eval mode.
-        names: of layers. `res5@7` is averaged over time and within 7 x 7 cells of the frame, and has 49 times
-            as many values as `res5`, which is averaged over the whole frame.
+        names: layer names. `res5@7` is averaged over time and within 7 x 7 cells of the frame, and has 49
+            times as many values as `res5`, which is averaged over the whole frame.
 
     Raises:
         UsageError: there is no such layer, or no classifier for `prob`.

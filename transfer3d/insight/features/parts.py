@@ -28,7 +28,7 @@ class FeatureParts:
     """The folder of one extraction; several processes write to it.
 
     Args:
-        folder: of the parts.
+        folder: folder of the parts.
         process: rank of this process, which writes its own files.
     """
 

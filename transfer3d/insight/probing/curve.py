@@ -31,7 +31,7 @@ def probe_curve(
     Args:
         splits: training and test part of each.
         layer: name of the layer.
-        config: of the probe.
+        config: settings of the probe.
         dimensions: to try; numbers above the maximum are replaced by the maximum, once.
 
     Raises:
@@ -65,7 +65,7 @@ def curve_figure(curves: Sequence[Mapping[str, Any]], *, chance: float) -> Figur
     """Returns the curves of several layers as a figure.
 
     Args:
-        curves: of `probe_curve`.
+        curves: results of `probe_curve`.
         chance: accuracy of guessing, 0..1.
     """
     figure = new_figure(6.4, 4.0)

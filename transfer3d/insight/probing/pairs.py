@@ -41,7 +41,7 @@ def read_pairs(path: Path, keys: Sequence[str]) -> list[Pair]:
 
     Args:
         path: CSV, UTF-8; see above.
-        keys: of the videos.
+        keys: keys of the videos.
 
     Raises:
         DataError: a line is invalid, a video is unknown, or there are fewer than two folds.
@@ -82,10 +82,10 @@ def probe_pairs(
     ResNet the mean of res5c over T, H and W is pool5; `res5c@7` keeps its positions.
 
     Args:
-        features: of the videos.
+        features: features of the videos.
         layers: see above.
         pairs: see `read_pairs`.
-        config: of the probe.
+        config: settings of the probe.
 
     Raises:
         UsageError: there is no such layer, or it has negative values.

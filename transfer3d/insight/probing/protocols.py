@@ -39,7 +39,7 @@ def probe_splits(splits: Sequence[Split], layer: str, config: ProbeConfig) -> di
     Args:
         splits: training and test part of each.
         layer: name of the layer.
-        config: of the probe.
+        config: settings of the probe.
 
     Raises:
         UsageError: the parts do not belong together, or there is no such layer.
@@ -70,9 +70,9 @@ def probe_leave_one_out(
     together. C or k is chosen each time without the left-out video.
 
     Args:
-        features: of the whole set.
+        features: features of the whole set.
         layer: name of the layer.
-        config: of the probe.
+        config: settings of the probe.
         console: for progress.
 
     Raises:

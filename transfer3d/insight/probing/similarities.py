@@ -89,7 +89,7 @@ def pair_vectors(
     """Returns the similarities of pairs of videos, layer after layer: float64 `P 12L`.
 
     Args:
-        features: of the videos.
+        features: features of the videos.
         layers: L of them.
         first_P: index of each pair's first video.
         second_P: index of its second video.

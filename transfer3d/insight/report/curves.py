@@ -24,7 +24,7 @@ class Plot:
     Attributes:
         axis: label of the y axis, with its unit.
         caption: explanation for readers.
-        metrics: of the curves; runs are compared by the first one.
+        metrics: metrics of the curves; runs are compared by the first one.
         percent: whether values are shares, 0..1, to be drawn in percent.
         line: a reference level and its name.
     """
@@ -135,7 +135,7 @@ def overlaid(logs: Mapping[str, Log]) -> str:
     """Returns, for each plot, the curves of its first metric of all runs, if at least two runs have it.
 
     Args:
-        logs: by the name of the run.
+        logs: logs by name of the run.
     """
     drawn = []
     for plot in PLOTS:

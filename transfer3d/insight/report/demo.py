@@ -25,7 +25,7 @@ class StudentResult:
     Attributes:
         name: in tables and legends.
         start: one-line description of its initial weights.
-        report: of the evaluation on the test split (see `evaluate.metrics.video_metrics`).
+        report: report of the evaluation on the test split (see `evaluate.metrics.video_metrics`).
         log: rows of its metrics.jsonl.
     """
 
@@ -43,7 +43,7 @@ class DemoSummary:
         classes: names, `<digit>_<motion>`.
         students: in the order of the table.
         correspondence_log: rows of the correspondence run's metrics.jsonl.
-        teacher_accuracy: of the teacher on unseen still digits, 0..1.
+        teacher_accuracy: accuracy of the teacher on unseen still digits, 0..1.
         setting: one line: labels, clips, steps, seed.
         proof: result of the inflation's parity check in one line.
         strips: sample clips, uint8 C T H W, with their class.

@@ -108,7 +108,7 @@ class Cell:
     """A table cell with additional content.
 
     Attributes:
-        text: of the cell.
+        text: text of the cell.
         more: a second line, in small letters.
         best: whether it is marked as the best of its row.
     """
@@ -131,7 +131,7 @@ def table(
         header: names of the columns.
         rows: their cells.
         numbers: indices of right-aligned columns.
-        name: of the table, for screen readers; "" = the names of its columns.
+        name: name of the table, for screen readers; "" = the names of its columns.
     """
     kinds = ["number" if column in numbers else "" for column in range(len(header))]
     head = "".join(_cell("th", ' scope="col"', cell, kind) for cell, kind in zip(header, kinds, strict=True))

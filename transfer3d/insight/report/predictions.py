@@ -68,7 +68,7 @@ def predict_centre_clips(
     Args:
         student: put in eval mode.
         videos: labelled or not.
-        metadata: of checkpoint and data.
+        metadata: metadata of the checkpoint and the data.
         accelerator: device and precision.
         workers: decoding processes.
         console: for progress.

@@ -44,7 +44,7 @@ class Evaluation:
     Attributes:
         metrics: see `evaluate.metrics.video_metrics`.
         classes: names, by label.
-        split: of the data.
+        split: split of the data.
         source: description of the videos, the views and the file.
         data: digest of the set of videos.
         protocol: the views and their pooling, as reported by `transfer3d evaluate`.
@@ -83,7 +83,7 @@ class RunRecord:
         started: the run's manifest, see `run_manifest`; empty if there is none.
         checkpoint: metadata of model.safetensors; None if there is none yet.
         chain: provenance from the first weights to this run's checkpoint.
-        stages: of a staged run, by name.
+        stages: stages of a staged run, by name.
         evaluation: None if there is none.
     """
 

@@ -23,7 +23,7 @@ def run_page(record: RunRecord, seen: Sequence[Section] = (), data_note: str = "
     """Returns the page of a run.
 
     Args:
-        record: of the run.
+        record: record of the run.
         seen: sections that need the run's videos: confusion, classes, maps, embedding.
         data_note: note on the evaluation of the videos.
     """

@@ -70,10 +70,10 @@ def inflate_to_file(
         out: the file; None = `./<student>.safetensors`.
         weights: "timm", "none" or a file.
         temporal_init: "center", "mean" or "random".
-        frames: of the student's clips; None = the family's.
+        frames: number of frames of the student's clips; None = the family's.
         size: H and W of the student's clips; None = see `inflation.inflate`.
         family_options: options of the family, as `key=value`.
-        num_classes: of a new head; None keeps the 2D head.
+        num_classes: number of classes of a new head; None keeps the 2D head.
         in_chans: channels of the input.
         seed: for all random values.
         force: overwrite an existing file.

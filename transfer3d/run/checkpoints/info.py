@@ -43,11 +43,11 @@ class CheckpointReport:
 
     Attributes:
         file: the weights file.
-        sha256: of its bytes.
+        sha256: sha256 of its bytes.
         bytes: its size.
         parameters: number of parameters, head included.
-        metadata: of the file.
-        digests: of the tensors, then of the files it was made from.
+        metadata: metadata of the file.
+        digests: digests of the tensors, then of the files it was made from.
     """
 
     file: Path

@@ -32,7 +32,7 @@ def write_int8(student: VideoStudent, path: Path, metadata: dict[str, str], data
 
     Args:
         student: with a classifier.
-        path: of the graph, which ends in `.xml`.
+        path: path of the graph, which ends in `.xml`.
         metadata: see `write_openvino`.
         data: videos, labelled or not; see `open_videos`.
 

@@ -27,7 +27,7 @@ def browse(
         student: determines the clip.
         recipe: determines the augmentation.
         overrides: `key=value` settings of the recipe.
-        split: of the data.
+        split: split of the data.
     """
     settings = load_recipe(recipe, overrides, student=student, data=source)
     clip = settings.clip.apply(entry(student).clip)

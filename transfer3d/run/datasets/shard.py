@@ -40,7 +40,7 @@ class ShardReport:
     """The result of `shard`.
 
     Attributes:
-        layout: of the dataset.
+        layout: layout of the dataset.
         official: number of listed videos, by split.
         packed: number of videos in the shards, by split.
         classes: number of classes.

@@ -43,10 +43,10 @@ class _Window:
 
     Attributes:
         first: index of its first frame in the video.
-        indices: of the clip's frames, relative to the first, [U * T].
+        indices: indices of the clip's frames, relative to the first, [U * T].
         start_s: seconds.
         end_s: seconds.
-        maps: of each network; without their heat maps.
+        maps: results of each network, without the heat maps.
     """
 
     first: int
@@ -75,12 +75,12 @@ def film_of_maps(
     Args:
         networks: all with the same clip spec.
         source: the videos.
-        index: of the video.
+        index: index of the video.
         decoder: to read it with.
         targets: class for each network; None = each window's class with the highest score.
         method: see `class_map`.
         layer: see `class_map`.
-        path: of the annotated video, which is written atomically.
+        path: path of the annotated video, which is written atomically.
         console: for progress.
 
     Returns:

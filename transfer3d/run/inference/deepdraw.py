@@ -25,7 +25,7 @@ def draw_class(file: Path, target: str, config: DrawConfig, *, out: Path, consol
     Args:
         file: checkpoint with a classifier.
         target: name of the class.
-        config: how it is drawn.
+        config: DeepDraw settings.
         out: ends in .gif or .mp4.
         console: for progress.
 

@@ -37,7 +37,7 @@ def evaluate_file(
     Args:
         file: checkpoint with a classifier.
         data: labelled videos.
-        split: of the data.
+        split: split of the data.
         protocol: the views; see `named_protocol`.
         labels: see `video_metrics`.
         precision: "auto", "bf16" or "fp32".

@@ -50,7 +50,7 @@ def extract_file(
     Args:
         file: checkpoint.
         data: the videos.
-        split: of the data; "unlabelled" ignores classes.
+        split: split of the data; "unlabelled" ignores classes.
         layers: see `LayerReader`.
         out: the file.
         clips: number of clips per video, evenly spaced, whose features are averaged.

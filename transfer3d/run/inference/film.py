@@ -59,9 +59,9 @@ def film_of_predictions(
     Args:
         source: with one video.
         decoder: to read it with.
-        predictions: of the whole video, in temporal order.
+        predictions: predictions of the whole video, in temporal order.
         classes: names of the scores.
-        path: of the annotated video, which is written atomically.
+        path: path of the annotated video, which is written atomically.
         console: for progress.
 
     Raises:
@@ -118,7 +118,7 @@ def write_annotated(
     """Writes an annotated video frame by frame, atomically.
 
     Args:
-        path: of the annotated video.
+        path: path of the annotated video.
         moments: the images of each time, one per column, and the time in seconds.
         new_film: builds the writer from the height and the width of the images.
         video: the source, for its rate and its number of frames.

@@ -35,7 +35,7 @@ def measure_orders(
     Args:
         file: checkpoint with a classifier.
         data: labelled videos.
-        split: of the data.
+        split: split of the data.
         protocol: the views; its orders are replaced by all orders that the student supports.
         precision: "auto", "bf16" or "fp32".
         workers: decoding processes per process.

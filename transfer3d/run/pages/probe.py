@@ -41,7 +41,7 @@ def probe_files(
         protocol: one of `PROTOCOLS`.
         layers: names of layers; None = pool5, for "pairs" all layers of the file.
         pairs: CSV for "pairs"; see `probe_pairs`.
-        config: of the probe.
+        config: settings of the probe.
         out: JSON file for the report; None = no file.
         plot: PNG or SVG file for the curve of "pca"; None = no figure.
         console: for progress.

@@ -33,7 +33,7 @@ class Session:
 
     Attributes:
         recipe: the resolved recipe.
-        path: of the run folder.
+        path: path of the run folder.
         folder: the open run folder; None on all processes but the main one.
         finished: whether the run was finished before.
         resume: whether an unfinished run is continued.
@@ -113,8 +113,8 @@ def open_session(
         out: run folder; None = `runs/<title>-<n>` with the first free n.
         title: `<command>-<student>`.
         resume: continue the unfinished run in `out`.
-        console: where to print; None = stderr.
-        accelerator: of an outer session; None = create one.
+        console: console to print to; None = stderr.
+        accelerator: accelerator of an outer session; None = create one.
     """
     resumed_folder(out, resume)  # refuses --resume without -o
     precision = resolve_precision(recipe.precision)

@@ -25,7 +25,7 @@ class Task:
         videos: the training videos.
         summary: returns the lines to print after training, given the last metrics.
         provenance: entries of the published checkpoint, JSON-able.
-        class_names: of the student's classes; None if unknown.
+        class_names: class names of the student; None if unknown.
         identity: digests, besides the data's, that must not change when the run is resumed.
         validate: see `Trainer`.
         held_out: the validation videos.

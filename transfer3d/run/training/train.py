@@ -44,11 +44,11 @@ def train(
     student is copied to the run folder.
 
     Args:
-        recipe: of the task.
+        recipe: recipe of the task.
         task: "correspond" or "finetune".
         out: run folder; None = the next free one under `runs`.
         resume: continue an unfinished run.
-        console: where to print; None = stderr.
+        console: console to print to; None = stderr.
 
     Raises:
         UsageError: the recipe is for another task, or a stage lacks a key that its task requires.
@@ -77,8 +77,8 @@ def run_task(
         recipe: without stages.
         out: run folder; None = the next free one under `runs`.
         resume: continue an unfinished run.
-        console: where to print; None = stderr.
-        accelerator: of an outer session; None = create one.
+        console: console to print to; None = stderr.
+        accelerator: accelerator of an outer session; None = create one.
 
     Raises:
         UsageError: the recipe lacks a key that its task requires, or its student does not support its clip.

@@ -21,7 +21,7 @@ def start_from(student: VideoStudent, file: str, class_names: Sequence[str]) -> 
     Args:
         student: weights that are not in the file are left unchanged.
         file: a checkpoint.
-        class_names: of the student.
+        class_names: class names of the student.
 
     Raises:
         WeightsError: the file has weights that do not fit the student.
