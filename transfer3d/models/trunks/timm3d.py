@@ -79,7 +79,7 @@ class Timm3d(TimmTrunk):
 def _mixers(net: nn.Module) -> str:
     """Names the operators that look around in other ways than a convolution, which have no 3D form here."""
     kinds = sorted({name for module in net.modules() if MIXER.search(name := type(module).__name__)})
-    return f"; {', '.join(kinds)} has no 3D form" if kinds else ""
+    return f"; {', '.join(kinds)} {'has' if len(kinds) == 1 else 'have'} no 3D form" if kinds else ""
 
 
 def convolution_stages(architecture: str, in_chans: int) -> dict[str, int]:

@@ -1,0 +1,31 @@
+"""The proofs that docs/vision-transformers.md shows are those that `inflate` prints."""
+
+import re
+
+import pytest
+from blocks import ROOT
+
+from transfer3d import inflate
+from transfer3d.models.image import create_image_model
+
+PAGE = (ROOT / "docs" / "vision-transformers.md").read_text(encoding="utf-8")
+PROOFS = dict(re.findall(r"^\| `(\w+)` \| [^|]+ \| (Still clips: [^|]+) \|$", PAGE, re.MULTILINE))
+
+
+def without_rounding(proof):
+    """A proof without its differences, which are rounding and another machine's are other ones."""
+    assert float(re.search(r"2D net (\S+)", proof)[1]) <= 1e-5
+    return re.sub(r"\d\.\de[-+]\d\d (?=\(|\.)", "", proof)
+
+
+def test_there_are_six_kinds_of_vision_transformers():
+    assert len(PROOFS) >= 6
+    assert all(without_rounding(proof).endswith("proved.") for proof in PROOFS.values())
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("name", PROOFS)
+def test_a_proof_is_the_one_shown(name):
+    done = inflate(create_image_model(name, "none"), "vivit", size=112, frames=6)
+    assert without_rounding(str(done.proof)) == without_rounding(PROOFS[name])
