@@ -27,7 +27,7 @@ weights; a slow test compares them. A family is a module of timm's, and other ne
 
 A network is taken if it is proved: on a still clip the student gives its pooled feature to 1e-5. `*`: its
 classifier is more than one linear layer, so that a student gets a new one, by `--num-classes N`, or none, by
-`--num-classes 0`.
+`--num-classes 0`. ResNets and DenseNets also go to other students, vision transformers to `timesformer`.
 
 | timm's family | network | `--to` | or why not |
 | --- | --- | --- | --- |
@@ -55,7 +55,7 @@ EXAMPLES = (
 )
 """A small network of each family."""
 GENERAL = ("i3d", "vivit", "video_swin")
-"""The students that take the most networks, of each kind."""
+"""The students that take the most networks of each kind."""
 PROOF_SIZE = 96
 """H and W of the proof's images, where a network takes them; otherwise its own."""
 
@@ -86,7 +86,7 @@ def row(name: str) -> str:
             return f"| {family_of(name)} | `{name}` | | {reason(str(error))} |"
     prove(name, to)
     new_head = " *" if len(source.head) > 1 else ""
-    return f"| {family_of(name)} | `{name}`{new_head} | {', '.join(f'`{target}`' for target in targets)} | |"
+    return f"| {family_of(name)} | `{name}`{new_head} | `{to}` | |"
 
 
 def prove(name: str, to: str) -> None:
