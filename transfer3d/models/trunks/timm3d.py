@@ -28,7 +28,7 @@ from transfer3d.nn.standardised import STANDARDISED
 DEPTHS = (1, 1, 1, 1, 3, 3)
 """Frames seen at 1, 1/2, 1/4, 1/8, 1/16 and 1/32 (or less) of the input's size."""
 
-MIXER = re.compile("Att|Mixer|LSTM|SpatialGating")
+MIXER = re.compile("Att|Mixer|LSTM|SSD|SpatialGating")
 """Of timm's names of operators: what looks around other than by convolution."""
 
 Conv2dSame: Any = timm_layers.Conv2dSame  # pyright: ignore[reportPrivateImportUsage]
