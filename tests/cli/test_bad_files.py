@@ -81,6 +81,7 @@ def run(tmp_path, monkeypatch):
 def test_a_bad_file_is_refused_in_a_sentence_and_leaves_no_trace(command, case, run, tmp_path):
     make, reason = BAD[case]
     make(tmp_path / FILE)
+    (tmp_path / "video.mp4").write_bytes(b"")  # one that is missing would be refused first
     before = sorted(tmp_path.rglob("*"))
     done = run(*COMMANDS[command])
     said = " ".join(done.output.split())

@@ -64,7 +64,8 @@ def test_every_command_has_a_help_with_an_example(run):
         (["correspond", "--teacher", "resnet5O", "--weights", "none"], 2, "resnet50"),
         (["recipe", "show", "demo/corespond"], 2, "did you mean 'demo/correspond'"),
         (["evaluate", "nothing.safetensors", "--data", "nowhere"], 4, "nothing.safetensors"),
-        (["predict", "nothing.safetensors", "nothing.mp4"], 4, "nothing.safetensors"),
+        (["predict", "nothing.safetensors", "nothing.mp4"], 2, "nothing.mp4 does not exist"),
+        (["predict", "nothing.safetensors", "."], 4, "nothing.safetensors"),
         (["synth", "out", "--size", "33"], 2, "--size 33"),
         (["finetune", "p3d_tiny", "--precision", "fp16", "--data", "."], 2, "fp16"),
         (["finetune", "p3d_tiny", "--data", ".", "--seed", str(10**30)], 2, "--seed"),
@@ -88,7 +89,8 @@ def test_wrong_input_gets_one_sentence_and_its_exit_code(run, arguments, code, s
     [
         (PermissionError(errno.EACCES, "Permission denied", "a.safetensors"), 5, "error: a.safetensors"),
         (OSError(errno.ENAMETOOLONG, "File name too long", "aaa"), 5, "error: aaa: File name too long"),
-        (FileNotFoundError(errno.ENOENT, "No such file", "a.safetensors"), 1, "bug: FileNotFoundError"),
+        (FileNotFoundError(errno.ENOENT, "No such file", "a.safetensors"), 5, "error: a.safetensors"),
+        (FileNotFoundError("no file"), 1, "bug: FileNotFoundError"),
     ],
 )
 def test_a_fault_of_the_disk_is_no_bug(run, fault, code, said, monkeypatch):

@@ -99,7 +99,7 @@ def test_a_picture_is_drawn(run, tmp_path, name):
         (["videos/notes.mp4"], 3, "notes.mp4"),
         (["empty"], 3, "empty: no videos"),
         (["damaged.mp4"], 3, "damaged.mp4"),
-        (["videos", "--window", "2"], 2, "belong to --timeline"),
+        (["videos", "--window", "2"], 2, "need --timeline"),
         (["videos/a.mp4", "--timeline", "--window", "0"], 2, "--window 0.0"),
         (["videos/a.mp4", "--timeline", "--stride", "nan"], 2, "--stride nan"),
         (["videos/a.mp4", "--json", "--csv"], 2, "choose one"),

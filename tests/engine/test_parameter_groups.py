@@ -31,21 +31,22 @@ def test_depth_falls_along_the_forward_pass_of_every_family(name):
     depths = layer_depths(student)
     seen = []
 
-    def note(prefix):
-        return lambda *_: seen.append(prefix)
+    def note(name):
+        return lambda *_: seen.append(name)
 
     leaves = [
-        (prefix, module)
+        (f"{prefix}.{own[0]}", module)
         for prefix, module in student.named_modules()
-        if list(module.parameters(recurse=False)) and prefix.startswith("trunk.")
+        if (own := [name for name, _ in module.named_parameters(recurse=False)])
+        and prefix.startswith("trunk.")
     ]
-    for prefix, module in leaves:
-        module.register_forward_pre_hook(note(prefix))
+    for name, module in leaves:
+        module.register_forward_pre_hook(note(name))
     clip = student.clip
     shape = (3, clip.frames, clip.size, clip.size)
     with torch.no_grad():
         student(torch.zeros(1, *((clip.units,) if clip.units > 1 else ()), *shape))
-    order = [depths[f"{prefix}.weight"] for prefix in seen]
+    order = [depths[name] for name in seen]
     assert order == sorted(order, reverse=True)
     assert min(order) == 1
     assert not any(name.startswith("head") for name in depths)

@@ -29,7 +29,7 @@ def test_thirty_views_of_the_full_short_side(name):
 
 @pytest.mark.parametrize("name", PEERS)
 def test_students_of_several_clips_are_refused(name):
-    with pytest.raises(UsageError, match="several clips together"):
+    with pytest.raises(UsageError, match="several units together"):
         check_protocol(named_protocol(name), create_model("v4d_tiny", num_classes=2))
 
 

@@ -235,7 +235,7 @@ def test_protocols_that_there_are_not(arguments, message):
 
 def test_students_that_a_protocol_does_not_fit(videos):
     for family, protocol, message in (
-        ("p3d", named_protocol("dense", reverse="units"), "sees single clips"),
+        ("p3d", named_protocol("dense", reverse="units"), "takes single clips"),
         ("f4d", named_protocol("v4d"), "use --protocol f4d"),
     ):
         with pytest.raises(UsageError, match=message):

@@ -235,7 +235,7 @@ FRAME = np.zeros((40, 60, 3), np.uint8)
         ([FRAME], {}, "need `window`, its length in seconds"),
         ([FRAME], {"window": 1.0}, "frame 0 has no time"),
         ([(0.0, FRAME), (0.0, FRAME)], {"window": 1.0}, "frame 1 has time 0.0 s"),
-        ([(float("nan"), FRAME)], {"window": 1.0}, "frame 0 is of nan s"),
+        ([(float("nan"), FRAME)], {"window": 1.0}, "frame 0 has time nan s"),
         ([FRAME, FRAME / 255], {"fps": 10}, r"frame 1 is float64 \[40, 60, 3\]"),
         ([FRAME[..., 0]], {"fps": 10}, r"frame 0 is uint8 \[40, 60\]"),
         ([FRAME.transpose(2, 0, 1)], {"fps": 10}, r"frame 0 is uint8 \[3, 40, 60\]"),

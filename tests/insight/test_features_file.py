@@ -144,5 +144,5 @@ def test_odd_labels_are_refused_in_a_sentence(labels, tmp_path):
     with safe_open(path, framework="pt") as file:
         metadata = file.metadata()
     save_file(load_file(path) | {"labels": labels}, path, metadata=metadata)
-    with pytest.raises(DataError, match=r"f.safetensors: (no features, or damaged|damaged,)"):
+    with pytest.raises(DataError, match=r"f.safetensors: (not a file of features, or damaged|damaged,)"):
         load_features(path)

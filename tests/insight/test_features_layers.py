@@ -165,7 +165,7 @@ def test_what_works_in_place_behind_a_layer_does_not_reach_back():
             r"p3d_tiny has no layer 'pol5' \(did you mean 'pool5'\?\): it has pool5, prob, stem",
         ),
         ("p3d_tiny", ["res5c"], "p3d_tiny has no layer 'res5c'"),
-        ("t3d_tiny", ["res4"], "there are .*blocks.0, transitions.0, blocks.1"),
+        ("t3d_tiny", ["res4"], "it has .*blocks.0, transitions.0, blocks.1"),
         ("t3d_tiny", ["blocks"], "no layer 'blocks'"),
         ("p3d_tiny", ["res4@0"], "layer 'res4@0': @ needs a number of cells"),
         ("p3d_tiny", ["res4@x"], "layer 'res4@x'"),

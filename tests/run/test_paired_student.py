@@ -57,7 +57,7 @@ def test_a_vision_transformer_of_another_shape_gets_a_timesformer():
 
 
 def test_a_network_that_cannot_be_inflated_gets_a_small_resnet_not_a_tiny_one():
-    recipe = completed("test_mambaout")
+    recipe = completed("xcit_nano_12_p16_224")
     assert (recipe.student, recipe.clip.size, recipe.clip.crop) == ("p3d_resnet18", 112, 128)
 
 

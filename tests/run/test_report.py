@@ -335,5 +335,5 @@ def test_what_is_no_run_is_refused_in_a_sentence(tmp_path):
         assert "Traceback" not in done.output
     assert not list(tmp_path.glob("*.html"))
     (folder / "recipe.toml").write_text("=")
-    with pytest.raises(UsageError, match="not TOML"):
+    with pytest.raises(UsageError, match="not valid TOML"):
         read_run(folder)

@@ -96,7 +96,7 @@ def test_stages_are_recipes_of_their_own_and_survive_a_round_trip(recipe, tmp_pa
         ("stages.still.lrr=1", "staged.toml, stage still: unknown key 'lrr' (did you mean 'lr'?), value 1."),
         ("stages.still.clip.size=0", "stage still: clip.size = 0"),
         ("stages.stil.data=x", "no stage 'stil' (did you mean 'still'?). The recipe has taught, still, "),
-        ("stages={'a/b'={lr=1}}", "staged.toml: stages.a/b.[key]: letters, digits"),
+        ("stages={'a/b'={lr=1}}", "staged.toml: stages.a/b.[key]: a stage's name has letters, digits"),
     ],
 )
 def test_a_wrong_key_in_a_stage_is_named(recipe, override, named):
