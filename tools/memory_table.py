@@ -32,9 +32,9 @@ Clips of a student's own size that one GPU holds in a training step of `finetune
 third longer. A run prints its own estimate, for the memory that is free, before its first step.
 
 The tensors of T3D-121's step on a clip of 32x224x224 take 0.26 of the plain step's bytes when recomputed.
-On a CPU the process's peak does not fall as far: to 0.50 (494 / 988 MiB measured, 1.19 times the time), since
-there the scratch space of the convolutions and weights in bf16 come on top of both. Freed memory that is
-given back to the system at once changes nothing of it (551 MiB).
+On a CPU the process's peak does not fall as far: to 0.50 (494 / 988 MiB measured, 1.19 times the time). The
+rest is probably the scratch space of the convolutions and the weights in bf16, which both steps need; memory
+that the allocator keeps is not it, since giving it back at once changes nothing (551 MiB).
 
 | student | clip | {gpus} |
 | --- | --- | {lines} |
