@@ -274,7 +274,7 @@ def on_meta(name):
         (
             lambda: on_meta("repvit_m0_9"),
             "i3d",
-            r"more than one linear layer \(head\.head\.bn, head\.head\.l, .*--num-classes 0",
+            r"several linear layers \(head\.head\.bn, head\.head\.l, .*--num-classes 0",
         ),
         (lambda: on_meta("mobilenetv5_300m_enc"), "i3d", r"mobilenetv5_300m_enc has no pooled features"),
         (

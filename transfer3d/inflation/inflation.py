@@ -101,7 +101,7 @@ def inflate(
     if len(source.head) > 1 and num_classes is None:
         raise UsageError(
             f"{source.name} has a classifier of several linear layers ({', '.join(source.head)}), which no "
-            "student does: give it a new classifier by `--num-classes N`, or none by `--num-classes 0`."
+            "student has. Give it a new classifier with `--num-classes N`, or none with `--num-classes 0`."
         )
     student = _empty_student(source, family, image_model, num_classes, seed, frames, size, model_args)
     if isinstance(student.trunk, JointTableViT):
