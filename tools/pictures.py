@@ -83,7 +83,11 @@ PAGES = {
 """Pictures of pages."""
 FILM = "seen.png"
 MADE = {*COPIES, *PAGES, FILM}
-ELSEWHERE = {"demo.png": "transfer3d demo", "label_curve.png": "tools/transfer_result.py"}
+ELSEWHERE = {
+    "correspondence-curves.png": "tools/correspondence_curves.py",
+    "demo.png": "transfer3d demo",
+    "label_curve.png": "tools/transfer_result.py",
+}
 """Pictures of the documentation that come from other commands, copied from what these leave."""
 
 JOINED = ("0_down", "0_right", "3_left", "1_right", "0_down", "7_down", "2_left")
