@@ -89,16 +89,20 @@ def markdown(records: Records, sources: Sequence[str], seeds: int) -> str:
     choices = {r["row"]: r["choice"] for r in records}
     lines = [
         f"Top-1 in % of {len(sources)} test videos, over {seeds} seeds [95 % bootstrap interval over source "
-        "videos and seeds]; learning rate (of the frame baseline: penalty) chosen on validation.",
+        "videos and seeds]; videos needed: test videos from which the interval of such a difference would exclude "
+        "zero; learning rate (of the frame baseline: penalty) chosen on validation.",
         "",
-        "| row | top-1 | against scratch (paired) | chosen |",
-        "| --- | --- | --- | --- |",
+        "| row | top-1 | against scratch (paired) | videos needed | chosen |",
+        "| --- | --- | --- | --- | --- |",
     ]
     for row, values_SN in correct.items():
-        gain = (
-            bootstrap(values_SN - correct["scratch"], sources).text(signed=True) if row != "scratch" else ""
+        gain, needed = "", None
+        if row != "scratch":
+            interval = bootstrap(values_SN - correct["scratch"], sources)
+            gain, needed = interval.text(signed=True), interval.videos_needed(len(sources))
+        lines.append(
+            f"| {row} | {bootstrap(values_SN, sources).text()} | {gain} | {needed or ''} | {choices[row]:g} |"
         )
-        lines.append(f"| {row} | {bootstrap(values_SN, sources).text()} | {gain} | {choices[row]:g} |")
     return "\n".join(lines) + "\n"
 
 

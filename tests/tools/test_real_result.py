@@ -43,6 +43,19 @@ def test_seeds_that_differ_widen_it_and_a_row_does_not_differ_from_itself():
     assert bootstrap(moved - moved, names) == (0, 0, 0)
 
 
+def test_with_the_videos_it_needs_an_interval_ends_at_zero():
+    from real.intervals import Interval, bootstrap
+
+    differences = np.array([1] * 30 + [-1] * 20 + [0] * 50, dtype=float)
+    few = bootstrap(differences[None], [str(number) for number in range(100)])
+    assert few.low < 0 < few.high
+    needed = few.videos_needed(100)
+    assert 150 < needed < 250  # (1.96 * 0.7 / 0.1)^2 = 188
+    many = bootstrap(np.resize(differences, (1, needed)), [str(number) for number in range(needed)])
+    assert many.low == pytest.approx(0, abs=0.02)
+    assert Interval(0, -1, 1).videos_needed(100) is None
+
+
 def test_a_folder_without_splits_is_divided_by_source_and_class(digits_folder, tmp_path):
     from real.splits import hold_out, open_splits
 

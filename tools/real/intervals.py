@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -22,6 +23,15 @@ class Interval(NamedTuple):
         """Returns percent points: mean, and the interval in brackets."""
         sign = "+" if signed else ""
         return f"{100 * self.mean:{sign}.1f} [{100 * self.low:{sign}.1f}, {100 * self.high:{sign}.1f}]"
+
+    def videos_needed(self, videos: int) -> int | None:
+        """Returns how many videos would make an interval of `videos` reach zero, and no further; of no mean, None.
+
+        The width of an interval falls with the square root of the number of videos. Their spread is taken as
+        it is here; an interval that excludes zero needs fewer than it has.
+        """
+        half = (self.high - self.low) / 2
+        return math.ceil(videos * (half / self.mean) ** 2) if self.mean else None
 
 
 def bootstrap(values_SN: NDArray[np.float64], sources: Sequence[str], *, seed: int = 0) -> Interval:
