@@ -89,8 +89,8 @@ def markdown(records: Records, sources: Sequence[str], seeds: int) -> str:
     choices = {r["row"]: r["choice"] for r in records}
     lines = [
         f"Top-1 in % of {len(sources)} test videos, over {seeds} seeds [95 % bootstrap interval over source "
-        "videos and seeds]; videos needed: test videos from which the interval of such a difference would exclude "
-        "zero; learning rate (of the frame baseline: penalty) chosen on validation.",
+        "videos and seeds]; videos needed: test videos from which the interval of such a difference would "
+        "exclude zero; learning rate (of the frame baseline: penalty) chosen on validation.",
         "",
         "| row | top-1 | against scratch (paired) | videos needed | chosen |",
         "| --- | --- | --- | --- | --- |",

@@ -25,7 +25,7 @@ class Interval(NamedTuple):
         return f"{100 * self.mean:{sign}.1f} [{100 * self.low:{sign}.1f}, {100 * self.high:{sign}.1f}]"
 
     def videos_needed(self, videos: int) -> int | None:
-        """Returns how many videos would make an interval of `videos` reach zero, and no further; of no mean, None.
+        """Returns how many videos an interval over `videos` would need to just reach zero; None for mean 0.
 
         The width of an interval falls with the square root of the number of videos. Their spread is taken as
         it is here; an interval that excludes zero needs fewer than it has.

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import warnings
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any, cast
 
 from torch import nn
 
 from transfer3d.errors import UsageError
+from transfer3d.inflation.sized_source import read_sized
 from transfer3d.inflation.vit_source import with_size
 from transfer3d.models.trunks.swin import NETWORKS, build_swin, unsupported_swin
 from transfer3d.models.trunks.timm_spec import SwinSpec
 from transfer3d.nn.on_meta import on_meta
-from transfer3d.weights.header import differences
 
 
 def is_swin(model: nn.Module) -> bool:
@@ -34,22 +35,14 @@ def read_swin(name: str, model: nn.Module) -> tuple[SwinSpec, dict[str, str], st
     given = {key: _listed(value) for key, value in getattr(net, "_model_args", {}).items() if key in known}
     given.pop("window_size", None)
     size = int(net.patch_embed.img_size[0])
-    try:
-        if _windows_of(SwinSpec(architecture=name, img_size=size, overrides=given)) != windows(model):
-            given["window_size"] = _listed(windows(model))
+
+    def find_spec() -> SwinSpec:
         spec = SwinSpec(architecture=name, img_size=size, overrides=given)
-        with on_meta():
-            expected = build_swin(spec, num_classes=net.num_classes, in_chans=net.in_chans)
-    except (ValueError, TypeError) as error:
-        raise UsageError(f"{name} cannot be inflated: {error}.") from error
-    shapes = [{key: tuple(value.shape) for key, value in m.state_dict().items()} for m in (expected, model)]
-    if mismatch := differences(shapes[0], shapes[1]):
-        raise UsageError(
-            f"{name} was built with arguments that a checkpoint does not record: tensors {mismatch}."
-        )
-    modules = {f"trunk.net.{path}".rstrip("."): path for path, _ in model.named_modules()}
-    modules["trunk.net.patch_embed.proj.conv"] = modules.pop("trunk.net.patch_embed.proj")
-    return spec, modules, "head.fc"
+        if _windows_of(spec) == windows(model):
+            return spec
+        return replace(spec, overrides={**given, "window_size": _listed(windows(model))})
+
+    return *read_sized(name, model, find_spec, build_swin), "head.fc"
 
 
 def windows(model: nn.Module) -> list[tuple[int, int]]:

@@ -9,10 +9,9 @@ import torch
 from torch import nn
 
 from transfer3d.errors import UsageError
+from transfer3d.inflation.sized_source import read_sized
 from transfer3d.models.trunks.timm_spec import ViTSpec
 from transfer3d.models.trunks.vit import build_vit, unsupported
-from transfer3d.nn.on_meta import on_meta
-from transfer3d.weights.header import differences
 
 
 def is_vit(model: nn.Module) -> bool:
@@ -30,22 +29,11 @@ def read_vit(name: str, model: nn.Module) -> tuple[ViTSpec, dict[str, str], str]
     known = ViTSpec.recordable()
     given = {key: value for key, value in getattr(net, "_model_args", {}).items() if key in known}
     size = int(net.patch_embed.img_size[0])
-    try:
-        spec = ViTSpec(architecture=name, img_size=size, overrides=given)
-        with on_meta():
-            expected = build_vit(spec, num_classes=net.num_classes, in_chans=net.in_chans)
-    except (ValueError, TypeError) as error:
-        raise UsageError(f"{name} cannot be inflated: {error}.") from error
-    shapes = [{key: tuple(value.shape) for key, value in m.state_dict().items()} for m in (expected, model)]
-    if mismatch := differences(shapes[0], shapes[1]):
-        raise UsageError(
-            f"{name} was built with arguments that a checkpoint does not record: tensors {mismatch}."
-        )
-    modules = {}
-    for path, _ in model.named_modules():
-        modules[f"trunk.net.{path}".rstrip(".")] = path
-    modules["trunk.net.patch_embed.proj.conv"] = modules.pop("trunk.net.patch_embed.proj")
-    return spec, modules, "head"
+
+    def find_spec() -> ViTSpec:
+        return ViTSpec(architecture=name, img_size=size, overrides=given)
+
+    return *read_sized(name, model, find_spec, build_vit), "head"
 
 
 def check_vit(name: str, model: nn.Module) -> None:

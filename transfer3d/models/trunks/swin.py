@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
-
-from timm.layers import PatchEmbed
 from timm.models.swin_transformer import SwinTransformer
 from timm.models.swin_transformer_v2 import SwinTransformerV2
 from torch import nn
 
 from transfer3d.models import tiny_swin  # noqa: F401 - registers it
 from transfer3d.models.trunks.timm_spec import SwinSpec
-from transfer3d.models.trunks.timm_trunk import create_timm
-from transfer3d.models.trunks.tubelets import TubeletTrunk
+from transfer3d.models.trunks.tubelets import TubeletTrunk, build_sized, unsupported_ends
 from transfer3d.nn.joint_windows import JointWindows
 
 NETWORKS = (SwinTransformer, SwinTransformerV2)
@@ -24,29 +20,21 @@ def build_swin(spec: SwinSpec, *, num_classes: int = 0, in_chans: int = 3) -> nn
     Raises:
         ValueError: timm has no such network or refuses the arguments, or it is of another kind.
     """
-    arguments = {**spec.overrides, "img_size": spec.img_size, "drop_path_rate": 0.0, "strict_img_size": False}
-    try:
-        net = create_timm(spec.architecture, num_classes=num_classes, in_chans=in_chans, **arguments)
-    except (AssertionError, LookupError, RuntimeError, ZeroDivisionError) as error:
-        raise ValueError(f"timm's {spec.architecture} cannot be built: {str(error).rstrip('.')}") from error
-    if fault := unsupported_swin(net):
-        raise ValueError(f"{spec.architecture} has {fault}, which has no form over clips")
-    return net
+    return build_sized(
+        spec,
+        unsupported_swin,
+        num_classes=num_classes,
+        in_chans=in_chans,
+        drop_path_rate=0.0,
+        strict_img_size=False,
+    )
 
 
 def unsupported_swin(net: nn.Module) -> str | None:
     """Returns what keeps a network from being such a trunk, by the operator's name, or None."""
     if type(net) not in NETWORKS:
         return f"the architecture {type(net).__name__}"
-    parts = cast(Any, net)
-    if type(parts.patch_embed) is not PatchEmbed:
-        return f"the patch embedding {type(parts.patch_embed).__name__}"
-    side = cast(Any, parts.patch_embed).img_size
-    if len(set(side)) > 1:
-        return f"images of {'x'.join(map(str, side))}, which are not square,"
-    if not parts.global_pool:
-        return "no pooling (global_pool='')"
-    return None
+    return unsupported_ends(net)
 
 
 class VideoSwin(TubeletTrunk):

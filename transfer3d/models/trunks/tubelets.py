@@ -2,13 +2,53 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any, cast
+
 import torch
+from timm.layers import PatchEmbed
 from torch import Tensor, nn
 
 from transfer3d.errors import UsageError
-from transfer3d.models.trunks.timm_trunk import TimmTrunk
+from transfer3d.models.trunks.timm_spec import SizedSpec
+from transfer3d.models.trunks.timm_trunk import TimmTrunk, create_timm
 from transfer3d.nn.framewise import fold_frames
 from transfer3d.nn.tubelet import TubeletConv
+
+
+def build_sized(
+    spec: SizedSpec, unsupported: Callable[[nn.Module], str | None], **arguments: Any
+) -> nn.Module:
+    """Builds a 2D network with random weights, for images of the spec's size.
+
+    Args:
+        spec: names the network.
+        unsupported: returns what keeps a network from being a trunk, or None.
+        **arguments: of timm's network, besides those of the spec.
+
+    Raises:
+        ValueError: timm has no such network or refuses the arguments, or it is not supported.
+    """
+    try:
+        net = create_timm(spec.architecture, **spec.overrides, img_size=spec.img_size, **arguments)
+    except (AssertionError, LookupError, RuntimeError, ZeroDivisionError) as error:
+        raise ValueError(f"timm's {spec.architecture} cannot be built: {str(error).rstrip('.')}") from error
+    if fault := unsupported(net):
+        raise ValueError(f"{spec.architecture} has {fault}, which has no form over clips")
+    return net
+
+
+def unsupported_ends(net: nn.Module) -> str | None:
+    """Returns what the patch embedding or the pooling of a network lacks to be a trunk, or None."""
+    parts = cast(Any, net)
+    embed, side = type(parts.patch_embed), parts.patch_embed.img_size
+    if embed is not PatchEmbed:
+        return f"the patch embedding {embed.__name__}"
+    if len(set(side)) > 1:
+        return f"images of {'x'.join(map(str, side))}, which are not square,"
+    if not parts.global_pool:
+        return "no pooling (global_pool='')"
+    return None
 
 
 class TubeletTrunk(TimmTrunk):

@@ -9,14 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from typing import Any, cast
 
-from timm.layers import PatchEmbed
 from timm.models.eva import Eva
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from transfer3d.models.trunks.timm_spec import ViTSpec
-from transfer3d.models.trunks.timm_trunk import create_timm
-from transfer3d.models.trunks.tubelets import TubeletTrunk
+from transfer3d.models.trunks.tubelets import TubeletTrunk, build_sized, unsupported_ends
 from transfer3d.nn.temporal_encoder import TemporalEncoder
 from transfer3d.nn.time_positions import TimedNorm, TimePositions
 
@@ -29,14 +27,13 @@ def build_vit(
     Raises:
         ValueError: timm has no such network or refuses the arguments, or it is of another kind.
     """
-    arguments = {**spec.overrides, "img_size": spec.img_size, "dynamic_img_size": dynamic_img_size}
-    try:
-        net = create_timm(spec.architecture, num_classes=num_classes, in_chans=in_chans, **arguments)
-    except (AssertionError, LookupError, RuntimeError, ZeroDivisionError) as error:
-        raise ValueError(f"timm's {spec.architecture} cannot be built: {error}") from error
-    if fault := unsupported(net):
-        raise ValueError(f"{spec.architecture} has {fault}, which has no form over clips")
-    return net
+    return build_sized(
+        spec,
+        unsupported,
+        num_classes=num_classes,
+        in_chans=in_chans,
+        dynamic_img_size=dynamic_img_size,
+    )
 
 
 def unsupported(net: nn.Module) -> str | None:
@@ -44,17 +41,12 @@ def unsupported(net: nn.Module) -> str | None:
     if type(net) not in (VisionTransformer, Eva):
         return f"the architecture {type(net).__name__}"
     parts = cast(Any, net)
-    embed, side = type(parts.patch_embed), parts.patch_embed.img_size
-    if embed is not PatchEmbed:
-        return f"the patch embedding {embed.__name__}"
+    if fault := unsupported_ends(net):
+        return fault
     if parts.patch_embed.dynamic_img_pad:
         return "padded patches (dynamic_img_pad)"
     if not isinstance(parts.patch_drop, nn.Identity | None):
         return "patch dropout (patch_drop_rate)"
-    if len(set(side)) > 1:
-        return f"images of {'x'.join(map(str, side))}, which are not square,"
-    if not parts.global_pool:
-        return "no pooling (global_pool='')"
     return None
 
 
