@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from endless import ENDLESS, place_endless
 from safetensors.torch import save_file
 from typer.testing import CliRunner
 
@@ -85,17 +86,15 @@ def test_a_full_disk_ends_with_5_and_leaves_nothing_half_written(writer, tmp_pat
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("kind", ["pipe", "device", "folder", "large"])
+@pytest.mark.parametrize("kind", [*ENDLESS, "folder", "large"])
 def test_only_regular_files_of_a_size_are_read(kind, tmp_path):
     path = tmp_path / "file"
-    if kind == "pipe":
-        os.mkfifo(path)
-    elif kind == "device":
-        path.symlink_to("/dev/zero")
-    elif kind == "folder":
+    if kind == "folder":
         path.mkdir()
-    else:
+    elif kind == "large":
         path.write_bytes(bytes(101))
+    else:
+        place_endless(path, kind)
     with pytest.raises(ValueError, match=r"not a regular file|101 bytes, more than 100"):
         read_regular(path, 100)
 
@@ -127,13 +126,10 @@ def test_no_device_and_no_pipe_is_replaced_by_a_file(kind, tmp_path, monkeypatch
     assert [other.name for other in tmp_path.iterdir()] == ["out.json"]
 
 
-@pytest.mark.parametrize("kind", ["pipe", "device"])
+@pytest.mark.parametrize("kind", ENDLESS)
 def test_no_digest_of_what_never_ends(kind, tmp_path):
     path = tmp_path / "file"
-    if kind == "pipe":
-        os.mkfifo(path)
-    else:
-        path.symlink_to("/dev/zero")
+    place_endless(path, kind)
     with pytest.raises(ValueError, match="not a regular file"):
         sha256_file(path)
     assert file_holds(path, "x") is None

@@ -3,12 +3,12 @@
 import hashlib
 import io
 import json
-import os
 import tarfile
 
 import numpy as np
 import pytest
 import webdataset
+from endless import ENDLESS, place_endless
 from timm.data.readers import reader_wds
 
 from transfer3d.data.shard_writer import Sample, list_members, write_index, write_shards
@@ -231,16 +231,14 @@ def _grow(index, size):
     shard["samples"][0]["members"]["mp4"][1] = size
 
 
-@pytest.mark.parametrize("kind", ["pipe", "device", "large"])
+@pytest.mark.parametrize("kind", [*ENDLESS, "large"])
 def test_an_index_that_is_no_file_of_a_size_is_not_read(kind, tmp_path, monkeypatch):
     monkeypatch.setattr("transfer3d.data.shards.MAX_INDEX_BYTES", 100)
     path = tmp_path / "index.json"
-    if kind == "pipe":
-        os.mkfifo(path)
-    elif kind == "device":
-        path.symlink_to("/dev/zero")
-    else:
+    if kind == "large":
         path.write_bytes(bytes(101))
+    else:
+        place_endless(path, kind)
     with pytest.raises(DataError, match="index.json: (not a regular file|101 bytes, more than 100)"):
         read_index(FolderStore(tmp_path))
 

@@ -1,11 +1,11 @@
 """States that somebody edited and signed again: what they say is checked before it is used."""
 
 import json
-import os
 import shutil
 
 import pytest
 import torch
+from endless import ENDLESS, place_endless
 from safetensors.torch import load_file, save_file
 from training import claim, make, weights
 
@@ -179,16 +179,13 @@ def test_a_state_that_nobody_edited_goes_on_with_the_same_bits(tmp_path, optimiz
 
 
 @pytest.mark.parametrize("name", [MANIFEST, STATE, TENSORS])
-@pytest.mark.parametrize("kind", ["pipe", "device"])
+@pytest.mark.parametrize("kind", ENDLESS)
 def test_what_is_no_file_is_passed_over_and_not_waited_for(run, tmp_path, name, kind):
     path = tmp_path / "edited"
     shutil.copytree(run, path)
     place = path / "checkpoints" / f"step-{STEPS}"
     (place / name).unlink()
-    if kind == "pipe":
-        os.mkfifo(place / name)
-    else:
-        (place / name).symlink_to("/dev/zero")
+    place_endless(place / name, kind)
     if name != MANIFEST:
         files = json.loads((place / MANIFEST).read_text())
         files["files"][name]["bytes"] = 0

@@ -1,10 +1,10 @@
 """Scores that somebody changed: read as what they are, or refused in a sentence."""
 
 import json
-import os
 
 import pytest
 import torch
+from endless import ENDLESS, place_endless
 from safetensors.torch import load_file, save_file
 
 from transfer3d.errors import DataError, Transfer3dError
@@ -87,12 +87,9 @@ def test_odd_tensors_are_refused(report, change):
         load_scores(report)
 
 
-@pytest.mark.parametrize("kind", ["pipe", "device"])
+@pytest.mark.parametrize("kind", ENDLESS)
 def test_what_is_no_file_is_no_scores(report, kind):
     file = report.with_name("r.scores.json")
     file.unlink()
-    if kind == "pipe":
-        os.mkfifo(file)
-    else:
-        file.symlink_to("/dev/zero")
+    place_endless(file, kind)
     assert "no scores beside it" in counted(report)

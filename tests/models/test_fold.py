@@ -3,6 +3,7 @@
 import pytest
 import timm
 import torch
+from batch_norms import train_norms
 from torch import nn
 from torch.nn import functional
 
@@ -13,14 +14,7 @@ SHAPE = (3, 32, 32)
 
 def with_statistics(network):
     """The network, frozen, with BatchNorms as after training."""
-    generator = torch.Generator().manual_seed(0)
-    for part in network.modules():
-        if isinstance(part, nn.BatchNorm2d):
-            part.running_mean.normal_(0, 0.3, generator=generator)
-            part.running_var.uniform_(0.5, 2, generator=generator)
-            nn.init.uniform_(part.weight, 0.5, 1.5, generator=generator)
-            nn.init.normal_(part.bias, 0, 0.3, generator=generator)
-    return network.eval().requires_grad_(False)
+    return train_norms(network).requires_grad_(False)
 
 
 def timm_network(name):

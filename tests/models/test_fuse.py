@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from batch_norms import train_norms
 from torch import nn
 
 import transfer3d
@@ -11,14 +12,7 @@ from transfer3d.models.registry import list_models
 
 def trained(name):
     """A student whose BatchNorms and branches are as after training."""
-    student = create_model(name, num_classes=5).eval()
-    generator = torch.Generator().manual_seed(0)
-    for module in student.modules():
-        if isinstance(module, nn.BatchNorm3d):
-            module.running_mean.normal_(0, 0.3, generator=generator)
-            module.running_var.uniform_(0.5, 2, generator=generator)
-            nn.init.uniform_(module.weight, 0.5, 1.5, generator=generator)
-            nn.init.normal_(module.bias, 0, 0.3, generator=generator)
+    student = train_norms(create_model(name, num_classes=5))
     for parameter_name, parameter in student.named_parameters():
         if ".scale." in parameter_name:
             nn.init.ones_(parameter)

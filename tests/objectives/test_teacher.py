@@ -5,6 +5,7 @@ import copy
 import pytest
 import timm
 import torch
+from batch_norms import train_norms
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torchvision.transforms.v2.functional import resize
@@ -224,7 +225,7 @@ def test_class_scores_are_computed_where_they_are_asked_for():
 @pytest.mark.parametrize("kind", ["image", "video"])
 def test_it_computes_with_folded_norms_and_sees_changed_weights(kind):
     """A network of images, and a student as a teacher, against themselves as they are."""
-    network = with_statistics(
+    network = train_norms(
         create_image_model("test_resnet", "none", num_classes=5, seed=3)
         if kind == "image"
         else create_model("p3d_tiny", num_classes=5)
@@ -250,13 +251,3 @@ def test_it_computes_with_folded_norms_and_sees_changed_weights(kind):
         torch.testing.assert_close(output.features, expected, rtol=1e-4, atol=1e-5)
         with torch.no_grad():
             norms[-1].bias += 1  # of the user's network: the next pass is of these weights
-
-
-def with_statistics(network):
-    """The network with BatchNorms as after training."""
-    generator = torch.Generator().manual_seed(0)
-    for part in network.modules():
-        if isinstance(part, _BatchNorm):
-            part.running_mean.normal_(0, 0.3, generator=generator)
-            part.running_var.uniform_(0.5, 2, generator=generator)
-    return network
