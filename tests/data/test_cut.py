@@ -1,4 +1,4 @@
-"""A file that ends within a part of it is told from a whole one, by the sizes that its format keeps."""
+"""A file that ends within a part of it is distinguished from a whole one by the sizes its format keeps."""
 
 import io
 

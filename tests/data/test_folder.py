@@ -166,7 +166,7 @@ def test_names_that_are_not_utf8_are_refused(name, tmp_path):
 def test_folders_that_hold_the_same_folders_are_splits_or_said(names, are_splits, tmp_path, caplog):
     fill(tmp_path, *(f"{name}/{inner}/1.mp4" for name in names for inner in ("a", "b")))
     if are_splits:
-        with pytest.raises(DataError, match="hold the same folders .a, b., so they are no classes"):
+        with pytest.raises(DataError, match="hold the same folders .a, b., so they are not classes"):
             labelled_folders(tmp_path)
     else:
         assert list(labelled_folders(tmp_path)) == list(names)

@@ -1,4 +1,4 @@
-"""The same bytes under two names are told, in two splits and in two classes."""
+"""The same bytes under two names are reported, in two splits and in two classes."""
 
 import pytest
 from media import write_numbered

@@ -73,7 +73,7 @@ def tensor(name, value):
 
 
 REFUSED = {
-    "metrics that are no numbers": put("metrics", {"loss": "x"}),
+    "metrics that are not numbers": put("metrics", {"loss": "x"}),
     "scores that are no list": put("scores", {"a": 1}),
     "identity that is a list": put("identity", ["x"]),
     "no processes": put("processes", 0),
@@ -90,7 +90,7 @@ REFUSED = {
     "no moments": lambda tensors, _: tensors.pop(MOMENTS),
     "moments of nobody": tensor("optimizer.99.exp_avg", torch.zeros(1)),
     "a step before the first": tensor(COUNT, torch.tensor(-1.0)),
-    "a step that is no number": tensor(COUNT, torch.tensor(float("nan"))),
+    "a step that is not a number": tensor(COUNT, torch.tensor(float("nan"))),
     "a step of many": tensor(COUNT, torch.ones(7)),
     "more steps than the run": tensor(COUNT, torch.tensor(1e9)),
     "the moments of SGD": lambda tensors, _: [
@@ -112,7 +112,7 @@ def test_an_edited_state_is_refused_in_a_sentence(run, tmp_path, edit):
 DAMAGED = {
     "a step beyond the end": put("step", STEPS + 9),
     "a step before the start": put("step", -1),
-    "a step that is no number": put("step", float("nan")),
+    "a step that is not a number": put("step", float("nan")),
     "a step of another checkpoint": put("step", 2),
     "no step": lambda _, state: state.pop("step"),
     "a list": lambda *_: "[]",

@@ -171,5 +171,5 @@ def test_what_makes_no_sense_is_no_message():
     time.sleep(0.2)
     theirs.sendall(json.dumps({}).encode() + b"\n")
     time.sleep(0.1)
-    heart.close()  # this process goes on
+    heart.close()  # this process continues
     theirs.close()

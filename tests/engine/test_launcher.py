@@ -20,9 +20,9 @@ from transfer3d.errors import SetupError, UsageError
 @pytest.mark.parametrize(
     ("name", "value", "said"),
     [
-        ("ACCELERATE_USE_FSDP", "true", "asks for FSDP"),
-        ("ACCELERATE_USE_DEEPSPEED", "true", "asks for DeepSpeed"),
-        ("ACCELERATE_USE_MEGATRON_LM", "1", "asks for Megatron-LM"),
+        ("ACCELERATE_USE_FSDP", "true", "requests FSDP"),
+        ("ACCELERATE_USE_DEEPSPEED", "true", "requests DeepSpeed"),
+        ("ACCELERATE_USE_MEGATRON_LM", "1", "requests Megatron-LM"),
         ("ACCELERATE_DYNAMO_BACKEND", "INDUCTOR", "--set compile=true"),
         ("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "4", "--set accumulate=4"),
         ("ACCELERATE_MIXED_PRECISION", "fp16", "mixed_precision=fp16"),

@@ -24,7 +24,7 @@ KINDS = {
     "DeiT III, RMSNorm": {"deit3_small_patch16_224": SMALL, "test_vit4": {"depth": 2, "img_size": 64}},
     "SigLIP: attention pooling": {
         "vit_base_patch16_siglip_224": SMALL,
-        "vit_so400m_patch14_siglip_384": {**SMALL, "img_size": 66},  # 66 is no multiple of 14
+        "vit_so400m_patch14_siglip_384": {**SMALL, "img_size": 66},  # 66 is not a multiple of 14
     },
     "CLIP: a norm before the blocks": {
         "vit_base_patch32_clip_224": SMALL,

@@ -160,7 +160,7 @@ CORPUS = {
     "another depth": (spoil_meta("model", "t3d_densenet121"), "no t3d_densenet121 with 3 classes"),
     "an unknown architecture": (spoil_meta("model", "resnet_of_mine"), "no student 'resnet_of_mine'"),
     "other classes": (spoil_meta("num_classes", "4"), "3 class names for 4 classes"),
-    "classes that are no number": (spoil_meta("num_classes", "many"), "do not describe a student"),
+    "classes that are not a number": (spoil_meta("num_classes", "many"), "do not describe a student"),
     "arguments of another kind": (spoil_meta("model_args", '{"weights": "/etc/passwd"}'), "cannot be built"),
     "arguments that are no JSON": (spoil_meta("model_args", "{"), "do not describe a student"),
     "arguments of wrong types": (spoil_meta("model_args", '{"stem_pool_t": [[]]}'), "cannot be built"),

@@ -1,4 +1,4 @@
-"""A bank of the teacher's features: what it holds, whom it may contradict, and that runs go on with it."""
+"""A bank of the teacher's features: what it holds, whom it may contradict, and that runs continue with it."""
 
 import pytest
 import torch

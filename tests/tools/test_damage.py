@@ -1,4 +1,4 @@
-"""The measuring of damage: whole files are the same under every setting, damaged ones are told from them."""
+"""The measuring of damage: whole files are the same under every setting, damaged ones are found."""
 
 import numpy as np
 import pytest

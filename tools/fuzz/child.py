@@ -22,12 +22,12 @@ def main() -> None:
     """Serves until its input ends."""
     module, place = sys.argv[1:]
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what libraries print is no answer
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what libraries print is not an answer
     os.dup2(1, 2)
     target: Target = importlib.import_module(module).Files(Path(place))
     empty = Path(place) / f"empty{target.suffix}"
     empty.write_bytes(b"")
-    _tried(target, empty)  # which imports what a file needs: its time is no file's
+    _tried(target, empty)  # which imports what a file needs: that time belongs to no file
     _limit_memory()
     print("ready", file=answers, flush=True)
     for line in sys.stdin:

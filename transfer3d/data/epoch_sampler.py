@@ -115,7 +115,7 @@ def make_epoch_sampler(videos: VideoSet, seed: int, *, balanced: bool) -> EpochS
         UsageError: balanced, and a video has no label or videos must be read sequentially.
     """
     if balanced and videos.sequential_groups:
-        raise UsageError("balanced needs videos in any order: the server gives no byte ranges.")
+        raise UsageError("balanced needs videos in any order: the server does not support byte ranges.")
     if balanced:
         return BalancedEpochSampler(seed, videos.label_sets)
     if videos.sequential_groups:

@@ -130,7 +130,7 @@ def _refuse_splits(folder: Path, folders: Mapping[str, Path]) -> None:
     names, inner = ", ".join(list(folders)[:LISTED]), ", ".join(sorted(shared)[:LISTED])
     if any(FOLDER_NAMES.get(word) for name in folders for word in WORD.findall(name.casefold())):
         raise DataError(
-            f"{folder}: {names} hold the same folders ({inner}), so they are no classes. Call them train, "
+            f"{folder}: {names} hold the same folders ({inner}), so they are not classes. Call them train, "
             "val and test."
         )
     log.warning("%s: the classes %s hold the same folders (%s): are they parts?", folder, names, inner)

@@ -101,7 +101,7 @@ class HttpStore(Store):
             return self._read_kept(self._folder, file, offset, size)
         content = self._ask(file, (offset, size))
         if content is None:
-            raise SetupError(f"{self._address}{file}: the server gives no byte ranges any more.")
+            raise SetupError(f"{self._address}{file}: the server no longer supports byte ranges.")
         return content
 
     def check(self, file: str, size: int) -> int:

@@ -236,7 +236,7 @@ def publish(folder: Path, plan: Plan, *, source: str) -> list[Dropped]:
     if len(bad) > plan.config.max_bad_fraction * listed:
         raise DataError(
             f"{len(bad)} of {listed} videos are bad, first {bad[0].path}: {bad[0].reason}. "
-            "Mend or remove them (`transfer3d check` lists all), or raise --max-bad-fraction."
+            "Repair or remove them (`transfer3d check` lists all), or raise --max-bad-fraction."
         )  # fmt: skip
     missing = [Dropped(entry.name, "listed, but not there") for entry in plan.listing.missing]
     write_index(
@@ -355,5 +355,5 @@ def _refuse_overlap(listing: Listing) -> None:
             if other.split != entry.split:
                 raise DataError(
                     f"{entry.path} ({entry.split}) and {other.path} ({other.split}) are the same "
-                    "file. Take it out of one split: a test on training videos says nothing."
+                    "file. Take it out of one split: a test on training videos is not valid."
                 )  # fmt: skip

@@ -310,7 +310,7 @@ def check_index(index: Index, path: str) -> None:
                 raise DataError(f"{path}: {sample.key} has a member of more than {MAX_MEMBER_BYTES} bytes.")
         members = sorted((m.offset, m.size) for sample in shard.samples for m in sample.members.values())
         if any(offset + size > other for (offset, size), (other, _) in pairwise(members)):
-            raise DataError(f"{path}: members of {shard.file} lie within one another.")
+            raise DataError(f"{path}: members of {shard.file} overlap.")
     if counts != Counter(index.counts):
         raise DataError(f"{path}: it counts {dict(index.counts)} videos and lists {dict(counts)}.")
 

@@ -95,4 +95,4 @@ def split_off(videos: VideoSet, share: float, *, seed: int) -> tuple[VideoSet, V
 
 def _refuse_runs(videos: VideoSet, key: str) -> None:
     if videos.sequential_groups:
-        raise UsageError(f"{key} needs videos in any order: the server gives no byte ranges.")
+        raise UsageError(f"{key} needs videos in any order: the server does not support byte ranges.")

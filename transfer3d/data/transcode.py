@@ -193,7 +193,7 @@ def new_mp4() -> Iterator[tuple[OutputContainer, Path]]:
         except (FFmpegError, OSError) as error:
             if error.errno in FULL:  # not a fault of the video
                 raise SetupError(
-                    f"{folder.parent} takes no more ({error.strerror}). Name another folder with TMPDIR."
+                    f"{folder.parent} is full ({error.strerror}). Name another folder with TMPDIR."
                 ) from error
             raise
 

@@ -50,7 +50,7 @@ def launcher_precision() -> str | None:
         return None
     if asked != "bf16":
         raise UsageError(
-            f"the launcher asks for mixed_precision={asked}, which is not supported. Use bf16 or no."
+            f"the launcher requests mixed_precision={asked}, which is not supported. Use bf16 or no."
         )
     return asked
 
@@ -61,7 +61,7 @@ def refuse_other_settings() -> None:
     for name, instead in REFUSED.items():
         if os.environ.get(name, "").lower() not in OFF:
             raise UsageError(
-                f"the launcher asks for {instead}. Switch it off ({name}={os.environ[name]}, by a flag or by "
+                f"the launcher requests {instead}. Switch it off ({name}={os.environ[name]}, by a flag or by "
                 "`accelerate config`)."
             )
     parts = os.environ.get("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "1")

@@ -77,7 +77,7 @@ def read_annotations(request: Request) -> list[Annotated]:
         for part in video.segments:
             if not 0 <= part.start < part.end:
                 where = f"{video.name}: segment {part.start} to {part.end} s"
-                raise DataError(f"{path}: {where} is empty. Mend the list.")
+                raise DataError(f"{path}: {where} is empty. Correct the list.")
     return videos
 
 

@@ -20,7 +20,7 @@ class JointTableViT(VideoViT):
         tubelet: frames of a time step.
 
     Raises:
-        ValueError: the network has no table of positions, or T is no multiple.
+        ValueError: the network has no table of positions, or T is not a multiple of the tubelet.
     """
 
     def __init__(self, spec: ViTSpec, *, in_chans: int, frames: int, tubelet: int) -> None:
@@ -29,7 +29,7 @@ class JointTableViT(VideoViT):
         if net.pos_embed is None or getattr(net, "rope", None) is not None:
             raise ValueError(f"positions='joint': {spec.architecture} has no table of positions alone")
         if frames % tubelet:
-            raise ValueError(f"positions='joint': {frames} frames are no multiple of tubelets of {tubelet}")
+            raise ValueError(f"positions='joint': T = {frames} is not a multiple of tubelet = {tubelet}")
         net.patch_embed.proj.in_rows = True
         rows, columns = net.patch_embed.grid_size
         net.patch_embed.grid_size = (self.time_steps * rows, columns)

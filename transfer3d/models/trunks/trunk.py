@@ -51,7 +51,7 @@ class Trunk(nn.Module):
         grad_checkpointing: whether the activations inside of a step are recomputed in the backward pass.
         pools_by_average: whether `pool_features` is the mean over T', H' and W'.
         largest_reduction: sizes that it divides are divided by every stride.
-        gives_tokens: whether the last maps are tokens, `B D T' L 1`, which are no picture.
+        gives_tokens: whether the last maps are tokens, `B D T' L 1`, which are not a picture.
         exports_any_length: whether an exported graph takes clips of any length if no layer strides T.
     """
 

@@ -127,7 +127,7 @@ def _say_twice(session: Session, videos: VideoSet, validation: VideoSet | None) 
     if validation is not None and (keys := shared_videos(videos, validation)):
         session.say(
             f"warning: {len(keys)} of {len(validation)} validation videos are trained on too, first "
-            f"{keys[0]}: their scores say nothing"
+            f"{keys[0]}: their scores are not valid"
         )
 
 
