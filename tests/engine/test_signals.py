@@ -14,8 +14,8 @@ from transfer3d.engine.signals import StopSignals
 
 with StopSignals() as stop:
     assert not stop.stop_requested()
-    print(os.getppid(), flush=True)
     start = os.getppid()
+    print(start, flush=True)
     while os.getppid() == start:
         time.sleep(0.01)
     print(stop.stop_requested(), stop.received, flush=True)
