@@ -35,8 +35,9 @@ lint: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 
-# Two processes of one thread each: on two cores they take half the time of one with two threads.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+# Two processes of one thread each: on two cores they take half the time of one with two threads. Bytecode is
+# kept whatever the environment says: hundreds of child processes would compile the package again.
+PYTEST := PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 test: $(READY) lint
 	$(PYTEST)

@@ -120,6 +120,7 @@ main()
 
 
 @pytest.mark.proc
+@pytest.mark.slow
 def test_a_run_that_is_killed_goes_on_and_ends_with_the_same_bytes(whole, checkpoint, shards, tmp_path):
     out = tmp_path / "killed.safetensors"
     arguments = list(map(str, [checkpoint, "--data", shards, "--layers", LAYERS, "-o", out, *SMALL]))

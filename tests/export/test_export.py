@@ -74,6 +74,7 @@ def quantised(file, made, folder):
     return (torch.from_numpy(actual) - expected).norm() / expected.norm()
 
 
+@pytest.mark.slow
 def test_onnxruntime_quantises_what_was_written(exported, tmp_path):
     assert quantised(exported / "m.onnx", transfer3d.load(exported / "s.safetensors"), tmp_path) < 0.1
 
@@ -87,7 +88,8 @@ def test_onnxruntime_quantises_every_family(name, student, tmp_path):
 
 
 @pytest.mark.proc
-@pytest.mark.parametrize("name", tiny("p3d_tiny"))
+@pytest.mark.slow
+@pytest.mark.parametrize("name", list_models("*_tiny"))
 def test_torch_export_of_every_family(name, student, tmp_path):
     made, path = student(name), tmp_path / "m.pt2"
     agreement = write_program(made, path, FACTS)
@@ -146,6 +148,7 @@ def test_without_the_extra(student, tmp_path, monkeypatch):
 
 
 @pytest.mark.proc
+@pytest.mark.slow
 def test_a_program_that_does_not_load_is_an_error(tmp_path, student):
     from transfer3d.export.program import _run_alone
 

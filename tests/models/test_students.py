@@ -10,7 +10,7 @@ from transfer3d.models.factory import create_model
 from transfer3d.models.registry import entry, families, list_models, register_student
 
 TINY = list_models("*_tiny")
-COMPILED = ("p3d_tiny", "v4d_tiny", "densenet3d_tiny")
+COMPILED = ("p3d_tiny", "v4d_tiny")
 """Compiled in every test run: one of each kind of trunk, and one that takes units."""
 
 

@@ -37,8 +37,14 @@ def test_one_process_and_one_part_give_the_loss_of_plain_autograd(setting):
 
 
 @pytest.mark.proc
-@pytest.mark.parametrize("cell", CELLS)
-@pytest.mark.parametrize("setting", [*SETTINGS, *STANDARDISED])
+@pytest.mark.parametrize(
+    ("setting", "cell"),
+    [
+        pytest.param(setting, cell, marks=pytest.mark.slow if parts and setting != "hard, bank" else ())
+        for setting in (*SETTINGS, *STANDARDISED)
+        for cell, parts in zip(CELLS, (False, False, True), strict=True)
+    ],
+)
 def test_loss_gradients_and_metrics_do_not_depend_on_processes_and_parts(setting, cell, tmp_path):
     config = {**SETTINGS, **STANDARDISED}[setting]
     whole = one_step(config)

@@ -59,9 +59,7 @@ def check_videos(source: str | Path, *, workers: int, limits: Limits) -> Iterato
         for name, answer in zip(names, answers(workers=workers, limits=limits), strict=True):
             late = late + 1 if isinstance(answer, Fault) and answer.is_late else 0
             if late == MAX_LATE and is_address(source):
-                raise SetupError(
-                    f"{source}: {late} videos in a row did not come in time. Check the server."
-                )
+                raise SetupError(f"{source}: {late} videos in a row did not come in time. Check the server.")
             if isinstance(answer, Fault):
                 yield Checked(name, reason=answer.reason)
             else:

@@ -7,6 +7,7 @@ import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -182,7 +183,7 @@ def nearest_recipe(recipe: Recipe) -> tuple[str, list[Change]]:
     best, fewest = "", math.inf
     changes: list[Change] = []
     for name in sorted(list_recipes(), key=lambda name: not name.startswith("default/")):
-        other = load_recipe(name)
+        other = _built_in(name)
         if other.task != recipe.task:
             continue
         theirs = dict(_flat(other.model_dump(mode="json")))
@@ -191,6 +192,11 @@ def nearest_recipe(recipe: Recipe) -> tuple[str, list[Change]]:
             best, fewest = name, len(keys)
             changes = [Change(key, _shown(theirs.get(key)), _shown(own.get(key))) for key in keys]
     return best, changes
+
+
+@cache
+def _built_in(name: str) -> Recipe:
+    return load_recipe(name)
 
 
 def differing_keys(records: Sequence[RunRecord]) -> list[tuple[str, ...]]:
