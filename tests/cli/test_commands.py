@@ -7,14 +7,18 @@ import re
 import subprocess
 import sys
 import warnings
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
+import transfer3d
 from transfer3d.cli.main import app
 from transfer3d.cli.output import plain_warnings
 from transfer3d.errors import UsageError
 from transfer3d.run.environment import known_bad
+
+LOST = str(Path(transfer3d.__file__).with_name("lost.html"))  # of the package: no user's path
 
 
 @pytest.fixture
@@ -91,6 +95,11 @@ def test_wrong_input_gets_one_sentence_and_its_exit_code(run, arguments, code, s
         (OSError(errno.ENAMETOOLONG, "File name too long", "aaa"), 5, "error: aaa: File name too long"),
         (FileNotFoundError(errno.ENOENT, "No such file", "a.safetensors"), 5, "error: a.safetensors"),
         (FileNotFoundError("no file"), 1, "bug: FileNotFoundError"),
+        (
+            FileNotFoundError(errno.ENOENT, "No such file", LOST),
+            1,
+            "bug: FileNotFoundError",
+        ),
     ],
 )
 def test_a_fault_of_the_disk_is_no_bug(run, fault, code, said, monkeypatch):

@@ -11,6 +11,7 @@ import os
 import sys
 import traceback
 from contextlib import suppress
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -58,6 +59,8 @@ GONE = (
     errno.ENOTEMPTY,
 )  # fmt: skip
 """Errors caused by a path: it is of another kind, or another process has just changed it."""
+PACKAGE = Path(__file__).parents[1]
+"""Where a missing file is a bug."""
 
 
 class Commands(TyperGroup):
@@ -107,7 +110,10 @@ def _is_click_error(error: Exception) -> bool:
 
 
 def _is_of_a_place(error: OSError) -> bool:
-    return error.errno in PLACES or (error.filename is not None and error.errno in GONE)
+    if error.errno in PLACES:
+        return True
+    named = isinstance(error.filename, str | bytes | os.PathLike)
+    return named and error.errno in GONE and PACKAGE not in Path(os.fsdecode(error.filename)).parents
 
 
 def _drop_output() -> None:
