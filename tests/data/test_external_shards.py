@@ -13,6 +13,7 @@ import torch
 import webdataset
 from faulty_server import serving
 from media import write_numbered
+from sweeps import sweep
 from typer.testing import CliRunner
 
 from transfer3d.cli.main import app
@@ -76,10 +77,7 @@ def external_at(address, patience=HASTY):
 
 @pytest.mark.parametrize(
     ("workers", "world"),
-    [
-        case if case in [(0, 1), (1, 2), (2, 3)] else pytest.param(*case, marks=pytest.mark.slow)
-        for case in itertools.product(range(3), (1, 2, 3))
-    ],
+    sweep(itertools.product(range(3), (1, 2, 3)), [(0, 1), (1, 2)]),
 )
 def test_each_sample_once_per_epoch_from_a_bad_server(folder, world, workers, monkeypatch):
     """Without ranges, and every so often it stalls, truncates or answers 500."""

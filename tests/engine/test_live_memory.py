@@ -57,6 +57,7 @@ def peak(name, recomputed, shape):
     return step_bytes(student, lambda: student(clips).square().mean())
 
 
+@pytest.mark.slow
 def test_t3d_takes_less_than_two_fifths_of_the_memory():
     shape = (2, 3, 16, 112, 112)
     assert peak("t3d_densenet121", True, shape) <= 0.4 * peak("t3d_densenet121", False, shape)

@@ -8,6 +8,7 @@ import onnxruntime
 import pytest
 import torch
 from onnxruntime.quantization import quantize_dynamic
+from sweeps import sweep
 from torch import nn
 
 import transfer3d
@@ -21,12 +22,6 @@ from transfer3d.models.registry import list_models
 FULL = ("p3d_resnet50", "v4d_resnet18", "t3d_densenet121")
 OPEN_IN_TIME = ("i3ds", "v4d", "f4d")
 FACTS = {"transfer3d.model": "x"}
-
-
-def tiny(quick):
-    """Every tiny student; all but one are slow."""
-    names = list_models("*_tiny")
-    return [name if name == quick else pytest.param(name, marks=pytest.mark.slow) for name in names]
 
 
 @pytest.fixture
@@ -48,7 +43,7 @@ def student():
     return make
 
 
-@pytest.mark.parametrize("name", tiny("v4d_tiny"))
+@pytest.mark.parametrize("name", sweep(list_models("*_tiny"), ["p3d_tiny"]))
 def test_onnx_of_every_family(name, student, tmp_path):
     made, path = student(name), tmp_path / "m.onnx"
     agreement = write_onnx(made, path, FACTS)

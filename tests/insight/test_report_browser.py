@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from browser import find_axe, find_chromium, measure, open_page
 from reports import Page, rows, write_run
+from sweeps import sweep
 
 from transfer3d.insight.pictures import figures
 from transfer3d.insight.report import page
@@ -85,8 +86,17 @@ def contrast(one, other):
     return (high + 0.05) / (low + 0.05)
 
 
-@pytest.mark.parametrize("name", ["run", "comparison"])
-@pytest.mark.parametrize(("width", "dark"), [(PHONE, False), (PHONE, True), (1200, False)])
+@pytest.mark.parametrize(
+    ("name", "width", "dark"),
+    sweep(
+        [
+            (name, width, dark)
+            for name in ("run", "comparison")
+            for width, dark in ((PHONE, False), (PHONE, True), (1200, False))
+        ],
+        [("run", PHONE, True), ("comparison", 1200, False)],
+    ),
+)
 def test_a_page_fits_and_can_be_read(pages, name, width, dark, tmp_path):
     seen = measure(pages[name], LOOK, tmp_path, width=width, dark=dark)
     assert seen["inner"] == width

@@ -1,9 +1,8 @@
-"""Every registered name at its full width, on clips of two small frames; the deep ones are slow."""
-
-import re
+"""Every registered name at its full width, on clips of two small frames; most of the large ones are slow."""
 
 import pytest
 import torch
+from sweeps import sweep
 from torch import nn
 
 from transfer3d.models.factory import create_model
@@ -15,10 +14,7 @@ def small_clips(student):
     return torch.randn(2, *units, 3, 2, 32, 32, generator=torch.Generator().manual_seed(0))
 
 
-DEEP = re.compile("34|101|121|152|161|169|201|(vivit|timesformer)_(base|small)|swin_[tsb]$")
-
-
-NAMES = [pytest.param(name, marks=pytest.mark.slow) if DEEP.search(name) else name for name in list_models()]
+NAMES = sweep(list_models(), [*list_models("*_tiny"), "p3d_resnet18", "v4d_resnet50"])
 
 
 @pytest.mark.parametrize("name", NAMES)

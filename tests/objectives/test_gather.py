@@ -1,10 +1,12 @@
 """Negatives are those of the whole optimiser step, whatever the number of processes and of parts."""
 
+import itertools
 import math
 
 import pytest
 import torch
 from pairwise import CLIPS, one_step, plain_step, two_processes
+from sweeps import sweep
 
 SETTINGS = {
     "match": {"match": 1.0},
@@ -39,11 +41,10 @@ def test_one_process_and_one_part_give_the_loss_of_plain_autograd(setting):
 @pytest.mark.proc
 @pytest.mark.parametrize(
     ("setting", "cell"),
-    [
-        pytest.param(setting, cell, marks=pytest.mark.slow if parts and setting != "hard, bank" else ())
-        for setting in (*SETTINGS, *STANDARDISED)
-        for cell, parts in zip(CELLS, (False, False, True), strict=True)
-    ],
+    sweep(
+        itertools.product((*SETTINGS, *STANDARDISED), CELLS),
+        [("hard, bank", cell) for cell in CELLS] + [(setting, "1 process, 4 parts") for setting in SETTINGS],
+    ),
 )
 def test_loss_gradients_and_metrics_do_not_depend_on_processes_and_parts(setting, cell, tmp_path):
     config = {**SETTINGS, **STANDARDISED}[setting]

@@ -69,6 +69,7 @@ def hub_name(model):
 
 
 @pytest.mark.proc
+@pytest.mark.slow
 def test_the_hub_end_to_end(tmp_path):
     torch.manual_seed(0)
     trained = create_image_model("test_resnet", "none", seed=5)
