@@ -24,13 +24,20 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score
 from torch.nn import functional
 
-from transfer3d import FrozenTeacher, Trainer, TrainerConfig, create_model
-from transfer3d.batch import ClipBatch
-from transfer3d.data.moving_digits import Part, SynthConfig, draw_video
+from transfer3d import (
+    Classification,
+    ClipBatch,
+    Correspondence,
+    CorrespondenceConfig,
+    FrozenTeacher,
+    Trainer,
+    TrainerConfig,
+    VideoStudent,
+    create_model,
+)
+from transfer3d.data import SynthConfig
+from transfer3d.data.moving_digits import Part, draw_video
 from transfer3d.models.image import create_image_model
-from transfer3d.models.student import VideoStudent
-from transfer3d.objectives.classification import Classification
-from transfer3d.objectives.correspondence import Correspondence, CorrespondenceConfig
 from transfer3d.run.training.image_teacher import train_teacher
 
 SIZE, FRAMES, BATCH, TEACHER = 64, 8, 16, "test_vit"
