@@ -9,9 +9,9 @@ from pairwise import make_batch, make_objective
 
 from transfer3d.batch import ClipBatch
 from transfer3d.engine.accumulation import backward_pairwise, split_batch
-from transfer3d.engine.activation_checkpointing import recompute_activations
 from transfer3d.engine.config import TrainerConfig
 from transfer3d.engine.distributed import make_accelerator
+from transfer3d.engine.network_options import recompute_activations
 from transfer3d.engine.trainer import Trainer
 from transfer3d.models.factory import create_model
 from transfer3d.models.registry import list_models

@@ -5,8 +5,8 @@ import torch
 from torch import nn
 from training import Net, Task, make
 
-from transfer3d.engine.activation_checkpointing import recompute_activations
 from transfer3d.engine.live_memory import LiveMemory, step_bytes
+from transfer3d.engine.network_options import recompute_activations
 from transfer3d.errors import UsageError
 from transfer3d.models.factory import create_model
 

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 from training import Net, assert_same, batches, claim, make, weights
 
+from transfer3d.engine.config import GpuConfig
 from transfer3d.engine.optim import OptimizerConfig
 from transfer3d.engine.schedule import ScheduleConfig
 from transfer3d.errors import UsageError
@@ -54,6 +55,9 @@ OPTIONS = {
     "precise": {"precise_batch_norm": 8, "batch_norm": "partial"},
     "clipped": {"optimizer": OptimizerConfig(name="momentum", clip_grad_norm=0.1)},
     "scaled": {"optimizer": OptimizerConfig(name="adamw", layer_decay=0.5, lr_scale={"trunk.norm": 0})},
+    "gpu": {
+        "gpu": GpuConfig(convolutions="2d", prefetch=True, fused_optimizer=True, gradient_views=True),
+    },
     "all": {
         "optimizer": OptimizerConfig(average=0.9, clip_grad_norm=1.0, layer_decay=0.7),
         "schedule": ScheduleConfig(kind="plateau", patience=2, warmup=0.2),

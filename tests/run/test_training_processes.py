@@ -86,10 +86,19 @@ def assert_same_curve(out, alone):
         torch.testing.assert_close(value, second[name], rtol=1e-4, atol=1e-5)
 
 
+GPU = [
+    part
+    for value in ("convolutions=2d", "prefetch=true", "fused_optimizer=true", "gradient_views=true")
+    for part in ("--set", f"gpu.{value}")
+]
+
+
 @pytest.mark.slow
-def test_two_processes_have_the_curve_of_one_with_twice_the_batch(alone, digits_folder, tmp_path):
+@pytest.mark.parametrize("options", [[], GPU], ids=["", "gpu"])
+def test_two_processes_have_the_curve_of_one_with_twice_the_batch(alone, digits_folder, tmp_path, options):
     assert len(list((digits_folder / "shards").glob("*train*.tar"))) == 1  # fewer than processes
-    done = two_processes(["-m", "transfer3d"], arguments(digits_folder / "shards", tmp_path / "run"))
+    more = arguments(digits_folder / "shards", tmp_path / "run") + options
+    done = two_processes(["-m", "transfer3d"], more)
     assert done.returncode == 0, done.stderr
     assert_same_curve(tmp_path / "run", alone)
     assert len({row["lr"] for row in rows(alone)}) > 2  # a warm-up, and a plateau

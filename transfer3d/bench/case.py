@@ -58,7 +58,7 @@ class Case:
     baseline: str
     at_least: float | None
     build: Callable[[torch.device], Comparison]
-    counts: Mapping[str, tuple[int, int]] = field(default_factory=dict[str, tuple[int, int]])
+    counts: Mapping[str, tuple[float, float]] = field(default_factory=dict[str, tuple[float, float]])
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,38 +1,59 @@
-"""Training steps on a GPU, as a share of its bf16 matrix multiplication rate."""
+"""Training steps on a GPU, as shares of its roofline."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Mapping
+from functools import cache
 
 import torch
 
 from transfer3d.bench.case import Case, Comparison
 from transfer3d.bench.networks import training_step
+from transfer3d.bench.roofline import TERA, Rates, count_step, measure_rates
 from transfer3d.engine.memory_format import to_channels_last
 from transfer3d.models.factory import create_model
-from transfer3d.models.measure import FLOPS_PER_GMAC, measure
+from transfer3d.nn.as_2d import use_2d_convolutions
 
 STUDENTS = {"p3d63": 32, "t3d121": 16, "v4d_resnet50": 4}
 """Students and their batch sizes."""
-
-MATMUL = 4096
-PASSES = 3  # forward, and the gradients of input and weights
-
-
-def gpu_cases() -> Iterator[Case]:
-    """Yields training steps against matrix products with as many operations; the ratio is the share."""
-    for name, batch in STUDENTS.items():
-        yield Case(
-            name=f"{name}, step of {batch} clips: share of the GPU's bf16 rate",
-            phase="step",
-            ours="bf16, compiled",
-            baseline=f"bf16 {MATMUL}x{MATMUL} products",
-            at_least=None,
-            build=_build(name, batch),
-        )
+SLOW_TO_COMPILE = ("t3d121",)
+"""Compiling the step takes over ten minutes."""
+WAYS = {
+    "bf16": (False, False),
+    "bf16, 2D convolutions": (True, False),
+    "bf16, compiled": (False, True),
+    "bf16, 2D convolutions, compiled": (True, True),
+}
+"""Whether convolutions are computed in 2D, and whether the network is compiled."""
 
 
-def _build(name: str, batch: int) -> Callable[[torch.device], Comparison]:
+def gpu_cases(
+    students: Mapping[str, int] = STUDENTS, ways: Mapping[str, tuple[bool, bool]] = WAYS
+) -> Iterator[Case]:
+    """Yields training steps against waiting as long as the roofline says: the ratio is the share of it.
+
+    Args:
+        students: batch sizes by name.
+        ways: see `WAYS`.
+    """
+    for name, batch in students.items():
+        step = count_step(name, batch)
+        for way, (flat, compiled) in ways.items():
+            if compiled and name in SLOW_TO_COMPILE:
+                continue
+            yield Case(
+                name=f"{name}, step of {batch} clips: share of the GPU's roofline",
+                phase="step",
+                ours=way,
+                baseline="roofline",
+                at_least=None,
+                build=_build(name, batch, flat=flat, compiled=compiled),
+                counts={"TFLOP": (step.flops / TERA, step.flops / TERA)},
+            )
+
+
+def _build(name: str, batch: int, *, flat: bool, compiled: bool) -> Callable[[torch.device], Comparison]:
     def build(device: torch.device) -> Comparison:
         student = create_model(name).to(device)
         to_channels_last(student)
@@ -41,14 +62,18 @@ def _build(name: str, batch: int) -> Callable[[torch.device], Comparison]:
         folded = torch.randn(batch * clip.units, 3, clip.frames, clip.size, clip.size, device=device)
         folded = folded.to(memory_format=torch.channels_last_3d)
         clips = folded.unflatten(0, (batch, *units)) if units else folded
-        student.compile()
-        products = round(PASSES * batch * measure(name).gmac * FLOPS_PER_GMAC / (2 * MATMUL**3))
-        left, right = torch.randn(2, MATMUL, MATMUL, device=device, dtype=torch.bfloat16)
-
-        def multiply() -> None:
-            for _ in range(max(1, products)):
-                torch.mm(left, right)
-
-        return Comparison(ours=training_step(student, clips, bf16=True), baseline=multiply)
+        if flat:
+            use_2d_convolutions(student)
+        if compiled:
+            student.compile()
+        shortest = _rates(device).seconds(count_step(name, batch))
+        return Comparison(
+            ours=training_step(student, clips, bf16=True), baseline=lambda: time.sleep(shortest)
+        )
 
     return build
+
+
+@cache
+def _rates(device: torch.device) -> Rates:
+    return measure_rates(device)

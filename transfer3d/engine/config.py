@@ -11,6 +11,21 @@ from transfer3d.engine.optim import OptimizerConfig
 from transfer3d.engine.schedule import ScheduleConfig
 
 
+class GpuConfig(BaseModel):
+    """Ways to use a GPU better; each is off until `tools/gpu_check.sh` has measured it on the GPU at hand."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    convolutions: Literal["3d", "2d"] = "3d"
+    """2d: kernels along one or two axes are computed as 2D convolutions and matrix products."""
+    prefetch: bool = False
+    """Whether the next batch is copied to the GPU while the current one is computed on."""
+    fused_optimizer: bool = False
+    """Whether the optimiser updates all weights in one kernel."""
+    gradient_views: bool = False
+    """Whether DDP's gradients are views of the buffers that it sends, instead of copies."""
+
+
 class Training(BaseModel):
     """The keys that recipes and the trainer share."""
 
@@ -51,6 +66,7 @@ class Training(BaseModel):
     validate_every: int | None = Field(default=None, ge=1)
     """Steps between validations; none = only after the last step, or after each epoch if a plateau schedule
     or early_stop needs scores."""
+    gpu: GpuConfig = GpuConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
     schedule: ScheduleConfig = ScheduleConfig()
 

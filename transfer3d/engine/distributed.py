@@ -181,18 +181,18 @@ def any_process(accelerator: Accelerator, *flags: bool) -> tuple[bool, ...]:
     return tuple(count > 0 for count in counts.tolist())
 
 
-def distribute(accelerator: Accelerator, module: nn.Module) -> nn.Module:
+def distribute(accelerator: Accelerator, module: nn.Module, gradient_views: bool = False) -> nn.Module:
     """Wraps the module in DDP if there are several processes.
 
     `Accelerator.prepare` would wrap a module only once, but DDP must be rebuilt whenever the set of trained
-    parameters changes.
+    parameters changes. With `gradient_views`, gradients are views of the buffers that DDP sends.
     """
     if accelerator.num_processes == 1:
         return module
     # A 1x1x1 kernel has two equivalent memory layouts; DDP warns that they differ.
     warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")
     devices = [accelerator.device] if accelerator.device.type == "cuda" else None
-    return DistributedDataParallel(module, device_ids=devices)
+    return DistributedDataParallel(module, device_ids=devices, gradient_as_bucket_view=gradient_views)
 
 
 @contextmanager

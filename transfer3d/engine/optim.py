@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat
 
@@ -32,10 +32,10 @@ class OptimizerConfig(BaseModel):
     """Decay of an exponential moving average of the weights, which is then validated and published."""
 
 
-def make_optimizer(module: nn.Module, lr: float, config: OptimizerConfig) -> Optimizer:
+def make_optimizer(module: nn.Module, lr: float, config: OptimizerConfig, fused: bool = False) -> Optimizer:
     """Builds timm's optimiser over the parameters that need a gradient.
 
-    A group's learning rate is the schedule's times its `lr_scale`.
+    A group's learning rate is the schedule's times its `lr_scale`. `fused` updates all weights in one kernel.
 
     Raises:
         UsageError: a name in `config.lr_scale` matches no parameter.
@@ -48,7 +48,8 @@ def make_optimizer(module: nn.Module, lr: float, config: OptimizerConfig) -> Opt
         module, lr_scale=config.lr_scale, layer_decay=config.layer_decay, weight_decay=config.weight_decay
     )
     name = "momentum" if config.name == "sgd" and config.momentum == 0 else config.name
-    return create_optimizer_v2(groups, opt=name, lr=lr, weight_decay=0.0, momentum=config.momentum)
+    options: dict[str, Any] = {"fused": True} if fused else {}
+    return create_optimizer_v2(groups, opt=name, lr=lr, weight_decay=0.0, momentum=config.momentum, **options)
 
 
 def set_learning_rate(optimizer: Optimizer, lr: float) -> None:

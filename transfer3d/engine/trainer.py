@@ -21,7 +21,6 @@ from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from transfer3d.batch import ClipBatch
 from transfer3d.data.videoset import VideoSet
 from transfer3d.engine.accumulation import backward_mean, backward_pairwise, split_batch
-from transfer3d.engine.activation_checkpointing import recompute_activations
 from transfer3d.engine.batch_norm import recompute_statistics, training_mode
 from transfer3d.engine.batches import batches_for
 from transfer3d.engine.config import TrainerConfig
@@ -36,11 +35,13 @@ from transfer3d.engine.distributed import (
     same_buffers,
     watched_processes,
 )
-from transfer3d.engine.memory_format import channels_last
+from transfer3d.engine.memory_format import channels_last, match_layout
 from transfer3d.engine.metrics_window import MetricsWindow
+from transfer3d.engine.network_options import apply_options
 from transfer3d.engine.optim import make_optimizer, set_learning_rate
 from transfer3d.engine.out_of_memory import step_fits
 from transfer3d.engine.parameter_groups import is_head
+from transfer3d.engine.prefetch import prefetched
 from transfer3d.engine.publishing import Publish, name_classes, publish_student
 from transfer3d.engine.run_folder import RunFolder
 from transfer3d.engine.schedule import learning_rate, stale_validations
@@ -124,12 +125,8 @@ class Trainer:
             self.identity = {"data": videos.digest, **self.identity}
             self.batches = batches_for(objective, videos, config, self.accelerator)
         objective.to(self.accelerator.device)
-        if config.activation_checkpointing:
-            recompute_activations(objective)
-        if config.compile:
-            student = getattr(objective, "student", objective)
-            getattr(student, "trunk", student).compile()
-        self.optimizer = make_optimizer(objective, config.lr, config.optimizer)
+        apply_options(objective, config)
+        self.optimizer = make_optimizer(objective, config.lr, config.optimizer, config.gpu.fused_optimizer)
         self._learners = {name for name, parameter in objective.named_parameters() if parameter.requires_grad}
         if config.head_steps and not any(map(is_head, self._learners)):
             raise UsageError("head_first: the network has no trainable head. Set head_first=0.")
@@ -242,8 +239,12 @@ class Trainer:
         bar_context = progress(title, config.steps, console=console, quiet=quiet, start=self.step)
         layout, peers = channels_last(self.objective), lost_processes(self.accelerator)
         with layout, peers, step_fits(), self._signals, bar_context as bar:
+            match_layout(self.optimizer)
             self._set_trainable()
-            for batch in window.time_waiting(() if self.ended else self.batches(self.step)):
+            batches = () if self.ended else self.batches(self.step)
+            if config.gpu.prefetch:
+                batches = prefetched(batches, self.accelerator.device)
+            for batch in window.time_waiting(batches):
                 report, stop = self._train_step(batch)
                 window.add(report, len(batch) * self.accelerator.num_processes)
                 if self._is_due(log_every):
@@ -315,7 +316,7 @@ class Trainer:
         everything = self.step >= self.config.head_steps
         for name, parameter in self.objective.named_parameters():
             parameter.requires_grad_(name in self._learners and (everything or is_head(name)))
-        self.wrapped = distribute(self.accelerator, self.objective)
+        self.wrapped = distribute(self.accelerator, self.objective, self.config.gpu.gradient_views)
         training_mode(self.objective, self.config.batch_norm)
 
     @contextmanager

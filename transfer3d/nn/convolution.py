@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -10,6 +11,9 @@ from torch import Tensor, nn
 
 from transfer3d.layout import Triple
 from transfer3d.nn.depthwise import convolution
+
+Convolution = Callable[[Tensor, Tensor, Tensor | None, Triple, Triple, Triple, int], Tensor]
+"""Of input, weight and bias, with stride, padding, dilation and groups."""
 
 
 def convolve(
@@ -20,11 +24,13 @@ def convolve(
     groups: int = 1,
     padding: tuple[int, int] | None = None,
     dilation: Triple = (1, 1, 1),
+    *,
+    by: Convolution = convolution,
 ) -> Tensor:
     """Convolves `B C T H W` with `C' C/groups kt kh kw`; output size is input size / stride, rounded up.
 
     `padding` in H and W is half the kernel by default. An even temporal depth gets one more frame of zeros
-    after the clip than before it.
+    after the clip than before it. `by` computes the convolution of what is padded.
 
     In training, a clip shorter than the kernel is padded explicitly before the convolution; in bf16 on a CPU,
     so is any map smaller than the kernel. Otherwise torch 2.15 computes the weights' gradient from
@@ -40,7 +46,7 @@ def convolve(
         x, before = F.pad(x, (0, 0, 0, 0, before, after)), 0
     elif after > before:
         x = F.pad(x, (0, 0, 0, 0, 0, 1))
-    return convolution(x, weight, bias, stride, (before, height, width), dilation, groups)
+    return by(x, weight, bias, stride, (before, height, width), dilation, groups)
 
 
 def _is_bf16_on_cpu(x: Tensor) -> bool:
@@ -48,7 +54,13 @@ def _is_bf16_on_cpu(x: Tensor) -> bool:
 
 
 class Conv3d(nn.Conv3d):
-    """`convolve` as a layer."""
+    """`convolve` as a layer.
+
+    Attributes:
+        convolution: computes it.
+    """
+
+    convolution: Convolution = staticmethod(convolution)
 
     def kernel(self) -> Tensor:
         """Returns the kernel, `O I/groups T H W`: its weights."""
@@ -58,7 +70,8 @@ class Conv3d(nn.Conv3d):
         """`B C T H W` to `B C' T' H' W'`."""
         _, height, width = (int(pad) for pad in self.padding)
         stride, dilation = _triple(self.stride), _triple(self.dilation)
-        return convolve(input, self.kernel(), self.bias, stride, self.groups, (height, width), dilation)
+        padding, by = (height, width), self.convolution
+        return convolve(input, self.kernel(), self.bias, stride, self.groups, padding, dilation, by=by)
 
 
 def _triple(values: tuple[int, ...]) -> Triple:

@@ -13,10 +13,10 @@ from torch import nn
 
 from transfer3d.batch import ClipBatch
 from transfer3d.data.videoset import VideoSet
-from transfer3d.engine.activation_checkpointing import recompute_activations
 from transfer3d.engine.config import TrainerConfig, Training
 from transfer3d.engine.distributed import gather_list, on_main
 from transfer3d.engine.memory_plan import MemoryPlan, plan_batch, readable_bytes, readable_seconds
+from transfer3d.engine.network_options import recompute_activations
 from transfer3d.errors import DataError, SetupError, UsageError
 from transfer3d.layout import ClipSpec
 from transfer3d.recipes.schema import Recipe

@@ -1,4 +1,4 @@
-"""Turns on that activations are computed again in the backward pass instead of kept."""
+"""What a run's configuration changes in the way a network computes, not in what it computes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,24 @@ from typing import Any
 
 from torch import nn
 
+from transfer3d.engine.config import Training
 from transfer3d.errors import UsageError
+from transfer3d.nn.as_2d import use_2d_convolutions
+
+
+def apply_options(objective: nn.Module, config: Training) -> None:
+    """Recomputes activations, replaces 3D convolutions and compiles, as configured.
+
+    Raises:
+        UsageError: the network cannot recompute its activations.
+    """
+    if config.activation_checkpointing:
+        recompute_activations(objective)
+    if config.gpu.convolutions == "2d":
+        use_2d_convolutions(objective)
+    if config.compile:
+        student = getattr(objective, "student", objective)
+        getattr(student, "trunk", student).compile()
 
 
 def recompute_activations(objective: nn.Module) -> None:
