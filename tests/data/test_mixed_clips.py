@@ -46,6 +46,7 @@ def contents(folder: Path) -> dict[str, str]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_all_of_300_mixed_clips_are_packed_twice_the_same(clips_folder, tmp_path):
     sources = [path for path in sorted(clips_folder.iterdir()) if path.suffix in {".avi", ".mkv", ".mp4"}]
     films = [frames(source) for source in sources]

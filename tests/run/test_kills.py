@@ -114,6 +114,7 @@ def test_kills_at_any_time_leave_the_same_bits(undisturbed, digits_folder, tmp_p
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 @pytest.mark.parametrize("first", [1, 2, 3])
 def test_a_kill_before_any_step_on_the_disk_leaves_the_same_bits(straight, digits_folder, tmp_path, first):
     output, base, moments = tmp_path / "said", tmp_path / "base", 0

@@ -75,6 +75,7 @@ def test_crafted_checkpoints_are_read_or_refused_in_a_sentence(read, every, craf
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_commands_survive_all_crafted_checkpoints(crafted_files, targets, tmp_path):
     target, case = targets("checkpoints"), tmp_path / "case.safetensors"
     for name, content in crafted_files:
