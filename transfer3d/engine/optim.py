@@ -41,6 +41,7 @@ def make_optimizer(module: nn.Module, lr: float, config: OptimizerConfig, fused:
         UsageError: a name in `config.lr_scale` matches no parameter.
     """
     from timm.optim import create_optimizer_v2
+    from torch import zeros_like
 
     from transfer3d.engine.parameter_groups import parameter_groups
 
@@ -49,7 +50,15 @@ def make_optimizer(module: nn.Module, lr: float, config: OptimizerConfig, fused:
     )
     name = "momentum" if config.name == "sgd" and config.momentum == 0 else config.name
     options: dict[str, Any] = {"fused": True} if fused else {}
-    return create_optimizer_v2(groups, opt=name, lr=lr, weight_decay=0.0, momentum=config.momentum, **options)
+    optimizer = create_optimizer_v2(
+        groups, opt=name, lr=lr, weight_decay=0.0, momentum=config.momentum, **options
+    )
+    if fused and name != "adamw" and config.momentum:
+        # torch's fused SGD fails where only some weights have a momentum yet, as after `head_first`.
+        for group in optimizer.param_groups:
+            for parameter in group["params"]:
+                optimizer.state[parameter]["momentum_buffer"] = zeros_like(parameter)
+    return optimizer
 
 
 def set_learning_rate(optimizer: Optimizer, lr: float) -> None:
