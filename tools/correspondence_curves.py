@@ -9,7 +9,6 @@ table and a picture.
 
 from __future__ import annotations
 
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +19,7 @@ import torch
 import typer
 from result.store import Store
 from rich.console import Console
+from script import run_script
 
 import transfer3d
 from transfer3d import Correspondence, CorrespondenceConfig, FrozenTeacher, Trainer, TrainerConfig
@@ -183,8 +183,4 @@ def picture(records: list[dict[str, Any]]) -> bytes:
 
 
 if __name__ == "__main__":
-    try:
-        typer.run(main)
-    except transfer3d.Transfer3dError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
+    run_script(main)

@@ -20,6 +20,7 @@ import numpy as np
 import torch
 import typer
 from rich.console import Console
+from script import run_script
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score
 from torch.nn import functional
@@ -175,4 +176,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run_script(main)

@@ -10,7 +10,6 @@ many on validation, with the first seed. The same command continues an interrupt
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -23,9 +22,10 @@ from real.splits import open_splits
 from real.work import FRAMES, ROWS, Setting, Work
 from result.store import Store
 from rich.console import Console
+from script import run_script
 
 import transfer3d
-from transfer3d import Transfer3dError, UsageError
+from transfer3d import UsageError
 
 Records = Sequence[Mapping[str, Any]]
 
@@ -135,8 +135,4 @@ def _hours(work: Work, seeds: int) -> float:
 
 
 if __name__ == "__main__":
-    try:
-        typer.run(main)
-    except Transfer3dError as error:
-        Console(stderr=True).print(f"error: {error}", highlight=False, soft_wrap=True)
-        sys.exit(error.exit_code)
+    run_script(main)

@@ -11,7 +11,6 @@ The same command continues an interrupted run: what is in `result.json` is not r
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -24,8 +23,9 @@ from result.tables import markdown, write_curve, write_page
 from result.tuning import GRID, SEEDS, TUNED, chosen_for, read_tuned, tuning_name
 from result.work import Place
 from rich.console import Console
+from script import run_script
 
-from transfer3d import Transfer3dError, UsageError
+from transfer3d import UsageError
 from transfer3d.files import write_text
 from transfer3d.recipes.load import dump
 
@@ -126,8 +126,4 @@ def _tuning_jobs() -> list[Job]:
 
 
 if __name__ == "__main__":
-    try:
-        typer.run(main)
-    except Transfer3dError as error:
-        Console(stderr=True).print(f"error: {error}", highlight=False, soft_wrap=True)
-        sys.exit(error.exit_code)
+    run_script(main)

@@ -19,7 +19,7 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 RGB_CHANNELS, FLOW_CHANNELS = 3, 2
 FLOW_MEAN = 0.5
-"""Mean of both components of optical flow: 0.5 on a 0..1 scale is no motion."""
+"""Mean of both components of optical flow: 0.5 on a 0..1 scale means no motion."""
 FLOW_STD = 0.226
 """The mean of RGB's standard deviations, as in TSN and the PyTorch port of P3D."""
 

@@ -77,7 +77,7 @@ def test_ucf101(tmp_path, fold, group):
         assert listing.classes[entry.label] == entry.name.split("/")[0]
         assert entry.path.parent.name == entry.name.split("/")[0]
         assert entry.path.stem.casefold() == entry.name.split("/")[1][:-4].casefold()
-    # Clips of one group are cut from one original: they are no mismatched pair.
+    # Clips of one group are cut from one original: they are not a mismatched pair.
     assert len({entry.source for entry in listing.entries}) == 4
 
 

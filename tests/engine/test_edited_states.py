@@ -74,7 +74,7 @@ def tensor(name, value):
 
 REFUSED = {
     "metrics that are not numbers": put("metrics", {"loss": "x"}),
-    "scores that are no list": put("scores", {"a": 1}),
+    "scores that are not a list": put("scores", {"a": 1}),
     "identity that is a list": put("identity", ["x"]),
     "no processes": put("processes", 0),
     "half a process": put("processes", 1.5),

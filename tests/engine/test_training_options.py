@@ -252,4 +252,4 @@ def test_a_fused_optimiser_takes_the_same_steps(name, tmp_path):
         ends.append(weights(trainer))
     # BatchNorm takes the stem's bias away: its gradient is rounding, which AdamW scales up.
     for key in ends[0].keys() - {"trunk.stem.bias", "trunk.norm.running_mean"}:
-        torch.testing.assert_close(ends[1][key], ends[0][key], rtol=1e-3, atol=1e-5)
+        torch.testing.assert_close(ends[1][key], ends[0][key], rtol=1e-4, atol=1e-6)

@@ -42,7 +42,7 @@ TENSORS = {
     "counts that are too large": ("views_of", torch.tensor([2**62, 2**62])),
     "counts below zero": ("views_of", torch.tensor([4, -1])),
     "counts of nothing": ("views_of", torch.tensor([3, 0])),
-    "counts that are no whole numbers": ("views_of", torch.tensor([1.0, 2.0])),
+    "counts that are not whole numbers": ("views_of", torch.tensor([1.0, 2.0])),
     "counts of two dimensions": ("views_of", torch.tensor([[1, 2]])),
     "no counts": ("views_of", torch.zeros(0, dtype=torch.int64)),
     "another scale": ("scale", torch.zeros(2, dtype=torch.int64)),

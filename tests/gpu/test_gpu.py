@@ -13,6 +13,9 @@ import torch
 from safetensors.torch import load_file
 
 import transfer3d
+from transfer3d.batch import ClipBatch
+from transfer3d.engine.config import GpuConfig
+from transfer3d.engine.prefetch import prefetched
 from transfer3d.models.factory import create_model
 from transfer3d.models.registry import list_models
 from transfer3d.nn.conv4d import conv4d
@@ -138,3 +141,31 @@ def test_a_killed_run_goes_on_near_to_where_an_undisturbed_one_ends(trained, tmp
     one, other = (load_file(tmp_path / name / "model.safetensors") for name in ("straight", "killed"))
     for name, tensor in one.items():
         torch.testing.assert_close(other[name], tensor, rtol=1e-2, atol=1e-3, msg=name)
+
+
+def some_batches(count):
+    random = torch.Generator().manual_seed(0)
+    clips = torch.randint(0, 256, (count, 4, 3, 8, 32, 32), dtype=torch.uint8, generator=random)
+    return [ClipBatch(clips_u8, torch.arange(4), [*"abcd"], [*"abcd"]) for clips_u8 in clips]
+
+
+def test_prefetched_batches_are_those_that_were_given():
+    given, found = some_batches(5), []
+    for batch in prefetched(iter(given), torch.device("cuda")):
+        assert batch.clips.is_cuda
+        found.append(batch.clips.clone())
+        torch.mm(*torch.randn(2, 2048, 2048, device="cuda"))  # work, while the next one is copied
+    for clips, batch in zip(found, given, strict=True):
+        assert torch.equal(clips.cpu(), batch.clips)
+
+
+def test_a_run_with_every_switch_learns_as_one_with_none():
+    ends = []
+    for gpu in (GpuConfig(), GpuConfig(convolutions="2d", prefetch=True, fused_optimizer=True)):
+        student = create_model("p3d_tiny", num_classes=4, seed=1)
+        config = transfer3d.TrainerConfig(steps=3, lr=0.01, precision="fp32", gpu=gpu)
+        objective, batches = transfer3d.Classification(student), some_batches(3)
+        transfer3d.Trainer(objective, lambda first, batches=batches: batches[first:], config).run()
+        ends.append({name: value.cpu() for name, value in student.state_dict().items()})
+    for name, value in ends[0].items():
+        torch.testing.assert_close(ends[1][name], value, rtol=2e-3, atol=2e-4, msg=name)

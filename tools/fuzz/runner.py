@@ -26,7 +26,7 @@ from hypothesis.strategies import SearchStrategy
 from fuzz.outcome import Outcome, Target
 
 SECONDS = 60.0
-"""For one file. One that takes longer is tried once more, alone: a busy machine is no hang."""
+"""For one file. One that takes longer is tried once more, alone: a busy machine is not a hang."""
 START_SECONDS = 600.0
 """For a child to import what it needs, and to make its examples."""
 SLOW_OR_LARGE = (HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.large_base_example)

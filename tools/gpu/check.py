@@ -20,8 +20,9 @@ from typing import Annotated, Any
 import torch
 import typer
 from rich.console import Console
+from script import run_script
 
-from transfer3d import SetupError, Transfer3dError
+from transfer3d import SetupError
 from transfer3d.bench.gpu import STUDENTS
 from transfer3d.files import write_text
 
@@ -63,8 +64,6 @@ def _parts(folder: Path, *, rehearse: bool) -> Iterator[Part]:
     options = ["--device", device, *(["--pairs", "1", "--small"] if rehearse else [])]
     for name, batch in ({"p3d_tiny": 2} if rehearse else STUDENTS).items():
         yield name, partial(_steps, name, batch, options)
-    small = ["--train", "2", "--val", "1", "--test", "1", "--unlabelled", "4"]
-    _run(["-m", "transfer3d", "synth", str(folder / "digits"), *small, "--size", "128"], LIMIT_S)
     student, steps = ("p3d_tiny", 2) if rehearse else ("p3d_resnet18", 60)
     for switch in SWITCHES:
         yield f"training, {switch or 'as it is'}", partial(_training, folder, student, steps, switch)
@@ -86,10 +85,14 @@ def _steps(name: str, batch: int, options: Sequence[str], left: float) -> Any:
 
 
 def _training(folder: Path, student: str, steps: int, switch: str, left: float) -> Any:
-    left, out = min(left, TRAINING_S), folder / f"run-{switch or 'plain'}"
+    data, out = folder / "digits", folder / f"run-{switch or 'plain'}"
+    if not data.exists():
+        small = ["--train", "2", "--val", "1", "--test", "1", "--unlabelled", "4", "--size", "128"]
+        _run(["-m", "transfer3d", "synth", str(data), *small], left)
+    left = min(left, TRAINING_S)
     changes = [f"max_steps={steps}", "batch_size=16", "log_every=1", *([switch] if switch else [])]
     command = ["-m", "transfer3d", "finetune", student, "--recipe", "demo/tiny-finetune"]
-    command += ["--data", str(folder / "digits" / "shards"), "-o", str(out)]
+    command += ["--data", str(data / "shards"), "-o", str(out)]
     _run([*command, *(part for change in changes for part in ("--set", change))], left)
     log = out / "metrics.jsonl"
     rows = [json.loads(line) for line in log.read_text("utf-8").splitlines()] if log.exists() else []
@@ -114,8 +117,4 @@ def _run(arguments: Sequence[str], left: float) -> str | None:
 
 
 if __name__ == "__main__":
-    try:
-        typer.run(main)
-    except Transfer3dError as error:
-        Console(stderr=True).print(f"error: {error}", highlight=False, soft_wrap=True)
-        sys.exit(error.exit_code)
+    run_script(main)

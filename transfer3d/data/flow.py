@@ -2,7 +2,7 @@
 
 `x` is the motion to the right, `y` down, in pixels per frame. Both are clipped to +-`bound` and mapped
 linearly to 0..255, as in TSN ("we discretize optical flow fields into the interval from 0 to 255 by a linear
-transformation", Wang et al., ECCV 2016), so that 127.5 is no motion and 255 - x is -x. N frames give N - 1
+transformation", Wang et al., ECCV 2016), so that 127.5 means no motion and 255 - x is -x. N frames give N - 1
 fields: field i is the motion from frame i to frame i + 1.
 """
 

@@ -12,7 +12,7 @@ from transfer3d.engine.schedule import ScheduleConfig
 
 
 class GpuConfig(BaseModel):
-    """Ways to use a GPU better; each is off until `tools/gpu_check.sh` has measured it on the GPU at hand."""
+    """Ways to use a GPU better, all off: `tools/gpu_check.sh` measures which of them pay on a GPU."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
