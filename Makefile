@@ -37,7 +37,7 @@ lint: $(READY)
 
 # Two processes of one thread each: on two cores they take half the time of one with two threads. Bytecode is
 # kept whatever the environment says: hundreds of child processes would compile the package again.
-PYTEST := PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+PYTEST := PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test: $(READY) lint
 	$(PYTEST)

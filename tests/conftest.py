@@ -11,6 +11,12 @@ from transfer3d.data.moving_digits import SynthConfig, synthesise
 SMALL_DIGITS = SynthConfig(seed=3, frames=12, size=48, train=2, val=1, test=1, unlabelled=60, stills=1)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Puts files that start several processes first: one of them alone at the end would leave a core idle."""
+    first = {item.path for item in items if item.get_closest_marker("proc")}
+    items.sort(key=lambda item: item.path not in first)
+
+
 @pytest.fixture(scope="session")
 def digits_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small built-in dataset: 80 + 40 + 40 labelled videos and 60 unlabelled ones. Tests only read it."""

@@ -30,6 +30,7 @@ def test_every_requirement_has_a_lowest_version():
 
 
 @pytest.mark.slow
+@pytest.mark.proc
 @pytest.mark.timeout(3600)
 def test_the_fast_tests_pass_with_the_lowest_versions(tmp_path):
     venv.create(tmp_path / "venv", with_pip=True)

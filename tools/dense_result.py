@@ -10,15 +10,17 @@ features), and where the digit is (each cell of the last maps: is a part of it c
 
 from __future__ import annotations
 
-import json
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import torch
 import typer
+from result.statistics import interval, paired_difference
+from result.store import Store
+from result.tables import by_seed
 from rich.console import Console
 from script import run_script
 from sklearn.linear_model import LogisticRegression
@@ -51,6 +53,8 @@ TERMS = {
     "dense": CorrespondenceConfig(teacher_frames=SEEN, match=0, dense=1),
     "dense, feature": CorrespondenceConfig(teacher_frames=SEEN, match=0, feature=1, dense=1),
 }
+MEASURES = {"probe": "linear probe", "finetune": "fine-tuned", "where": "where is the digit"}
+"""Accuracy of digit and motion, and average precision, by name in the records."""
 COVERED = 0.1
 """Share of a cell's pixels, over its frames, from which on the digit is there."""
 BRIGHTER = 40
@@ -152,27 +156,35 @@ def one_seed(seed: int, steps: int, console: Console) -> dict[str, dict[str, flo
     return rows
 
 
+def table(records: Sequence[Mapping[str, Any]]) -> str:
+    """Returns mean ± half the 95 % interval over seeds, and the paired difference to matching alone."""
+    heads = [f"{title} | against match" for title in MEASURES.values()]
+    lines = [f"| term | {' | '.join(heads)} |", "| --- " * (1 + 2 * len(MEASURES)) + "|"]
+    for name in TERMS:
+        cells = []
+        for measure in MEASURES:
+            values, reference = by_seed(records, name, measure), by_seed(records, "match", measure)
+            difference = "" if name == "match" else paired_difference(values, reference).text(signed=True)
+            cells += [interval(list(values.values())).text(), difference]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def main(
     seeds: Annotated[int, typer.Option(min=1, help="How many.")] = 3,
     steps: Annotated[
         int, typer.Option(min=1, help="Of the teacher and of fine-tuning; twice of transfer.")
     ] = 300,
-    out: Annotated[Path, typer.Option("-o", "--out", help="JSON to write.")] = Path("dense_result.json"),
+    out: Annotated[Path, typer.Option("-o", "--out", help="JSON, continued.")] = Path("dense_result.json"),
 ) -> None:
     """Compare what each term of the transfer leaves in a student."""
     console = Console(stderr=True)
-    results = {seed: one_seed(seed, steps, console) for seed in range(seeds)}
-    out.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
-    print("| term | linear probe | fine-tuned | where is the digit (average precision) |")
-    print("| --- | --- | --- | --- |")
-    for name in TERMS:
-        cells = []
-        for key in ("probe", "finetune", "where"):
-            values = np.array([result[name][key] for result in results.values()])
-            cells.append(
-                f"{values.mean():.1%} ± {values.std(ddof=1):.1%}" if seeds > 1 else f"{values[0]:.1%}"
-            )
-        print(f"| {name} | {' | '.join(cells)} |")
+    store = Store(out, {"steps": steps})
+    for seed in range(seeds):
+        if not all(store.holds(term, seed, {}) for term in TERMS):
+            for name, measures in one_seed(seed, steps, console).items():
+                store.add({"row": name, "seed": seed, **measures})
+    print(table(store.records))
 
 
 if __name__ == "__main__":

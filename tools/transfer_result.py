@@ -27,7 +27,7 @@ from script import run_script
 
 from transfer3d import UsageError
 from transfer3d.files import write_text
-from transfer3d.recipes.load import dump
+from transfer3d.recipes import dump
 
 FULL_SEEDS = 3
 PAGE = Path(__file__).parents[1] / "docs" / "figures.md"

@@ -1,7 +1,7 @@
 """transfer3d turns image models into video models: inflation, correspondence, fine-tuning.
 
-Everything in `__all__` is public; so is what `transfer3d.data` exports. Names are imported on first use,
-because the command line's `--help` must not wait for torch.
+Everything in `__all__` is public; so is what `transfer3d.data` and `transfer3d.recipes` export. Names are
+imported on first use, because the command line's `--help` must not wait for torch.
 """
 
 from __future__ import annotations

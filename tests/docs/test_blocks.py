@@ -70,7 +70,7 @@ def test_every_example_is_on_the_page_about_python_and_every_public_name():
     page = ROOT / "docs" / "python.md"
     marks = {block.mark for block in blocks_of(page)}
     assert {f"{FILE}examples/{file.name}" for file in (ROOT / "examples").glob("*.py")} <= marks
-    for module in (transfer3d, transfer3d.data):
+    for module in (transfer3d, transfer3d.data, transfer3d.recipes):
         below = page.read_text(encoding="utf-8").split(f"\n`{module.__name__}`:\n")[1]
         table = below.strip().split("\n\n")[0]
         cells = " ".join(line.split("|")[1] for line in table.splitlines()[2:])

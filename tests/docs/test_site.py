@@ -67,7 +67,9 @@ def test_the_first_page_is_the_readme_with_links_that_work(site):
     assert 'src="images/demo.png"' in first
 
 
-@pytest.mark.parametrize("module", [transfer3d, transfer3d.data], ids=lambda module: module.__name__)
+@pytest.mark.parametrize(
+    "module", [transfer3d, transfer3d.data, transfer3d.recipes], ids=lambda module: module.__name__
+)
 def test_every_public_name_has_its_docstring_once(site, module):
     names = re.findall(rf'<h3 id="{re.escape(module.__name__)}\.(\w+)"', text_of(site, "api"))
     assert sorted(names) == sorted(module.__all__)

@@ -179,7 +179,7 @@ def test_combinations_take_less_than_one_view_at_a_time(videos, monkeypatch):
     torch.testing.assert_close(scores.videos_NK, whole.videos_NK)
 
 
-@pytest.mark.parametrize("family", ["p3d", "v4d"])
+@pytest.mark.parametrize("family", ["p3d", pytest.param("v4d", marks=pytest.mark.slow)])
 def test_probabilities_are_in_fp32_whatever_the_network_computes_in(videos, family):
     protocol = named_protocol("v4d")
     scores = score_videos(wakeful_student(family), videos, make_accelerator("bf16"), protocol)

@@ -12,14 +12,17 @@ import psutil
 import pytest
 import torch
 from PIL import Image
+from rich.console import Console
 from scipy.stats import ttest_rel
 
+from transfer3d.data import SynthConfig
 from transfer3d.data.augment import AugmentConfig
 from transfer3d.data.pipeline import clip_batches
 from transfer3d.data.source import open_videos
 from transfer3d.data.subset import share_of
 from transfer3d.errors import UsageError
 from transfer3d.layout import ClipSpec
+from transfer3d.run.training.image_teacher import train_teacher
 
 ROOT = Path(__file__).parents[2]
 SMALLEST = [
@@ -106,6 +109,36 @@ def test_every_row_is_tuned_as_a_main_one_and_every_way_to_be_taught_is_a_recipe
     assert {row.transfer for row in rows} - {None} == set(TRANSFERS)
     recipes = [transfer_recipe(Setting(), name, 0) for name in TRANSFERS]
     assert len({recipe.model_dump_json() for recipe in recipes}) == len(TRANSFERS)
+
+
+def test_a_row_has_the_image_networks_of_its_student_and_of_its_teacher():
+    from result.setting import HALVES, MAIN
+
+    networks = {row.name: row.image_networks for row in (*MAIN, *HALVES)}
+    assert networks["scratch"] == set()
+    assert networks["correspondence"] == networks["inflated"] == networks["frame teacher"] == {"0-9"}
+    assert networks["halves: correspondence with 5-9"] == {"5-9"}
+    assert networks["halves: inflated from 0-4"] == {"0-4"}
+    assert networks["halves: inflated from 0-4 + correspondence with 5-9"] == {"0-4", "5-9"}
+
+
+def test_an_image_network_learns_and_is_tested_on_its_digits_alone(monkeypatch, tmp_path):
+    from transfer3d.run.training import image_teacher
+
+    seen = []
+    forward = image_teacher.ImageClassification.forward
+    monkeypatch.setattr(
+        image_teacher.ImageClassification,
+        "forward",
+        lambda self, batch: seen.extend(batch.labels.tolist()) or forward(self, batch),
+    )
+    tested = []
+    monkeypatch.setattr(
+        image_teacher, "image_accuracy", lambda _, images, labels: tested.extend(labels.tolist()) or 1.0
+    )
+    shared = {"size": 32, "steps": 2, "seed": 0, "precision": "fp32", "console": Console(quiet=True)}
+    train_teacher("test_resnet", tmp_path / "half.safetensors", SynthConfig(), digits=range(5, 10), **shared)
+    assert set(seen) == set(tested) == set(range(5, 10))
 
 
 def test_a_store_counts_once_and_goes_on_with_its_own_setting_only(tmp_path):

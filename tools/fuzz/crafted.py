@@ -98,9 +98,28 @@ ARGUMENTS: dict[str, tuple[str, dict[str, Any]]] = {
     "no such attention": ("timesformer", {"attention": "evil"}),
     "a deep encoder": ("timesformer", {"attention": "factorised", "encoder_depth": 10**6}),
     "a negative encoder": ("timesformer", {"attention": "factorised", "encoder_depth": -3}),
+    "windows of no frames": ("video_swin", {"window": 0}),
+    "windows of negative frames": ("video_swin", {"window": -8}),
+    "windows of many frames": ("video_swin", {"window": 10**9}),
+    "windows in words": ("video_swin", {"window": "8"}),
+    "windows as a list": ("video_swin", {"window": [2, 7, 7]}),
+    "Swin, many frames": ("video_swin", {"frames": 10**6}),
+    "Swin, tubelet 0": ("video_swin", {"tubelet": 0}),
+    "Swin, tubelet longer than the clip": ("video_swin", {"tubelet": 10**6}),
     "an encoder of a fraction": ("timesformer", {"attention": "factorised", "encoder_depth": 1.5}),
 }
 VIT = {"architecture": "vit_tiny_patch16_224", "img_size": 32}
+SWIN = {"architecture": "test_swin", "img_size": 32}
+SWIN_OVERRIDES: tuple[tuple[str, Any], ...] = (
+    *(("depths", value) for value in ([], [0, 2], [-2, 2, 2], [10**9, 2], ["2", 2], [1.5, 2], 2, [[2]])),
+    *(("num_heads", value) for value in ([], [0, 4, 8], [7, 7, 7], [2, 4], [-2, 4, 8], "2", [10**9] * 3)),
+    *(("window_size", value) for value in (0, -4, 10**6, "7", [4, 4], [4, 0], [[4]], 1.5)),
+    *(("embed_dim", value) for value in (0, -24, 10**6, 23, "24", [24])),
+    *(("patch_size", value) for value in (0, -4, 4096, 3, "4")),
+    *(("mlp_ratio", value) for value in (-1, 10**6, "4")),
+    *(("pretrained_window_sizes", value) for value in ([10**6] * 3, [-1, 0, 0], 4)),
+    *(("norm_layer", "evil"), ("always_partition", True), ("global_pool", "evil"), ("evil", 1)),
+)
 SPECS: dict[str, tuple[str, Any]] = {
     "a list": ("p3d", [1, 2]),
     "empty": ("p3d", {}),
@@ -170,6 +189,14 @@ SPECS: dict[str, tuple[str, Any]] = {
                 ("depth", [1]),
             ),
         )
+    },
+    "Swin, no image": ("video_swin", SWIN | {"img_size": 0}),
+    "Swin, large image": ("video_swin", SWIN | {"img_size": 4096, "overrides": {"patch_size": 1}}),
+    "Swin, a vision transformer": ("video_swin", SWIN | {"architecture": "vit_tiny_patch16_224"}),
+    "a vision transformer, Swin": ("vivit", SWIN),
+    **{
+        f"Swin, {name} {str(value)[:20]}": ("video_swin", SWIN | {"overrides": {name: value}})
+        for name, value in SWIN_OVERRIDES
     },
     "timm, with a tag": ("i3d", {"architecture": "resnet18.a1_in1k"}),
 }

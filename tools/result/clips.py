@@ -7,17 +7,24 @@ trainings on one small dataset would mostly decode: a batch takes eight times as
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from transfer3d import ClipBatch, ClipSpec
-from transfer3d.data import AugmentConfig, ClipSample, VideoDataset, VideoSet, collate_clips
-from transfer3d.data.decode import Video
-from transfer3d.data.epoch_sampler import make_epoch_sampler
-from transfer3d.data.pixels import Frames
-from transfer3d.data.training_clips import ClipSampler, TeacherView
+from transfer3d.data import (
+    AugmentConfig,
+    ClipSample,
+    ClipSampler,
+    Video,
+    VideoDataset,
+    VideoSet,
+    collate_clips,
+    make_epoch_sampler,
+)
 
-Cache = dict[tuple[str, int], Frames]
+Cache = dict[tuple[str, int], NDArray[np.uint8]]
 """All frames [T, H, W, 3] of the videos that were needed so far, by key and short side."""
 
 
@@ -30,7 +37,7 @@ def memory_batches(
     steps: int,
     seed: int,
     cache: Cache,
-    teacher_view: TeacherView = "none",
+    teacher_view: Literal["none", "independent", "centre"] = "none",
     teacher_clip: ClipSpec | None = None,
 ) -> Callable[[int], Iterator[ClipBatch]]:
     """Returns a function from the first step to the training batches from that step on.
@@ -43,7 +50,7 @@ def memory_batches(
         steps: of the whole run.
         seed: of order, sampling and augmentation.
         cache: is filled, and may be shared by runs on the same dataset.
-        teacher_view: see `TeacherView`.
+        teacher_view: see `ClipSampler`.
         teacher_clip: see `ClipSampler`.
     """
     order = make_epoch_sampler(videos, seed, balanced=False)

@@ -57,7 +57,9 @@ def run_jobs(place: Place, jobs: Sequence[Job], store: Store, *, processes: int,
     for row in {job.row.background: job.row for job in missing}.values():
         synthesise(place.data(row), place.synth(row), console)
     teachers = {
-        place.teacher(job.row, job.seed): (place, job.row, job.seed) for job in missing if job.row.has_teacher
+        place.image_network(job.row, digits, job.seed): (place, job.row, digits, job.seed)
+        for job in missing
+        for digits in sorted(job.row.image_networks)
     }
     students = {
         place.taught(job.row, job.seed): (place, job.row, job.seed) for job in missing if job.row.transfer

@@ -8,11 +8,12 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from transfer3d.data import SynthConfig
-from transfer3d.recipes.load import load_recipe
-from transfer3d.recipes.schema import Recipe
+from transfer3d.recipes import Recipe, load_recipe
 
 Start = Literal["scratch", "inflated", "frames"]
 Background = Literal["weak", "strong"]
+Digits = Literal["0-9", "0-4", "5-9"]
+DIGITS: dict[Digits, range] = {"0-9": range(10), "0-4": range(5), "5-9": range(5, 10)}
 TEACHER, FAMILY, STUDENT = "test_resnet", "p3d", "p3d_tiny"
 POSES = "free"
 LABEL_CURVE = (1, 2, 5, 10, 20, 50)
@@ -76,6 +77,8 @@ class Row:
         transfer: key of `TRANSFERS`; None = no correspondence.
         labels: of each class; None = the setting's.
         background: of all videos, and of the teacher's images.
+        teacher: the digits that the teacher has learnt.
+        source: the digits that the inflated network has learnt; None = it is the teacher.
     """
 
     name: str
@@ -84,11 +87,26 @@ class Row:
     transfer: str | None = None
     labels: int | None = None
     background: Background = "weak"
+    teacher: Digits = "0-9"
+    source: Digits | None = None
 
     @property
     def has_teacher(self) -> bool:
-        """Whether a teacher is needed."""
-        return self.start != "scratch" or self.transfer is not None
+        """Whether a student learns from the teacher, is made from it, or the row is the teacher itself."""
+        return self.start == "frames" or self.transfer is not None or self.inflated_from == self.teacher
+
+    @property
+    def inflated_from(self) -> Digits | None:
+        """The digits of the network that the student is inflated from; None = it is not inflated."""
+        return (self.source or self.teacher) if self.start == "inflated" else None
+
+    @property
+    def image_networks(self) -> set[Digits]:
+        """The digits of each image network that is needed."""
+        needed: set[Digits] = {self.teacher} if self.has_teacher else set()
+        if self.inflated_from:
+            needed.add(self.inflated_from)
+        return needed
 
     @property
     def tuned_as(self) -> str:
@@ -122,7 +140,22 @@ SHORTCUT = (
     ),
     Row("strong backgrounds: inflated", "shortcut", "inflated", background="strong"),
 )
-STUDIES = (*OBJECTIVES, *PAIRS, *CURVE, *SHORTCUT)
+HALVES = (
+    Row("halves: correspondence with 5-9", "halves", "scratch", "match", teacher="5-9"),
+    Row("halves: inflated from 0-4", "halves", "inflated", source="0-4"),
+    *(
+        Row(
+            f"halves: inflated from 0-4 + correspondence with {digits}",
+            "halves",
+            "inflated",
+            "match",
+            teacher=digits,
+            source="0-4",
+        )
+        for digits in ("0-4", "5-9")
+    ),
+)
+STUDIES = (*OBJECTIVES, *PAIRS, *CURVE, *SHORTCUT, *HALVES)
 
 
 def transfer_recipe(setting: Setting, transfer: str, seed: int) -> Recipe:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from result.setting import MAIN, OBJECTIVES, PAIRS, SHORTCUT
+from result.setting import HALVES, MAIN, OBJECTIVES, PAIRS, SHORTCUT
 from result.statistics import Interval, interval, paired_difference
 from transfer3d.files import atomic_path, write_text
 from transfer3d.insight.pictures import figures
@@ -16,6 +16,7 @@ BEGIN, END = "<!-- transfer result: begin -->", "<!-- transfer result: end -->"
 MAIN_ROWS = [row.name for row in MAIN]
 VARIANTS = ["scratch", "correspondence", *(row.name for row in (*OBJECTIVES, *PAIRS))]
 STRONG = [row.name for row in SHORTCUT]
+HALF_ROWS = [row.name for row in HALVES]
 
 Records = Sequence[Mapping[str, Any]]
 
@@ -69,6 +70,9 @@ def markdown(shared: Mapping[str, Any], records: Records) -> str:
         lines += ["", "Objectives and pairs:", "", *accuracy_table(records, VARIANTS, "scratch")]
     if any(by_seed(records, row) for row in STRONG):
         lines += ["", "The shortcut:", "", *accuracy_table(records, STRONG, STRONG[0])]
+    if any(by_seed(records, row) for row in HALF_ROWS):
+        lines += ["", "Image networks that have learnt half of the digits:", ""]
+        lines += accuracy_table(records, HALF_ROWS, "halves: inflated from 0-4")
     return "\n".join(lines) + "\n"
 
 

@@ -24,9 +24,11 @@ import transfer3d
 from result.clips import Cache, centre_clips, memory_batches
 from result.frame_teacher import FrameTeacher
 from result.setting import (
+    DIGITS,
     FAMILY,
     STUDENT,
     TEACHER,
+    Digits,
     Row,
     Setting,
     finetune_recipe,
@@ -46,7 +48,7 @@ from transfer3d.engine.distributed import resolve_precision
 from transfer3d.engine.memory_format import channels_last
 from transfer3d.files import write_text
 from transfer3d.objectives.diagnostics import training_warnings
-from transfer3d.recipes.schema import Recipe
+from transfer3d.recipes import Recipe
 from transfer3d.run.training.image_teacher import train_teacher
 
 
@@ -65,19 +67,21 @@ class Place:
         """Returns the configuration of the row's dataset."""
         return self.setting.synth(row.background)
 
-    def teacher(self, row: Row, seed: int) -> Path:
-        """Returns the file of the row's teacher, which rows with the same background share."""
-        return self.folder / "teachers" / f"{row.background}-{seed}.safetensors"
+    def image_network(self, row: Row, digits: Digits, seed: int) -> Path:
+        """Returns the file of a network that has learnt these digits on the row's background."""
+        known = "" if digits == "0-9" else f"-{digits}"
+        return self.folder / "teachers" / f"{row.background}{known}-{seed}.safetensors"
 
     def taught(self, row: Row, seed: int) -> Path:
         """Returns the file of a student after correspondence."""
-        name = f"{row.background}-{row.start}-{row.transfer}-{seed}".replace(" ", "")
+        known = "" if row.teacher == "0-9" else f"-{row.teacher}"
+        name = f"{row.background}-{row.start}{row.source or ''}-{row.transfer}{known}-{seed}".replace(" ", "")
         return self.folder / "taught" / f"{name}.safetensors"
 
 
-def teach(place: Place, row: Row, seed: int) -> None:
-    """Trains the image teacher on still digits, and writes its accuracy on new ones next to it."""
-    path = place.teacher(row, seed)
+def teach(place: Place, row: Row, digits: Digits, seed: int) -> None:
+    """Trains an image network on still digits, and writes its accuracy on new ones next to it."""
+    path = place.image_network(row, digits, seed)
     if path.with_suffix(".json").exists():
         return
     accuracy = train_teacher(
@@ -89,6 +93,7 @@ def teach(place: Place, row: Row, seed: int) -> None:
         seed=seed,
         precision=resolve_precision("auto"),
         console=Console(quiet=True),
+        digits=DIGITS[digits],
     )
     write_text(path.with_suffix(".json"), json.dumps({"accuracy": accuracy}))
 
@@ -100,7 +105,7 @@ def transfer(place: Place, row: Row, seed: int) -> None:
         return
     started = time.monotonic()
     recipe, data = transfer_recipe(place.setting, row.transfer, seed), place.data(row)
-    teacher = FrozenTeacher(_teacher(place, row, seed))
+    teacher = _frozen_teacher(place, row, seed)
     classes = teacher.num_classes if recipe.correspondence.kd else 0
     student = _new_student(place, row, seed, classes)
     student.clip = recipe.clip.apply(student.clip)
@@ -130,7 +135,7 @@ def finetune(
     labels = row.labels or place.setting.labels
     videos = share_of(_videos(data, "train"), labels / place.setting.train, seed=seed)
     if row.start == "frames":
-        objective = FrameTeacher(FrozenTeacher(_teacher(place, row, seed)), len(videos.classes), seed=seed)
+        objective = FrameTeacher(_frozen_teacher(place, row, seed), len(videos.classes), seed=seed)
         clip, predict = recipe.clip.apply(transfer3d.create_model(STUDENT).clip), objective.logits
     else:
         student = predict = _student(place, row, seed, len(videos.classes))
@@ -140,7 +145,7 @@ def finetune(
     tested = _centre_clips(data, split, clip)
     with channels_last(objective.eval()), trainer.accelerator.autocast():
         predicted_N = predict_classes(predict, tested.clips, trainer.accelerator.device)
-    teacher = place.teacher(row, seed).with_suffix(".json")
+    teacher = place.image_network(row, row.teacher, seed).with_suffix(".json")
     return {
         "row": row.name,
         "seed": seed,
@@ -191,18 +196,21 @@ def _student(place: Place, row: Row, seed: int, num_classes: int) -> transfer3d.
 
 def _new_student(place: Place, row: Row, seed: int, num_classes: int) -> transfer3d.VideoStudent:
     """Returns a student with random weights, or inflated from the teacher."""
-    if row.start == "scratch":
+    if row.inflated_from is None:
         return transfer3d.create_model(STUDENT, num_classes=num_classes, seed=seed)
-    student = transfer3d.inflate(
-        _teacher(place, row, seed), FAMILY, num_classes=num_classes, seed=seed
-    ).student
+    network = _image_network(place, row, row.inflated_from, seed)
+    student = transfer3d.inflate(network, FAMILY, num_classes=num_classes, seed=seed).student
     assert student.model_name == STUDENT, f"{TEACHER} becomes {student.model_name}, the others are {STUDENT}"
     return student
 
 
-def _teacher(place: Place, row: Row, seed: int) -> nn.Module:
-    path = place.teacher(row, seed)
+def _image_network(place: Place, row: Row, digits: Digits, seed: int) -> nn.Module:
+    path = place.image_network(row, digits, seed)
     return timm.create_model(TEACHER, num_classes=10, checkpoint_path=str(path)).eval()
+
+
+def _frozen_teacher(place: Place, row: Row, seed: int) -> FrozenTeacher:
+    return FrozenTeacher(_image_network(place, row, row.teacher, seed))
 
 
 def _provenance(path: Path) -> dict[str, Any]:

@@ -62,7 +62,7 @@ class ClipSampler:
         clip: clip settings of the student.
         augment: the augmentation; MixUp and CutMix act on batches (see `mix`).
         classes: names by label.
-        teacher_view: see `TeacherView`.
+        teacher_view: the teacher's view of the frames: none, augmented independently, or the test crop.
         teacher_clip: size and crop of the centre view; None = the student's. If it is larger, frames are
             decoded at its size and scaled down for the student.
 

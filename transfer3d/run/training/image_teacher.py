@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -52,6 +52,7 @@ def train_teacher(
     seed: int,
     precision: str,
     console: Console,
+    digits: Sequence[int] = range(10),
 ) -> float:
     """Trains a timm model on the training drawings, writes its weights, returns its test accuracy (0..1).
 
@@ -64,8 +65,9 @@ def train_teacher(
         seed: for weights and order.
         precision: "bf16" or "fp32".
         console: for progress.
+        digits: that it learns, and is tested on.
     """
-    images_NCHW, labels_N = _stills("train", synth, size, count=6000)
+    images_NCHW, labels_N = _stills("train", synth, size, digits, count=6000)
     network = create_image_model(name, "none", num_classes=10, seed=seed)
     accelerator = make_accelerator(precision)
 
@@ -92,16 +94,18 @@ def train_teacher(
     trainer.run()
     with atomic_path(out) as partial:
         save_file({key: tensor.contiguous() for key, tensor in network.state_dict().items()}, partial)
-    images_NCHW, labels_N = _stills("test", synth, size, count=1000)
+    images_NCHW, labels_N = _stills("test", synth, size, digits, count=1000)
     return image_accuracy(network, torch.from_numpy(images_NCHW), torch.from_numpy(labels_N))
 
 
 def _stills(
-    split: Literal["train", "test"], synth: SynthConfig, size: int, *, count: int
+    split: Literal["train", "test"], synth: SynthConfig, size: int, digits: Sequence[int], *, count: int
 ) -> tuple[Pixels, Any]:
-    return still_digits(
+    images_NCHW, labels_N = still_digits(
         split, seed=synth.seed, size=size, background=synth.background, poses=synth.poses, count=count
     )
+    wanted_N = np.isin(labels_N, digits)
+    return images_NCHW[wanted_N], labels_N[wanted_N]
 
 
 @torch.no_grad()
