@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 from rich.console import Console
 
 from transfer3d.data.moving_digits import SynthConfig, synthesise
@@ -20,9 +21,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def digits_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small built-in dataset: 80 + 40 + 40 labelled videos and 60 unlabelled ones. Tests only read it."""
-    folder = tmp_path_factory.mktemp("digits") / "data"
-    synthesise(folder, SMALL_DIGITS, Console(quiet=True))
-    return folder
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:  # whose own folder is below that of the whole session
+        shared = shared.parent
+    with FileLock(shared / "digits.lock"):
+        if not (shared / "digits").exists():
+            synthesise(shared / "digits-parts", SMALL_DIGITS, Console(quiet=True))
+            (shared / "digits-parts").rename(shared / "digits")
+    return shared / "digits"
 
 
 @pytest.fixture(scope="session")

@@ -35,7 +35,7 @@ def test_every_requirement_has_a_lowest_version():
 def test_the_fast_tests_pass_with_the_lowest_versions(tmp_path):
     venv.create(tmp_path / "venv", with_pip=True)
     python = tmp_path / "venv" / "bin" / "python"
-    # From the index alone, as users get them: a folder of wheels that pip is told of may hold another build
+    # From the index alone, as users get them: a folder of wheels in its settings may hold another build
     # of torch than torchvision's.
     (tmp_path / "wheels").mkdir()
     environment = {**os.environ, "PIP_FIND_LINKS": str(tmp_path / "wheels")}

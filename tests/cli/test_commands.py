@@ -10,6 +10,7 @@ import warnings
 from pathlib import Path
 
 import pytest
+from sweeps import sweep
 from typer.testing import CliRunner
 
 import transfer3d
@@ -198,7 +199,7 @@ def names(commands):
     return [command.name or command.callback.__name__.replace("_", "") for command in registered]
 
 
-@pytest.mark.parametrize("width", ["60", "80", "120"])
+@pytest.mark.parametrize("width", sweep(["60", "80", "120"], ["80"]))
 def test_no_help_page_loses_a_placeholder(run, monkeypatch, width):
     """Markdown takes <student> for a tag and drops it, which leaves "./.safetensors" or "runs/--"."""
     monkeypatch.setenv("COLUMNS", width)

@@ -4,6 +4,7 @@ import shutil
 
 import pytest
 import torch
+from sweeps import sweep
 
 from transfer3d.errors import UsageError
 from transfer3d.models.factory import create_model
@@ -129,7 +130,7 @@ def test_reset_classifier(name):
     assert student(clips_for(student)).shape == (2, student.num_features)
 
 
-@pytest.mark.parametrize("name", list_models())
+@pytest.mark.parametrize("name", sweep(list_models(), [*TINY, "p3d63", "t3d_densenet121"]))
 def test_every_name_builds_on_meta_and_is_rebuilt_by_its_own_facts(name):
     with torch.device("meta"):
         student = create_model(name, num_classes=11, drop_rate=0.5)

@@ -5,6 +5,7 @@ import copy
 import pytest
 import timm
 import torch
+from sweeps import sweep
 from timm.optim import param_groups_layer_decay
 from torch import nn
 
@@ -17,6 +18,8 @@ VITS = ("vivit_tiny", "timesformer_tiny")
 TINY = list_models("*_tiny")
 NETS = ("test_resnet", "test_convnext", "test_efficientnet")
 ALL = [*TINY, *NETS]
+SOME = ("p3d_tiny", "v4d_tiny", "t3d_tiny", "i3d_tiny", "video_swin_tiny", "vivit_tiny", "test_convnext")
+"""One of each kind, which runs in every test run."""
 FOLDED = (*NETS, "video_swin_tiny")
 """timm's modules run over the frames as a batch."""
 
@@ -40,7 +43,7 @@ def clips_of(student, batch=2):
     return torch.randn(shape, generator=torch.Generator().manual_seed(1))
 
 
-@pytest.mark.parametrize("name", [name for name in ALL if name not in VITS])
+@pytest.mark.parametrize("name", sweep([name for name in ALL if name not in VITS], SOME))
 @torch.no_grad()
 def test_intermediates_are_the_outputs_of_the_modules(name):
     student = student_of(name).eval()
@@ -107,7 +110,7 @@ def test_any_layer_by_name_and_what_there_is_not():
         student.forward_intermediates(clips, output_fmt="NLC")
 
 
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("name", sweep(ALL, SOME))
 def test_features_only_is_the_net_without_later_layers(name):
     options = {"spec": {"architecture": name}} if name in NETS else {}
     features = create_model(
@@ -133,7 +136,7 @@ def test_data_config_is_the_students_own():
     assert (tiny["mean"], tiny["std"], tiny["input_size"]) == ((0.5,) * 3, (0.5,) * 3, (3, 32, 32))
 
 
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("name", sweep(ALL, SOME))
 def test_recomputed_activations_change_nothing_but_memory(name):
     plain = student_of(name, drop_rate=0.5).train()
     recomputed = copy.deepcopy(plain)

@@ -101,13 +101,13 @@ def wait_for(path: Path, process):
 def test_kill_9_and_resume_give_bit_equal_weights(digits_folder, tmp_path):
     short = ["--set", "max_steps=12", "--set", "save_every=2"]
     straight = finetune(digits_folder, tmp_path / "straight", *short)
-    assert straight.wait(240) == 0, straight.stderr.read()
     out = tmp_path / "killed"
     process = finetune(digits_folder, out, *short)
     wait_for(out / "checkpoints" / "step-4", process)
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert not (out / "finished.json").exists()
+    assert straight.wait(240) == 0, straight.stderr.read()
     resumed = finetune(digits_folder, out, *short, "--resume")
     assert resumed.wait(240) == 0, resumed.stderr.read()
     first = transfer3d.load(tmp_path / "straight" / "model.safetensors").state_dict()
