@@ -8,6 +8,7 @@ from torch import nn
 from training import Net, assert_same, batches, claim, make, weights
 
 from transfer3d.engine.config import GpuConfig
+from transfer3d.engine.network_options import compile_network
 from transfer3d.engine.optim import OptimizerConfig
 from transfer3d.engine.schedule import ScheduleConfig
 from transfer3d.errors import UsageError
@@ -56,7 +57,9 @@ OPTIONS = {
     "clipped": {"optimizer": OptimizerConfig(name="momentum", clip_grad_norm=0.1)},
     "scaled": {"optimizer": OptimizerConfig(name="adamw", layer_decay=0.5, lr_scale={"trunk.norm": 0})},
     "gpu": {
-        "gpu": GpuConfig(convolutions="2d", prefetch=True, fused_optimizer=True, gradient_views=True),
+        "gpu": GpuConfig(
+            convolutions="2d", prefetch=True, fused_optimizer=True, gradient_views=True, static_graph=True
+        ),
     },
     "fused, head first": {
         "gpu": GpuConfig(fused_optimizer=True),
@@ -223,7 +226,8 @@ def test_a_clipped_gradient_has_the_norm_that_was_asked_for():
     assert float(torch.cat([part.flatten() for part in moved]).norm()) == pytest.approx(0.01, rel=1e-4)
 
 
-def test_a_compiled_run_keeps_the_names_of_its_weights(monkeypatch):
+def test_a_compiled_run_keeps_the_names_of_its_weights(monkeypatch, caplog):
+    caplog.set_level("INFO", "transfer3d")
     calls = []
 
     def compiled(function, **_options):
@@ -240,6 +244,14 @@ def test_a_compiled_run_keeps_the_names_of_its_weights(monkeypatch):
     trainer.run()
     assert calls == [student.trunk] * 2
     assert set(weights(trainer)) == names
+    assert "the first step took" in caplog.text
+
+
+def test_a_dense_net_is_compiled_block_by_block():
+    student = create_model("t3d_tiny", num_classes=3)
+    compile_network(student)
+    compiled = {name for name, module in student.named_modules() if module._compiled_call_impl is not None}
+    assert compiled == {f"trunk.{name}" for name, _ in student.trunk.parts()}
 
 
 @pytest.mark.parametrize("name", ["sgd", "momentum", "adamw"])

@@ -88,7 +88,13 @@ def assert_same_curve(out, alone):
 
 GPU = [
     part
-    for value in ("convolutions=2d", "prefetch=true", "fused_optimizer=true", "gradient_views=true")
+    for value in (
+        "convolutions=2d",
+        "prefetch=true",
+        "fused_optimizer=true",
+        "gradient_views=true",
+        "static_graph=true",
+    )
     for part in ("--set", f"gpu.{value}")
 ]
 

@@ -12,13 +12,12 @@ from transfer3d.bench.case import Case, Comparison
 from transfer3d.bench.networks import training_step
 from transfer3d.bench.roofline import TERA, Rates, count_step, measure_rates
 from transfer3d.engine.memory_format import to_channels_last
+from transfer3d.engine.network_options import compile_network
 from transfer3d.models.factory import create_model
 from transfer3d.nn.as_2d import use_2d_convolutions
 
 STUDENTS = {"p3d63": 32, "t3d121": 16, "v4d_resnet50": 4}
 """Students and their batch sizes."""
-SLOW_TO_COMPILE = ("t3d121",)
-"""Compiling the step takes over ten minutes."""
 WAYS = {
     "bf16": (False, False),
     "bf16, 2D convolutions": (True, False),
@@ -40,8 +39,6 @@ def gpu_cases(
     for name, batch in students.items():
         step = count_step(name, batch)
         for way, (flat, compiled) in ways.items():
-            if compiled and name in SLOW_TO_COMPILE:
-                continue
             yield Case(
                 name=f"{name}, step of {batch} clips: share of the GPU's roofline",
                 phase="step",
@@ -65,7 +62,7 @@ def _build(name: str, batch: int, *, flat: bool, compiled: bool) -> Callable[[to
         if flat:
             use_2d_convolutions(student)
         if compiled:
-            student.compile()
+            compile_network(student)
         shortest = _rates(device).seconds(count_step(name, batch))
         return Comparison(
             ours=training_step(student, clips, bf16=True), baseline=lambda: time.sleep(shortest)

@@ -14,6 +14,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from transfer3d.engine.allocator import keep_freed_memory
+from transfer3d.engine.config import GpuConfig
 from transfer3d.engine.heartbeat import Heartbeat, join
 from transfer3d.engine.launcher import (
     hung_after_s,
@@ -181,18 +182,23 @@ def any_process(accelerator: Accelerator, *flags: bool) -> tuple[bool, ...]:
     return tuple(count > 0 for count in counts.tolist())
 
 
-def distribute(accelerator: Accelerator, module: nn.Module, gradient_views: bool = False) -> nn.Module:
+def distribute(accelerator: Accelerator, module: nn.Module, gpu: GpuConfig) -> nn.Module:
     """Wraps the module in DDP if there are several processes.
 
     `Accelerator.prepare` would wrap a module only once, but DDP must be rebuilt whenever the set of trained
-    parameters changes. With `gradient_views`, gradients are views of the buffers that DDP sends.
+    parameters changes.
     """
     if accelerator.num_processes == 1:
         return module
     # A 1x1x1 kernel has two equivalent memory layouts; DDP warns that they differ.
     warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")
     devices = [accelerator.device] if accelerator.device.type == "cuda" else None
-    return DistributedDataParallel(module, device_ids=devices, gradient_as_bucket_view=gradient_views)
+    return DistributedDataParallel(
+        module,
+        device_ids=devices,
+        gradient_as_bucket_view=gpu.gradient_views,
+        static_graph=gpu.static_graph,
+    )
 
 
 @contextmanager

@@ -37,11 +37,10 @@ from transfer3d.engine.distributed import (
 )
 from transfer3d.engine.memory_format import channels_last, match_layout
 from transfer3d.engine.metrics_window import MetricsWindow
-from transfer3d.engine.network_options import apply_options
+from transfer3d.engine.network_options import apply_options, apply_to_batches
 from transfer3d.engine.optim import make_optimizer, set_learning_rate
 from transfer3d.engine.out_of_memory import step_fits
 from transfer3d.engine.parameter_groups import is_head
-from transfer3d.engine.prefetch import prefetched
 from transfer3d.engine.publishing import Publish, name_classes, publish_student
 from transfer3d.engine.run_folder import RunFolder
 from transfer3d.engine.schedule import learning_rate, stale_validations
@@ -242,8 +241,7 @@ class Trainer:
             match_layout(self.optimizer)
             self._set_trainable()
             batches = () if self.ended else self.batches(self.step)
-            if config.gpu.prefetch:
-                batches = prefetched(batches, self.accelerator.device)
+            batches = apply_to_batches(batches, config, self.accelerator.device)
             for batch in window.time_waiting(batches):
                 report, stop = self._train_step(batch)
                 window.add(report, len(batch) * self.accelerator.num_processes)
@@ -316,7 +314,7 @@ class Trainer:
         everything = self.step >= self.config.head_steps
         for name, parameter in self.objective.named_parameters():
             parameter.requires_grad_(name in self._learners and (everything or is_head(name)))
-        self.wrapped = distribute(self.accelerator, self.objective, self.config.gpu.gradient_views)
+        self.wrapped = distribute(self.accelerator, self.objective, self.config.gpu)
         training_mode(self.objective, self.config.batch_norm)
 
     @contextmanager

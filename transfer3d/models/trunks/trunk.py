@@ -132,6 +132,10 @@ class Trunk(nn.Module):
         """Pools feature maps: `B D T' H' W'` to `B D`."""
         return maps.mean((2, 3, 4))
 
+    def compiled_parts(self) -> list[nn.Module]:
+        """Returns the modules that torch.compile compiles, each by itself."""
+        return [self]
+
     def prune(self, stage: str) -> None:
         """Removes all layers after a stage; `forward` then returns its maps."""
         self.stages = self.stages[: self.stages.index(stage) + 1]
