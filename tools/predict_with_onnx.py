@@ -32,5 +32,7 @@ pixels = pixels[:, top:, left:][:, : spec["crop"]["size"], : spec["crop"]["size"
 clip = ((pixels / 255 - spec["mean"]) / spec["std"]).transpose(3, 0, 1, 2)[None].astype(np.float32)
 logits = np.asarray(onnxruntime.InferenceSession(model).run(None, {"clips": clip})[0])[0]
 scores = np.exp(logits - logits.max())
-for number in scores.argsort()[::-1][:3]:
-    print(f"{spec['class_names'][number]}\t{scores[number] / scores.sum():.6f}")
+sigmoid = spec["output"]["activation"] == "sigmoid"  # several labels a video
+probabilities = 1 / (1 + np.exp(-logits)) if sigmoid else scores / scores.sum()
+for number in probabilities.argsort()[::-1][:3]:
+    print(f"{spec['class_names'][number]}\t{probabilities[number]:.6f}")

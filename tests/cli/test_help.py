@@ -1,10 +1,15 @@
 """Help pages on a terminal of 80 columns."""
 
+import importlib
+import io
+
 import pytest
+from rich.console import Console
 from typer.main import get_command
 from typer.testing import CliRunner
 
 from transfer3d.cli.main import app
+from transfer3d.models.registry import entry, list_models
 
 LEAST = 31
 """Columns of an option's explanation, in 80."""
@@ -34,3 +39,18 @@ def test_every_command_has_its_panel_and_says_what_it_does_first():
     assert places == sorted(places)
     for page in {page[0] for page in pages()}:
         assert f"│ {page} " in output
+
+
+@pytest.mark.parametrize("width", [80, 200])
+def test_the_list_of_students_is_whole_on_a_terminal(width, monkeypatch):
+    console = Console(file=io.StringIO(), width=width)
+    monkeypatch.setattr(importlib.import_module("transfer3d.cli.models"), "out", lambda: console)
+    assert CliRunner().invoke(app, ["models"]).exit_code == 0
+    page = console.file.getvalue()
+    assert max(map(len, page.splitlines())) <= width
+    for name in list_models():
+        student = entry(name)
+        (line,) = [line.split() for line in page.splitlines() if line.split()[:1] == [name]]
+        clip = f"{student.clip.frames}x{student.clip.size}x{student.clip.size}@{student.clip.stride}"
+        assert [part for part in line if part.endswith(clip)]
+        assert (student.paper in " ".join(line)) == (width > 100)

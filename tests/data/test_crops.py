@@ -148,6 +148,9 @@ def test_balanced_epochs():
     assert max(each[v] for v in range(40)) == 1
     for members in (range(40, 47), range(47, 50)):
         assert max(each[v] for v in members) - min(each[v] for v in members) <= 1
+    drawn = [order.draw(position) for position in range(50)]
+    assert len(set(drawn)) == 50  # repeats are counted
+    assert {draw.repeat for draw in drawn if draw.video < 40} == {0}
     assert [order.draw(position).video for position in range(50, 100)] != first
     assert [BalancedEpochSampler(5, label_sets).draw(position).video for position in range(50)] == first
     with pytest.raises(UsageError, match="balanced needs labels"):

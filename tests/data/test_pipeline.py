@@ -55,6 +55,20 @@ def numbered(tmp_path):
     return open_videos(tmp_path / "numbered", labelled=False)
 
 
+def test_a_video_that_an_epoch_repeats_gives_another_clip_each_time(tmp_path):
+    for name in ("often/a", "rare/b"):
+        write_numbered(tmp_path / f"{name}.mp4", 40, bf=2, g=12)
+    for copy in range(7):
+        shutil.copy(tmp_path / "often" / "a.mp4", tmp_path / "often" / f"a{copy}.mp4")
+    videos = open_videos(tmp_path, labelled=True)
+    (batch,) = train(videos, batch_size=9, steps=1, augment=PLAIN, balanced=True)
+    rare = [tuple(numbers(clip.permute(1, 2, 3, 0).numpy())) for clip in batch.clips[batch.labels == 1]]
+    assert len(rare) in (4, 5)
+    assert len(set(rare)) > 1
+    (again,) = train(videos, batch_size=9, steps=1, augment=PLAIN, balanced=True)
+    assert_same(batch, again)
+
+
 def test_shapes_and_types(videos):
     batches = train(videos)
     assert len(batches) == 12

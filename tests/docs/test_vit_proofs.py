@@ -23,6 +23,13 @@ def test_there_are_six_kinds_of_vision_transformers():
     assert all(without_rounding(proof).endswith("proved.") for proof in PROOFS.values())
 
 
+def test_the_counts_of_the_first_example_are_those_printed():
+    done = inflate(create_image_model("test_vit", "none"), "vivit", size=32, frames=8, num_classes=0)
+    lines = re.search(r"```text\n(.*?)\n```", PAGE, re.DOTALL)[1].splitlines()
+    assert lines[0] == done.weight_report.lines(tensors=False)[-1]
+    assert without_rounding(lines[1]) == without_rounding(str(done.proof))
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("name", PROOFS)

@@ -98,6 +98,8 @@ def test_the_card_says_what_the_student_was_made_from():
     assert tuned.base_model == "user/student"
     assert tuned.license == "unknown"
     assert card_of({"parent": {"checkpoint": "/home/x/s.safetensors"}}).base_model is None
+    parent = {"checkpoint": "s.safetensors", "source": "resnet18.a1_in1k"}
+    assert card_of({"parent": parent}).base_model == inflated.base_model
     assert card_of({"source": {"sha256": "00"}}, CardInfo(license="mit")).license == "mit"
 
 

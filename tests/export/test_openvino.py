@@ -112,6 +112,18 @@ def test_the_loss_is_counted_over_all_clips():
     assert "top-1" not in str(same)
 
 
+def test_of_several_labels_a_video_probabilities_are_compared_one_by_one():
+    student = create_model("p3d_tiny", num_classes=2).eval()
+    student.multi_label = True
+    torch.nn.init.zeros_(student.head.weight)
+    batches = [(random_clips(student, batch=1), torch.tensor([0]))]
+    student.head.bias.data = torch.zeros(2)  # 1/2 each
+    answer = torch.tensor([[0.0, 3.0]]).log()  # 0 and 3/4
+    loss = quantisation_loss(student, lambda _: [answer], batches, calibration_clips=1, held_out=True)
+    assert loss.probability == pytest.approx((0.5 + 0.25) / 2)
+    assert loss.top1 is None
+
+
 def test_clips_to_calibrate_on_and_to_ask_about(videos, tmp_path):
     student = create_model("p3d_tiny", num_classes=3)
     student.class_names = NAMES[::-1]

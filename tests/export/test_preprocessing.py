@@ -75,6 +75,22 @@ def test_the_graph_says_what_the_file_beside_it_says(exported):
     assert "logits" in said["output"]["note"]
 
 
+@pytest.mark.proc
+def test_the_probabilities_of_several_labels_a_video_are_those_of_predict_too(exported, tmp_path):
+    student = transfer3d.load(exported / "s.safetensors")
+    student.multi_label = True
+    transfer3d.save(student, tmp_path / "several.safetensors", class_names=NAMES)
+    sidecar = preprocessing(read_metadata(tmp_path / "several.safetensors"))
+    (tmp_path / "preprocess.json").write_text(json.dumps(sidecar))
+    (tmp_path / "v.mp4").write_bytes(encode(moving(32, 96, 130)))
+    (expected,) = transfer3d.predict(student, [tmp_path / "v.mp4"], clips=1, precision="fp32")
+    files = (exported / "m.onnx", tmp_path / "preprocess.json", tmp_path / "v.mp4")
+    done = subprocess.run([sys.executable, "-c", ALONE, *map(str, files)], capture_output=True, text=True)
+    scores = {name: float(score) for name, score in (line.split("\t") for line in done.stdout.splitlines())}
+    assert scores == pytest.approx(dict(zip(expected.classes, expected.probabilities, strict=True)), abs=5e-5)
+    assert sum(scores.values()) > 1.01
+
+
 @pytest.mark.parametrize("length, stride", [(8, 2), (1, 1), (16, 4)])
 def test_the_first_frame_is_ours(length, stride):
     span = (length - 1) * stride + 1

@@ -1,5 +1,8 @@
 """Importers: what released networks answer, one block of each by hand, and what is refused."""
 
+import itertools
+from pathlib import Path
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -16,10 +19,13 @@ from inflation.released import (
 from inflation.released_nets import NETS, answer
 from torch import nn
 from torchvision.models.video import mc3_18, r2plus1d_18, r3d_18, resnet
+from typer.testing import CliRunner
 
+from transfer3d.cli.main import app
 from transfer3d.errors import UsageError, WeightsError
-from transfer3d.inflation.importers.import_state import import_state
+from transfer3d.inflation.importers.import_state import KINDS, import_state
 
+ROOT = Path(__file__).parents[2]
 TOLERANCE = 1e-5
 ZEROS = {kind: zeros(make()) for kind, make in SHAPES.items()}
 
@@ -52,6 +58,15 @@ def test_the_import_answers_what_the_released_network_answers(name):
 def test_the_names_of_these_tests_are_the_released_ones(name, shapes):
     record = reference_record(name)
     assert {key: tuple(shape) for key, shape, _, _ in record["state_dict"]} == shapes
+
+
+def test_the_help_and_the_docs_name_every_kind_and_its_options():
+    pages = [CliRunner().invoke(app, ["import", "--help"], env={"COLUMNS": "300"}).output]
+    pages += [(ROOT / "docs" / "files.md").read_text(encoding="utf-8")]
+    for page, kind in itertools.product(pages, KINDS.values()):
+        assert kind.name in page
+        for name, default in kind.options.items():
+            assert f"{name}={default}" in page or f"default {default}" in page
 
 
 @pytest.fixture(scope="module")

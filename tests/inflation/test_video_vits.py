@@ -123,14 +123,9 @@ def test_any_block_sees_all_tubelets_but_not_any_can_be_divided(name):
         inflate(vit(name), "timesformer", frames=4)
 
 
-@pytest.mark.parametrize("to", TARGETS)
 @pytest.mark.parametrize(
-    "name",
-    [
-        "vit_base_patch16_siglip_224",
-        slow_unless(False, "vit_small_patch14_reg4_dinov2"),
-        slow_unless(False, "eva02_tiny_patch14_224"),
-    ],
+    "name, to",
+    [slow_unless(name == "vit_base_patch16_siglip_224", name, to) for name in SOURCES for to in TARGETS],
 )
 def test_after_two_steps_no_parameter_is_dead(name, to):
     family, options = TARGETS[to]
@@ -144,6 +139,24 @@ def test_after_two_steps_no_parameter_is_dead(name, to):
         assert parameter.grad is not None, parameter_name
         assert parameter.grad.isfinite().all(), parameter_name
         assert parameter.grad.any(), parameter_name
+
+
+@pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "vit_small_patch16_dinov3"])
+@pytest.mark.parametrize("to, calls", [("vivit", 2), ("timesformer", 4), ("factorised", 6)])
+@torch.no_grad()
+def test_attention_is_torchs_own(name, to, calls, monkeypatch):
+    """In two blocks: joint, over time and over space, or over space and in four blocks over time."""
+    family, options = TARGETS[to]
+    student = inflate(vit(name), family, frames=4, **options).student
+    own, seen = nn.functional.scaled_dot_product_attention, []
+
+    def counted(*tensors, **how):
+        seen.append(tensors[0].shape)
+        return own(*tensors, **how)
+
+    monkeypatch.setattr(nn.functional, "scaled_dot_product_attention", counted)
+    student(clips_of(student))
+    assert len(seen) == calls
 
 
 @pytest.mark.parametrize("to", TARGETS)
@@ -267,9 +280,10 @@ def test_a_checkpoint_gives_the_same_answers(name, to, tmp_path):
 @pytest.mark.parametrize(
     "name, arguments, message",
     [
-        ("deit_tiny_distilled_patch16_224", SMALL, "has the architecture VisionTransformerDistilled"),
-        ("beit_base_patch16_224", SMALL, "has the architecture Beit"),
-        ("vit_relpos_small_patch16_224", {}, "has the architecture VisionTransformerRelPos"),
+        ("deit_tiny_distilled_patch16_224", SMALL, "has a distillation token .VisionTransformerDistilled"),
+        ("beit_base_patch16_224", SMALL, "has a relative position bias .Beit"),
+        ("vit_relpos_small_patch16_224", {}, "has a relative position bias .VisionTransformerRelPos"),
+        ("xcit_nano_12_p16_224", {}, "has cross-covariance attention .Xcit"),
         ("vit_small_r26_s32_224", {}, "has the patch embedding HybridEmbed"),
         ("vit_tiny_patch16_224", {"img_size": (64, 96)}, "has images of 64x96, which are not square"),
         ("vit_tiny_patch16_224", {"global_pool": "", "fc_norm": False}, "has no pooling"),

@@ -56,18 +56,20 @@ def memory_batches(
     order = make_epoch_sampler(videos, seed, balanced=False)
     sampler = ClipSampler(clip, augment, teacher_view=teacher_view, teacher_clip=teacher_clip)
 
-    def sample(epoch: int, index: int) -> ClipSample:
+    def sample(position: int) -> ClipSample:
+        draw = order.draw(position)
+        index = draw.video
         place = videos.keys[index], sampler.side
         if place not in cache:
             with Video(videos.open(index), name=place[0]) as video:
                 cache[place] = video.read(np.arange(video.frames), short_side=sampler.side)
-        frames, rng = cache[place], np.random.default_rng((seed, epoch, index))
+        frames, rng = cache[place], np.random.default_rng(draw.entropy(seed))
         return sampler.sample(videos, index, len(frames), lambda indices: frames[indices], rng)
 
     def batches(first_step: int) -> Iterator[ClipBatch]:
         for step in range(first_step, steps):
-            draws = [order.draw(step * batch_size + number) for number in range(batch_size)]
-            yield collate_clips([sample(epoch, index) for epoch, index in draws])
+            first = step * batch_size
+            yield collate_clips([sample(position) for position in range(first, first + batch_size)])
 
     return batches
 

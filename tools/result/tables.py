@@ -61,8 +61,8 @@ def markdown(shared: Mapping[str, Any], records: Records) -> str:
         f"Top-1, digits and motions in % of {setting['test'] * 40} test videos, the same for all seeds; mean "
         "± half the 95 % interval over seeds of labels, weights and order (Student's t). "
         f"{setting['labels']} labelled videos per class, {setting['unlabelled']} unlabelled; steps of 32 "
-        f"clips: {setting['transfer_steps']} without labels, {steps} with. Matching: balanced accuracy on "
-        "training clips.",
+        f"clips: {setting['transfer_steps']} without labels; with labels, {steps}. Matching: balanced "
+        "accuracy on training clips.",
         "",
         *accuracy_table(records, MAIN_ROWS, "scratch"),
     ]

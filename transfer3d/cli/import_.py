@@ -16,7 +16,7 @@ def import_(
         typer.Argument(
             metavar="KIND",
             help="p3d-pytorch, v4d-release, t3d-densenet3d, pytorchvideo-slow, torchvision-video, "
-            "transformers-vivit or transformers-timesformer.",
+            "transformers-vivit, transformers-timesformer or transformers-videomae.",
         ),
     ],
     file: Annotated[
@@ -32,7 +32,8 @@ def import_(
             "--set",
             metavar="KEY=VALUE",
             help="Settings that are not in a state dict; p3d-pytorch: `blocks=A|B|C|ABC` (default ABC); "
-            "transformers: `heads=12`, vivit also `frames=32`. Repeatable.",
+            "transformers: `heads=12`, vivit also `frames=32`, videomae `frames=16` and `size=224`. "
+            "Repeatable.",
         ),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,

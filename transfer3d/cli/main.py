@@ -49,17 +49,24 @@ from transfer3d.cli.output import open_streams, plain_warnings, print_log
 from transfer3d.errors import SetupError, Transfer3dError
 from transfer3d.text import one_line, visible
 
-PLACES = (
+SETUP_ERRNOS = (
     errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ELOOP,
     errno.EMFILE, errno.ENAMETOOLONG,
 )  # fmt: skip
 """Errors caused by the disk or the user's setup, not by a bug."""
-GONE = (
+PATH_ERRNOS = (
     errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENXIO, errno.ENODEV, errno.EBUSY,
     errno.ENOTEMPTY,
 )  # fmt: skip
 """Errors caused by a path: it is of another kind, or another process has just changed it."""
-PACKAGE = Path(__file__).parents[1]
+REMEDIES = {
+    errno.ENOSPC: "Free some space, or write to another disk.",
+    errno.EDQUOT: "Free some of your quota, or write to another disk.",
+    errno.EMFILE: "Raise the limit of open files (`ulimit -n`), or use fewer --workers.",
+    errno.EIO: "Check the disk.",
+}
+"""Remedies for errors that are not those of the path."""
+PACKAGE_FOLDER = Path(__file__).parents[1]
 """Where a missing file is a bug."""
 
 
@@ -91,11 +98,12 @@ class Commands(TyperGroup):
             if _is_click_error(error):
                 add_hint(error)
                 raise
-            if isinstance(error, OSError) and _is_of_a_place(error):
+            if isinstance(error, OSError) and _is_setup_error(error):
                 if error.filename is None:
                     _drop_output()  # the output may be what could not be written
                 where = f"{error.filename}: " if error.filename else ""
-                line = f"error: {where}{error.strerror}. Check the path and its permissions."
+                remedy = REMEDIES.get(error.errno or 0, "Check the path and its permissions.")
+                line = f"error: {where}{error.strerror}. {remedy}"
                 _say(line, debug=ctx.params.get("debug", False))
                 raise typer.Exit(SetupError.exit_code) from None
             what = f"{type(error).__name__}: {error}"
@@ -109,11 +117,15 @@ def _is_click_error(error: Exception) -> bool:
     return hasattr(error, "format_message")
 
 
-def _is_of_a_place(error: OSError) -> bool:
-    if error.errno in PLACES:
+def _is_setup_error(error: OSError) -> bool:
+    if error.errno in SETUP_ERRNOS:
         return True
     named = isinstance(error.filename, str | bytes | os.PathLike)
-    return named and error.errno in GONE and PACKAGE not in Path(os.fsdecode(error.filename)).parents
+    return (
+        named
+        and error.errno in PATH_ERRNOS
+        and PACKAGE_FOLDER not in Path(os.fsdecode(error.filename)).parents
+    )
 
 
 def _drop_output() -> None:

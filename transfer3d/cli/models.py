@@ -12,6 +12,9 @@ from transfer3d.cli.output import out, print_json
 if TYPE_CHECKING:
     from transfer3d.models.costs import Cost
 
+WIDE = 130
+"""Columns of a terminal from which timm's network and the paper are shown too."""
+
 
 def models(
     pattern: Annotated[str, typer.Argument(help="Names to list, with * and ?.")] = "*",
@@ -51,12 +54,24 @@ def models(
     if json:
         print_json(rows)
         return
-    table = Table("student", "aliases", "parameters", "GMAC", "clip", "from (timm)", "paper", box=None)
+    wide = out().width >= WIDE
+    table = Table(box=None, pad_edge=False)
+    for title in (
+        "student",
+        "aliases",
+        "parameters",
+        "GMAC",
+        "clip",
+        *(["from (timm)", "paper"] if wide else []),
+    ):
+        table.add_column(title, justify="right" if title in ("parameters", "GMAC") else "left", no_wrap=True)
     for row in rows:
         cells = (row["name"], ", ".join(row["aliases"]), f"{row['parameters']:,}", f"{row['gmac']:.3f}")
-        table.add_row(*cells, row["clip"], row["source"] or "", row["paper"])
+        table.add_row(*cells, row["clip"], *([row["source"] or "", row["paper"]] if wide else []))
     out().print(table)
     out().print("clip = frames x pixels @ stride; parameters with the head; GMAC of one clip.")
+    if not wide:
+        out().print("A wider terminal, or --json, also has timm's network and the paper of each.")
 
 
 def _counted(name: str) -> Cost:

@@ -44,7 +44,11 @@ Steps = Annotated[
     typer.Option("--steps", metavar="N", min=1, help="Optimiser steps; with --epochs, whichever ends first."),
 ]
 BatchSize = Annotated[
-    str | None, typer.Option(metavar="N|auto", help="Clips per step, all processes; auto: as fit in memory.")
+    str | None,
+    typer.Option(
+        metavar="N|auto",
+        help="Clips per step over all processes; auto: the largest batch that fits in memory.",
+    ),
 ]
 LearningRate = Annotated[float | None, typer.Option("--lr", help="Peak learning rate.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Continue an unfinished run (name it with -o).")]

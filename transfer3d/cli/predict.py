@@ -53,7 +53,11 @@ def predict(
     precision: options.Precision = None,
     json: options.Json = False,
     csv: Annotated[
-        bool, typer.Option("--csv", help="Print CSV: video,rank,class,score; or with times instead of rank.")
+        bool,
+        typer.Option(
+            "--csv",
+            help="Print CSV: video,rank,class,score; with --timeline video,time_start,time_end,class,score.",
+        ),
     ] = False,
 ) -> None:
     """Predict the top classes of videos, each as a whole or over time.

@@ -33,7 +33,18 @@ class ViewBatch:
 
 
 class ClipId(NamedTuple):
-    """A clip to load, from the video with index `video` in epoch `epoch`."""
+    """A clip to load.
+
+    Attributes:
+        epoch: in which it is loaded.
+        video: index of the video.
+        repeat: how often the epoch has loaded this video before: repeats differ in their random choices.
+    """
 
     epoch: int
     video: int
+    repeat: int = 0
+
+    def entropy(self, seed: int) -> tuple[int, ...]:
+        """Returns what the clip's random choices are seeded with."""
+        return (seed, self.epoch, self.video, *([self.repeat] if self.repeat else []))

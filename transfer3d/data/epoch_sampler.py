@@ -68,8 +68,8 @@ class BufferedEpochSampler(EpochSampler):
 class BalancedEpochSampler(EpochSampler):
     """Epochs of the same length, in which class counts differ by at most one.
 
-    A class with too few videos repeats them evenly; for a class with too many, each epoch uses different
-    ones. A multi-label video may be drawn for each of its classes.
+    A class with too few videos repeats them evenly; of a class with too many, each epoch draws a new random
+    subset. A multi-label video may be drawn for each of its classes.
 
     Args:
         seed: for all random choices.
@@ -89,6 +89,12 @@ class BalancedEpochSampler(EpochSampler):
                 members.setdefault(label, []).append(index)
         self._members = [np.array(members[label]) for label in sorted(members)]
         self._last: tuple[int, Indices] | None = None
+
+    def draw(self, position: int) -> ClipId:
+        """Returns the video at a position, and how often the epoch has drawn it before."""
+        epoch, place = divmod(position, self._count)
+        videos = self.epoch(epoch)
+        return ClipId(epoch, int(videos[place]), int((videos[:place] == videos[place]).sum()))
 
     def epoch(self, epoch: int) -> Indices:
         """Returns the videos of an epoch."""

@@ -207,22 +207,22 @@ class _TrainingClips(Maker[ClipBatch]):
         """Returns a batch, and the videos that could not be decoded, with reasons."""
         bad: dict[str, str] = {}
         samples: list[ClipSample] = []
-        for epoch, index in draws:
+        for draw in draws:
             while True:
                 try:
-                    self.now_at(index)
-                    rng = np.random.default_rng((self.seed, epoch, index))
-                    samples.append(self._sampler.load(self.videos, index, rng, self.open_video))
+                    self.now_at(draw.video)
+                    rng = np.random.default_rng(draw.entropy(self.seed))
+                    samples.append(self._sampler.load(self.videos, draw.video, rng, self.open_video))
                     break
                 except BadVideo as fault:
-                    bad[self.videos.keys[index]] = str(fault)
+                    bad[self.videos.keys[draw.video]] = str(fault)
                     if len(bad) > self._tolerated:
                         raise
-                    index = (index + 1) % len(self.videos)
+                    draw = draw._replace(video=(draw.video + 1) % len(self.videos))
         classes = len(self.videos.classes)
         batch = collate_clips(samples, classes=classes if self._multi_label else None)
         if self._augment.mixup or self._augment.cutmix:
-            rng = np.random.default_rng((self.seed, 1, *draws[0]))
+            rng = np.random.default_rng((self.seed, 1, draws[0].epoch, draws[0].video))
             batch = mix_batch(batch, self._augment, classes, seed=int(rng.integers(2**63)))
         return batch, bad
 
@@ -236,8 +236,8 @@ class _TestingViews(Maker[ViewBatch]):
 
     def make(self, draws: list[ClipId]) -> Made[ViewBatch]:
         """Returns a batch; no bad video is skipped."""
-        parts = [self._one(index) for _, index in draws]
-        owners = [index for (_, index), views in zip(draws, parts, strict=True) for _ in range(len(views))]
+        parts = [self._one(draw.video) for draw in draws]
+        owners = [draw.video for draw, views in zip(draws, parts, strict=True) for _ in range(len(views))]
         labels = [self.videos.labels[index] for index in owners]
         return ViewBatch(
             join_views(parts),

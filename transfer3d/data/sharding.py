@@ -268,8 +268,8 @@ def _write_part(
     dropped: list[tuple[str, str]] = []
 
     def samples() -> Iterator[Sample]:
-        orders = [_order(entry, plan) for _, entry in videos]
-        answers = isolated_map(prepare, orders, workers=workers, limits=limits)
+        jobs = [_job(entry, plan) for _, entry in videos]
+        answers = isolated_map(prepare, jobs, workers=workers, limits=limits)
         for (key, entry), answer in zip(videos, answers, strict=True):
             if isinstance(answer, Fault):
                 dropped.append((entry.name, answer.reason))
@@ -299,7 +299,7 @@ def _read_part(folder: Path, name: str) -> _Part | None:
     return part if path.is_file() and path.stat().st_size == part.shard.size else None
 
 
-def _order(entry: Entry, plan: Plan) -> TranscodeJob:
+def _job(entry: Entry, plan: Plan) -> TranscodeJob:
     assert entry.path is not None
     return TranscodeJob(
         entry.path,

@@ -78,6 +78,8 @@ def hub_config(metadata: CheckpointMetadata, num_features: int) -> dict[str, Any
         "clip": clip.to_dict(),
         "provenance": metadata.provenance,
     }
+    if metadata.multi_label:
+        config["problem_type"] = "multi_label_classification"  # transformers' key for it
     if names is not None:
         config["label_names"] = names
         config["id2label"] = {str(index): name for index, name in enumerate(names)}

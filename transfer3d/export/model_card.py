@@ -14,6 +14,7 @@ from timm.models import get_pretrained_cfg
 from transfer3d.models.registry import family_of
 from transfer3d.weights.hub import HUB_PREFIX
 from transfer3d.weights.metadata import CheckpointMetadata
+from transfer3d.weights.provenance import image_source
 
 METRICS = {
     "video_top1": ("accuracy", "Top-1"),
@@ -76,7 +77,8 @@ def model_card(metadata: CheckpointMetadata, parameters: int, info: CardInfo = N
         "`timm.create_model` and `AutoModelForVideoClassification` cannot load it.",
     ]
     if metadata.class_names is not None:
-        lines.append("Classes: " + ", ".join(metadata.class_names) + ".")
+        several = " A video may have several: the sigmoid of each logit." if metadata.multi_label else ""
+        lines.append("Classes: " + ", ".join(metadata.class_names) + f".{several}")
     if metadata.provenance:
         text = json.dumps(metadata.provenance, indent=2)
         lines.append(f"## Provenance\n\n```json\n{text}\n```")
@@ -85,8 +87,8 @@ def model_card(metadata: CheckpointMetadata, parameters: int, info: CardInfo = N
 
 def _origin(provenance: Mapping[str, Any]) -> tuple[str | None, str]:
     """Returns the hub name of the model that a student was made from, and that model's licence."""
-    source, parent = provenance.get("source"), provenance.get("parent")
-    if isinstance(source, str) and (cfg := get_pretrained_cfg(source)) is not None and cfg.hf_hub_id:
+    source, parent = image_source(provenance), provenance.get("parent")
+    if source is not None and (cfg := get_pretrained_cfg(source)) is not None and cfg.hf_hub_id:
         name = f"{cfg.hf_hub_id}{source}" if cfg.hf_hub_id.endswith("/") else cfg.hf_hub_id
         return name, cfg.license or UNKNOWN_LICENCE
     checkpoint = parent.get("checkpoint") if isinstance(parent, Mapping) else None

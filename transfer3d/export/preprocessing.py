@@ -35,11 +35,17 @@ def preprocessing(metadata: CheckpointMetadata) -> dict[str, Any]:
     else:
         resized, decoded = {"height": clip.crop[0], "width": clip.crop[1]}, max(clip.crop)
     several = clip.units > 1
+    activation = "sigmoid" if metadata.multi_label else "softmax"
     return {
         "format": FORMAT,
         "model": metadata.model,
         "input": {"name": "clips", "axes": "B U C T H W" if several else "B C T H W", "dtype": "float32"},
-        "output": {"name": "logits", "axes": "B K", "note": "output is logits; softmax gives probabilities"},
+        "output": {
+            "name": "logits",
+            "axes": "B K",
+            "activation": activation,
+            "note": f"output is logits; {activation} gives probabilities",
+        },
         "colour": COLOURS.get(clip.channels, f"{clip.channels} channels"),
         "rotation": "frames are turned upright first, as the file's display matrix says",
         "frames": clip.frames,

@@ -22,7 +22,7 @@ from transfer3d.files import atomic_path
 from transfer3d.models.student import VideoStudent
 from transfer3d.scratch import scratch_folder
 
-MOST = 4096
+MAX_DYNAMIC_SIZE = 4096
 SUFFIX = ".pt2"
 METADATA_NAME = "transfer3d.json"
 
@@ -60,14 +60,16 @@ def trace(student: VideoStudent) -> Graph:
     The batch size is dynamic, and T too if the student never strides it and has no temporal positions: layers
     that halve T are traced for one length only.
     """
-    clips = random_clips(student, batch=2)
+    clips = random_clips(student.eval(), batch=2)
     frames_axis = clips.ndim - 3
     open_axes = {0: "batch"}
     steps = student.forward_features(clips).shape[2]
     if student.trunk.exports_any_length and steps == clips.shape[frames_axis] * student.clip.units:
         open_axes[frames_axis] = "frames"
-    shapes = {axis: Dim(name, min=1 if axis == 0 else 2, max=MOST) for axis, name in open_axes.items()}
-    program = torch.export.export(student.eval(), (clips,), dynamic_shapes=(shapes,), strict=False)
+    shapes = {
+        axis: Dim(name, min=1 if axis == 0 else 2, max=MAX_DYNAMIC_SIZE) for axis, name in open_axes.items()
+    }
+    program = torch.export.export(student, (clips,), dynamic_shapes=(shapes,), strict=False)
     _forget_source_lines(program.graph_module)
     return Graph(program=program, open_axes=open_axes)
 
@@ -108,7 +110,7 @@ def _run_alone(file: Path, clips: list[Tensor]) -> list[Tensor]:
         command = [sys.executable, "-I", "-c", RUN_ALONE, str(file), str(inputs), str(outputs)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode != 0:
-            message = done.stderr.strip().splitlines()
-            raise WeightsError(f"the exported program does not run by itself: {message[-1:]}.")
+            lines = done.stderr.strip().splitlines() or ["it said nothing"]
+            raise WeightsError(f"the exported program does not run by itself: {lines[-1]}.")
         logits = load_file(outputs)
         return [logits[str(index)] for index in range(len(clips))]

@@ -67,10 +67,13 @@ def quantisation_loss(
         calibration_clips: see `QuantisationLoss`.
         held_out: see `QuantisationLoss`.
     """
-    rows = [(student(clips).softmax(-1), run([clips])[0].softmax(-1), labels) for clips, labels in batches]
+    probabilities = student.probabilities
+    rows = [
+        (probabilities(student(clips)), probabilities(run([clips])[0]), labels) for clips, labels in batches
+    ]
     original_NK, quantised_NK, labels_N = (torch.cat(parts) for parts in zip(*rows, strict=True))
     before_N, after_N = original_NK.argmax(-1), quantised_NK.argmax(-1)
-    labelled = bool((labels_N >= 0).all())
+    labelled = not student.multi_label and bool((labels_N >= 0).all())
 
     def share(hits: Tensor) -> float:
         return hits.float().mean().item()

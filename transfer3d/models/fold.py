@@ -151,10 +151,11 @@ def _scores(network: nn.Module, frames: Tensor) -> Tensor:
 def _outputs(network: nn.Module, frames: Tensor) -> list[Tensor]:
     """Returns all outputs that a teacher may need."""
     parts = cast(Any, network)
-    maps = parts.forward_features(frames)
-    outputs = [maps, parts.forward_head(maps, pre_logits=True), parts.forward_head(maps)]
+    final = parts.forward_features(frames)
+    outputs = [final] if isinstance(final, Tensor) else []  # a network of transformers gives a record
+    outputs += [parts.forward_head(final, pre_logits=True), parts.forward_head(final)]
     if hasattr(network, "forward_intermediates"):
-        outputs += parts.forward_intermediates(frames, norm=True, intermediates_only=True)
+        outputs += parts.forward_intermediates(frames, norm=True)[1]
     return outputs
 
 

@@ -37,10 +37,10 @@ RECALLS = (1, 5)
 
 
 class Correspondence(PairwiseObjective):
-    """T3D's objective: a student learns to match a frozen teacher's view of the same frames.
+    """T3D's objective: a student learns whether its clip and the teacher's frames come from the same video.
 
     Only the student and the heads of terms with a nonzero weight are trained. They are saved together with
-    the bank, which only grows in training mode.
+    the bank, which is filled only in training mode.
 
     Example:
         >>> objective = Correspondence(FrozenTeacher(timm.create_model("resnet50")), student)

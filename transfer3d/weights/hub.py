@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import re
 import urllib.request
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
@@ -27,7 +29,11 @@ SLOWEST = 20_000.0
 UNKNOWN_BYTES, MAX_BYTES = 1 << 30, 1 << 36
 """Assumed size of a file whose size the hub does not report, and maximum size of a file."""
 
+COMMIT = "[0-9a-f]{40}"
+"""A full hash, which always names the same version."""
+
 Result = TypeVar("Result")
+log = logging.getLogger(__name__)
 
 
 def locate(path: str | Path) -> Path:
@@ -85,6 +91,9 @@ def hub_file(
 ) -> Path:
     """Returns the newest version of one of these files, from the local cache if that is up to date.
 
+    A cached version is used, with a warning, if the hub does not answer in time; one of a full commit hash
+    without asking.
+
     Args:
         repository: `user/name`.
         filenames: in order of preference; one that is cached goes first.
@@ -103,25 +112,29 @@ def hub_file(
         return found if isinstance(found, str) else None
 
     def newest(filename: str) -> str:
-        size = 0
-        if cached(filename) is None:  # the download itself would try for a minute to reach the hub
-            url = hub.hf_hub_url(repository, filename, revision=revision)
-            facts = in_time(lambda: hub.get_hf_file_metadata(url, timeout=HUB_TIMEOUT_S), DEADLINE_S)
-            size = facts.size or UNKNOWN_BYTES
+        # Its size gives the time limit; the download alone would try for a minute to reach the hub.
+        url = hub.hf_hub_url(repository, filename, revision=revision)
+        metadata = in_time(lambda: hub.get_hf_file_metadata(url, timeout=HUB_TIMEOUT_S), DEADLINE_S)
         return in_time(
             lambda: hub.hf_hub_download(repository, filename, revision=revision, etag_timeout=HUB_TIMEOUT_S),
-            _seconds_for(size),
+            _seconds_for(metadata.size or UNKNOWN_BYTES),
         )
 
     try:
         for filename in sorted(filenames, key=lambda name: cached(name) is not None, reverse=True):
+            old = cached(filename)
+            if old is not None and re.fullmatch(COMMIT, revision or ""):
+                return Path(old)
             try:
                 return Path(newest(filename))
             except EntryNotFoundError:
                 continue
-            except TimeoutError:
-                if (old := cached(filename)) is None:
+            except Exception as error:
+                if old is None:
                     raise
+                log.warning(
+                    "%s: the hub does not answer (%s): the cached version is used", what, type(error).__name__
+                )
                 return Path(old)
     except Exception as error:  # the types depend on the HTTP library of the hub client's version
         raise _missing(what, repository, error, remedies) from error
@@ -194,5 +207,6 @@ def _seconds_for(size: int) -> float:
 
 def _missing(what: str, where: str, error: Exception, remedies: str) -> SetupError:
     return SetupError(
-        f"{what} ({where}) are not cached, and downloading them failed ({type(error).__name__}): {remedies}.",
+        f"cannot load {what} ({where}), which is not cached: {type(error).__name__}: "
+        f"{shortened(str(error).strip().partition(chr(10))[0] or 'no answer', 200)}: {remedies}.",
     )

@@ -40,6 +40,15 @@ def file_holds(path: Path, recorded: str) -> bool | None:
         return None
 
 
+def image_source(provenance: Mapping[str, Any]) -> str | None:
+    """Returns timm's name of the image model that a student was inflated from, itself or its parent."""
+    parent = provenance.get("parent")
+    for entry in (provenance, parent if isinstance(parent, Mapping) else {}):
+        if isinstance(source := entry.get("source"), str):
+            return source
+    return None
+
+
 def public_provenance(provenance: Mapping[str, Any]) -> dict[str, Any]:
     """Returns a student's provenance without the recipe and without any folder name.
 

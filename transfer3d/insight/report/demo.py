@@ -25,7 +25,7 @@ class StudentResult:
     Attributes:
         name: in tables and legends.
         start: one-line description of its initial weights.
-        report: report of the evaluation on the test split (see `evaluate.metrics.video_metrics`).
+        report: report of the evaluation on the test split (see `evaluation.metrics.video_metrics`).
         log: rows of its metrics.jsonl.
     """
 

@@ -42,7 +42,7 @@ class Evaluation:
     """Metrics on a labelled set of videos.
 
     Attributes:
-        metrics: see `evaluate.metrics.video_metrics`.
+        metrics: see `evaluation.metrics.video_metrics`.
         classes: names, by label.
         split: split of the data.
         source: description of the videos, the views and the file.

@@ -18,6 +18,16 @@ from transfer3d.models.trunks.tubelets import TubeletTrunk, build_sized, unsuppo
 from transfer3d.nn.temporal_encoder import TemporalEncoder
 from transfer3d.nn.time_positions import TimedNorm, TimePositions
 
+OPERATORS = {
+    "relative_position_bias_table": "a relative position bias",
+    "RelPosAttention": "a relative position bias",
+    "dist_token": "a distillation token",
+    "XCA": "cross-covariance attention",
+    "GPSA": "gated positional self-attention",
+    "TalkingHeadAttn": "talking-heads attention",
+}
+"""Operators of other architectures, by the name of a parameter or a class."""
+
 
 def build_vit(
     spec: ViTSpec, *, num_classes: int = 0, in_chans: int = 3, dynamic_img_size: bool = True
@@ -39,7 +49,7 @@ def build_vit(
 def unsupported(net: nn.Module) -> str | None:
     """Returns what keeps a network from being one of these trunks, by the operator's name, or None."""
     if type(net) not in (VisionTransformer, Eva):
-        return f"the architecture {type(net).__name__}"
+        return _operator(net) or f"the architecture {type(net).__name__}"
     parts = cast(Any, net)
     if fault := unsupported_ends(net):
         return fault
@@ -48,6 +58,14 @@ def unsupported(net: nn.Module) -> str | None:
     if not isinstance(parts.patch_drop, nn.Identity | None):
         return "patch dropout (patch_drop_rate)"
     return None
+
+
+def _operator(net: nn.Module) -> str | None:
+    """Returns the operator of another architecture that no family supports, if it is a known one."""
+    names = {name.rpartition(".")[2] for name, _ in net.named_parameters()}
+    names |= {type(module).__name__ for module in net.modules()}
+    found = [f"{operator} ({type(net).__name__})" for mark, operator in OPERATORS.items() if mark in names]
+    return next(iter(found), None)
 
 
 class VideoViT(TubeletTrunk):

@@ -13,13 +13,13 @@ from transfer3d.models.checkpoint import load
 from transfer3d.models.measure import count_parameters
 from transfer3d.models.registry import family_of
 from transfer3d.weights.digest import tensors_digest
-from transfer3d.weights.hub import locate
+from transfer3d.weights.hub import WEIGHTS_NAME, locate
 from transfer3d.weights.metadata import CheckpointMetadata, read_metadata
-from transfer3d.weights.provenance import file_holds
+from transfer3d.weights.provenance import HUB_ADDRESSES, file_holds
 
 MAX_SOURCES = 20
 """Maximum number of files checked; a damaged header could name thousands."""
-Verdict = Literal["holds", "differs", "not recorded", "not here"]
+Verdict = Literal["holds", "differs", "not recorded", "not here", "not checked"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +29,8 @@ class DigestCheck:
     Attributes:
         what: "tensors", or a file that the checkpoint was made from.
         recorded: sha256, in hex.
-        verdict: `not here` if that file does not exist on this machine, or is not one to read.
+        verdict: `not here` if that file does not exist on this machine, or is not one to read;
+            `not checked` if it is on the hub.
     """
 
     what: str
@@ -111,6 +112,14 @@ def inspect_checkpoint(path: str) -> CheckpointReport:
     )
 
 
+def _verdict(name: str, recorded: str) -> Verdict:
+    if name.startswith(HUB_ADDRESSES):
+        return "not checked"
+    path = Path(name)
+    holds = file_holds(path / WEIGHTS_NAME if path.is_dir() else path, recorded)
+    return "not here" if holds is None else "holds" if holds else "differs"
+
+
 def _sources(node: Any, checked: set[tuple[str, str]]) -> Iterator[DigestCheck]:
     """Checks each file in the provenance against its sha256, once."""
     if isinstance(node, list):
@@ -121,8 +130,6 @@ def _sources(node: Any, checked: set[tuple[str, str]]) -> Iterator[DigestCheck]:
     name, recorded = node.get("file") or node.get("checkpoint"), node.get("sha256")
     if isinstance(name, str) and isinstance(recorded, str) and (name, recorded) not in checked:
         checked.add((name, recorded))
-        holds = file_holds(Path(name), recorded)
-        verdict: Verdict = "not here" if holds is None else "holds" if holds else "differs"
-        yield DigestCheck(what=name, recorded=recorded, verdict=verdict)
+        yield DigestCheck(what=name, recorded=recorded, verdict=_verdict(name, recorded))
     for value in node.values():
         yield from _sources(value, checked)

@@ -21,6 +21,7 @@ from transfer3d.recipes.schema import Recipe
 from transfer3d.run.inference.session import refuse_other_channels, refuse_videos
 from transfer3d.weights.hub import HUB_PREFIX, locate
 from transfer3d.weights.metadata import read_metadata
+from transfer3d.weights.provenance import image_source
 
 RESERVED = {"num_classes", "seed", "clip", "weights", "name", "drop_rate"}
 
@@ -90,9 +91,11 @@ def check_student(recipe: Recipe) -> None:
 
 
 def parent_entry(student: str) -> dict[str, Any]:
-    """Returns the provenance entry for a student's initial weights."""
+    """Returns the provenance entry for a student's initial weights, with the image model they came from."""
     if is_file(student):
-        return {"checkpoint": student, "sha256": sha256_file(locate(student))}
+        file = locate(student)
+        source = image_source(read_metadata(file).provenance)
+        return {"checkpoint": student, "sha256": sha256_file(file)} | ({"source": source} if source else {})
     return {"checkpoint": None, "model": student}
 
 
