@@ -319,7 +319,7 @@ def test_labels_that_are_no_class(tmp_path, label):
 @pytest.mark.parametrize(
     ("lines", "said"),
     [
-        (["a.mp4,x", "a.mp4,y"], "line 2: a.mp4 is there already, in line 1"),
+        (["a.mp4,x", "a.mp4,y"], "line 2: a.mp4 is listed before, in line 1"),
         (["a.mp4,x,train", "b.mp4,y,val"], "line 2: class 'y' has no videos in train"),
         (["a.mp4,x,trian"], "line 1: 'trian' is not one of train, val, test"),
         (["a.mp4"], "line 1: 'a.mp4' is not 'path,label'"),

@@ -54,7 +54,7 @@ def test_a_list_of_paths(tmp_path, lines, classes, labels):
 def test_a_label_that_is_empty_or_there_twice(tmp_path, cell):
     for name in "ab":
         (tmp_path / f"{name}.mp4").write_bytes(b"")
-    with pytest.raises(DataError, match="line 1: .* a label is empty or there twice"):
+    with pytest.raises(DataError, match="line 1: .* a label is empty or listed twice"):
         read_listing(Request(note(tmp_path / "list.csv", f"a.mp4,{cell}", "b.mp4,run")))
 
 

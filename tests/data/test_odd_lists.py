@@ -53,7 +53,7 @@ def test_json_lists_may_begin_with_a_byte_order_mark(tmp_path):
     assert read_listing(Request(tmp_path))[1].classes == ("run",)
     note["database"]["a"]["annotations"][0]["label"] = "\ud800"
     (tmp_path / "activity_net.json").write_text(json.dumps(note))
-    with pytest.raises(DataError, match="activity_net.json: no JSON .text that is not Unicode"):
+    with pytest.raises(DataError, match="activity_net.json: not valid JSON .text that is not Unicode"):
         read_listing(Request(tmp_path))
 
 

@@ -202,10 +202,10 @@ def test_every_flipped_bit_of_an_index_is_found(tmp_path):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (lambda i: i["shards"][0]["samples"].append(i["shards"][0]["samples"][0]), "is there twice"),
+        (lambda i: i["shards"][0]["samples"].append(i["shards"][0]["samples"][0]), "is listed twice"),
         (lambda i: i["shards"][0].update(size=600), "members outside"),
         (lambda i: i["counts"].update(train=9), "it counts .* and lists"),
-        (lambda i: i["shards"][1].update(file=i["shards"][0]["file"]), "is there twice"),
+        (lambda i: i["shards"][1].update(file=i["shards"][0]["file"]), "is listed twice"),
         (lambda i: i["shards"][0]["samples"][0]["members"]["mp4"].__setitem__(1, 2000), "overlap"),
         (lambda i: _grow(i, 2**33), "a member of more than 4294967296 bytes"),
     ],

@@ -152,7 +152,7 @@ def test_places_count_as_the_class_token_looks_at_them(name):
 def test_what_cannot_be_compared_is_refused():
     student = create_model("p3d_tiny", num_classes=0, seed=1)
     resnet = FrozenTeacher(create_image_model("test_resnet", "none", seed=3))
-    with pytest.raises(UsageError, match="no class token"):
+    with pytest.raises(UsageError, match="with a class token"):
         Correspondence(resnet, student, CorrespondenceConfig(**DENSE, dense_weights="class"))
     with pytest.raises(UsageError, match="dense_layers=9: student and teacher have"):
         Correspondence(resnet, student, CorrespondenceConfig(**DENSE, dense_layers=9))

@@ -1,4 +1,4 @@
-"""P3D-63 and DenseNet3D-121 against plain code of them, and V4D's inference against its literal algorithm."""
+"""P3D-63 and DenseNet3D-121 against plain code of the same networks, V4D against its literal algorithm."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The roofline of a training step: the time below which no code of it falls on a device.
+"""The roofline of a training step: a lower bound on its time on a device.
 
 Williams, Waterman and Patterson, "Roofline: an insightful visual performance model for multicore
 architectures" (2009): a step takes at least the time of its arithmetic, and at least that of its traffic.
@@ -36,7 +36,7 @@ class Step:
     """What one training step has to do.
 
     Attributes:
-        flops: of its products.
+        flops: of its matrix products.
         bytes: between memory and processor.
     """
 

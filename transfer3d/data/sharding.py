@@ -340,7 +340,7 @@ def _refuse_empty_classes(listing: Listing, config: ShardConfig) -> None:
 
 
 def _refuse_overlap(listing: Listing) -> None:
-    """Raises DataError if train and another split share a file; only files of equal size are compared."""
+    """Raises DataError if two splits share a labelled file; only files of equal size are compared."""
     by_size: dict[int, list[Entry]] = {}
     for entry in listing.found:
         if entry.path is not None and entry.path.is_file() and entry.label is not None:
@@ -355,5 +355,5 @@ def _refuse_overlap(listing: Listing) -> None:
             if other.split != entry.split:
                 raise DataError(
                     f"{entry.path} ({entry.split}) and {other.path} ({other.split}) are the same "
-                    "file. Take it out of one split: a test on training videos is not valid."
+                    "file. Keep it in one split only: videos of the training must not be in a test."
                 )  # fmt: skip

@@ -289,7 +289,7 @@ def check_index(index: Index, path: str) -> None:
     for shard in index.shards:
         counts[shard.split] += len(shard.samples)
         if shard.file in files:
-            raise DataError(f"{path}: {shard.file} is there twice.")
+            raise DataError(f"{path}: {shard.file} is listed twice.")
         files.add(shard.file)
         plain = PurePosixPath(shard.file).name == shard.file and not shard.file.startswith("pipe:")
         if not plain or not shard.file.endswith(".tar"):
@@ -299,9 +299,9 @@ def check_index(index: Index, path: str) -> None:
                 count = len(index.classes)
                 raise DataError(f"{path}: {sample.key} has label {wrong[0]} of {count} classes.")
             if len(set(sample.members) & set(SUFFIXES)) != 1:
-                raise DataError(f"{path}: {sample.key} has not exactly one video.")
+                raise DataError(f"{path}: {sample.key} must have exactly one video.")
             if sample.key in keys:
-                raise DataError(f"{path}: {sample.key} is there twice.")
+                raise DataError(f"{path}: {sample.key} is listed twice.")
             keys.add(sample.key)
             inside = all(0 <= m.offset <= m.offset + m.size <= shard.size for m in sample.members.values())
             if not inside:

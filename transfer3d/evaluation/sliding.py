@@ -65,7 +65,7 @@ class SlidingWindow:
         self.held: deque[tuple[float, Tensor]] = deque()
 
     def push(self, frame: Timed) -> Iterator[Window]:
-        """Takes a frame, and yields the windows that end at its end or before."""
+        """Takes a frame, and yields the windows completed by this frame."""
         time_s, self._until_s, pixels = frame
         if self._first_s is None:
             self._first_s = self._last_s = time_s

@@ -102,8 +102,8 @@ def class_map(
             "gradcam" those of `layer` by their mean gradients, per unit (Selvaraju et al.). "auto" chooses
             the deepest layer with at least 4x4 positions and 2 time steps, and the classifier if that is the
             last layer.
-        layer: a layer of the trunk (`Trunk.layers`), or "last"; None = the last one. For a vision transformer
-            that is the deepest block on whose patch tokens the scores depend.
+        layer: a layer of the trunk (`Trunk.layers`), or "last"; None = chosen by `method`. For
+            a vision transformer the last is the deepest block on whose patch tokens the scores depend.
 
     Raises:
         UsageError: no classifier, no such class or layer, or a layer without feature maps; "classifier" for a

@@ -1,9 +1,8 @@
 """The model registry: families, their students, and modules that users register.
 
-A family is a way to treat time: `register_family` on the function that builds its trunk. A member is one
-call:
-`register_student(name, family, shape of the 2D network, clip, source=...)`. `register_model` makes any module
-a student. Registration is strict: a name that is taken is a `ValueError`.
+A family extends 2D networks to time: `register_family` decorates the function that builds its trunk. One call
+adds a student: `register_student(name, family, spec, clip, source=...)`, where `spec` is the 2D architecture.
+`register_model` makes any module a student. A name that is taken raises `ValueError`.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ attends within a window; for time it needs relative positions on three axes, and
 
 Why a still clip keeps the image network's output: a window holds n copies of each key, with the same bias for
 every offset in time (section 3.4), so the attention output equals that with a single copy.
-Masks hide time steps whole, which changes n alone, as a shift does, and a step that is added is a copy.
+Masking, shifting and padding act on whole time steps, so they only change n.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ class OffsetLinear(nn.Linear):
 class JointWindows(nn.Module):
     """A timm window attention over windows of `window` time steps.
 
-    Clips that windows do not fill are filled up with hidden steps. (The paper's code cuts the window to a
-    clip that is shorter, which is the same; it fills up a longer one with zeros that are seen.)
+    Clips are padded to a multiple of the window with masked steps. (The paper's code shortens the window
+    for a shorter clip, which is the same; it pads a longer one with zeros that are not masked.)
 
     Args:
         spatial: the 2D network's window attention, of Swin or Swin v2; changed.

@@ -32,7 +32,8 @@ def class_attention(network: nn.Module, name: str) -> Iterator[list[Tensor]]:
         attention = cast(Any, getattr(blocks[-1], "attn", None))
     if getattr(parts, "cls_token", None) is None or not hasattr(attention, "attn_drop"):
         raise UsageError(
-            f"dense_weights: {name} has no class token whose attention could weigh its patches. Leave it out."
+            f"dense_weights: {name} is not one of timm's ViTs with a class token, whose attention gives the "
+            "weights. Leave dense_weights out."
         )
     prefix, found = parts.num_prefix_tokens, list[Tensor]()
 

@@ -32,8 +32,8 @@ class TeacherOutput:
         features: float32 B D, detached.
         logits: class scores B K, detached; None where the teacher has no classes.
         maps: B D F h w, detached, of the layers that were asked for; F frames, or the time steps of a video
-            teacher. Of a vision transformer they are of its patches.
-        attention: how much the class token looks at each patch, B F h w; None unless asked for.
+            teacher. For a vision transformer, of its patch tokens only.
+        attention: the class token's attention to each patch, B F h w; None unless asked for.
     """
 
     features: Tensor
@@ -45,12 +45,12 @@ class TeacherOutput:
 class FrozenTeacher(nn.Module):
     """A network that teaches and never learns: an image model sees the frames one by one (T3D, section 3.2).
 
-    Its parameters are not in `parameters()` or `state_dict()`, so that no optimiser, no DDP and no
-    checkpoint of an objective that holds it sees them; `to(device)` moves it. It stays in eval mode, and uses
-    its own mean and std. A network that takes one size of frames, as most ViTs, has frames scaled to it.
+    Its parameters are hidden from the optimiser, DDP and checkpoints of an objective that holds it: they are
+    not in `parameters()` or `state_dict()`. `to(device)` moves it. It stays in eval mode, and uses its own
+    mean and std. Frames are resized for networks with a fixed input size, as most ViTs have.
 
-    It computes with its BatchNorms folded into the convolutions before them, and each distinct frame once:
-    the same outputs, but for rounding, which no digest and no cache of outputs tells apart.
+    BatchNorms are folded into the convolutions before them, and each distinct frame is computed once. Outputs
+    equal the unfolded network's up to rounding; digests and cache keys are those of the unfolded weights.
 
     Args:
         network: a timm model with `forward_features` and `forward_head`, or a `VideoStudent`, which sees the
@@ -116,9 +116,9 @@ class FrozenTeacher(nn.Module):
 
         Args:
             clips: uint8, B C T H W or B U C T H W, values 0..255.
-            layers: positions in `layer_features` whose maps are wanted, ascending.
-            attention: whether that of the class token is wanted.
-            logits: whether class scores are wanted; without, the classifier is not computed.
+            layers: positions in `layer_features` whose maps to return, ascending.
+            attention: whether to return the class token's attention to each patch.
+            logits: whether to compute the class scores.
 
         Raises:
             UsageError: attention of a network without a class token.
@@ -172,7 +172,7 @@ class FrozenTeacher(nn.Module):
         return frames_NCHW.contiguous(memory_format=torch.channels_last)
 
     def own_view(self, clip: ClipSpec) -> ClipSpec:
-        """Returns a student's clip at the teacher's own size: as much of each frame, in other pixels."""
+        """Returns a student's clip at the teacher's own size, with the same field of view."""
         sides = clip.crop if isinstance(clip.crop, tuple) else (clip.crop, clip.crop)
         crop = tuple(max(round(side * self.own_size / clip.size), self.own_size) for side in sides)
         return replace(clip, size=self.own_size, crop=crop if isinstance(clip.crop, tuple) else crop[0])

@@ -78,7 +78,7 @@ def read(request: Request) -> Listing:
     for row in rows:
         if (before := seen.setdefault(row.path, row)) is not row:
             raise bad_line(
-                row.list, row.line, f"{row.path} is there already, in line {before.line} of {before.list}"
+                row.list, row.line, f"{row.path} is listed before, in line {before.line} of {before.list}"
             )
         for name in row.labels:
             if name not in number_of:
@@ -154,7 +154,7 @@ def _separated(rows: list[_Row]) -> list[_Row]:
     for row in rows:
         parts = parts_of[row.labels[0]]
         if not all(parts) or len(set(parts)) < len(parts):
-            raise bad_line(row.list, row.line, f"'{row.labels[0]}': a label is empty or there twice")
+            raise bad_line(row.list, row.line, f"'{row.labels[0]}': a label is empty or listed twice")
     return [row._replace(labels=parts_of[row.labels[0]]) for row in rows]
 
 

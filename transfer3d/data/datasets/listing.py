@@ -203,7 +203,7 @@ def json_of(path: Path) -> Any:
     except DataError:  # a ValueError too
         raise
     except ValueError as error:
-        raise DataError(f"{path}: no JSON ({error}). Copy the list again.") from None
+        raise DataError(f"{path}: not valid JSON ({error}). Copy the list again.") from None
 
 
 def lines(path: Path) -> Iterator[tuple[int, str]]:
@@ -229,7 +229,7 @@ def keep_classes(listing: Listing, names: Sequence[str]) -> Listing:
             near = did_you_mean(name, listing.classes)
             raise UsageError(f"--classes: no class is called '{name}'{near}.")
     if len(set(names)) < len(names):
-        raise UsageError(f"--classes: '{next(n for n in names if names.count(n) > 1)}' is there twice.")
+        raise UsageError(f"--classes: '{next(n for n in names if names.count(n) > 1)}' is listed twice.")
     new = {listing.classes.index(name): label for label, name in enumerate(names)}
     kept = []
     for entry in listing.entries:

@@ -1,4 +1,4 @@
-"""A film with what a student says of it beneath: probabilities now, and the whole video as a timeline."""
+"""A video with a student's predictions below: the current probabilities, and a timeline of the video."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ SMALLEST, LARGEST = 240, 1920
 """Pixels: small films are enlarged to the first on their short side, large ones reduced to the second on the
 long one."""
 NARROWEST = 480  # pixels that the text needs
-LETTERS = (48, 13, 26)
-"""Letters of their height that fit into the width, and the least and the largest height in pixels."""
+FONT = (48, 13, 26)
+"""The width in font sizes, and the smallest and the largest font size in pixels."""
 BACKGROUND, INK, DIM, GREY = "#111111", "#f2f2f2", "#a0a0a0", "#333333"
 TOP = 3  # classes that are named at any time
 LONGEST = 300  # characters that are measured
@@ -57,7 +57,7 @@ class AnnotatedFilm:
         self._left = (self._width - total) // 2
         self._predictions, self._classes, self._caption = predictions, classes, caption
         self._leaders = find_leaders(predictions)
-        share, least, largest = LETTERS
+        share, least, largest = FONT
         self._em = min(max(self._width // share, least), largest)
         self._font = ImageFont.truetype(
             Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf"),

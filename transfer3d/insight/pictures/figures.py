@@ -22,9 +22,9 @@ from transfer3d.insight.pictures.flow_colours import as_rgb
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 DASHES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (1, 1)))
 OTHERS = "#8a949e"
-"""Of what is beside the one that matters."""
+"""Colour of all bars but the best."""
 GREY = "#7a828c"
-"""Four times lighter or darker than a black and a white page, nearly."""
+"""Its contrast ratio is about 4:1 on both black and white."""
 LONGEST_NAME = 28
 """Characters of a class or a run that a figure shows."""
 Series = Mapping[str, Sequence[tuple[float, float]]]
@@ -38,8 +38,8 @@ def new_figure(width: float, height: float) -> Figure:
 
 
 def to_svg(figure: Figure) -> str:
-    """Returns the figure as an `<svg>` element; its text is text, in a font that the reader has."""
-    take_literally(figure)
+    """Returns the figure as an `<svg>` element; its text stays text, in the reader's own font."""
+    disable_formulas(figure)
     buffer = io.StringIO()
     with rc_context({"svg.fonttype": "none"}), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing")  # it is the reader's font that counts
@@ -50,20 +50,20 @@ def to_svg(figure: Figure) -> str:
 
 def to_png(figure: Figure, dpi: int = 130) -> bytes:
     """Returns the figure as PNG."""
-    take_literally(figure)
+    disable_formulas(figure)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=dpi, metadata={"Software": None})
     return buffer.getvalue()
 
 
-def take_literally(figure: Figure) -> None:
-    """Lets `$` be a dollar, not a formula: titles, labels and legends hold names of classes and files."""
+def disable_formulas(figure: Figure) -> None:
+    """Turns off matplotlib's `$` formulas: titles, labels and legends hold names of classes and files."""
     for text in _texts(figure):
         text.set_parse_math(False)
 
 
 def set_grey(figure: Figure) -> None:
-    """Draws letters in a grey that can be read on white and on black, and the ground clear."""
+    """Draws text in a grey that can be read on white and on black, on a transparent background."""
     figure.patch.set_alpha(0)
     for text in _texts(figure):
         text.set_color(GREY)
@@ -83,7 +83,7 @@ def _texts(figure: Figure) -> list[Text]:
 
 
 def short(name: str) -> str:
-    """Returns a name as there is room for it beside an axis."""
+    """Returns a name, truncated to `LONGEST_NAME`."""
     return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…"
 
 

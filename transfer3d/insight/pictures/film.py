@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from numpy.typing import NDArray
 
-from transfer3d.insight.pictures.figures import new_figure, set_grey, take_literally, to_png
+from transfer3d.insight.pictures.figures import disable_formulas, new_figure, set_grey, to_png
 
 Pictures = NDArray[np.uint8]
 CELL = 1.05
@@ -28,7 +28,7 @@ CLEAR = (255, 255, 255, 0)
 
 @dataclass(frozen=True)
 class Bar:
-    """What colours mean.
+    """The legend of a colour scale.
 
     Attributes:
         colours: name of matplotlib's colour map.
@@ -56,8 +56,8 @@ def strip(
         title: above them.
         bar: the legend of their colours.
         frames: how many are drawn at most.
-        for_page: for a phone, in light and in dark: few frames, large grey letters, a clear ground, and
-            neither title nor legend, which are the caption's.
+        for_page: for HTML pages in light and dark mode, also on a phone: few frames, large grey text, a
+            transparent background, no title and no legend, which are in the caption.
     """
     total = len(next(iter(rows.values())))
     most = min(frames, PAGE_FRAMES if for_page else frames, total)
@@ -101,7 +101,7 @@ def motion(
 
 
 class _FrameGrid(NamedTuple):
-    """A figure of pictures in rows and columns: to matplotlib, which is slow with many, it is one picture."""
+    """A grid of images, drawn as one image for speed."""
 
     figure: Figure
     axes: Axes
@@ -110,7 +110,7 @@ class _FrameGrid(NamedTuple):
     def pixels(self) -> Pictures:
         """Returns the figure as [H, W, 3]."""
         canvas: Any = self.figure.canvas
-        take_literally(self.figure)
+        disable_formulas(self.figure)
         canvas.draw()
         self.figure.set_layout_engine("none")  # from now on nothing moves but the frames
         return np.asarray(canvas.buffer_rgba())[..., :3].copy()

@@ -1,4 +1,4 @@
-"""ViViT's model 1 as published: one class token and one table of positions for all tubelets of a clip."""
+"""ViViT's model 1 as published: one class token and one position embedding for all tubelets of a clip."""
 
 from __future__ import annotations
 
@@ -20,14 +20,17 @@ class JointTableViT(VideoViT):
         tubelet: frames of a time step.
 
     Raises:
-        ValueError: the network has no table of positions, or T is not a multiple of the tubelet.
+        ValueError: the network has no absolute positions, or rotary ones too, or T is not a multiple of the
+            tubelet.
     """
 
     def __init__(self, spec: ViTSpec, *, in_chans: int, frames: int, tubelet: int) -> None:
         super().__init__(spec, in_chans=in_chans, frames=frames, tubelet=tubelet)
         net = self.net
         if net.pos_embed is None or getattr(net, "rope", None) is not None:
-            raise ValueError(f"positions='joint': {spec.architecture} has no table of positions alone")
+            raise ValueError(
+                f"positions='joint': {spec.architecture} needs absolute positions, and no rotary ones"
+            )
         if frames % tubelet:
             raise ValueError(f"positions='joint': T = {frames} is not a multiple of tubelet = {tubelet}")
         net.patch_embed.proj.in_rows = True

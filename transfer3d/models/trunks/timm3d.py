@@ -29,7 +29,7 @@ DEPTHS = (1, 1, 1, 1, 3, 3)
 """Frames seen at 1, 1/2, 1/4, 1/8, 1/16 and 1/32 (or less) of the input's size."""
 
 MIXER = re.compile("Att|Mixer|LSTM|SSD|SpatialGating")
-"""Of timm's names of operators: what looks around other than by convolution."""
+"""Names of timm's spatial mixers without a 3D form, such as attention and MLP mixers."""
 
 Conv2dSame: Any = timm_layers.Conv2dSame  # pyright: ignore[reportPrivateImportUsage]
 INFLATABLE: tuple[type[nn.Conv2d], ...] = (nn.Conv2d, Conv2dSame, *STANDARDISED)
@@ -44,7 +44,7 @@ class Timm3d(TimmTrunk):
         depths: see `DEPTHS`.
 
     Raises:
-        ValueError: no convolution of it could see time, or one that should has no 3D form.
+        ValueError: no convolution is eligible for inflation, or an eligible one has no 3D form.
     """
 
     def __init__(self, spec: TimmSpec, *, in_chans: int = 3, depths: Sequence[int] = DEPTHS) -> None:
@@ -77,7 +77,7 @@ class Timm3d(TimmTrunk):
 
 
 def _mixers(net: nn.Module) -> str:
-    """Names the operators that look around in other ways than a convolution, which have no 3D form here."""
+    """Names the network's spatial mixers without a 3D form."""
     kinds = sorted({name for module in net.modules() if MIXER.search(name := type(module).__name__)})
     return f"; {', '.join(kinds)} {'has' if len(kinds) == 1 else 'have'} no 3D form" if kinds else ""
 

@@ -65,7 +65,7 @@ class TimmTrunk(Trunk):
     def forward_layers(
         self, clips: Tensor, units: int, names: Collection[str], *, stop_early: bool = False
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """By timm's own `forward_intermediates`."""
+        """See `Trunk`; computed by timm's own `forward_intermediates`."""
         if not names:
             return self.forward(clips), {}
         ordered = [name for name in self.stages if name in names]
@@ -89,26 +89,26 @@ class TimmTrunk(Trunk):
         return pooled.unflatten(0, (-1, maps.shape[2])).mean(1)
 
     def prune(self, stage: str) -> None:
-        """Where timm's network can."""
+        """Prunes the network too, if timm supports it."""
         last = self.stages.index(stage)
         self.stages = self.stages[: last + 1]
         if hasattr(self.net, "prune_intermediate_layers"):
             self.net.prune_intermediate_layers([last])
 
     def group_matcher(self, coarse: bool = False) -> dict[str, str]:
-        """The groups of timm's network."""
+        """Returns the groups of timm's network, with their names in the trunk."""
         groups = group_parameters(self.net, self.net.group_matcher(coarse=coarse))
         return {
             f"net.{group}": rf"net\.(?:{'|'.join(map(re.escape, names))})$" for group, names in groups.items()
         }
 
     def no_weight_decay(self) -> set[str]:
-        """Those of timm's network."""
+        """Returns the names that timm's network lists, with their prefix in the trunk."""
         names = {name for name, _ in self.net.named_parameters()}
         return {f"net.{name}" for name in getattr(self.net, "no_weight_decay", set)() if name in names}
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
-        """As timm's network does it, but with BatchNorm statistics that move once."""
+        """Enables timm's checkpointing; BatchNorm statistics are still updated once per step."""
         super().set_grad_checkpointing(enable)
         self.net.set_grad_checkpointing(enable)
 

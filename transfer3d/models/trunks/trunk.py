@@ -1,4 +1,4 @@
-"""What all trunks share: named steps, from which layers, parameter groups and checkpointing follow."""
+"""What all trunks share: named steps that define layers, parameter groups and activation checkpointing."""
 
 from __future__ import annotations
 
@@ -50,8 +50,8 @@ class Trunk(nn.Module):
         stages: the layers that `VideoStudent.feature_info` lists, in order.
         grad_checkpointing: whether the activations inside of a step are recomputed in the backward pass.
         pools_by_average: whether `pool_features` is the mean over T', H' and W'.
-        largest_reduction: sizes that it divides are divided by every stride.
-        gives_tokens: whether the last maps are tokens, `B D T' L 1`, which are not a picture.
+        largest_reduction: every stride divides sizes that are multiples of it.
+        gives_tokens: whether the last maps are tokens, `B D T' L 1`, which have no spatial layout.
         exports_any_length: whether an exported graph takes clips of any length if no layer strides T.
     """
 
@@ -119,7 +119,7 @@ class Trunk(nn.Module):
         return clips, maps
 
     def patch_maps(self, maps: Tensor, height: int, width: int) -> Tensor:
-        """Returns the last maps as `B D T' H' W'`: of tokens the patches alone.
+        """Returns the last maps as `B D T' H' W'`: of token trunks the patch tokens only.
 
         Args:
             maps: of the last layer.

@@ -115,7 +115,7 @@ class VideoViT(TubeletTrunk):
     def forward_layers(
         self, clips: Tensor, units: int, names: Collection[str], *, stop_early: bool = False
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """By timm's own `forward_intermediates`; the maps of the layers are of patches."""
+        """See `Trunk`; computed by timm's own `forward_intermediates`, and the maps are of patch tokens."""
         if not names:
             return self.forward(clips), {}
         ordered = [name for name in self.stages if name in names]
