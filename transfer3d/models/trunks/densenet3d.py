@@ -138,7 +138,7 @@ class DenseNet3d(Trunk):
             cast(DenseBlock, block).grad_checkpointing = enable
 
     def compiled_parts(self) -> list[nn.Module]:
-        """Returns the blocks and transitions: T3D-121 as one graph took over ten minutes to compile on a GPU."""
+        """Returns the blocks and transitions: as one graph T3D-121 took over ten minutes to compile."""
         return [module for _, module in self.parts()]
 
     def _apply_step(self, module: nn.Module, x: Tensor, units: int) -> Tensor:
