@@ -12,7 +12,7 @@ import stat
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import date
 from datetime import time as time_of_day
@@ -22,7 +22,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 
-from transfer3d.errors import SetupError, did_you_mean
+from transfer3d.errors import SetupError, UsageError, did_you_mean
 
 PARTIAL = ".transfer3d-partial-"
 """Prefix of the names of unfinished files."""
@@ -106,6 +106,19 @@ def remove_partials(folder: Path) -> None:
     for path in folder.iterdir():
         if re.match(re.escape(PARTIAL) + "[0-9a-f]{32}-", path.name) and not path.is_symlink():
             shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+
+
+def refuse_links(folder: Path, names: Iterable[str]) -> None:
+    """Raises UsageError if one of these subfolders of an output folder is a link.
+
+    The lock of the output folder does not cover the target of the link.
+    """
+    for path in (folder / name for name in names):
+        if path.is_symlink():
+            raise UsageError(
+                f"{path} is a link, and files that it points to could be replaced or removed. Make it a "
+                f"folder, or link {folder} itself."
+            )
 
 
 def _forget(partial: Path) -> None:

@@ -134,6 +134,20 @@ def test_one_run_at_a_time_in_a_folder(dataset, tmp_path):
 
 
 @contextmanager
+def test_a_linked_folder_of_parts_is_refused(dataset, tmp_path):
+    """It would be that of another run, whose parts this one would take for its own and remove."""
+    plan = planned(dataset)
+    for name in ("ours", "theirs"):
+        claim_folder(tmp_path / name, plan)
+    part = tmp_path / "theirs" / "parts" / "a.json"
+    part.parent.mkdir()
+    part.write_text("{}")
+    (tmp_path / "ours" / "parts").symlink_to(part.parent)
+    with pytest.raises(UsageError, match="ours/parts is a link"):
+        lock_folder(tmp_path / "ours")
+    assert part.read_text() == "{}"
+
+
 def files_up_to(size):
     """As on a disk that is full: whatever is longer is not written (EFBIG stands for ENOSPC)."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)

@@ -287,3 +287,29 @@ def test_a_checkpoint_that_is_a_link_is_read_and_never_removed(folder, tmp_path)
     save(folder, 3, 4, keep=2)
     assert sorted(path.name for path in elsewhere.iterdir()) == [MANIFEST, "state.json", TENSORS]
     assert names(folder) == ["step-1", "step-3", "step-4"]
+
+
+@pytest.mark.parametrize("resume", [False, True])
+def test_checkpoints_that_link_to_another_run_are_refused_and_stay(tmp_path, resume):
+    other, run = RunFolder(tmp_path / "ra", resume=False), tmp_path / "rb"
+    save(other, 1, 2)
+    other.close()
+    run.mkdir()
+    if resume:
+        (run / "recipe.toml").write_text("")
+    (run / "checkpoints").symlink_to(other.checkpoints)
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(UsageError, match=r"rb/checkpoints is a link, .* or link .*rb itself\."):
+        RunFolder(run, resume=resume)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_stage_that_links_to_another_run_is_refused_and_a_linked_run_folder_is_not(tmp_path):
+    other, run = tmp_path / "ra", tmp_path / "rb"
+    other.mkdir()
+    run.symlink_to(other)
+    RunFolder(run, resume=False, subfolders=["still"]).close()
+    (run / "still").symlink_to(tmp_path / "gone")
+    with pytest.raises(UsageError, match="rb/still is a link"):
+        RunFolder(run, resume=False, subfolders=["taught", "still"])
+    assert [path.name for path in other.iterdir()] == ["still"]

@@ -105,6 +105,18 @@ def test_a_wrong_key_in_a_stage_is_named(recipe, override, named):
     assert named in str(caught.value)
 
 
+def test_a_stage_in_a_linked_folder_is_refused_before_the_first_one(recipe, digits_folder, tmp_path):
+    out, other = tmp_path / "run", tmp_path / "other"
+    out.mkdir()
+    other.mkdir()
+    (out / "still").symlink_to(other)
+    done = run("finetune", "--recipe", recipe, "--data", digits_folder / "shards", "-o", out)
+    assert done.exit_code == 2
+    assert "run/still is a link" in done.stderr
+    assert [path.name for path in out.iterdir()] == ["still"]
+    assert not list(other.iterdir())
+
+
 @pytest.mark.slow
 def test_a_staged_run_that_dies_in_a_stage_resumes_to_the_same_student(recipe, digits_folder, tmp_path):
     arguments = ["finetune", "--recipe", recipe, "--data", digits_folder / "shards", "-o"]

@@ -34,6 +34,7 @@ from transfer3d.files import (
     Lock,
     read_json,
     read_regular,
+    refuse_links,
     remove_partials,
     sha256_file,
     write_text,
@@ -138,12 +139,13 @@ def lock_folder(folder: Path) -> Lock:
     """Locks the folder against other runs.
 
     Raises:
-        UsageError: the folder contains something other than shards.
+        UsageError: the folder contains something other than shards, or a link in place of a folder.
         SetupError: another run uses the folder, or it cannot be written.
     """
     used = folder.exists() and (not folder.is_dir() or any(p.name != LOCK for p in folder.iterdir()))
     if used and not (folder / PLAN).is_file():
         raise UsageError(f"{folder} is not empty. Name a new folder.")
+    refuse_links(folder, (PARTS,))
     return Lock(folder / LOCK, f"{folder}")
 
 

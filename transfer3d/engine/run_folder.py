@@ -12,7 +12,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ from transfer3d.files import (
     partial_path,
     read_json,
     read_regular,
+    refuse_links,
     remove_partials,
     sha256_file,
     write_text,
@@ -45,6 +46,7 @@ CONFIG = "trainer.json"
 """The configuration of a run that was started from Python; a command's run has its recipe instead."""
 FREE = ("workers", "log_every", "save_every", "tracker")
 """Keys of a recipe or configuration that may change when a run is resumed."""
+CHECKPOINTS = "checkpoints"
 CHECKPOINT = re.compile("step-[0-9]{1,18}")
 TENSORS, STATE, MANIFEST = "state.safetensors", "state.json", "MANIFEST.json"
 MAX_LOG_BYTES = 1 << 30
@@ -56,14 +58,16 @@ class RunFolder:
     Args:
         path: the folder; created if it does not exist.
         resume: continue an unfinished run; otherwise a folder with one is refused.
+        subfolders: names of further folders that the run writes in it.
 
     Raises:
         SetupError: another process uses the folder, or it cannot be written.
-        UsageError: the folder contains a run and `resume` is off.
+        UsageError: the folder contains a run and `resume` is off, or one of its own folders is a link.
     """
 
-    def __init__(self, path: Path, *, resume: bool) -> None:
-        self.path, self.checkpoints = path, path / "checkpoints"
+    def __init__(self, path: Path, *, resume: bool, subfolders: Iterable[str] = ()) -> None:
+        self.path, self.checkpoints = path, path / CHECKPOINTS
+        refuse_links(path, (CHECKPOINTS, *subfolders))
         self._lock = Lock(path / LOCK, f"run folder {path}")
         remove_partials(path)
         remove_partials(self.checkpoints)

@@ -127,7 +127,7 @@ def open_session(
     claimed: list[RunFolder] = []
 
     def claim() -> bool:
-        claimed.append(RunFolder(path, resume=resume))
+        claimed.append(RunFolder(path, resume=resume, subfolders=recipe.stages))
         return claimed[0].finished
 
     try:
