@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import json
+import logging
 import math
 import os
 import re
@@ -24,10 +25,15 @@ from safetensors import SafetensorError
 
 from transfer3d.errors import SetupError, UsageError, did_you_mean
 
+log = logging.getLogger(__name__)
+
 PARTIAL = ".transfer3d-partial-"
 """Prefix of the names of unfinished files."""
+PARTIAL_NAME = re.compile(re.escape(PARTIAL) + "[0-9a-f]{32}-")
 LOCK = ".transfer3d-lock"
 """The lock file of a folder."""
+POLL_S = 0.2
+"""How often a waiting process tries to take a lock."""
 DEVICES = (Path("/dev"), Path("/dev/fd"), Path("/proc/self/fd"))
 """Folders of devices and open files, which are not regular files even if one links to one."""
 MAX_JSON_BYTES = 1 << 26
@@ -99,12 +105,17 @@ def partial_path(final: Path) -> Path:
     return final.with_name(f"{PARTIAL}{uuid.uuid4().hex}-{final.name}")
 
 
+def is_temporary(name: str) -> bool:
+    """Whether a name is that of a lock or of an unfinished file, which is nothing of the user's."""
+    return name == LOCK or PARTIAL_NAME.match(name) is not None
+
+
 def remove_partials(folder: Path) -> None:
     """Removes partially written files that killed processes left in an output folder; links are skipped."""
     if folder.is_symlink() or not folder.is_dir():
         return
     for path in folder.iterdir():
-        if re.match(re.escape(PARTIAL) + "[0-9a-f]{32}-", path.name) and not path.is_symlink():
+        if PARTIAL_NAME.match(path.name) and not path.is_symlink():
             shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 
 
@@ -149,12 +160,16 @@ class Lock:
         path: the lock file. It names the holder and remains only if that process was killed. A link or a pipe
             at this path is not touched.
         name: name of the locked folder or file, for messages.
+        wait: wait while another process holds the lock.
+        remedy: what to do, for messages.
 
     Raises:
-        SetupError: another process holds the lock, or the file cannot be written.
+        SetupError: another process holds the lock and `wait` is off, or the file cannot be written.
     """
 
-    def __init__(self, path: Path, name: str) -> None:
+    def __init__(
+        self, path: Path, name: str, *, wait: bool = False, remedy: str = "choose another with -o"
+    ) -> None:
         self._path = path
         # A forked child, such as a decoding worker, drops the lock: filelock closes its copy of the file.
         self._lock = FileLock(path, blocking=False, thread_local=False, fallback_to_soft=False)
@@ -162,15 +177,23 @@ class Lock:
             path.parent.mkdir(parents=True, exist_ok=True)
             if path.is_symlink() or (path.exists() and not path.is_file()):
                 raise FileExistsError(errno.EEXIST, f"{path.name} in it was not written by transfer3d")
-            self._lock.acquire()
+            self._acquire(name, wait=wait)
         except Timeout:
-            raise SetupError(
-                f"{name} is in use by {_holder(path)}. Wait for it, or choose another with -o."
-            ) from None
+            raise SetupError(f"{name} is in use by {_holder(path)}. Wait for it, or {remedy}.") from None
         except OSError as error:
-            raise SetupError(f"{name} cannot be written: {error.strerror}. Choose another with -o.") from None
+            remedy = remedy[0].upper() + remedy[1:]
+            raise SetupError(f"{name} cannot be written: {error.strerror}. {remedy}.") from None
         with suppress(PermissionError):  # Windows: nobody writes to a locked file
             path.write_text(f"pid {os.getpid()} on {socket.gethostname()} since {time.strftime('%F %T')}")
+
+    def _acquire(self, name: str, *, wait: bool) -> None:
+        try:
+            self._lock.acquire()
+        except Timeout:
+            if not wait:
+                raise
+            log.info("%s is in use by %s: waiting for it", name, _holder(self._path))
+            self._lock.acquire(blocking=True, poll_interval=POLL_S)
 
     def close(self) -> None:
         """Removes the file and releases the lock; a second call does nothing."""

@@ -1,9 +1,15 @@
 """The built-in dataset: what makes it honest, and what its folder holds."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 
 import numpy as np
 import pytest
+from endless import ENDLESS, place_endless
 from PIL import Image
 from rich.console import Console
 from sklearn.datasets import load_digits
@@ -21,7 +27,8 @@ from transfer3d.data.moving_digits import (
     synthesise,
 )
 from transfer3d.data.source import open_videos
-from transfer3d.errors import UsageError
+from transfer3d.errors import SetupError, UsageError
+from transfer3d.files import LOCK, PARTIAL
 
 QUIET = Console(quiet=True)
 TINY = SynthConfig(frames=4, size=16, train=1, val=1, test=1, unlabelled=5, stills=1)
@@ -222,6 +229,79 @@ def test_an_unfinished_set_is_redone_to_the_same_bytes(tmp_path):
     (tmp_path / "set" / "shards" / "digits-val-000000.tar").write_bytes(b"half")
     synthesise(tmp_path / "set", TINY, QUIET)
     assert files(tmp_path / "set") == whole
+    (tmp_path / "set" / "shards" / "index.json").unlink()
+    (tmp_path / "set" / "videos").rename(tmp_path / "theirs")
+    (tmp_path / "set" / "videos").symlink_to(tmp_path / "theirs")
+    theirs = files(tmp_path / "theirs")
+    with pytest.raises(UsageError, match="set/videos is a link"):
+        synthesise(tmp_path / "set", TINY, QUIET)
+    assert files(tmp_path / "theirs") == theirs
+
+
+WRITE = (
+    "import logging, pathlib, sys; from transfer3d.data import SynthConfig, synthesise;"
+    "logging.basicConfig(level=logging.INFO); config = SynthConfig.model_validate_json(sys.argv[2]);"
+    "synthesise(pathlib.Path(sys.argv[1]), config, wait=True)"
+)
+
+
+@pytest.mark.proc
+@pytest.mark.parametrize("end", [signal.SIGCONT, signal.SIGKILL])
+def test_of_two_processes_one_writes_the_set_and_the_other_waits_for_it(tmp_path, end):
+    place = tmp_path / "set"
+    command = [sys.executable, "-c", WRITE, str(place), TINY.model_dump_json()]
+    with subprocess.Popen(command) as first:
+        try:
+            _wait_until((place / "synth.json").exists)
+            os.kill(first.pid, signal.SIGSTOP)
+            before = files(place)
+            with pytest.raises(SetupError, match=f"in use by pid {first.pid} .* or give another folder"):
+                synthesise(place, TINY, QUIET)
+            with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as second:
+                assert f"in use by pid {first.pid}" in second.stderr.readline()
+                assert files(place) == before
+                os.kill(first.pid, end)
+                assert first.wait() == (0 if end == signal.SIGCONT else -signal.SIGKILL)
+                written = _index_number(place)
+                assert second.wait() == 0
+            if end == signal.SIGCONT:
+                assert _index_number(place) == written
+        finally:
+            first.kill()
+    synthesise(tmp_path / "alone", TINY, QUIET)
+    assert files(place) == files(tmp_path / "alone")
+
+
+def _index_number(place):
+    path = place / "shards" / "index.json"
+    return path.stat().st_ino if path.exists() else None
+
+
+def _wait_until(is_so, seconds=60):
+    end = time.monotonic() + seconds
+    while not is_so():
+        assert time.monotonic() < end
+        time.sleep(0.005)
+
+
+def test_a_finished_set_that_cannot_be_written_needs_no_lock(tmp_path):
+    synthesise(tmp_path / "set", TINY, QUIET)
+    (tmp_path / "set" / LOCK).mkdir()  # no lock could be taken here
+    synthesise(tmp_path / "set", TINY, QUIET)
+
+
+def test_what_a_killed_process_left_is_no_foreign_content(tmp_path):
+    (tmp_path / LOCK).write_text("pid 1")
+    (tmp_path / f"{PARTIAL}{'0' * 32}-synth.json").write_text("{")
+    synthesise(tmp_path, TINY, QUIET)
+    assert {path.name for path in tmp_path.iterdir()} == {"synth.json", "videos", "images", "shards"}
+
+
+@pytest.mark.parametrize("kind", ENDLESS)
+def test_a_pipe_in_place_of_the_configuration_is_not_waited_for(tmp_path, kind):
+    place_endless(tmp_path / "synth.json", kind)
+    with pytest.raises(UsageError, match="holds another moving-digits set"):
+        synthesise(tmp_path, TINY, QUIET)
 
 
 def test_what_is_not_ours_is_not_touched(tmp_path):

@@ -14,6 +14,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -27,8 +28,18 @@ from rich.console import Console
 
 from transfer3d.data.digits import EXTENT, Background, Pixels, Scene, Split, backdrop, drawings, glyph, render
 from transfer3d.data.shard_writer import Sample, write_index, write_shards
+from transfer3d.data.shards import INDEX
 from transfer3d.errors import UsageError
-from transfer3d.files import parse_json, write_text
+from transfer3d.files import (
+    LOCK,
+    Lock,
+    is_temporary,
+    partial_path,
+    read_json,
+    refuse_links,
+    remove_partials,
+    write_text,
+)
 from transfer3d.progress import Meter, progress
 
 Part = Literal["train", "val", "test", "unlabelled"]
@@ -39,6 +50,7 @@ MOTIONS = {"down": (1, 0), "left": (0, -1), "right": (0, 1), "up": (-1, 0)}
 CLASSES = tuple(f"{digit}_{motion}" for digit in range(10) for motion in MOTIONS)
 FPS = 12
 MARKER = "synth.json"
+FOLDERS = ("videos", "images", "shards")
 
 
 class PoseRange(NamedTuple):
@@ -87,7 +99,9 @@ class SynthConfig(BaseModel):
         return self.unlabelled if part == "unlabelled" else getattr(self, part) * len(CLASSES)
 
 
-def synthesise(directory: Path, config: SynthConfig, console: Console | None = None) -> None:
+def synthesise(
+    directory: Path, config: SynthConfig, console: Console | None = None, *, wait: bool = False
+) -> None:
     """Writes the dataset; keeps a finished one with the same configuration and rewrites an unfinished one.
 
     `videos/{train,val,test}/<class>/*.mp4` and `videos/unlabelled/*.mp4`,
@@ -97,35 +111,50 @@ def synthesise(directory: Path, config: SynthConfig, console: Console | None = N
         directory: a new or empty folder, or that of an earlier call.
         config: number and kind of the videos.
         console: for progress; None = no progress.
+        wait: wait while another process writes the dataset, and keep what it wrote.
 
     Raises:
         UsageError: `directory` contains something else, or a dataset with another configuration.
+        SetupError: another process writes the dataset and `wait` is off, or `directory` cannot be written.
     """
+    if _is_finished(directory, config):  # needs no lock, which a folder that is read-only could not have
+        return
+    with closing(Lock(directory / LOCK, str(directory), wait=wait, remedy="give another folder")):
+        if not _is_finished(directory, config):  # while this process waited
+            _write(directory, config, console or Console(quiet=True))
+
+
+def _is_finished(directory: Path, config: SynthConfig) -> bool:
+    """Whether the folder has the whole dataset; raises UsageError if it has something else."""
     marker = directory / MARKER
     expected = config.model_dump(mode="json")
     if directory.exists() and not directory.is_dir():
         raise UsageError(f"{directory} is a file. Give a new folder.")
     if marker.exists():
         try:
-            stored = parse_json(marker.read_bytes())
+            stored = read_json(marker)
         except ValueError:
             stored = None
         # Before this option existed, all poses were slight.
         if not isinstance(stored, dict) or {"poses": "slight", **stored} != expected:
             raise UsageError(f"{directory} holds another moving-digits set. Give a new folder.")
-        if (directory / "shards" / "index.json").exists():
-            return
-    elif directory.exists() and any(directory.iterdir()):
+        return (directory / "shards" / INDEX).exists()
+    if directory.exists() and not all(is_temporary(path.name) for path in directory.iterdir()):
         raise UsageError(f"{directory} is not empty and not a moving-digits set. Give a new folder.")
-    write_text(marker, json.dumps(expected, indent=2) + "\n")
-    for name in ("videos", "images", "shards"):
+    return False
+
+
+def _write(directory: Path, config: SynthConfig, console: Console) -> None:
+    refuse_links(directory, FOLDERS)
+    remove_partials(directory)
+    expected = config.model_dump(mode="json")
+    write_text(directory / MARKER, json.dumps(expected, indent=2) + "\n")
+    for name in FOLDERS:
         shutil.rmtree(directory / name, ignore_errors=True)
 
     _write_images(directory / "images", config)
     shards = []
-    with progress(
-        "moving digits", sum(map(config.count, PARTS)), console=console or Console(quiet=True)
-    ) as meter:
+    with progress("moving digits", sum(map(config.count, PARTS)), console=console) as meter:
         for part in PARTS:
             samples = _samples(config, part, directory / "videos" / part, meter)
             shards += write_shards(directory / "shards", "digits", part, samples)
@@ -230,7 +259,7 @@ def _samples(config: SynthConfig, part: Part, folder: Path, meter: Meter) -> Ite
     """
     count = config.count(part)
     order = np.random.default_rng((config.seed, 200, PARTS.index(part))).permutation(count).tolist()
-    partial = folder.with_name(f".partial-{part}")
+    partial = partial_path(folder)
     for name in (".",) if part == "unlabelled" else CLASSES:
         (partial / name).mkdir(parents=True)
 

@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 import time
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from transfer3d.engine.launcher import world_size
 from transfer3d.engine.run_folder import LOG, MODEL
 from transfer3d.errors import UsageError
 from transfer3d.evaluation.protocols import CENTRE
-from transfer3d.files import remove_partials, write_text
+from transfer3d.files import LOCK, Lock, is_temporary, write_text
 from transfer3d.insight.report.demo import DemoSummary, StudentResult, table_rows, write_report
 from transfer3d.layout import ClipSpec
 from transfer3d.recipes.load import load_recipe
@@ -69,9 +70,14 @@ def run_demo(out: Path, *, seed: int, console: Console) -> DemoResult:
 
     Raises:
         UsageError: `out` contains something else.
+        SetupError: another process uses `out`, or it cannot be written.
     """
+    with closing(_claim(out)):
+        return _run(out, seed, console)
+
+
+def _run(out: Path, seed: int, console: Console) -> DemoResult:
     started = time.monotonic()
-    _claim(out)
     data, teacher = out / "data", out / "teacher.safetensors"
     synth = SynthConfig(seed=seed, train=LABELS_PER_CLASS, val=2, test=10, unlabelled=2000)
     _step(console, 1, "moving digits as H.264 videos")
@@ -114,20 +120,35 @@ def run_demo(out: Path, *, seed: int, console: Console) -> DemoResult:
     return DemoResult(report, summary, time.monotonic() - started)
 
 
-def _claim(out: Path) -> None:
+def _claim(out: Path) -> Lock:
+    """Locks the folder and removes an earlier demo from it."""
     if world_size() > 1:
         raise UsageError("the demo runs in one process. Start it without a launcher.")
     if out.is_file():
         raise UsageError(f"{out} is a file. Choose another with -o.")
-    if out.exists():
-        if not (out / MARKER).exists() and any(out.iterdir()):
-            raise UsageError(f"{out} is not empty and not an earlier demo. Choose another with -o.")
-        remove_partials(out)
-        if others := [path.name for path in out.iterdir() if not WRITTEN.fullmatch(path.name)]:
-            raise UsageError(f"{out} holds {others[0]}, which is not a demo's. Choose another with -o.")
+    _refuse_others(out)
+    lock = Lock(out / LOCK, str(out))
+    try:
+        _refuse_others(out)
+        for part in out.glob(f"*/{LOCK}"):  # a run or a dataset that is being continued
+            Lock(part, str(part.parent)).close()
         for path in out.iterdir():  # keeps the folder itself, which may be a link
-            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
-    write_text(out / MARKER, json.dumps({"started": time.strftime("%F %T")}))
+            if path.name != LOCK:
+                shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+        write_text(out / MARKER, json.dumps({"started": time.strftime("%F %T")}))
+    except BaseException:
+        lock.close()
+        raise
+    return lock
+
+
+def _refuse_others(out: Path) -> None:
+    """Raises UsageError if the folder holds anything that no demo wrote."""
+    names = [path.name for path in out.iterdir() if not is_temporary(path.name)] if out.exists() else []
+    if names and MARKER not in names:
+        raise UsageError(f"{out} is not empty and not an earlier demo. Choose another with -o.")
+    if others := [name for name in names if not WRITTEN.fullmatch(name)]:
+        raise UsageError(f"{out} holds {others[0]}, which is not a demo's. Choose another with -o.")
 
 
 def _step(console: Console, number: int, text: str) -> None:

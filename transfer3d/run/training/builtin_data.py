@@ -28,5 +28,5 @@ def data_folder(session: Session, user_folder: Path | None = None) -> str:
     if session.recipe.data is not None:
         return session.recipe.data
     folder = (user_folder or home_folder()) / CACHE
-    on_main(session.accelerator, lambda: synthesise(folder, SynthConfig(), session.console))
+    on_main(session.accelerator, lambda: synthesise(folder, SynthConfig(), session.console, wait=True))
     return str(folder)
