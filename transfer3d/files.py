@@ -326,6 +326,13 @@ def home_folder() -> Path:
         raise SetupError("the home folder is not known. Set HOME, or name the videos with --data.") from None
 
 
+def why_no_file(path: Path) -> str:
+    """Returns what a path is that is not a regular file, for messages."""
+    if path.is_dir():
+        return "is a folder"
+    return "is a device or a pipe" if path.exists() else f"does not exist{nearest_beside(path)}"
+
+
 def nearest_beside(path: Path) -> str:
     """Returns ` (did you mean 'x'?)` for the most similar name in a path's folder, or an empty string."""
     folder = path.parent

@@ -66,6 +66,7 @@ BAD = {
     "another architecture": (another_architecture, "not a transfer3d checkpoint|tensors"),
     "0 bytes": (lambda path: path.write_bytes(b""), "damaged"),
     "a folder": (lambda path: path.mkdir(), "is a folder"),
+    "a pipe": (os.mkfifo, "is a device or a pipe"),
     "not there": (lambda path: None, "does not exist"),
 }
 

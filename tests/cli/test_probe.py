@@ -1,6 +1,7 @@
 """`transfer3d probe`: reports of every protocol, and refusals in one sentence."""
 
 import json
+import os
 
 import pytest
 from feature_sets import feature_set
@@ -95,7 +96,10 @@ def test_a_pca_curve_with_its_picture(files, tmp_path):
 def test_refusals_name_what_and_where(files, tmp_path):
     train, test = files / "train0.safetensors", files / "test0.safetensors"
     (tmp_path / "broken.safetensors").write_bytes(train.read_bytes()[:100])
+    os.mkfifo(tmp_path / "pipe")
     cases = [
+        ([tmp_path / "pipe", "--test", test], 3, "pipe: is a device or a pipe"),
+        ([train, "--protocol", "pairs", "--pairs", tmp_path / "pipe"], 3, "pipe: cannot be read"),
         ([train], 2, "1 training and 0 test files of features: give one --test for each"),
         ([train, "--test", train], 2, "both have the same videos"),
         ([train, "--test", test, "--layer", "pool4"], 2, "no layer 'pool4' (did you mean 'pool5'?)"),
@@ -132,4 +136,4 @@ def test_refusals_name_what_and_where(files, tmp_path):
         done = run(*arguments)
         assert (done.exit_code, message in done.stderr) == (code, True), done.stderr
         assert len(done.stderr.strip().splitlines()) == 1
-    assert [path.name for path in tmp_path.iterdir()] == ["broken.safetensors"]
+    assert {path.name for path in tmp_path.iterdir()} == {"broken.safetensors", "pipe"}

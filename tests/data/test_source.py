@@ -1,8 +1,11 @@
 """What a folder may look like, and what is said about one that is not right."""
 
 import pytest
+from endless import ENDLESS, place_endless
 from media import audio_only, encode, numbered_frames, write_numbered
 
+from transfer3d.data.check import check_videos
+from transfer3d.data.isolated import Limits
 from transfer3d.data.moving_digits import CLASSES
 from transfer3d.data.source import open_files, open_videos
 from transfer3d.errors import DataError, UsageError
@@ -155,3 +158,26 @@ def test_real_clips(clips_folder):
     videos = open_videos(clips_folder, split="unlabelled", labelled=False)
     assert len(videos) >= 9
     assert not videos.dropped
+
+
+@pytest.mark.parametrize("kind", ENDLESS)
+def test_what_never_ends_is_no_shard_and_no_video(kind, tmp_path):
+    for name in ("a.tar", "a.mp4"):
+        place_endless(tmp_path / name, kind)
+    with pytest.raises(DataError, match="no videos"):
+        open_videos(tmp_path)
+    with pytest.raises(DataError, match="no videos"):
+        list(check_videos(tmp_path, workers=1, limits=Limits()))
+    with pytest.raises(UsageError, match=r"a\.tar is a device or a pipe"):
+        open_videos(tmp_path / "a.tar")
+    with pytest.raises(UsageError, match=r"a\.mp4 is a device or a pipe"):
+        open_files([tmp_path / "a.mp4"])
+    with pytest.raises(UsageError, match=r"a\.mp4 is a device or a pipe"):
+        list(check_videos(tmp_path / "a.mp4", workers=1, limits=Limits()))
+
+
+def test_shards_beside_a_pipe_are_read(digits_folder, tmp_path):
+    shard = next((digits_folder / "shards").glob("*val*.tar"))
+    (tmp_path / shard.name).write_bytes(shard.read_bytes())
+    place_endless(tmp_path / "a.tar", "pipe")
+    assert len(open_videos(tmp_path, split="val")) == PARTS["val"]

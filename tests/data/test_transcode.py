@@ -6,6 +6,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from endless import ENDLESS, place_endless
 from media import encode, numbered_frames, write_numbered
 from rich.console import Console
 
@@ -14,7 +15,7 @@ from transfer3d.data.datasets.listing import Request
 from transfer3d.data.decode import Video
 from transfer3d.data.isolated import Limits
 from transfer3d.data.shards import FolderStore, read_index
-from transfer3d.data.transcode import encode_frames, remux, write_film
+from transfer3d.data.transcode import encode_folder, encode_frames, remux, write_film
 from transfer3d.run.datasets.shard import ShardConfig, shard_dataset
 
 
@@ -89,3 +90,10 @@ def test_a_full_disk_is_an_error_of_the_system():
     frames = [(pixels, number / 25) for number, pixels in enumerate(numbered_frames(30))]
     with pytest.raises(OSError, match="No space left"):
         write_film(Path("/dev/full"), frames, fps=25)
+
+
+@pytest.mark.parametrize("kind", ENDLESS)
+def test_a_picture_that_never_ends_is_refused(kind, tmp_path):
+    place_endless(tmp_path / "00001.jpg", kind)
+    with pytest.raises(ValueError, match="not a regular file"):
+        encode_folder(tmp_path)

@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from endless import ENDLESS, place_endless
 from feature_sets import feature_set
 from sklearn.metrics import auc, roc_curve
 from sklearn.svm import LinearSVC
@@ -191,3 +192,15 @@ def test_a_list_that_is_not_there_or_no_text(tmp_path):
     for path in (tmp_path / "none.csv", tmp_path / "binary.csv", tmp_path):
         with pytest.raises(DataError, match="cannot be read"):
             read_pairs(path, ["a"])
+
+
+@pytest.mark.parametrize("kind", [*ENDLESS, "long"])
+def test_a_list_that_never_ends_is_refused(kind, tmp_path, monkeypatch):
+    path = tmp_path / "pairs.csv"
+    if kind == "long":
+        monkeypatch.setattr("transfer3d.insight.probing.pairs.MAX_BYTES", 100)
+        path.write_text("first,second,same,fold\n" + "a,b,1,1\n" * 20)
+    else:
+        place_endless(path, kind)
+    with pytest.raises(DataError, match=r"pairs\.csv: cannot be read \((not a regular|183 bytes, more)"):
+        read_pairs(path, ["a", "b"])

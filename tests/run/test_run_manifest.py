@@ -7,11 +7,14 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from endless import ENDLESS, place_endless
 from media import write_numbered
 
 from transfer3d.data.source import open_videos
 from transfer3d.data.subset import Subset
+from transfer3d.files import MAX_JSON_BYTES
 from transfer3d.recipes.load import load_recipe
+from transfer3d.run.training.recipe_options import recorded_files
 from transfer3d.run.training.run_manifest import write_manifest
 
 
@@ -60,3 +63,17 @@ def test_the_machine_is_noted_without_names_of_hosts_users_and_places(videos, tm
 
 def test_a_process_without_a_folder_notes_nothing():
     write_manifest(SimpleNamespace(folder=None), None, None)
+
+
+@pytest.mark.parametrize("kind", [*ENDLESS, "long"])
+def test_what_never_ends_or_is_too_long_is_no_record(kind, tmp_path):
+    path = tmp_path / "started.json"
+    path.write_text('{"files": {"teacher": "00"}}')
+    assert recorded_files(tmp_path) == {"teacher": "00"}
+    path.unlink()
+    if kind == "long":
+        with path.open("wb") as file:
+            file.truncate(MAX_JSON_BYTES + 1)
+    else:
+        place_endless(path, kind)
+    assert recorded_files(tmp_path) == {}

@@ -75,7 +75,7 @@ def _jobs(source: str | Path) -> list[tuple[list[str], partial[Iterator[VideoInf
             (list(v.keys), partial(isolated_map, partial(inspect_member, v), range(len(v)))) for v in parts
         ]
     path = existing(Path(source))
-    if path is None:
+    if path is None or not (path.is_file() or path.is_dir()):
         raise missing(Path(source), "Give a folder of videos or of shards, or a video.")
     files = [path] if path.is_file() else videos_under(path)
     if not files:

@@ -15,7 +15,7 @@ from pathlib import Path, PurePath
 from unicodedata import normalize
 
 from transfer3d.errors import DataError, UsageError
-from transfer3d.files import is_unicode, nearest_beside
+from transfer3d.files import is_unicode, why_no_file
 
 SUFFIXES = (
     "mp4", "avi", "mkv", "webm", "mov", "m4v", "3gp", "mpg", "mpeg", "vob", "ts", "mts", "m2ts", "wmv", "asf",
@@ -191,8 +191,8 @@ def has_classes(folder: Path) -> bool:
 
 
 def missing(path: Path, remedy: str) -> UsageError:
-    """Returns the error for a path that does not exist, with the nearest name beside it."""
-    return UsageError(f"{path} does not exist{nearest_beside(path)}. {remedy}")
+    """Returns the error for a path that does not exist, with the nearest name beside it, or is no file."""
+    return UsageError(f"{path} {why_no_file(path)}. {remedy}")
 
 
 def _has_videos(folder: Path) -> bool:

@@ -55,7 +55,7 @@ def open_videos(path: str | Path, *, split: str | None = "train", labelled: bool
     root = existing(Path(path)) or Path(path)
     if not root.is_dir():
         remedy = "Give a folder of videos or of shards."
-        raise UsageError(f"{root} is a file. {remedy}") if root.exists() else missing(root, remedy)
+        raise UsageError(f"{root} is a file. {remedy}") if root.is_file() else missing(root, remedy)
     parts = split_folders(root)
     if labelled is None:
         labelled = split != "unlabelled" and has_classes(parts.get(split or "", root))
@@ -130,7 +130,7 @@ def open_shards(path: str | Path) -> tuple[Store, Index] | None:
     for folder in (Path(path), Path(path) / "shards"):
         if (folder / INDEX).is_file():
             return FolderStore(folder), read_index(FolderStore(folder))
-    files = sorted(file.name for file in Path(path).glob("*.tar"))
+    files = sorted(file.name for file in Path(path).glob("*.tar") if file.is_file())
     if files and not videos_under(Path(path)):
         return FolderStore(Path(path)), index_external(FolderStore(Path(path)), files)
     return None

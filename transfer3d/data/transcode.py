@@ -21,6 +21,7 @@ from transfer3d.data.container import FAULTS, MAX_PIXELS, BadVideo, Source, open
 from transfer3d.data.decode import Video
 from transfer3d.data.pixels import FLOW_PIX_FMT, Frames, flow_frame
 from transfer3d.errors import SetupError
+from transfer3d.files import read_regular
 from transfer3d.scratch import scratch_folder
 
 Times = Sequence[float] | NDArray[np.float64]
@@ -30,6 +31,7 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
 CRF = 18  # visually lossless
 MUXER = {"fflags": "+bitexact", "movflags": "+faststart"}
 """Options of the MP4 muxer: the index is at the front, so that videos play while loading."""
+MAX_PICTURE_BYTES = 1 << 28
 PICTURES = (".jpg", ".jpeg", ".png")
 FRAME_FOLDER_FPS = 12  # Something-Something v1's
 
@@ -110,7 +112,9 @@ def decode_picture(path: Path) -> VideoFrame:
     """
     options = {"format_whitelist": "jpeg_pipe,png_pipe", "codec_whitelist": "mjpeg,png"}
     options |= {"max_pixels": str(MAX_PIXELS)}
-    with av.open(io.BytesIO(path.read_bytes()), "r", container_options=options) as container:
+    with av.open(
+        io.BytesIO(read_regular(path, MAX_PICTURE_BYTES)), "r", container_options=options
+    ) as container:
         for frame in container.decode(video=0):
             return frame
     raise BadVideo(f"{path.parent.name}/{path.name}: no picture in it")

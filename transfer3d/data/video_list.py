@@ -81,7 +81,7 @@ class VideoList(VideoSet):
         """Returns each file's number of frames, None for undecodable ones, which are added to `dropped`."""
         if not paths:
             raise DataError(f"{prefix}no videos. Their names end in {', '.join(SUFFIXES)}.")
-        if absent := next((path for path in paths if not path.exists()), None):
+        if absent := next((path for path in paths if not path.is_file()), None):
             raise missing(absent, "Give paths of video files.")
         workers = min(CHILDREN, os.cpu_count() or 1, -(-len(paths) // FILES_OF_A_CHILD))
         longest = max(path.stat().st_size for path in paths) / SLOWEST

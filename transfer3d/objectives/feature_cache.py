@@ -47,7 +47,7 @@ class FeatureCache:
         refuse_unwritable(self.folder / NAMES)
         self._known: dict[str, tuple[Tensor, Tensor | None]] = {}
         self._new: list[str] = []
-        for path in sorted(self.folder.glob("*.safetensors")):
+        for path in sorted(path for path in self.folder.glob("*.safetensors") if path.is_file()):
             self._read(path)
 
     def __len__(self) -> int:

@@ -9,7 +9,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from transfer3d.errors import WeightsError
-from transfer3d.files import nearest_beside, parse_json
+from transfer3d.files import parse_json, why_no_file
 from transfer3d.text import problem
 from transfer3d.weights.schema import SafetensorsHeader
 
@@ -23,9 +23,8 @@ def refuse_no_file(path: Path) -> None:
     """Raises WeightsError if `path` is not a file."""
     if path.is_file():
         return
-    address = re.match(r"\w+:/", str(path))  # Path drops the second slash
-    absent = f"does not exist{nearest_beside(path)}"
-    what = "is a folder" if path.is_dir() else "is an address" if address else absent
+    is_address = re.match(r"\w+:/", str(path))  # Path drops the second slash
+    what = "is an address" if is_address else why_no_file(path)
     raise WeightsError(f"{path} {what}. Give the path of a weights file.")
 
 

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from transfer3d.data.videoset import VideoSet
 from transfer3d.errors import DataError, UsageError, did_you_mean
-from transfer3d.files import atomic_path
+from transfer3d.files import atomic_path, why_no_file
 
 ENTRY = "transfer3d.features"
 LABELS = "labels"
@@ -153,8 +153,7 @@ def load_features(path: Path) -> FeatureSet:
             finite.
     """
     if not path.is_file():
-        what = "is a folder" if path.is_dir() else "does not exist"
-        raise DataError(f"{path}: {what}. `transfer3d features` writes a file of features.")
+        raise DataError(f"{path}: {why_no_file(path)}. `transfer3d features` writes a file of features.")
     with path.open("rb") as opened:
         other = FOR_OTHERS.get(opened.read(4))
     if other is not None:

@@ -116,7 +116,7 @@ class FeatureParts:
             self._lock.close()
 
     def _files(self) -> list[Path]:
-        return sorted(self.folder.glob("[0-9]*.safetensors"))
+        return sorted(path for path in self.folder.glob("[0-9]*.safetensors") if path.is_file())
 
 
 def _facts(path: Path) -> dict[str, Any]:

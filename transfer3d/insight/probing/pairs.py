@@ -8,6 +8,7 @@ Pairs are given as CSV with the columns `first`, `second` (keys of videos, as in
 from __future__ import annotations
 
 import csv
+import io
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,11 +19,14 @@ import numpy as np
 from sklearn.metrics import roc_auc_score
 
 from transfer3d.errors import DataError
+from transfer3d.files import read_regular
 from transfer3d.insight.features.file import FeatureSet
 from transfer3d.insight.probing.probe import ProbeConfig, Samples, train_probe
 from transfer3d.insight.probing.similarities import NOT_COMPARABLE, SIMILARITIES, pair_vectors
 
 COLUMNS = ("first", "second", "same", "fold")
+MAX_BYTES = 1 << 28
+"""Maximum size of a list of pairs."""
 FOLD = re.compile("[0-9]{1,9}")
 
 
@@ -47,24 +51,27 @@ def read_pairs(path: Path, keys: Sequence[str]) -> list[Pair]:
         DataError: a line is invalid, a video is unknown, or there are fewer than two folds.
     """
     number_of = {key: number for number, key in enumerate(keys)}
-    pairs: list[Pair] = []
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            table = csv.DictReader(file)
-            if missing := [name for name in COLUMNS if name not in (table.fieldnames or ())]:
-                raise DataError(
-                    f"{path}: no column {', '.join(missing)}. Its first line must be {','.join(COLUMNS)}.",
-                )
-            for row in table:
-                where = f"{path}, line {table.line_num}"
-                for name in ("first", "second"):
-                    if row[name] not in number_of:
-                        raise DataError(f"{where}: no features of the video {row[name]!r}. Extract them.")
-                if row["same"] not in ("0", "1") or not FOLD.fullmatch(row["fold"] or ""):
-                    raise DataError(f"{where}: `same` must be 0 or 1, `fold` a number.")
-                first, second = number_of[row["first"]], number_of[row["second"]]
-                pairs.append(Pair(first, second, row["same"] == "1", int(row["fold"])))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        text = read_regular(path, MAX_BYTES).decode("utf-8-sig")
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: cannot be read ({error}). Give a CSV file of pairs.") from error
+    pairs: list[Pair] = []
+    table = csv.DictReader(io.StringIO(text, newline=""))
+    try:
+        if missing := [name for name in COLUMNS if name not in (table.fieldnames or ())]:
+            raise DataError(
+                f"{path}: no column {', '.join(missing)}. Its first line must be {','.join(COLUMNS)}.",
+            )
+        for row in table:
+            where = f"{path}, line {table.line_num}"
+            for name in ("first", "second"):
+                if row[name] not in number_of:
+                    raise DataError(f"{where}: no features of the video {row[name]!r}. Extract them.")
+            if row["same"] not in ("0", "1") or not FOLD.fullmatch(row["fold"] or ""):
+                raise DataError(f"{where}: `same` must be 0 or 1, `fold` a number.")
+            first, second = number_of[row["first"]], number_of[row["second"]]
+            pairs.append(Pair(first, second, row["same"] == "1", int(row["fold"])))
+    except csv.Error as error:
         raise DataError(f"{path}: cannot be read ({error}). Give a CSV file of pairs.") from error
     if len({pair.fold for pair in pairs}) < 2:
         raise DataError(f"{path}: {len(pairs)} pairs in fewer than two folds. Each is tested by the others.")

@@ -9,7 +9,7 @@ from typing import Any
 
 from transfer3d.engine.run_folder import FREE, RECIPE, STARTED
 from transfer3d.errors import UsageError
-from transfer3d.files import parse_json, sha256_file
+from transfer3d.files import read_json, sha256_file
 from transfer3d.recipes.load import load_recipe
 from transfer3d.recipes.schema import Recipe
 from transfer3d.run.training.paired_student import with_paired_student
@@ -75,7 +75,7 @@ def resolve(
 def recorded_files(folder: Path) -> dict[str, str]:
     """Returns the recorded sha256 of the files that a run was started with, by the recipe's key."""
     try:
-        files = parse_json((folder / STARTED).read_text(encoding="utf-8")).get("files", {})
+        files = read_json(folder / STARTED).get("files", {})
         return {key: str(files[key]) for key in CHECKPOINTS if key in files}
     except (OSError, ValueError, AttributeError, TypeError):
         return {}
