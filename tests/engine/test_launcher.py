@@ -13,8 +13,16 @@ from typer.testing import CliRunner
 import transfer3d
 from transfer3d.cli.main import app
 from transfer3d.engine.distributed import processes, resolve_precision
-from transfer3d.engine.launcher import launcher_precision, world_size
+from transfer3d.engine.launcher import SIZES, launcher_precision, world_size
 from transfer3d.errors import SetupError, UsageError
+
+
+@pytest.fixture
+def alone(monkeypatch):
+    """A process that no launcher started."""
+    for name in list(os.environ):
+        if name.startswith("SLURM_") or name in (*SIZES, "LOCAL_RANK", "RANK", "MASTER_ADDR"):
+            monkeypatch.delenv(name)
 
 
 @pytest.mark.parametrize(
@@ -63,13 +71,69 @@ def test_bf16_of_the_launcher_is_followed_unless_the_command_says_otherwise(monk
 
 
 @pytest.mark.parametrize("name", ["WORLD_SIZE", "OMPI_COMM_WORLD_SIZE"])
-def test_a_group_that_is_not_there_is_an_error(name, monkeypatch):
-    for other in ("WORLD_SIZE", "LOCAL_RANK", "RANK", "MASTER_ADDR"):
-        monkeypatch.delenv(other, raising=False)
+def test_a_group_that_is_not_there_is_an_error(name, alone, monkeypatch):
     monkeypatch.setenv(name, "2")
     assert world_size() == 2
     with pytest.raises(SetupError, match="2 processes were launched, but"):
         processes()
+
+
+STEP = {"SLURM_NTASKS": "2", "SLURM_STEP_NUM_TASKS": "2", "SLURM_PROCID": "1", "SLURM_STEP_ID": "0"}
+BATCH = {"SLURM_NTASKS": "2", "SLURM_PROCID": "0", "SLURM_JOB_ID": "7"}  # the script of `sbatch` itself
+
+
+@pytest.mark.parametrize(
+    ("variables", "size"),
+    [
+        (STEP, None),
+        ({**STEP, "WORLD_SIZE": "1"}, 1),
+        ({**STEP, "WORLD_SIZE": "16"}, 16),
+        ({**STEP, "SLURM_STEP_NUM_TASKS": "1"}, 1),
+        (BATCH, 1),
+        ({"SLURM_STEP_NUM_TASKS": "2"}, 1),
+    ],
+)
+def test_processes_of_srun_alone_are_refused_and_a_batch_script_is_not(variables, size, alone, monkeypatch):
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    if size is not None:
+        assert world_size() == size
+        return
+    for count in (world_size, processes):
+        with pytest.raises(UsageError, match=r"srun started 2 processes .* `srun torchrun \.\.\.` or "):
+            count()
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "check .", "demo -o out", "report .", "export s --format hub -o out", "info s", "models", "recipe ls",
+        "bench models", "deepdraw s --class 0 -o out.gif", "probe a --test b", "tsne a -o out.png",
+    ],
+)  # fmt: skip
+def test_what_runs_in_one_process_is_refused_in_several(command, alone, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    done = CliRunner().invoke(app, command.split())
+    words = command.split()
+    name = " ".join(words[:2]) if words[0] in ("recipe", "bench") else words[0]
+    assert done.exit_code == 2, done.output
+    assert (
+        f"error: {name} runs in one process. Start it without a launcher, or unset WORLD_SIZE" in done.output
+    )
+    assert CliRunner().invoke(app, [*name.split(), "--help"]).exit_code == 0
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.proc
+def test_two_processes_of_srun_do_nothing(alone, tmp_path):
+    command = [sys.executable, "-m", "transfer3d", "check", str(tmp_path), "--json"]
+    for rank in ("0", "1"):
+        environment = {**os.environ, **STEP, "SLURM_PROCID": rank}
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 2, done.stderr
+        assert not done.stdout
+        assert "srun started 2 processes" in done.stderr
 
 
 @pytest.mark.slow

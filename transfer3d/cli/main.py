@@ -45,6 +45,7 @@ from transfer3d.cli import (
     tsne,
 )
 from transfer3d.cli.mistakes import add_hint
+from transfer3d.cli.one_process import OneProcess
 from transfer3d.cli.output import open_streams, plain_warnings, print_log
 from transfer3d.errors import SetupError, Transfer3dError
 from transfer3d.text import one_line, visible
@@ -183,9 +184,16 @@ PANELS = {
 }
 """The commands as `--help` shows them."""
 
+SHARED = (
+    correspond.correspond, finetune.finetune, evaluate.evaluate, predict.predict, features.features, cam.cam,
+    order.order, shard.shard, inflate.inflate, synth.synth,
+)  # fmt: skip
+"""The commands whose processes share the work, or leave it to the main one."""
+
 for panel, commands in PANELS.items():
     for command in commands:
-        app.command(command.__name__.rstrip("_"), rich_help_panel=panel)(command)
+        kind = None if command in SHARED else OneProcess
+        app.command(command.__name__.rstrip("_"), cls=kind, rich_help_panel=panel)(command)
 app.add_typer(recipe.app, name="recipe", rich_help_panel="Train")
 app.add_typer(bench.app, name="bench", rich_help_panel="Test")
 

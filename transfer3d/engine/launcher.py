@@ -25,18 +25,37 @@ MARKS = (
 """Variables that only `torchrun`, `accelerate launch` and `mpirun` set, for the processes that they start."""
 
 
+def _size_variable() -> str | None:
+    return next((name for name in SIZES if os.environ.get(name)), None)
+
+
 def world_size() -> int:
     """Returns the number of launched processes.
 
     Raises:
-        UsageError: the variable is not a number.
+        UsageError: the variable is not a number, or `srun` alone started several processes.
     """
-    for name in SIZES:
-        if value := os.environ.get(name):
-            if not value.isdecimal():
-                raise UsageError(f"{name}={value} is not a number of processes. Unset it, or use a launcher.")
-            return int(value)
+    if name := _size_variable():
+        value = os.environ[name]
+        if not value.isdecimal():
+            raise UsageError(f"{name}={value} is not a number of processes. Unset it, or use a launcher.")
+        return int(value)
+    # Only the processes of `srun` have the number of a step's tasks, not those of a batch script.
+    tasks = os.environ.get("SLURM_STEP_NUM_TASKS", "1")
+    if "SLURM_PROCID" in os.environ and tasks not in ("", "1"):
+        raise UsageError(
+            f"srun started {tasks} processes that form no group: each would do all the work. Start them with "
+            "`srun torchrun ...` or `srun accelerate launch ...`; set WORLD_SIZE=1 if each has its own work."
+        )
     return 1
+
+
+def refuse_several(command: str) -> None:
+    """Raises UsageError if a command that runs in one process was started in several."""
+    if world_size() > 1:
+        raise UsageError(
+            f"{command} runs in one process. Start it without a launcher, or unset {_size_variable()}."
+        )
 
 
 def launcher_precision() -> str | None:

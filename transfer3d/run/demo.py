@@ -18,7 +18,6 @@ from transfer3d.data.moving_digits import SynthConfig, synthesise
 from transfer3d.data.pipeline import view_batches
 from transfer3d.data.source import open_videos
 from transfer3d.engine.distributed import resolve_precision
-from transfer3d.engine.launcher import world_size
 from transfer3d.engine.run_folder import LOG, MODEL
 from transfer3d.errors import UsageError
 from transfer3d.evaluation.protocols import CENTRE
@@ -122,8 +121,6 @@ def _run(out: Path, seed: int, console: Console) -> DemoResult:
 
 def _claim(out: Path) -> Lock:
     """Locks the folder and removes an earlier demo from it."""
-    if world_size() > 1:
-        raise UsageError("the demo runs in one process. Start it without a launcher.")
     if out.is_file():
         raise UsageError(f"{out} is a file. Choose another with -o.")
     _refuse_others(out)

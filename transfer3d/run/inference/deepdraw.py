@@ -7,7 +7,6 @@ from typing import Any
 
 from rich.console import Console
 
-from transfer3d.errors import UsageError
 from transfer3d.files import atomic_path
 from transfer3d.insight.deepdraw import DrawConfig, draw
 from transfer3d.insight.pictures.animation import check_animation_path, write_animation
@@ -33,7 +32,7 @@ def draw_class(file: Path, target: str, config: DrawConfig, *, out: Path, consol
         The class's logit and probability for the noise and for the drawing, and the paths of the images.
 
     Raises:
-        UsageError: no such class, or only one; `out` is not an animation; or there are several processes.
+        UsageError: no such class, or only one; or `out` is not an animation.
         WeightsError: the checkpoint is invalid, or has no classifier.
         NonFiniteError: the logit or its gradient is not finite.
         SetupError: `out` cannot be written.
@@ -41,8 +40,6 @@ def draw_class(file: Path, target: str, config: DrawConfig, *, out: Path, consol
     check_animation_path(out)
     with inference_session(file, console=console) as session:
         student, number = session.student, session.class_index(target)
-        if session.accelerator.num_processes > 1:
-            raise UsageError("deepdraw runs in one process. Start it without a launcher.")
         with progress("drawing", config.steps, console=console) as meter:
             drawing = draw(
                 student, number, config, each_step=lambda odds: meter.update(note=f"log-odds {odds:.1f}")

@@ -164,8 +164,6 @@ def compare_runs(
 
 
 def _claim(page: Path) -> Path:
-    if world_size() > 1:
-        raise UsageError("report runs in one process. Start it without a launcher.")
     if page.is_dir():
         raise UsageError(f"{page} is a folder. Name an HTML file with -o.")
     refuse_unwritable(page)
