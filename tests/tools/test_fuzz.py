@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from sweeps import sweep
 
+import transfer3d
 from transfer3d.models.checkpoint import load
 from transfer3d.weights.metadata import read_metadata
 
@@ -72,6 +73,18 @@ def test_crafted_checkpoints_are_read_or_refused_in_a_sentence(read, every, craf
         found = dict(outcomes_of(read, crafted_files[::every], tmp_path / "case.safetensors"))
     assert not {name: o.detail for name, o in found.items() if o.verdict == "wrong"}
     assert sum(outcome.verdict == "refused" for outcome in found.values()) > len(found) / 2
+
+
+def test_a_checkpoint_goes_through_every_command_that_the_table_names(targets, tmp_path, monkeypatch):
+    target, case = targets("checkpoints"), tmp_path / "case.safetensors"
+    case.write_bytes(target.example.read_bytes())
+    module, used = import_module("fuzz.checkpoints"), []
+    run = module.of_command
+    monkeypatch.setattr(module, "of_command", lambda *arguments: used.append(arguments[0]) or run(*arguments))
+    for _ in range(2):  # the second writes over what the first exported
+        assert target.attempt(case).verdict == "read"
+    assert ", ".join(used[:3]) == target.attack.rpartition("; ")[2]
+    assert transfer3d.load(tmp_path / "exported").num_classes == 3
 
 
 @pytest.mark.slow

@@ -50,7 +50,7 @@ def main(
             print(f"  {outcome.detail[:300]}\n    {path}", flush=True)
         if table is not None:
             timed = "" if name == CRAFTED else f" --seed {first} --minutes {minutes / len(chosen):g}"
-            attack = "checkpoints made by hand; info, predict" if name == CRAFTED else target.attack
+            attack = "checkpoints made by hand; info, export, predict" if name == CRAFTED else target.attack
             record(RESULTS, name, attack, tally, f"python -m fuzz {name}{timed}")
             rows = json.loads(RESULTS.read_text(encoding="utf-8"))
             write_text(table, with_table(table.read_text(encoding="utf-8"), rows))

@@ -34,7 +34,7 @@ TEXTS = (
 class Files:
     """See `fuzz.outcome.Target`."""
 
-    attack = "checkpoints: metadata, shapes, offsets and bytes changed; info, predict"
+    attack = "checkpoints: metadata, shapes, offsets and bytes changed; info, export, predict"
     suffix = ".safetensors"
 
     def __init__(self, place: Path) -> None:
@@ -69,9 +69,11 @@ class Files:
         )
 
     def attempt(self, case: Path) -> Outcome:
-        """Describes the file, and uses it on a video."""
+        """Describes the file, uses it on a video, and writes it for the hub."""
+        out = str(case.with_name("exported"))
         return worst(
             of_command("info", str(case)),
+            of_command("export", str(case), "--format", "hub", "--force", "-o", out),
             of_command("predict", str(case), str(self.video), "--precision", "fp32", "--clips", "1"),
         )
 
