@@ -275,6 +275,17 @@ def test_names_that_trouble_others(tmp_path, place):
     assert sorted(videos.sources) == sorted(names)
 
 
+def test_a_list_may_name_files_of_any_suffix(tmp_path):
+    for name in ("a.xyz", "b"):  # of a codec that MP4 does not take, so that the file itself is packed
+        write_numbered(tmp_path / name, 4, container="avi", codec="huffyuv", pix_fmt="yuv422p")
+    done = CliRunner().invoke(
+        app, ["shard", str(note(tmp_path / "list.csv", "a.xyz,run", "b,jump")), "-o", str(tmp_path / "out")]
+    )
+    assert done.exit_code == 0, done.output
+    videos = open_videos(tmp_path / "out")
+    assert sorted(map(videos.open, range(2))) == [(tmp_path / name).read_bytes() for name in ("a.xyz", "b")]
+
+
 def test_workers_do_not_change_the_shards(dataset, tmp_path):
     for workers in (1, 3):
         claim_folder(tmp_path / str(workers), planned(dataset))

@@ -21,7 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from transfer3d.data.datasets.listing import Entry, Listing
 from transfer3d.data.flow import FlowFormat
-from transfer3d.data.folder import SPLITS
+from transfer3d.data.folder import SPLITS, is_video
 from transfer3d.data.isolated import Fault, Limits, isolated_map
 from transfer3d.data.prepare import Prepared, TranscodeJob, prepare
 from transfer3d.data.shard_writer import Sample, write_index, write_shard
@@ -318,7 +318,8 @@ def _job(entry: Entry, plan: Plan) -> TranscodeJob:
 def _sample(key: str, entry: Entry, prepared: Prepared) -> Sample:
     assert entry.path is not None
     video = entry.path.read_bytes() if prepared.video is None else prepared.video
-    suffix = entry.path.suffix[1:].lower() if prepared.video is None else "mp4"
+    # A list may name files of any suffix; decoders go by content.
+    suffix = entry.path.suffix[1:].lower() if prepared.video is None and is_video(entry.path) else "mp4"
     info = {"name": entry.name, **prepared.info}
     return Sample(key, video, suffix, entry.label, entry.source, prepared.frames, info, entry.labels)
 
