@@ -261,6 +261,14 @@ def test_a_tar_file_beside_videos_is_none_of_the_data(tmp_path):
     assert open_videos(tmp_path, labelled=True).keys == ["a/1.mp4"]
 
 
+def test_sound_beside_a_video_is_ignored(samples, tmp_path):
+    video = samples[0][1]
+    tar_of(tmp_path / "x.tar", ("a.mp4", video), ("a.ogg", b"sound"), ("a.cls", b"0"), ("b.ogg", video))
+    videos = open_videos(tmp_path, labelled=False)
+    assert videos.keys == ["a", "b"]
+    assert [videos.open(index) for index in range(2)] == [video, video]
+
+
 def test_webdatasets_notation():
     assert expand("a-{08..11}.tar") == ["a-08.tar", "a-09.tar", "a-10.tar", "a-11.tar"]
     assert expand("a.tar") == ["a.tar"]

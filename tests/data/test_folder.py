@@ -2,6 +2,7 @@
 
 import logging
 import os
+import socket
 import unicodedata
 from pathlib import Path
 
@@ -38,16 +39,35 @@ def fill(root, *names):
         (("Train", "Validation", "TEST"), ("train", "val", "test")),
         (("training", "valid", "testing", "unlabeled"), ("train", "val", "test", "unlabelled")),
         (("jump", "train", "wave"), ("train",)),
+        (("train_set", "valset", "Test-Set"), ("train", "val", "test")),
+        (("training videos", "validation_videos", "test.clips"), ("train", "val", "test")),
+        (("train", "dev", "test"), ("train", "val", "test")),
+        (("tr", "va", "te"), ("train", "val", "test")),
+        (("train", "testset", "wave"), ("train",)),
+        (("testing_ground", "train_station"), ()),
+        (("devset", "testset", "wave"), ()),
+        (("training_set", "train_set"), ()),
+        (("training set", "recruitment set"), ()),
     ],
 )
 def test_other_words_for_splits(names, splits, tmp_path, caplog):
     fill(tmp_path, *(f"{name}/jump/1.mp4" for name in names))
     assert tuple(split_folders(tmp_path)) == splits
-    assert ("folders beside the splits are ignored: jump, wave" in caplog.text) == ("wave" in names)
+    assert ("folders beside the splits are ignored" in caplog.text) == ("train" in splits and "wave" in names)
 
 
 def test_a_class_may_be_called_like_a_split(tmp_path):
     fill(tmp_path, "training/1.mp4", "running/1.mp4", "Testing/1.mp4")
+    assert split_folders(tmp_path) == {}
+
+
+def test_two_letters_are_classes_unless_all_hold_the_same_folders(tmp_path):
+    for name in ("tr/anna/1.mp4", "te/bela/1.mp4"):
+        fill(tmp_path, name)
+        assert split_folders(tmp_path) == {}
+    fill(tmp_path, "te/anna/1.mp4")
+    assert tuple(split_folders(tmp_path)) == ("train", "test")
+    fill(tmp_path, "en/anna/1.mp4")
     assert split_folders(tmp_path) == {}
 
 
@@ -71,10 +91,42 @@ def test_a_folder_around_the_classes_is_named(inner, tmp_path):
 def test_videos_by_any_usual_suffix_and_the_rest_counted(tmp_path, caplog):
     fill(tmp_path, *(f"{number}.{suffix.upper()}" for number, suffix in enumerate(SUFFIXES)))
     fill(tmp_path, "notes.txt", "a.jpg", "b.JPG", "README", ".hidden.txt", ".cache/c.bin")
-    assert len(videos_under(tmp_path)) == len(SUFFIXES) == 18
-    with caplog.at_level(logging.WARNING), pytest.raises(DataError, match="none of 18 videos decodes"):
+    assert len(videos_under(tmp_path)) == len(SUFFIXES) == 29
+    with caplog.at_level(logging.WARNING), pytest.raises(DataError, match="none of 29 videos decodes"):
         open_files([tmp_path])
     assert "4 other files are ignored: 2 .jpg, 1 .txt, 1 no suffix" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("container", "suffixes"),
+    [
+        ("mp4", ("m4v", "qt", "f4v", "3gp", "3gpp", "3g2")),
+        ("avi", ("divx",)),
+        ("matroska", ("mk3d",)),
+        ("vob", ("mpe", "tod")),
+        ("mpegts", ("m2t", "trp")),
+        ("ogg", ("ogv", "ogg")),
+    ],
+)
+def test_other_suffixes_of_a_container_decode_in_folders(container, suffixes, tmp_path):
+    codec = {"ogg": "libvpx", "vob": "mpeg2video"}.get(container, "libx264")
+    for suffix in suffixes:
+        write_numbered(tmp_path / f"a.{suffix}", 4, container=container, codec=codec)
+    videos = open_videos(tmp_path, labelled=False)
+    assert videos.keys == sorted(f"a.{suffix}" for suffix in suffixes)
+    assert not videos.dropped
+
+
+def test_pipes_sockets_and_devices_are_counted(tmp_path, caplog, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # the path of a socket must be short
+    os.mkfifo("a.mp4")
+    with socket.socket(socket.AF_UNIX) as end:
+        end.bind("b.mp4")
+    os.symlink(os.devnull, "c.mp4")
+    fill(tmp_path, "d.mp4")
+    assert videos_under(tmp_path) == [tmp_path / "d.mp4"]
+    log_other_files(tmp_path)
+    assert "3 other files are ignored: 3 pipes, sockets or devices" in caplog.text
 
 
 @pytest.mark.parametrize("forms", [("NFC", "NFD"), ("NFD", "NFC")])
@@ -159,6 +211,7 @@ def test_names_that_are_not_utf8_are_refused(name, tmp_path):
     [
         (("train_256", "val_256"), True),
         (("videos-train", "videos-test"), True),
+        (("trainset", "other"), True),
         (("fold1", "fold2"), False),
         (("jump", "wave"), False),
     ],

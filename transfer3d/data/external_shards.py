@@ -150,6 +150,8 @@ def _read_through(path: Path, where: str) -> list[_Read]:
 
 
 def _sample(key: str, members: dict[str, Member], small: dict[str, bytes], where: str) -> _Read:
+    if len(members.keys() & set(SUFFIXES)) > 1:
+        members.pop("ogg", None)  # the sound beside a video
     try:
         entries: Any = parse_json(small.get("json", b"{}"))
     except ValueError:

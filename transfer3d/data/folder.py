@@ -18,8 +18,8 @@ from transfer3d.errors import DataError, UsageError
 from transfer3d.files import is_unicode, why_no_file
 
 SUFFIXES = (
-    "mp4", "avi", "mkv", "webm", "mov", "m4v", "3gp", "mpg", "mpeg", "vob", "ts", "mts", "m2ts", "wmv", "asf",
-    "flv", "ogv", "gif",
+    "mp4", "m4v", "mov", "qt", "f4v", "3gp", "3gpp", "3g2", "avi", "divx", "mkv", "mk3d", "webm", "mpg",
+    "mpeg", "mpe", "vob", "tod", "ts", "mts", "m2ts", "m2t", "trp", "wmv", "asf", "flv", "ogv", "ogg", "gif",
 )  # fmt: skip
 """Suffixes of video files, in lower case."""
 SPLITS = ("train", "val", "test", "unlabelled")
@@ -29,6 +29,10 @@ SPLIT_NAMES = {
 }  # fmt: skip
 """Names of labelled splits, in lower case, with the split that they mean."""
 FOLDER_NAMES = {**SPLIT_NAMES, "unlabelled": "unlabelled", "unlabeled": "unlabelled"}
+OTHER_NAMES = {"dev": "val", "tr": "train", "va": "val", "te": "test"}
+"""Names that mean splits only where all folders are splits."""
+LONGER_NAME = re.compile("([a-z]+?)[ _.-]?(?:sets?|splits?|data|videos?|clips?)?")
+"""A split's name as people extend it: "train_set", "testset", "validation videos"."""
 LISTED = 3
 WORD = re.compile("[a-z]+")
 
@@ -73,12 +77,14 @@ def videos_under(folder: Path) -> list[Path]:
 
 
 def log_other_files(folder: Path) -> None:
-    """Logs the number of files below a folder that are not videos, by suffix, and of broken links."""
+    """Logs the number of files below a folder that are not videos, by suffix, broken links and devices."""
     others: Counter[str] = Counter()
     for path in _paths_under(folder):
         if not path.exists():
             others["links to nothing"] += 1
-        elif path.is_file() and not is_video(path):
+        elif not path.is_file():
+            others["pipes, sockets or devices"] += 1
+        elif not is_video(path):
             others[path.suffix.lower() or "no suffix"] += 1
     if others:
         kinds = ", ".join(f"{count} {suffix}" for suffix, count in sorted(others.items()))
@@ -124,11 +130,12 @@ def _refuse_splits(folder: Path, folders: Mapping[str, Path]) -> None:
     """Refuses folders named like splits that hold the same subfolders; warns of others that do."""
     if len(folders) < 2 or not all(map(has_classes, folders.values())):
         return
-    shared = set.intersection(*(set(class_folders(path)) for path in folders.values()))
+    shared = _shared_folders(list(folders.values()))
     if not shared:
         return
     names, inner = ", ".join(list(folders)[:LISTED]), ", ".join(sorted(shared)[:LISTED])
-    if any(FOLDER_NAMES.get(word) for name in folders for word in WORD.findall(name.casefold())):
+    words = [word for name in folders for word in (_split_word(name), *WORD.findall(name.casefold()))]
+    if any(word in FOLDER_NAMES for word in words):
         raise DataError(
             f"{folder}: {names} hold the same folders ({inner}), so they are not classes. Call them train, "
             "val and test."
@@ -170,18 +177,45 @@ def split_folders(root: Path) -> dict[str, Path]:
         DataError: two folders mean the same split.
     """
     folders = class_folders(root)
-    named = {name: path for name, path in folders.items() if name.casefold() in FOLDER_NAMES}
-    if any(_has_videos(path) for name, path in folders.items() if name not in named):
-        named = {name: path for name, path in named.items() if name in SPLITS or has_classes(path)}
+    split_of = _longer_names(folders) or {
+        name: FOLDER_NAMES[name.casefold()] for name in folders if name.casefold() in FOLDER_NAMES
+    }
+    if any(_has_videos(path) for name, path in folders.items() if name not in split_of):
+        split_of = {n: split for n, split in split_of.items() if n in SPLITS or has_classes(folders[n])}
     splits: dict[str, Path] = {}
-    for name, path in named.items():
-        split = FOLDER_NAMES[name.casefold()]
-        if (other := splits.setdefault(split, path)) is not path:
+    for name, split in split_of.items():
+        if (other := splits.setdefault(split, folders[name])) is not folders[name]:
             raise DataError(f"{root}: both {other.name} and {name} are the split {split}. Make them one.")
-    ignored = [name for name in folders if splits and name not in named and _has_videos(folders[name])]
+    ignored = [name for name in folders if splits and name not in split_of and _has_videos(folders[name])]
     if ignored:
         log.warning("%s: folders beside the splits are ignored: %s", root, ", ".join(ignored))
     return {split: splits[split] for split in SPLITS if split in splits}
+
+
+def _longer_names(folders: Mapping[str, Path]) -> dict[str, str]:
+    """Returns the splits by names such as `testset`, if all folders have such names, of different splits.
+
+    Names of two letters could be languages; they are splits if all folders hold one of the same name.
+    """
+    words = [_split_word(name) for name in folders]
+    splits = [FOLDER_NAMES.get(word) or OTHER_NAMES.get(word) for word in words]
+    if None in splits or len(set(splits)) < len(splits):
+        return {}
+    is_short = any(len(word) == 2 for word in words)
+    if is_short and (len(folders) < 2 or not _shared_folders(list(folders.values()))):
+        return {}
+    return {name: split for name, split in zip(folders, splits, strict=True) if split}
+
+
+def _split_word(name: str) -> str:
+    """Returns a folder's name in lower case without "set", "videos" and the like at its end."""
+    match = LONGER_NAME.fullmatch(name.casefold())
+    return match[1] if match else ""
+
+
+def _shared_folders(folders: Sequence[Path]) -> set[str]:
+    """Returns the names of the subfolders that all folders have."""
+    return set.intersection(*(set(class_folders(path)) for path in folders))
 
 
 def has_classes(folder: Path) -> bool:
