@@ -16,13 +16,23 @@ from transfer3d.errors import DataError
         ("a.mp4\trun\nb.mp4\tjump\n", ("jump", "run")),
         ("path;label;split\na.mp4;run;train\nb.mp4;jump;train\n", ("jump", "run")),
         ("a.mp4,=cmd()\nb.mp4,@x\n", ("=cmd()", "@x")),
+        (",path,label\n0,a.mp4,run\n1,b.mp4,jump\n", ("jump", "run")),
+        (",file,sport\n0,a.mp4,run\n1,b.mp4,jump\n", ("jump", "run")),
+        ("text,path\nrun,a.mp4\njump,b.mp4\n", ("jump", "run")),
+        ("class,movie\nrun,a.mp4\njump,b.mp4\n", ("jump", "run")),
+        ("movie,class\na.mp4,run\nb.mp4,jump\n", ("jump", "run")),
+        ("movie,sport\na.mp4,run\nb.mp4,jump\n", ("jump", "run")),
+        ("video,label\na.mp4,run\nb.mp4,jump\n", ("jump", "run")),
     ],
 )
 def test_cells_of_other_spreadsheets(text, classes, tmp_path):
     for name in ("a.mp4", "b.mp4"):
         (tmp_path / name).write_bytes(b"x")
+    (tmp_path / "video").mkdir()
     (tmp_path / "list.csv").write_text(text)
-    assert read_listing(Request(tmp_path / "list.csv"))[1].classes == classes
+    listing = read_listing(Request(tmp_path / "list.csv"))[1]
+    assert listing.classes == classes
+    assert [entry.name for entry in listing.found] == ["a.mp4", "b.mp4"]
 
 
 ODD_LISTS = {
@@ -33,6 +43,7 @@ ODD_LISTS = {
     "an open quote": (b'"a.mp4,run\n', "line 1: .* is not 'path,label'"),
     "a huge cell": (b"a.mp4," + b"x" * 200_000 + b"\n", "line 1: field larger"),
     "a huge path": (b"x" * 5000 + b".mp4,run\n", "no videos"),
+    "no labels": (b"path,split\na.mp4,train\n", "line 1: the header 'path,split' has no columns"),
     "a row of nothing": (b",,,,\n", "line 1: .* is not 'path,label'"),
 }
 

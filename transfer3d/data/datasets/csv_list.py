@@ -173,10 +173,14 @@ def _cells(path: Path, number: int, text: str, delimiter: str) -> list[str]:
 
 def _is_header(path: Path, first: list[str], others: Sequence[list[str]]) -> bool:
     """Whether the first line names the columns instead of a video."""
-    if _is_video(first) or existing(path.parent / first[0]):
+    if _is_video(first):
         return False
-    known = any(cell.casefold() in names for cell in first for names in COLUMNS.values())
-    return known or (bool(others) and all(map(_is_video, others)))
+    known = {column for column, names in COLUMNS.items() for cell in first if cell.casefold() in names}
+    if {"path", "label"} <= known:
+        return True  # even beside a folder called "videos"
+    if first[0] and existing(path.parent / first[0]):
+        return False
+    return bool(known) or (bool(others) and all(map(_is_video, others)))
 
 
 def _is_video(cells: list[str]) -> bool:
@@ -184,13 +188,20 @@ def _is_video(cells: list[str]) -> bool:
 
 
 def _columns(path: Path, number: int, header: list[str]) -> _Columns:
-    """Returns the columns of path, label and split by their names; two unknown columns are path and label."""
+    """Returns the columns of path, label and split by their names.
+
+    Of two columns, the unknown one is what the other is not; two unknown columns are path and label.
+    """
     places = {
         column: [place for place, name in enumerate(header) if name.casefold() in names]
         for column, names in COLUMNS.items()
     }
-    if len(header) == 2 and not (places["path"] and places["label"]):
-        return _Columns(0, 1, None, is_default=False)
+    named = [place for place, name in enumerate(header) if name]  # the index of pandas has no name
+    if len(named) == 2 and not places["split"]:
+        if not places["path"]:
+            places["path"] = [place for place in named if place not in places["label"][:1]]
+        if not places["label"]:
+            places["label"] = [place for place in named if place not in places["path"][:1]]
     if not places["path"] or not places["label"]:
         raise bad_line(path, number, f"the header '{','.join(header)}' has no columns called path and label")
     split = places["split"][0] if places["split"] else None
