@@ -96,7 +96,7 @@ def test_refusals(checkpoint, shards, arguments, code, message):
 def test_unlabelled_videos_are_refused(checkpoint, digits_folder):
     done = run(checkpoint, "--data", digits_folder / "shards", "--split", "unlabelled")
     assert done.exit_code == 3, done.output
-    assert "have no label" in " ".join(done.output.split())
+    assert "Choose a split with labels, as in --split train" in " ".join(done.output.split())
     assert run(checkpoint).exit_code == 2
     wrong = run("--fuse", "a.json", "b.json", "--fuse-weights", "1,x")
     assert (wrong.exit_code, "1,1.5" in wrong.output) == (2, True)

@@ -261,6 +261,59 @@ def test_a_tar_file_beside_videos_is_none_of_the_data(tmp_path):
     assert open_videos(tmp_path, labelled=True).keys == ["a/1.mp4"]
 
 
+@pytest.mark.parametrize(
+    ("notes", "labels"),
+    [
+        (({"class": "run"}, {"class": "jump"}), ["run", "jump"]),
+        (({"class_name": "run", "class": None}, {"action": "jump"}), ["run", "jump"]),
+        (({"label": "run", "class": 7}, {"label": "jump", "class": 7}), ["run", "jump"]),
+        (({"class": 1}, {"class": 0}), ["1", "0"]),
+    ],
+)
+def test_other_keys_of_the_class(notes, labels, tmp_path):
+    files = [(f"{key}.json", json.dumps(note).encode()) for key, note in zip("ab", notes, strict=True)]
+    tar_of(tmp_path / "x.tar", ("a.mp4", b"v"), ("b.mp4", b"w"), *files)
+    videos = open_videos(tmp_path, labelled=True)
+    assert [videos.classes[label] for label in videos.labels] == labels
+
+
+@pytest.mark.parametrize(
+    ("keys", "classes"),
+    [
+        ("run/1 run/2 jump/3", ["jump", "run"]),
+        ("./videos/run/1 ./videos/jump/2 ./videos/jump/3", ["jump", "run"]),
+        ("run/1 run/2 jump/3 4", None),
+        ("train/run/1 val/run/2 val/run/3", None),
+        ("trainset/1 testset/2 testset/3", None),
+        ("part1/1 part1/2 part2/3", None),
+        ("videos/1 videos/2", None),
+        ("film/a other/a", None),
+    ],
+)
+def test_folders_in_a_shard_are_classes_if_they_can_only_be_classes(keys, classes, tmp_path, caplog):
+    keys = keys.split()
+    tar_of(tmp_path / "x.tar", *((f"{key}.mp4", key.encode()) for key in keys))
+    if classes is None:
+        with pytest.raises(DataError, match=r"have no label, first .*\. Add a member NAME.cls"):
+            open_videos(tmp_path, labelled=True)
+        assert not open_videos(tmp_path).classes
+        return
+    videos = open_videos(tmp_path, labelled=True)
+    assert list(videos.classes) == classes
+    assert [videos.classes[label] for label in videos.labels] == [key.split("/")[-2] for key in keys]
+    assert "no labels; its 2 folders are the classes, first jump" in caplog.text
+    tar_of(tmp_path / "y.tar", ("run/9.mp4", b"v"), ("run/9.cls", b"hop"))
+    with pytest.raises(DataError, match=f"{len(keys)} videos of 'train' have no label"):
+        open_videos(tmp_path, labelled=True)
+
+
+def test_a_split_with_labels_is_named_where_there_is_one(tmp_path):
+    tar_of(tmp_path / "x-train-0.tar", ("a.mp4", b"v"))
+    tar_of(tmp_path / "x-test-0.tar", ("b.mp4", b"w"), ("b.cls", b"0"))
+    with pytest.raises(DataError, match="Choose a split with labels, as in --split test"):
+        open_videos(tmp_path, labelled=True)
+
+
 def test_sound_beside_a_video_is_ignored(samples, tmp_path):
     video = samples[0][1]
     tar_of(tmp_path / "x.tar", ("a.mp4", video), ("a.ogg", b"sound"), ("a.cls", b"0"), ("b.ogg", video))

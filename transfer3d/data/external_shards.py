@@ -1,21 +1,25 @@
 """Third-party webdatasets: builds their index by reading all shards once.
 
 Afterwards they are read like our own: in any order, each sample once, checked by sha256. Used are a sample's
-video and its class, a number or a name, from `.cls` or from "label" in `.json`; other members are ignored.
-Several classes are given in "labels" of `.json` as a list, or in `.cls` as comma-separated numbers.
+video and its class, a number or a name, from `.cls` or from "label" or "class" in `.json`; other members are
+ignored. Several classes are given in "labels" of `.json` as a list, or in `.cls` as comma-separated numbers.
+Without any of them, the members' folders are the classes, as in `run/1.mp4`.
 """
 
 from __future__ import annotations
 
 import hashlib
+import logging
+import posixpath
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
-from transfer3d.data.folder import SUFFIXES, composed
+from transfer3d.data.folder import FOLDER_NAMES, SUFFIXES, composed, split_word
 from transfer3d.data.shard_writer import list_members
 from transfer3d.data.shards import (
+    EXTERNAL,
     FORMAT,
     LONGEST_TEXT,
     Index,
@@ -30,6 +34,8 @@ from transfer3d.files import is_unicode, parse_json
 from transfer3d.text import shortened
 
 READ = (*SUFFIXES, "cls", "json")
+LABEL_KEYS = ("class", "class_name", "classname", "class_id", "category", "action", "label_name")
+"""Keys of a class in `.json` where it has no "label"."""
 PICKLES = ("pyd", "pkl", "pickle", "pth", "pt")
 RANGE = re.compile(r"\{([0-9]{1,9})\.\.([0-9]{1,9})\}")
 SEVERAL = re.compile(r"[0-9]+(\s*,\s*[0-9]+)+")
@@ -38,6 +44,7 @@ MAX_SHARDS = 100_000
 MAX_FRAMES = 2**31
 MAX_NOTE_BYTES = 1 << 20
 """Maximum size of a sample's class file or JSON file."""
+log = logging.getLogger(__name__)
 SPLIT = re.compile(r"-(train|val|test|unlabelled)-\d+\.tar$")
 
 
@@ -87,6 +94,8 @@ def index_external(store: Store, files: Sequence[str]) -> Index:
             seen[sample.key] = file
     if not seen:
         raise DataError(f"{store}{files[0]} and {len(files) - 1} others: no videos in them.")
+    if not any(labels for samples in read.values() for _, labels in samples):
+        read = _labelled_by_folder(read, f"{store}{files[0]}")
     classes, label_sets = _number_labels(
         [(f"{store}{file}: {s.key}", labels) for file in files for s, labels in read[file]]
     )
@@ -102,7 +111,7 @@ def index_external(store: Store, files: Sequence[str]) -> Index:
     index = Index(
         format=FORMAT,
         name=files[0],
-        source="webdataset",
+        source=EXTERNAL,
         classes=classes,
         counts=counts,
         dropped=(),
@@ -110,6 +119,25 @@ def index_external(store: Store, files: Sequence[str]) -> Index:
     )
     check_index(index, f"{store}")
     return index
+
+
+def _labelled_by_folder(read: dict[str, list[_Read]], where: str) -> dict[str, list[_Read]]:
+    """Returns the samples with the folders of their keys (`run/1`) as classes, if they can only be classes.
+
+    Folders with digits may be parts of the data, a folder per video its name; both are left as they are.
+    """
+    folders = [PurePosixPath(sample.key).parent for samples in read.values() for sample, _ in samples]
+    top = posixpath.commonpath(folders)
+    paths = [folder.relative_to(top).parts for folder in folders]
+    names = {name for parts in paths for name in parts}
+    is_part = any(split_word(name) in FOLDER_NAMES or re.search(r"\d", name) for name in names)
+    if is_part or len(names) == len(paths) or any(len(parts) != 1 for parts in paths):
+        return read
+    log.warning("%s: no labels; its %d folders are the classes, first %s", where, len(names), min(names))
+    return {
+        file: [_Read(s, (composed(PurePosixPath(s.key).parent.name),)) for s, _ in samples]
+        for file, samples in read.items()
+    }
 
 
 def _read_through(path: Path, where: str) -> list[_Read]:
@@ -188,6 +216,8 @@ def _given_labels(cls: bytes | None, entries: Mapping[str, Any]) -> Sequence[Any
     A list `labels` that does not contain the sample's class has another meaning and is ignored.
     """
     label = entries.get("label") if cls is None else cls.decode(errors="replace").strip()
+    if label is None:
+        label = next(filter(_is_label, map(entries.get, LABEL_KEYS)), None)
     several = entries.get("labels")
     if isinstance(several, list) and (label is None or str(label) in map(str, several)):
         return several if label is None else [label, *several]

@@ -134,7 +134,7 @@ def _refuse_splits(folder: Path, folders: Mapping[str, Path]) -> None:
     if not shared:
         return
     names, inner = ", ".join(list(folders)[:LISTED]), ", ".join(sorted(shared)[:LISTED])
-    words = [word for name in folders for word in (_split_word(name), *WORD.findall(name.casefold()))]
+    words = [word for name in folders for word in (split_word(name), *WORD.findall(name.casefold()))]
     if any(word in FOLDER_NAMES for word in words):
         raise DataError(
             f"{folder}: {names} hold the same folders ({inner}), so they are not classes. Call them train, "
@@ -168,6 +168,12 @@ def videos_by_class(
     return found
 
 
+def split_word(name: str) -> str:
+    """Returns a folder's name in lower case without "set", "videos" and the like at its end."""
+    match = LONGER_NAME.fullmatch(name.casefold())
+    return match[1] if match else ""
+
+
 def split_folders(root: Path) -> dict[str, Path]:
     """Returns the folders of splits: train, val, test, unlabelled and synonyms, in any case.
 
@@ -197,7 +203,7 @@ def _longer_names(folders: Mapping[str, Path]) -> dict[str, str]:
 
     Names of two letters could be languages; they are splits if all folders hold one of the same name.
     """
-    words = [_split_word(name) for name in folders]
+    words = [split_word(name) for name in folders]
     splits = [FOLDER_NAMES.get(word) or OTHER_NAMES.get(word) for word in words]
     if None in splits or len(set(splits)) < len(splits):
         return {}
@@ -205,12 +211,6 @@ def _longer_names(folders: Mapping[str, Path]) -> dict[str, str]:
     if is_short and (len(folders) < 2 or not _shared_folders(list(folders.values()))):
         return {}
     return {name: split for name, split in zip(folders, splits, strict=True) if split}
-
-
-def _split_word(name: str) -> str:
-    """Returns a folder's name in lower case without "set", "videos" and the like at its end."""
-    match = LONGER_NAME.fullmatch(name.casefold())
-    return match[1] if match else ""
 
 
 def _shared_folders(folders: Sequence[Path]) -> set[str]:

@@ -25,6 +25,8 @@ from transfer3d.text import problem, shortened
 
 INDEX = "index.json"
 FORMAT = "transfer3d-shards-1"
+EXTERNAL = "webdataset"
+"""The `source` of an index of third-party shards."""
 MAX_INDEX_BYTES = 1 << 29
 """Maximum size of an index, which is held in memory."""
 MAX_MEMBER_BYTES = 1 << 32
@@ -202,8 +204,7 @@ class ShardVideos(VideoSet):
             )
         if labelled and (bare := [s.key for s in samples if s.label is None]):
             raise DataError(
-                f"{store}: {len(bare)} videos of '{split}' have no label, first {bare[0]}. Choose a split "
-                "with labels, as in --split val."
+                f"{store}: {len(bare)} videos of '{split}' have no label, first {bare[0]}. {_remedy(index)}"
             )
         self.keys = [sample.key for sample in samples]
         self.labels = [sample.label if labelled else None for sample in samples]
@@ -313,6 +314,16 @@ def check_index(index: Index, path: str) -> None:
             raise DataError(f"{path}: members of {shard.file} overlap.")
     if counts != Counter(index.counts):
         raise DataError(f"{path}: it counts {dict(index.counts)} videos and lists {dict(counts)}.")
+
+
+def _remedy(index: Index) -> str:
+    """Returns what to do about a split without labels."""
+    bare = {shard.split for shard in index.shards if any(s.label is None for s in shard.samples)}
+    if labelled := [split for split, count in index.counts.items() if count and split not in bare]:
+        return f"Choose a split with labels, as in --split {labelled[0]}."
+    if index.source == EXTERNAL:
+        return "Add a member NAME.cls with the class, or NAME.json with the key label, beside each video."
+    return "Pack them again, from class folders or a list with labels."
 
 
 def _check_size(store: Store, shard: Shard) -> None:
