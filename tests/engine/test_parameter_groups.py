@@ -6,6 +6,7 @@ from torch import nn
 
 from transfer3d.engine.optim import OptimizerConfig, make_optimizer, set_learning_rate
 from transfer3d.engine.parameter_groups import layer_depths, parameter_groups, scale_of
+from transfer3d.engine.state import pack_state, read_state, unpack_state
 from transfer3d.errors import UsageError
 from transfer3d.models.factory import create_model
 from transfer3d.models.registry import list_models
@@ -64,6 +65,48 @@ def test_biases_and_normalisation_do_not_decay():
     student = create_model("p3d_tiny", num_classes=3)
     for name, (_, decay) in scales(student).items():
         assert decay == (0.1 if student.get_parameter(name).ndim > 1 else 0.0)
+
+
+@pytest.mark.parametrize(
+    ("name", "without"),
+    [
+        ("vivit_tiny", ("cls_token", "pos_embed", "norm_pre.temporal.weight")),
+        ("video_swin_tiny", ("relative_position_bias_table",)),
+    ],
+)
+def test_what_the_network_names_does_not_decay(name, without):
+    student = create_model(name, num_classes=3)
+    exempt = [key for key, parameter in student.named_parameters() if key.endswith(without)]
+    assert exempt
+    for key, (_, decay) in scales(student).items():
+        assert decay == (0.0 if key in exempt or student.get_parameter(key).ndim == 1 else 0.1), key
+
+
+@pytest.mark.parametrize("name", ["vivit_tiny", "p3d_tiny"])
+@pytest.mark.parametrize("optimizer", ["adamw", "momentum"])
+@pytest.mark.parametrize("weight_decay", [0.0, 0.1])
+def test_a_state_from_when_all_weights_decayed_is_read(name, optimizer, weight_decay):
+    config = OptimizerConfig(name=optimizer, weight_decay=weight_decay, layer_decay=0.75)
+    before, now = create_model(name, num_classes=3), create_model(name, num_classes=3)
+    before.no_weight_decay = set
+    stepped, fresh = (make_optimizer(student, 0.1, config) for student in (before, now))
+    for parameter in before.parameters():
+        parameter.grad = torch.randn_like(parameter)
+    stepped.step()
+    state = stepped.state_dict()  # torch's own numbers, as checkpoints had them
+    tensors = {f"model.{key}": value for key, value in before.state_dict().items()}
+    for number, slots in state["state"].items():
+        tensors |= {f"optimizer.{number}.{slot}": value for slot, value in slots.items()}
+    noted = {"optimizer": {"param_groups": state["param_groups"], "scalars": {}}}
+    rest = {"step": 1, "scores": [], "metrics": {}, "identity": {}, "processes": 1}
+    unpack_state(tensors, read_state({**rest, **noted}, steps=1), now, fresh)
+    for (key, old), new in zip(before.named_parameters(), now.parameters(), strict=True):
+        assert torch.equal(old, new), key
+        for slot, value in stepped.state[old].items():
+            assert torch.equal(fresh.state[new][slot], value), (key, slot)
+    again, _ = pack_state(now, fresh)
+    assert again.keys() == tensors.keys()
+    assert all(torch.equal(again[key], value) for key, value in tensors.items())
 
 
 def test_lr_scale_goes_by_name_and_zero_is_frozen():

@@ -9,6 +9,7 @@ from sweeps import sweep
 from timm.optim import param_groups_layer_decay
 from torch import nn
 
+from transfer3d.engine.parameter_groups import parameter_groups
 from transfer3d.errors import UsageError
 from transfer3d.models.factory import create_model
 from transfer3d.models.registry import list_models
@@ -170,6 +171,33 @@ def test_timms_layer_decay(name):
     assert scale_of[id(first)] == min(scale_of.values()) < 0.1
     assert len(student.group_matcher(coarse=True)) <= len(student.group_matcher())
     assert student.no_weight_decay() <= {key for key, _ in student.named_parameters()}
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_our_groups_are_timms(name):
+    student = student_of(name)
+    expected = param_groups_layer_decay(
+        student, weight_decay=0.1, no_weight_decay_list=student.no_weight_decay(), layer_decay=0.75
+    )
+    for module in (student, nn.ModuleDict({"student": student}), nn.ModuleDict({"network": student})):
+        decay = None if "network" in dict(module.named_children()) else 0.75
+        groups = parameter_groups(module, lr_scale={}, layer_decay=decay, weight_decay=0.1)
+        ours, theirs = (
+            {
+                id(parameter): (decay and pytest.approx(group["lr_scale"]), group["weight_decay"])
+                for group in found
+                for parameter in group["params"]
+            }
+            for found in (groups, expected)
+        )
+        assert ours == theirs
+
+
+def test_patterns_of_timm_name_weights_without_decay():
+    trunk = create_model("i3d", 3, spec={"architecture": "test_resnet"}).trunk
+    trunk.net.no_weight_decay = lambda: {"layer2.*.weight", "bn1.bias"}
+    weights = {key for key, _ in trunk.named_parameters() if ".layer2." in key and key.endswith(".weight")}
+    assert trunk.no_weight_decay() == {"net.bn1.bias", *weights}
 
 
 def test_classifier_and_pooling():

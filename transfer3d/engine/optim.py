@@ -20,7 +20,7 @@ class OptimizerConfig(BaseModel):
     """sgd has Nesterov momentum, momentum is plain SGD with momentum; both use `momentum`."""
     momentum: float = Field(default=0.9, ge=0, lt=1)
     weight_decay: float = Field(default=1e-4, ge=0)
-    """Weight decay; not applied to biases and normalisation layers."""
+    """Weight decay; not applied to biases, normalisation layers and a network's `no_weight_decay()`."""
     clip_grad_norm: float | None = Field(default=None, gt=0)
     """Maximum norm of the whole gradient; none = no clipping."""
     layer_decay: float | None = Field(default=None, gt=0, le=1)
@@ -51,7 +51,7 @@ def make_optimizer(module: nn.Module, lr: float, config: OptimizerConfig, fused:
     name = "momentum" if config.name == "sgd" and config.momentum == 0 else config.name
     options: dict[str, Any] = {"fused": True} if fused else {}
     optimizer = create_optimizer_v2(
-        groups, opt=name, lr=lr, weight_decay=0.0, momentum=config.momentum, **options
+        groups, opt=name, lr=lr, weight_decay=config.weight_decay, momentum=config.momentum, **options
     )
     if fused and name != "adamw" and config.momentum:
         # torch's fused SGD fails where only some weights have a momentum yet, as after `head_first`.

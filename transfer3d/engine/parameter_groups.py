@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -16,7 +16,8 @@ def parameter_groups(
 ) -> list[dict[str, Any]]:
     """Returns groups for an optimiser, each with `params`, `lr_scale` and `weight_decay`.
 
-    A parameter with scale 0 is frozen and in no group. Biases and normalisation layers have no weight decay.
+    A parameter with scale 0 is frozen and in no group. Biases, normalisation layers and what the network's
+    `no_weight_decay()` names, as in timm, have no weight decay.
 
     Args:
         module: a student, or a module that has one as `student`.
@@ -30,13 +31,15 @@ def parameter_groups(
     named = {_student_name(name): parameter for name, parameter in module.named_parameters()}
     _check_patterns(lr_scale, named.keys())
     depths = {} if layer_decay is None else layer_depths(module)
+    exempt = {_student_name(pattern) for pattern in _without_decay(module)}
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in named.items():
         scale = scale_of(name, lr_scale) * (layer_decay or 1.0) ** depths.get(name, 0)
         if scale == 0:
             parameter.requires_grad_(False)
         if parameter.requires_grad:
-            decay = weight_decay if parameter.ndim > 1 else 0.0
+            decays = parameter.ndim > 1 and not any(fnmatchcase(name, pattern) for pattern in exempt)
+            decay = weight_decay if decays else 0.0
             groups.setdefault((scale, decay), []).append(parameter)
     if not groups:
         raise UsageError("optimizer.lr_scale: no parameter is left to train. Set a part's scale above 0.")
@@ -79,6 +82,15 @@ def scale_of(name: str, lr_scale: Mapping[str, float]) -> float:
     """Returns the scale of one parameter: that of the longest matching name, or 1."""
     fitting = [pattern for pattern in lr_scale if _fits(name, pattern)]
     return lr_scale[max(fitting, key=len)] if fitting else 1.0
+
+
+def _without_decay(module: nn.Module, prefix: str = "") -> set[str]:
+    """Returns what the outermost modules that have `no_weight_decay()` name: timm's are patterns."""
+    listed: Callable[[], Iterable[str]] | None = getattr(module, "no_weight_decay", None)
+    if listed is not None:
+        return {f"{prefix}{pattern}" for pattern in listed()}
+    parts = module.named_children()
+    return {pattern for name, part in parts for pattern in _without_decay(part, f"{prefix}{name}.")}
 
 
 def _fits(name: str, pattern: str) -> bool:

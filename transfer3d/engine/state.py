@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from itertools import chain, count
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -80,15 +81,15 @@ def pack_state(
     if average is not None:
         averaged = average.module.state_dict()
         tensors |= {f"average.{name}": tensor.contiguous() for name, tensor in averaged.items()}
-    state = optimizer.state_dict()
+    groups = _saved_groups(trainable, optimizer)
     scalars: dict[str, dict[str, Any]] = {}
-    for number, slots in state["state"].items():
-        for slot, value in slots.items():
+    for number, parameter in enumerate(chain.from_iterable(groups)):
+        for slot, value in optimizer.state.get(parameter, {}).items():
             if isinstance(value, Tensor):
                 tensors[f"optimizer.{number}.{slot}"] = value.contiguous()
             else:
                 scalars.setdefault(str(number), {})[slot] = value
-    return tensors, {"optimizer": {"param_groups": state["param_groups"], "scalars": scalars}}
+    return tensors, {"optimizer": {"param_groups": _numbered(groups), "scalars": scalars}}
 
 
 def unpack_state(
@@ -112,25 +113,57 @@ def unpack_state(
     for name, tensor in tensors.items():
         if match := re.fullmatch(r"optimizer\.([0-9]{1,9})\.(\w+)", name):
             slots.setdefault(int(match[1]), {})[match[2]] = tensor
-    _check_optimizer(slots, state, optimizer)
+    groups = _saved_groups(trainable, optimizer)
+    _check_optimizer(slots, state, optimizer, groups)
     tensors = _current_names(tensors, trainable)
     trainable.load_state_dict(_under("model.", tensors), strict=True)
     if average is not None:
         average.module.load_state_dict(_under("average.", tensors), strict=True)
+    parameters = chain.from_iterable(group["params"] for group in optimizer.param_groups)
+    own = {parameter: number for number, parameter in enumerate(parameters)}
+    numbers = [own[parameter] for parameter in chain.from_iterable(groups)]
     optimizer.load_state_dict(
-        {"state": slots, "param_groups": optimizer.state_dict()["param_groups"]},
+        {
+            "state": {numbers[number]: values for number, values in slots.items()},
+            "param_groups": optimizer.state_dict()["param_groups"],
+        },
     )
 
 
-def _check_optimizer(slots: Mapping[int, Mapping[str, Any]], state: RunState, optimizer: Optimizer) -> None:
+def _saved_groups(trainable: nn.Module, optimizer: Optimizer) -> list[list[nn.Parameter]]:
+    """Returns the optimiser's parameters in the groups and the order of a checkpoint.
+
+    They are grouped by scale and number of dimensions, not by what decays: checkpoints from when all weights
+    of several dimensions decayed are read too.
+    """
+    scales = {weight: group["lr_scale"] for group in optimizer.param_groups for weight in group["params"]}
+    decays = optimizer.defaults["weight_decay"] > 0
+    groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
+    for parameter in trainable.parameters():
+        if parameter in scales:
+            groups.setdefault((scales[parameter], decays and parameter.ndim > 1), []).append(parameter)
+    return list(groups.values())
+
+
+def _numbered(groups: list[list[nn.Parameter]]) -> list[dict[str, list[int]]]:
+    """Returns groups as an optimiser's state has them: parameters are numbered from group to group."""
+    numbers = count()
+    return [{"params": [next(numbers) for _ in group]} for group in groups]
+
+
+def _check_optimizer(
+    slots: Mapping[int, Mapping[str, Any]],
+    state: RunState,
+    optimizer: Optimizer,
+    groups: list[list[nn.Parameter]],
+) -> None:
     """Raises ValueError if the optimiser's state does not match its parameters.
 
     An optimiser loads any state, and would fail in its first step.
     """
-    groups = optimizer.state_dict()["param_groups"]
-    if [group.params for group in state.optimizer.param_groups] != [group["params"] for group in groups]:
+    if [group.model_dump() for group in state.optimizer.param_groups] != _numbered(groups):
         raise ValueError("another optimiser: its groups of parameters differ")
-    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    parameters = list(chain.from_iterable(groups))
     counts, means = ((), SGD_MEANS) if isinstance(optimizer, SGD) else ((ADAM_STEPS,), ADAM_MEANS)
     for number, values in slots.items():
         if number >= len(parameters) or set(values) != {*counts, *means}:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection
 from contextlib import ExitStack
+from fnmatch import fnmatchcase
 from typing import Any
 
 import timm
@@ -104,8 +105,9 @@ class TimmTrunk(Trunk):
 
     def no_weight_decay(self) -> set[str]:
         """Returns the names that timm's network lists, with their prefix in the trunk."""
-        names = {name for name, _ in self.net.named_parameters()}
-        return {f"net.{name}" for name in getattr(self.net, "no_weight_decay", set)() if name in names}
+        patterns = getattr(self.net, "no_weight_decay", set)()
+        names = [name for name, _ in self.net.named_parameters()]
+        return {f"net.{name}" for name in names if any(fnmatchcase(name, pattern) for pattern in patterns)}
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """Enables timm's checkpointing; BatchNorm statistics are still updated once per step."""
