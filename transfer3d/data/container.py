@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 import av
 import av.error
@@ -62,9 +62,10 @@ def open_container(source: Source) -> InputContainer:
     return av.open(file, "r", metadata_errors="replace", container_options=options)
 
 
-def raw_file(source: Source) -> BinaryIO:
-    """Opens the file itself."""
-    return io.BytesIO(source) if isinstance(source, bytes) else source.open("rb")
+def raw_file(source: Source, buffering: int = -1) -> BinaryIO:
+    """Opens the file itself; `buffering` is that of `open`."""
+    file = io.BytesIO(source) if isinstance(source, bytes) else source.open("rb", buffering)
+    return cast(BinaryIO, file)
 
 
 def video_stream(container: InputContainer, name: str) -> VideoStream:

@@ -246,6 +246,8 @@ class Video:
                 return None
             packets = self._container.demux(self._stream)
             first = next(packets)
+            if not (first.is_keyframe or self._table.are_keys_read):  # a false declaration
+                return None
             if first.pts is not None and self._table.number.get(first.pts, self.frames) <= key:
                 return chain([first], packets)
         return None

@@ -1,8 +1,9 @@
 """The table of a video's frames and their presentation times, built without decoding.
 
-MP4 and MOV have a table of their packets, which is read instead of the file. For other formats all packets
-are read (1 to 3 ms for a ten-second clip). Packets without a frame of their own are omitted: leading ones
-that refer to missing frames, MPEG-4 frames that are not coded, and VP8's hidden reference frames.
+MP4 and MOV have a table of their packets, and Matroska's packets have headers; these are read instead of the
+file. Where they are not reliable, and for other formats, all packets are read (1 to 3 ms for a ten-second
+clip). Packets without a frame of their own are omitted: leading ones that refer to missing frames, MPEG-4
+frames that are not coded, and VP8's hidden reference frames.
 """
 
 from __future__ import annotations
@@ -22,14 +23,17 @@ from av.video.stream import VideoStream
 
 from transfer3d.data.container import BadVideo, Source, open_container, raw_file, video_stream
 from transfer3d.data.cut import is_cut
+from transfer3d.data.matroska import video_blocks
 from transfer3d.data.mp4 import composition_offsets
 from transfer3d.data.mpeg4 import LONGEST_BYTES, is_packed, not_coded
 
 EARLY_S = 0.5
+UNSURE_S = 0.25
+"""By how much the end of the last packet may differ from its beginning and delay."""
 GROUP = 8
 """In a packed MPEG-4 stream, a short packet belongs to one of this many packets before it."""
 COMPARED = 24
-"""Number of first packets that are checked against the table."""
+"""Number of first packets that are checked against a table that was not read from the packets."""
 
 
 class _Timing(NamedTuple):
@@ -62,6 +66,7 @@ class FrameTable:
         frames: number of frames.
         times: presentation time of each frame, in units of `time_base`, if known for all.
         is_timed: whether each frame has a distinct time.
+        are_keys_read: whether the packets showed the key frames, which the file only declares otherwise.
         is_seekable: whether frames can be decoded from a key frame on, and identified by their times.
         number: index of the frame by presentation time.
         keys: index, presentation time and earliest time of each key frame, in order.
@@ -79,8 +84,13 @@ class FrameTable:
         name: str,
         progress: Callable[[], None],
     ) -> None:
-        packets = _by_sample_table(container, stream, source)
-        packets = packets or _by_reading(container, stream, source, name, progress)
+        packets = _by_sample_table(container, stream, source) or _by_blocks(
+            container, stream, source, progress
+        )
+        is_new = not packets and not _is_mov(container)
+        self.are_keys_read = not packets or not _begins_so(container, stream, packets)
+        if not packets or self.are_keys_read:
+            packets = _by_reading(container, stream, source, name, progress, is_new=is_new)
         if not packets:
             raise BadVideo(f"{name}: no frames in it")
         packets = _without_leading(container, packets, source, name, progress)
@@ -110,19 +120,56 @@ def _by_sample_table(container: InputContainer, stream: VideoStream, source: Sou
     if offsets is None:
         return None
     offsets = offsets - offsets.min(initial=0)
-    timings = [
+    return [
         _Timing(entry.timestamp + offset, entry.timestamp, entry.is_keyframe)
         for entry, offset in zip(entries, offsets.tolist(), strict=True)
         if entry.size
     ]
-    first = [_timing(packet) for packet in islice(container.demux(stream), COMPARED) if packet.size]
-    return timings if timings[: len(first)] == first else None
+
+
+def _by_blocks(
+    container: InputContainer, stream: VideoStream, source: Source, progress: Callable[[], None]
+) -> list[_Timing] | None:
+    """Returns the packets from the headers of Matroska's blocks; None if these are not reliable."""
+    if not _is_matroska(container):
+        return None
+    with raw_file(source, buffering=0) as file:
+        found = video_blocks(file, progress)
+    if found is None or _is_short(container, found.latest * float(stream.time_base or 0) - UNSURE_S):
+        return None
+    codec = stream.codec_context.name
+    # Only the packets show which MPEG-4 frames are not coded.
+    if codec == "mpeg4" and min(found.sizes, default=0) <= LONGEST_BYTES:
+        return None
+    is_vp8 = codec == "vp8"
+    return [
+        _Timing(time, None, is_key)
+        for time, is_key, byte in zip(found.times, found.is_key, found.first_bytes, strict=True)
+        if not (is_vp8 and _is_hidden(byte))
+    ]
+
+
+def _begins_so(container: InputContainer, stream: VideoStream, timings: list[_Timing]) -> bool:
+    """Whether the first packets, which are read, are those of a table."""
+    packets = [packet for packet in islice(container.demux(stream), COMPARED) if packet.size]
+    is_vp8 = stream.codec_context.name == "vp8"
+    first = [_timing(packet) for packet in packets if not (is_vp8 and _is_hidden(memoryview(packet)[0]))]
+    if timings[0].dts is None:
+        first = [timing._replace(dts=None) for timing in first]
+    # Without a key frame among them, it is unknown where decoding starts.
+    return timings[: len(first)] == first and any(timing.is_key for timing in first)
 
 
 def _by_reading(
-    container: InputContainer, stream: VideoStream, source: Source, name: str, progress: Callable[[], None]
+    container: InputContainer,
+    stream: VideoStream,
+    source: Source,
+    name: str,
+    progress: Callable[[], None],
+    *,
+    is_new: bool,
 ) -> list[_Timing]:
-    """Returns the packets by reading all of them.
+    """Returns the packets by reading all of them; `is_new` says that none was read from the container.
 
     Raises:
         BadVideo: they end before the file's end.
@@ -133,8 +180,7 @@ def _by_reading(
     before, packed = deque[Packet](maxlen=GROUP), False
     first, ends = b"", dict.fromkeys(container.streams, 0)
     last_is_corrupt, codec = False, stream.codec_context
-    # For MOV, the first packets were read already.
-    with open_container(source) if _is_mov(container) else nullcontext(container) as unread:
+    with nullcontext(container) if is_new else open_container(source) as unread:
         for packet in unread.demux():
             progress()
             if not packet.size:
@@ -144,7 +190,7 @@ def _by_reading(
                 ends[other] = max(ends[other], packet.pts + (packet.duration or 0))
             if packet.stream_index != stream.index or packet.is_discard:
                 continue
-            if codec.name == "vp8" and not memoryview(packet)[0] & 0x10:  # show_frame, RFC 6386, 9.1
+            if codec.name == "vp8" and _is_hidden(memoryview(packet)[0]):
                 hidden.add(len(timings))
             if codec.name == "mpeg4" and packet.size <= LONGEST_BYTES:
                 short[len(timings)] = bytes(packet)
@@ -174,6 +220,15 @@ def _is_mov(container: InputContainer) -> bool:
     return container.format.name.startswith("mov,")
 
 
+def _is_matroska(container: InputContainer) -> bool:
+    return container.format.name.startswith("matroska,")
+
+
+def _is_hidden(first_byte: int) -> bool:
+    """Whether a packet of VP8 that begins with this byte is not shown (RFC 6386, 9.1)."""
+    return not first_byte & 0x10
+
+
 def _timing(packet: Packet) -> _Timing:
     return _Timing(packet.pts, packet.dts, packet.is_keyframe, packet.pos is not None)
 
@@ -181,9 +236,11 @@ def _timing(packet: Packet) -> _Timing:
 def _ends_early(container: InputContainer, stream: VideoStream, source: Source, end_s: float) -> bool:
     """Whether the file is shorter than declared; `end_s` is the end of its last packet."""
     # A live recording in Matroska has no sizes, but it has a duration if it was finished.
-    length_s = (container.duration or 0) / av.time_base
-    is_short = "matroska" in container.format.name and end_s < length_s - EARLY_S
-    return is_short or _is_cut(stream, source)
+    return (_is_matroska(container) and _is_short(container, end_s)) or _is_cut(stream, source)
+
+
+def _is_short(container: InputContainer, end_s: float) -> bool:
+    return end_s < (container.duration or 0) / av.time_base - EARLY_S
 
 
 def _is_cut(stream: VideoStream, source: Source) -> bool:
