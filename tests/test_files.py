@@ -15,6 +15,7 @@ import transfer3d
 from transfer3d.cli.main import app
 from transfer3d.data.datasets.layouts import read_listing
 from transfer3d.data.datasets.listing import Request
+from transfer3d.data.moving_digits import SynthConfig, synthesise
 from transfer3d.errors import DataError, SetupError, UsageError
 from transfer3d.evaluation.scores import Scores, save_scores
 from transfer3d.export.program import write_program
@@ -106,6 +107,10 @@ def test_lists_and_recipes_that_are_pipes_are_not_waited_for(tmp_path):
         read_listing(Request(tmp_path))
     with pytest.raises(UsageError, match="no recipe"):
         load_recipe(tmp_path / "recipe.toml")
+    with pytest.raises(UsageError, match=r"train\.csv is a device or a pipe"):
+        read_listing(Request(tmp_path / "train.csv"))
+    with pytest.raises(UsageError, match=r"x\.json is a device or a pipe"):
+        synthesise(tmp_path / "x.json", SynthConfig())
 
 
 @pytest.mark.parametrize("kind", ["pipe", "link to a device", "device"])

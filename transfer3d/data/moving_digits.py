@@ -38,6 +38,7 @@ from transfer3d.files import (
     read_json,
     refuse_links,
     remove_partials,
+    why_no_file,
     write_text,
 )
 from transfer3d.progress import Meter, progress
@@ -129,7 +130,8 @@ def _is_finished(directory: Path, config: SynthConfig) -> bool:
     marker = directory / MARKER
     expected = config.model_dump(mode="json")
     if directory.exists() and not directory.is_dir():
-        raise UsageError(f"{directory} is a file. Give a new folder.")
+        what = "is a file" if directory.is_file() else why_no_file(directory)
+        raise UsageError(f"{directory} {what}. Give a new folder.")
     if marker.exists():
         try:
             stored = read_json(marker)

@@ -60,7 +60,7 @@ def read_listing(request: Request, layout: str = "auto") -> tuple[str, Listing]:
         UsageError: no such source or layout.
         DataError: the lists are invalid, or none of the listed files exists.
     """
-    if not request.root.exists():
+    if not (request.root.is_file() or request.root.is_dir()):
         raise missing(request.root, "Give a folder of videos, or a CSV list.")
     if layout == "auto":
         layout = next((name for name, known in LAYOUTS.items() if known.applies(request)), "")
