@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from transfer3d.cli import options
-from transfer3d.cli.one_process import OneProcess
 from transfer3d.cli.output import out, print_json, progress_console
 
 if TYPE_CHECKING:
@@ -36,7 +35,7 @@ Against = Annotated[
 ]
 
 
-@app.command(cls=OneProcess)
+@app.command()
 def models(
     only: Only = "",
     pairs: Pairs = 7,
@@ -55,7 +54,7 @@ def models(
     _report(machine, results, total, pairs=pairs, against=against, json=json)
 
 
-@app.command(cls=OneProcess)
+@app.command()
 def data(
     folder: Folder = None,
     only: Only = "",
@@ -87,7 +86,7 @@ def data(
         _report(machine_info(cpu), results, len(cases), pairs=pairs, against=against, json=json)
 
 
-@app.command(cls=OneProcess)
+@app.command()
 def train(
     folder: Folder = None,
     only: Only = "",
@@ -108,7 +107,7 @@ def train(
         _report(machine_info(device), results, total, pairs=pairs, against=against, json=json)
 
 
-@app.command(cls=OneProcess)
+@app.command()
 def correspond(
     pairs: Pairs = 7,
     against: Against = None,
@@ -131,7 +130,7 @@ def correspond(
         _report(machine_info(device), results, len(cases), pairs=pairs, against=against, json=json)
 
 
-@app.command(cls=OneProcess)
+@app.command()
 def export(
     student: Annotated[
         str,

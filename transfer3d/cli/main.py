@@ -186,9 +186,9 @@ PANELS = {
 
 SHARED = (
     correspond.correspond, finetune.finetune, evaluate.evaluate, predict.predict, features.features, cam.cam,
-    order.order, shard.shard, inflate.inflate, synth.synth,
+    order.order, shard.shard, inflate.inflate, synth.synth, models.models, info.info, env.env,
 )  # fmt: skip
-"""The commands whose processes share the work, or leave it to the main one."""
+"""The commands whose processes share the work, or leave it to the main one, or that only print."""
 
 for panel, commands in PANELS.items():
     for command in commands:

@@ -12,10 +12,5 @@ class OneProcess(TyperCommand):
 
     def invoke(self, ctx: Any) -> Any:
         """Runs the command."""
-        names: list[str] = []
-        part = ctx
-        while part.parent is not None:
-            names.insert(0, part.info_name or "")
-            part = part.parent
-        refuse_several(" ".join(names))
+        refuse_several(ctx.info_name or "")
         return super().invoke(ctx)

@@ -8,7 +8,6 @@ from typing import Annotated
 import typer
 
 from transfer3d.cli import options
-from transfer3d.cli.one_process import OneProcess
 from transfer3d.cli.output import out, print_json
 
 INDENT = "      "
@@ -20,7 +19,7 @@ app = typer.Typer(
 )
 
 
-@app.command(cls=OneProcess)
+@app.command()
 def ls(json: options.Json = False) -> None:
     """List the built-in recipes, those to start with first: student, description, the paper's number.
 
@@ -55,7 +54,7 @@ def ls(json: options.Json = False) -> None:
             )
 
 
-@app.command(cls=OneProcess)
+@app.command()
 def schema(
     file: Annotated[
         Path | None, typer.Option("-o", "--out", help="JSON file to write. Default: the terminal.")
@@ -80,7 +79,7 @@ def schema(
         out().print(f"wrote {file}")
 
 
-@app.command(cls=OneProcess)
+@app.command()
 def show(
     name: Annotated[str, typer.Argument(help="Built-in name or TOML file.")], set_: options.Set = None
 ) -> None:
@@ -93,7 +92,7 @@ def show(
     typer.echo(dump(load_recipe(name, set_ or ())), nl=False)
 
 
-@app.command(cls=OneProcess)
+@app.command()
 def validate(name: Annotated[str, typer.Argument(help="Built-in name or TOML file.")]) -> None:
     """Check a recipe: every key, and that its students and its teacher can be built.
 
