@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from transfer3d.errors import UsageError, did_you_mean
 from transfer3d.layout import ClipSpec
 from transfer3d.models.trunks.trunk import CLIP_NDIM, ModuleTrunk, Trunk
+from transfer3d.nn.leaf import leaf
 from transfer3d.nn.pixels import normalise
 
 UNITS_NDIM = 6  # B U C T H W
@@ -321,25 +322,36 @@ class VideoStudent(nn.Module):
 
     def _trunk_input(self, clips: Tensor) -> tuple[Tensor, int]:
         """Returns normalised clips `B*U C T H W`, and U."""
-        if clips.dtype == torch.uint8:
-            clips = self.normalise(clips)
-        if self.clip.units == 1:
-            if clips.ndim != CLIP_NDIM:
-                raise UsageError(
-                    f"{self.model_name} takes B C T H W, not {clips.ndim} axes: fold more into the batch.",
-                )
-            return clips, 1
-        if clips.ndim != UNITS_NDIM:
-            raise UsageError(
-                f"{self.model_name} takes B U C T H W, not {clips.ndim} axes: add the axis of units.",
-            )
-        return clips.flatten(0, 1), clips.shape[1]
+        clip = self.clip
+        clips = _checked(clips, self.model_name, clip.units > 1, clip.mean, clip.std, self.dtype)
+        return (clips, 1) if clip.units == 1 else (clips.flatten(0, 1), clips.shape[1])
 
     def _units_in_time(self, maps: Tensor, units: int) -> Tensor:
         """`B*U D T H W` to `B D U*T H W`."""
         if self.clip.units == 1:
             return maps
         return maps.unflatten(0, (-1, units)).transpose(1, 2).flatten(2, 3)
+
+
+@leaf
+def _checked(
+    clips: Tensor,
+    name: str,
+    has_units: bool,
+    mean: tuple[float, ...],
+    std: tuple[float, ...],
+    dtype: torch.dtype,
+) -> Tensor:
+    """Returns normalised clips.
+
+    Raises:
+        UsageError: clips have a wrong number of axes.
+    """
+    if has_units and clips.ndim != UNITS_NDIM:
+        raise UsageError(f"{name} takes B U C T H W, not {clips.ndim} axes: add the axis of units.")
+    if not has_units and clips.ndim != CLIP_NDIM:
+        raise UsageError(f"{name} takes B C T H W, not {clips.ndim} axes: fold more into the batch.")
+    return normalise(clips, mean, std, dtype) if clips.dtype == torch.uint8 else clips
 
 
 def _check_pool(global_pool: str, num_classes: int) -> None:

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from transfer3d.nn.convolution import convolve
+from transfer3d.nn.leaf import leaf
 from transfer3d.nn.units import merge_batch
 
 Quadruple = tuple[int, int, int, int]
@@ -62,6 +63,7 @@ class Conv4d(nn.Module):
         return f"{in_channels}, {out_channels}, kernel={tuple(kernel)}, bias={self.bias is not None}"
 
 
+@leaf
 def conv4d(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """Convolves over (U, T, H, W) with stride 1 and zero padding that keeps the size.
 

@@ -11,11 +11,13 @@ from torch import Tensor, nn
 
 from transfer3d.layout import Triple
 from transfer3d.nn.depthwise import convolution
+from transfer3d.nn.leaf import leaf
 
 Convolution = Callable[[Tensor, Tensor, Tensor | None, Triple, Triple, Triple, int], Tensor]
 """Of input, weight and bias, with stride, padding, dilation and groups."""
 
 
+@leaf
 def convolve(
     x: Tensor,
     weight: Tensor,
@@ -25,12 +27,13 @@ def convolve(
     padding: tuple[int, int] | None = None,
     dilation: Triple = (1, 1, 1),
     *,
-    by: Convolution = convolution,
+    by: Convolution | None = None,
 ) -> Tensor:
     """Convolves `B C T H W` with `C' C/groups kt kh kw`; output size is input size / stride, rounded up.
 
     `padding` in H and W is half the kernel by default. An even temporal depth gets one more frame of zeros
-    after the clip than before it. `by` computes the convolution of what is padded.
+    after the clip than before it. `by` computes the convolution of what is padded, by default
+    `depthwise.convolution`.
 
     In training, a clip shorter than the kernel is padded explicitly before the convolution; in bf16 on a CPU,
     so is any map smaller than the kernel. Otherwise torch 2.15 computes the weights' gradient from
@@ -46,7 +49,7 @@ def convolve(
         x, before = F.pad(x, (0, 0, 0, 0, before, after)), 0
     elif after > before:
         x = F.pad(x, (0, 0, 0, 0, 0, 1))
-    return by(x, weight, bias, stride, (before, height, width), dilation, groups)
+    return (by or convolution)(x, weight, bias, stride, (before, height, width), dilation, groups)
 
 
 def _is_bf16_on_cpu(x: Tensor) -> bool:
@@ -57,10 +60,10 @@ class Conv3d(nn.Conv3d):
     """`convolve` as a layer.
 
     Attributes:
-        convolution: computes it.
+        convolution: computes it, by default `depthwise.convolution`.
     """
 
-    convolution: Convolution = staticmethod(convolution)
+    convolution: Convolution | None = None
 
     def kernel(self) -> Tensor:
         """Returns the kernel, `O I/groups T H W`: its weights."""

@@ -14,6 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from transfer3d.nn.leaf import leaf
+
 Pool2d = Callable[[Tensor], Tensor]
 
 
@@ -38,12 +40,18 @@ class TemporalMaxPool(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """`B C T H W` to `B C ceil(T/stride) H W`."""
-        pairs = self.size % 2 == 0
-        recorded = torch.compiler.is_compiling() or torch.jit.is_tracing()  # needs standard operators
-        if self.size == self.stride == 2 and not recorded and x.shape[2] % 2 == 0:
-            return PairMaximum.apply(x)
-        window, step, around = (self.size, 1), (self.stride, 1), (0 if pairs else self.size // 2, 0)
-        return pool_time(x, lambda rows: F.max_pool2d(rows, window, step, around, ceil_mode=pairs))
+        return max_of_frames(x, self.size, self.stride)
+
+
+@leaf
+def max_of_frames(x: Tensor, size: int, stride: int) -> Tensor:
+    """Returns what `TemporalMaxPool` does."""
+    pairs = size % 2 == 0
+    recorded = torch.compiler.is_compiling() or torch.jit.is_tracing()  # needs standard operators
+    if size == stride == 2 and not recorded and x.shape[2] % 2 == 0:
+        return PairMaximum.apply(x)
+    window, step, around = (size, 1), (stride, 1), (0 if pairs else size // 2, 0)
+    return pool_time(x, lambda rows: F.max_pool2d(rows, window, step, around, ceil_mode=pairs))
 
 
 class PairMaximum(torch.autograd.Function):
@@ -73,6 +81,7 @@ def average_frames(x: Tensor, size: int, *, ceil_mode: bool) -> Tensor:
     return pool_frames(x, lambda images: F.avg_pool2d(images, size, ceil_mode=ceil_mode))
 
 
+@leaf
 def average_pairs(x: Tensor) -> Tensor:
     """Averages pairs of frames: `B C T H W` to `B C ceil(T/2) H W`."""
     return pool_time(x, lambda rows: F.avg_pool2d(rows, (2, 1), ceil_mode=True))
@@ -85,9 +94,20 @@ def halve(x: Tensor) -> Tensor:
 
 def pool_frames(x: Tensor, pool: Pool2d) -> Tensor:
     """Pools every frame: T is folded into the batch if channels are last, else into C; neither copies."""
-    if x.stride(1) == 1:
-        return pool(x.transpose(1, 2).flatten(0, 1)).unflatten(0, (-1, x.shape[2])).transpose(1, 2)
-    return pool(x.flatten(1, 2)).unflatten(1, (-1, x.shape[2]))
+    return _images_to_clips(pool(_clips_to_images(x)), x)
+
+
+@leaf
+def _clips_to_images(x: Tensor) -> Tensor:
+    return x.transpose(1, 2).flatten(0, 1) if x.stride(1) == 1 else x.flatten(1, 2)
+
+
+@leaf
+def _images_to_clips(images: Tensor, like: Tensor) -> Tensor:
+    """Undoes `_clips_to_images(like)`."""
+    if like.stride(1) == 1:
+        return images.unflatten(0, (-1, like.shape[2])).transpose(1, 2)
+    return images.unflatten(1, (-1, like.shape[2]))
 
 
 def pool_time(x: Tensor, pool: Pool2d) -> Tensor:

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from transfer3d.nn.leaf import leaf
+
 
 class AcrossUnits(nn.Module):
     """A layer that mixes the units of a video; its `forward(x, units)` also takes their number."""
@@ -22,6 +24,7 @@ def fold_units(x: Tensor) -> Tensor:
     return merge_batch(x.transpose(1, 2))
 
 
+@leaf
 def merge_batch(x: Tensor) -> Tensor:
     """Flattens the two leading axes of `B U C ...`; if that copies, channels-last stays channels-last."""
     if x.stride(2) == 1:
