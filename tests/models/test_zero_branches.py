@@ -8,6 +8,7 @@ from sweeps import sweep
 from torch import nn
 
 from transfer3d.models.factory import create_model
+from transfer3d.models.v4d import earlier_options
 from transfer3d.nn.residual4d import Residual4d
 
 BRANCHES = {
@@ -94,6 +95,20 @@ def test_a_stage_that_is_named_gets_a_4d_block(name, options, places):
     with torch.device("meta"):
         trunk = create_model(name, num_classes=0, **options).trunk
     assert [key for key, module in trunk.named_modules() if isinstance(module, Residual4d)] == places
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "places"),
+    [
+        ("v4d_resnet50", {}, ["res3.1", "res3.3", "res4.1", "res4.3", "res4.5"]),
+        ("v4d_resnet34", {"stages": ["res5.0", "res5"], "norm_act": False}, ["res5.0", "res5.2"]),
+        ("v4d_tiny", {}, ["res3.0"]),  # not that of res4, after a single bottleneck
+    ],
+)
+def test_options_of_old_files_name_the_places_of_the_4d_blocks(name, options, places):
+    with torch.device("meta"):
+        trunk = create_model(name, num_classes=0, **options).trunk
+    assert earlier_options(trunk, options)["stages"] == places
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import pairwise
 from typing import Annotated, Any
 
 from pydantic import Field
@@ -86,10 +87,10 @@ def earlier_options(trunk: Trunk, options: Mapping[str, Any]) -> dict[str, Any]:
     """
     places = []
     for name, stage in trunk.named_children():
-        children = dict(stage.named_children())
-        blocks = [child for child in children.values() if isinstance(child, Residual)]
+        blocks = [child for child in stage.children() if isinstance(child, Residual)]
         if len(blocks) > 1 or any(len(block.units) == BASIC_CONVS for block in blocks):
-            places += [f"{name}.{key.removeprefix('after')}" for key in children if key.startswith("after")]
+            pairs = pairwise(stage.named_children())
+            places += [f"{name}.{block}" for (block, _), (_, layer) in pairs if isinstance(layer, Residual4d)]
     return {"kernel": KERNEL, **options, "stages": places}
 
 

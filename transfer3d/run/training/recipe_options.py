@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -107,7 +106,8 @@ def changed_keys(stored: Recipe, asked: Recipe, moved: Collection[str] = ()) -> 
     old, new = stored.model_dump(), asked.model_dump()
     settled = [key for key, value in new.items() if value in (None, "auto")]
     # With epochs, a run records the smaller number of steps, so a larger one may be the original value.
-    larger = (asked.max_steps or 0) >= (stored.max_steps or math.inf)
+    new_steps, old_steps = asked.max_steps, stored.max_steps
+    larger = new_steps is not None and old_steps is not None and new_steps >= old_steps
     steps = ["max_steps"] if asked.epochs is not None and larger else []
     return [
         f"{key}={old[key]!r}"
