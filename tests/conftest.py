@@ -42,6 +42,16 @@ def clips_folder() -> Path:
 
 
 @pytest.fixture(scope="session")
+def programs_folder() -> Path:
+    """Programs that researchers wrote against the library, where the machine has them."""
+    named = os.environ.get("TRANSFER3D_PROGRAMS") or str(Path(__file__).parents[2] / "shared" / "programs")
+    folder = Path(named)
+    if not any(folder.glob("*.py")):
+        pytest.skip("no programs: TRANSFER3D_PROGRAMS names no folder with Python files")
+    return folder
+
+
+@pytest.fixture(scope="session")
 def real_folder() -> Path:
     """Real weights (tf_efficientnet_lite0.safetensors), photographs, videos, where the machine has them."""
     named = os.environ.get("TRANSFER3D_REAL") or str(Path(__file__).parents[2] / "shared" / "real")

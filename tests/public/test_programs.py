@@ -36,13 +36,16 @@ def folder(tmp_path_factory):
     student = transfer3d.create_model("p3d_tiny", num_classes=2)
     transfer3d.save(student, folder / "model.safetensors", class_names=["walk", "run"])
     write_numbered(folder / "camera.mp4", 100)
-    subprocess.run([sys.executable, "-m", "transfer3d", *DIGITS], cwd=folder, check=True, capture_output=True)
+    make_digits(folder)
     return folder
 
 
-@pytest.mark.proc
-@pytest.mark.parametrize("program", PROGRAMS, ids=lambda path: path.stem)
-def test_a_program_runs(program, folder):
+def make_digits(folder):
+    subprocess.run([sys.executable, "-m", "transfer3d", *DIGITS], cwd=folder, check=True, capture_output=True)
+
+
+def run(program, folder):
+    """Runs a program as it stands; returns what it prints."""
     done = subprocess.run(
         [sys.executable, str(program), *ARGUMENTS.get(program.stem, ())],
         cwd=folder,
@@ -51,11 +54,29 @@ def test_a_program_runs(program, folder):
         timeout=250,
         check=False,
     )
-    assert done.returncode == 0, done.stderr
-    assert "Traceback" not in done.stderr
+    assert done.returncode == 0, f"{program}: {done.stderr}"
+    assert "Traceback" not in done.stderr, f"{program}: {done.stderr}"
+    return done.stdout
+
+
+@pytest.mark.proc
+@pytest.mark.parametrize("program", PROGRAMS, ids=lambda path: path.stem)
+def test_a_program_runs(program, folder):
+    printed = run(program, folder)
     if program.stem == "webcam":
-        assert [line.split()[0] for line in done.stdout.splitlines()] == ["2.0", "2.5", "3.0", "3.5", "4.0"]
-        assert all(line.split()[2] in ("walk", "run") for line in done.stdout.splitlines())
+        assert [line.split()[0] for line in printed.splitlines()] == ["2.0", "2.5", "3.0", "3.5", "4.0"]
+        assert all(line.split()[2] in ("walk", "run") for line in printed.splitlines())
+
+
+@pytest.mark.slow
+@pytest.mark.proc
+@pytest.mark.timeout(1200)
+def test_the_originals_of_the_programs_run_too(programs_folder, tmp_path):
+    """The examples are copies with small changes."""
+    make_digits(tmp_path)
+    for program in sorted(programs_folder.glob("*.py")):
+        check_names(program)
+        run(program, tmp_path)
 
 
 def public_names(program):
@@ -73,6 +94,10 @@ def test_there_are_programs():
 
 @pytest.mark.parametrize("program", PROGRAMS, ids=lambda path: path.stem)
 def test_a_program_uses_public_names_alone(program):
+    check_names(program)
+
+
+def check_names(program):
     used = set(public_names(program))
     assert used
     for module, name in used:
