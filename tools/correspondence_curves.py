@@ -37,6 +37,7 @@ ROWS: dict[str, tuple[tuple[str, float], dict[str, Any]]] = {
     "match": (ADAMW, {}),
     "match, SGD": (SGD, {}),
     "match, bank of 256": (ADAMW, {"bank": 256}),
+    "match, standardised": (ADAMW, {"standardise": True}),
     "infonce": (ADAMW, {"match": 0, "infonce": 1}),
     "infonce, SGD": (SGD, {"match": 0, "infonce": 1}),
     "infonce, bank of 512": (ADAMW, {"match": 0, "infonce": 1, "bank": 512}),

@@ -64,5 +64,7 @@ def test_every_row_is_trained_once_and_judged_on_videos_it_never_saw(digits_fold
     assert made == list(tool.ROWS), "what was done is not done again"
     records = json.loads((out / "result.json").read_text())["records"]
     assert {len(found["curve"]) for found in records} == {9}
+    losses = {tuple(loss for _, _, loss in found["curve"]) for found in records}
+    assert len(losses) == len(tool.ROWS), "each row is a way of its own"
     assert (out / "curves.png").read_bytes().startswith(b"\x89PNG")
     assert all(f"| {row} |" in (out / "table.md").read_text() for row in tool.ROWS)
