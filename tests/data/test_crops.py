@@ -212,3 +212,20 @@ def test_classes_that_are_each_other_mirrored():
         (classes[2], classes[3]),
     ]
     assert mirrored_classes(["Moving up", "Moving down"]) == []
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("LeftHook", "RightHook"),
+        ("swipeLeft", "swipeRight"),
+        ("turnleft", "turnright"),
+        ("leftward", "rightward"),
+        ("Looking leftwards", "looking rightwards"),
+        ("left-handed serve", "right-handed serve"),
+        ("Bright ball from left to right", "Bright ball from right to left"),
+        ("Leftovers moved to the left", "Leftovers moved to the right"),
+    ],
+)
+def test_sides_within_words(one, other):
+    assert mirrored_classes(["bright", "bleft", "blight", "Leftovers", other, one]) == [(one, other)]

@@ -17,6 +17,8 @@ from transfer3d.layout import FLOW_CHANNELS
 
 SCALES = (1.0, 0.875, 0.75, 0.66)
 LEVELS = 255
+SIDE = re.compile("(?<![bcfw])(?:left|right)(?!over)")
+"""A side, also within a word: "lefthook", "rightwards"; not in "bright", "cleft", "fright", "leftover"."""
 PLACES = ((0.0, 0.0), (0.0, 1.0), (1.0, 0.0), (1.0, 1.0), (0.5, 0.5))
 
 
@@ -130,7 +132,7 @@ def mirrored_classes(classes: Sequence[str]) -> list[tuple[str, str]]:
     swap = {"left": "right", "right": "left"}
     pairs = {}
     for name in lower:
-        other = re.sub(r"(?<![a-z])(left|right)(?![a-z])", lambda word: swap[word[0]], name)
+        other = SIDE.sub(lambda side: swap[side[0]], name)
         if other != name and other in lower:
             pairs[min(name, other)] = max(name, other)
     return [(lower[one], lower[other]) for one, other in sorted(pairs.items())]
