@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from transfer3d.cli import options
+from transfer3d.cli.mistakes import videos_among
 from transfer3d.cli.output import out as stdout
 from transfer3d.cli.output import print_json, progress_console
 
@@ -67,8 +68,12 @@ def evaluate(
         weights = None if fuse_weights is None else _numbers(fuse_weights)
         _show(fuse_reports(files, weights=weights, labels=labels, out=out), json, out)
         return
-    if len(files) == 2 and data is None and files[1].suffix not in (".json", ".safetensors"):
-        raise UsageError(f"evaluate takes videos with --data: --data {files[1]}.")
+    if len(files) == 2 and data is None:
+        swapped = videos_among([str(file) for file in files]) == str(files[0])
+        file, videos = reversed(files) if swapped else files
+        if videos.suffix not in (".json", ".safetensors"):
+            line = f"transfer3d evaluate {file} --data {videos}"
+            raise UsageError(f"evaluate takes one checkpoint, and videos with --data: `{line}`.")
     if len(files) > 1 or fuse_weights is not None:
         raise UsageError("evaluate takes one checkpoint. To fuse reports, add --fuse.")
     if data is None:

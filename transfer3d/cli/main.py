@@ -44,9 +44,9 @@ from transfer3d.cli import (
     synth,
     tsne,
 )
-from transfer3d.cli.mistakes import add_hint
+from transfer3d.cli.mistakes import TYPED, add_hint
 from transfer3d.cli.one_process import OneProcess
-from transfer3d.cli.output import open_streams, plain_warnings, print_log
+from transfer3d.cli.output import fold_help, open_streams, plain_warnings, print_log
 from transfer3d.errors import SetupError, Transfer3dError
 from transfer3d.text import one_line, visible
 
@@ -73,6 +73,13 @@ PACKAGE_FOLDER = Path(__file__).parents[1]
 
 class Commands(TyperGroup):
     """Turns exceptions into one line and an exit code."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Keeps the command line for hints, and prepares help pages if one is asked for."""
+        ctx.meta[TYPED] = list(args)
+        if not args or {"-h", "--help"} & set(args):
+            fold_help()
+        return super().parse_args(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:
         """Runs the command."""

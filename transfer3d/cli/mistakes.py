@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import shlex
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
+
+CHECKPOINT = Path("model.safetensors")
+TYPED = "transfer3d.typed"
+"""Key of the command line in a context's `meta`."""
 
 
 def add_hint(error: Any) -> None:
@@ -19,10 +24,27 @@ def add_hint(error: Any) -> None:
             error.message += (
                 f". It is a key of the recipe: --set {' or --set '.join(f'{k}=...' for k in keys)}"
             )
-    elif "extra argument" in error.format_message() and "--data" in options:
-        extra = error.format_message().rpartition("(")[2].rstrip(").").split(" ")[0]
-        if Path(extra).exists():
-            error.message += f". Videos are given with --data {extra}"
+        return
+    message = error.format_message()
+    if "--data" in options and ("extra argument" in message or "'--data'" in message):
+        typed = error.ctx.meta.get(TYPED, [])
+        typed = typed[typed.index(error.ctx.info_name) + 1 :]
+        if "--data" not in typed and (videos := videos_among(_words(typed))):
+            line = shlex.join([*(word for word in typed if word != videos), "--data", videos])
+            hint = f"Videos are given with --data {videos}: {error.ctx.command_path} {line}"
+            error.message = f"{error.message}. {hint}" if error.message else hint
+
+
+def videos_among(words: Sequence[str]) -> str | None:
+    """Returns the last of the words that is a path of something else than a checkpoint."""
+    others = [word for word in words if Path(word).exists() and Path(word).suffix != CHECKPOINT.suffix]
+    return next((word for word in reversed(others) if not (Path(word) / CHECKPOINT).exists()), None)
+
+
+def _words(typed: Sequence[str]) -> list[str]:
+    """Returns the words of a command line that are neither options nor may be their values."""
+    pairs = zip(("", *typed), typed, strict=False)
+    return [word for before, word in pairs if not word.startswith("-") and not before.startswith("-")]
 
 
 def _keys_like(name: str) -> list[str]:

@@ -8,12 +8,13 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import typer
-from rich.console import Console
+from rich.console import Console, ConsoleOptions
+from rich.segment import Segment
 
 from transfer3d.text import PlainConsole, one_line, visible
 
@@ -29,6 +30,16 @@ class _Results(PlainConsole):
         raise BrokenPipeError
 
 
+class _Folding(Console):
+    """Folds where tables would write "…": typer has no setting for it."""
+
+    def render(self, renderable: Any, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """Called by rich for each part of a page."""
+        if options is not None and options.overflow == "ellipsis":
+            options = options.update(overflow="fold")
+        return super().render(renderable, options)
+
+
 def out() -> Console:
     """Returns the console for results."""
     # Tables are not truncated when written to a file or a pipe.
@@ -39,6 +50,13 @@ def out() -> Console:
 def progress_console() -> Console:
     """Returns the console of progress."""
     return PlainConsole(stderr=True)
+
+
+def fold_help() -> None:
+    """Makes typer's help pages fold a word that is longer than its column, instead of cutting it."""
+    from typer import rich_utils
+
+    rich_utils.Console = _Folding
 
 
 def print_json(result: Any) -> None:

@@ -64,6 +64,12 @@ def read_listing(request: Request, layout: str = "auto") -> tuple[str, Listing]:
         raise missing(request.root, "Give a folder of videos, or a CSV list.")
     if layout == "auto":
         layout = next((name for name, known in LAYOUTS.items() if known.applies(request)), "")
+    if not layout:
+        place = request.root.parent
+        raise UsageError(
+            f"{request.root} is a file, and not a CSV list. Give the folder of the videos: `transfer3d shard "
+            f"{place}`."
+        )
     if layout not in LAYOUTS:
         near = did_you_mean(layout, LAYOUTS)
         raise UsageError(f"{request.root}: layout '{layout}'{near}; there are {', '.join(LAYOUTS)}.")
