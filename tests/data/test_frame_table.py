@@ -95,6 +95,46 @@ def test_short_mpeg4_frames_that_are_coded():
     assert assert_exact(data) == 40
 
 
+def noisy_frames(count: int) -> np.ndarray:
+    """Returns numbered frames with noise, so that no packet is short."""
+    frames = numbered_frames(count)
+    frames[:, 32:] = np.random.default_rng(0).integers(0, 255, frames[:, 32:].shape)
+    return frames
+
+
+@pytest.mark.parametrize("container", ["mp4", "mov"])
+@pytest.mark.parametrize("bf", [0, 2])
+@pytest.mark.parametrize("times", [None, np.random.default_rng(0).integers(9, 70, 60).cumsum().tolist()])
+def test_the_sample_table_of_mpeg4_is_that_of_reading(container, bf, times, monkeypatch):
+    data = encode(noisy_frames(60), container=container, codec="mpeg4", bf=bf, g=9, times=times)
+    with Video(data) as video:
+        quick = video._table
+        assert numbers(video.read(np.array([59, 3, 31]))) == [59, 3, 31]
+    monkeypatch.setattr("transfer3d.data.frame_table._by_sample_table", lambda *_: None)
+    with Video(data) as video:
+        read = video._table
+    assert not quick.are_keys_read
+    assert read.are_keys_read
+    assert (quick.times, quick.keys, quick.is_seekable) == (read.times, read.keys, read.is_seekable)
+
+
+@pytest.mark.parametrize("codec", ["mpeg4", "libvpx", "libx264"])
+def test_key_frames_that_the_file_declares_falsely(codec):
+    # MPEG-4's decoder shows frames whose references are missing.
+    data = encode(noisy_frames(60), container="matroska", codec=codec, bf=0, g=20)
+    file = io.BytesIO()
+    with av.open(io.BytesIO(data)) as source, av.open(file, "w", format="matroska") as out:
+        stream = out.add_stream_from_template(source.streams.video[0])
+        for number, packet in enumerate(p for p in source.demux(video=0) if p.size):
+            packet.dts = packet.pts
+            packet.stream, packet.is_keyframe = stream, packet.is_keyframe or number >= 30
+            out.mux(packet)
+    for index in range(60):
+        with Video(file.getvalue()) as video:
+            assert not video._table.are_keys_read
+            assert numbers(video.read(np.array([index]))) == [index]
+
+
 def test_hidden_frames_of_vp8():
     def hide(number: int, packet: bytes) -> list[bytes]:
         return [bytes([packet[0] & ~0x10]) + packet[1:]] if number % 7 == 3 else [packet]
@@ -138,6 +178,7 @@ class CountedFile(io.BytesIO):
         {"bf": 3, "container": "mov"},
         {"bf": 3, "container": "matroska"},
         {"codec": "libvpx", "container": "webm", "b": 4_000_000},
+        {"codec": "mpeg4", "bf": 2, "b": 9_000_000, "qmax": 2},
     ],
 )
 def test_a_clip_of_a_long_film_reads_little_of_it(monkeypatch, options):

@@ -174,16 +174,6 @@ def test_short_mpeg4_packets_are_read(monkeypatch):
     assert not is_by_headers(encode(still, container="matroska", codec="mpeg4", g=20), monkeypatch)
 
 
-def test_key_frames_that_the_file_declares_falsely():
-    data = bytearray(film(g=20))
-    for place in blocks(bytes(data))[30:]:
-        data[place - 1] |= KEY
-    for index in range(60):
-        with Video(bytes(data)) as video:
-            assert not video._table.are_keys_read
-            assert numbers(video.read(np.array([index]))) == [index]
-
-
 @pytest.mark.parametrize("size", [{}, {"muxer": {"live": "1"}}], ids=["with size", "without size"])
 def test_cut_files_are_left_to_reading(size):
     data = film(**size)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from fractions import Fraction
 from itertools import islice
@@ -109,10 +109,11 @@ class FrameTable:
 
 def _by_sample_table(container: InputContainer, stream: VideoStream, source: Source) -> list[_Timing] | None:
     """Returns the packets from the sample table of MP4 and MOV; None if it is not reliable."""
-    # Only the packets show which MPEG-4 frames are not coded.
-    if not _is_mov(container) or stream.codec_context.name == "mpeg4":
+    if not _is_mov(container):
         return None
     entries = stream.index_entries
+    if _may_not_be_coded(stream, (entry.size for entry in entries if entry.size)):
+        return None
     if _is_cut(stream, source) or any(entry.is_discard for entry in entries):  # hidden by an edit list
         return None
     with raw_file(source) as file:
@@ -137,11 +138,9 @@ def _by_blocks(
         found = video_blocks(file, progress)
     if found is None or _is_short(container, found.latest * float(stream.time_base or 0) - UNSURE_S):
         return None
-    codec = stream.codec_context.name
-    # Only the packets show which MPEG-4 frames are not coded.
-    if codec == "mpeg4" and min(found.sizes, default=0) <= LONGEST_BYTES:
+    if _may_not_be_coded(stream, found.sizes):
         return None
-    is_vp8 = codec == "vp8"
+    is_vp8 = stream.codec_context.name == "vp8"
     return [
         _Timing(time, None, is_key)
         for time, is_key, byte in zip(found.times, found.is_key, found.first_bytes, strict=True)
@@ -222,6 +221,11 @@ def _is_mov(container: InputContainer) -> bool:
 
 def _is_matroska(container: InputContainer) -> bool:
     return container.format.name.startswith("matroska,")
+
+
+def _may_not_be_coded(stream: VideoStream, sizes: Iterable[int]) -> bool:
+    """Whether some packets of these sizes may be MPEG-4 frames that are not coded, which only they show."""
+    return stream.codec_context.name == "mpeg4" and min(sizes, default=0) <= LONGEST_BYTES
 
 
 def _is_hidden(first_byte: int) -> bool:
