@@ -44,10 +44,8 @@ from transfer3d import (
     TrainerConfig,
 )
 from transfer3d.data import SynthConfig, VideoSet, share_of
-from transfer3d.engine.distributed import resolve_precision
 from transfer3d.engine.memory_format import channels_last
 from transfer3d.files import write_text
-from transfer3d.objectives.diagnostics import training_warnings
 from transfer3d.recipes import Recipe
 from transfer3d.run.training.image_teacher import train_teacher
 
@@ -91,7 +89,7 @@ def teach(place: Place, row: Row, digits: Digits, seed: int) -> None:
         size=32,
         steps=place.setting.teacher_steps,
         seed=seed,
-        precision=resolve_precision("auto"),
+        precision="auto",
         console=Console(quiet=True),
         digits=DIGITS[digits],
     )
@@ -112,10 +110,7 @@ def transfer(place: Place, row: Row, seed: int) -> None:
     objective = Correspondence(teacher, student, recipe.correspondence, seed=seed)
     metrics = _fit(data, _videos(data, "unlabelled"), objective, student.clip, recipe).metrics
     seconds = time.monotonic() - started
-    alarms = training_warnings(metrics)
-    transfer3d.save(
-        student, path, provenance={"metrics": dict(metrics), "alarms": alarms, "seconds": seconds}
-    )
+    transfer3d.save(student, path, provenance={"metrics": dict(metrics), "seconds": seconds})
 
 
 def finetune(

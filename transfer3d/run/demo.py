@@ -17,7 +17,6 @@ from rich.table import Table
 from transfer3d.data.moving_digits import SynthConfig, synthesise
 from transfer3d.data.pipeline import view_batches
 from transfer3d.data.source import open_videos
-from transfer3d.engine.distributed import resolve_precision
 from transfer3d.engine.run_folder import LOG, MODEL
 from transfer3d.errors import UsageError
 from transfer3d.evaluation.protocols import CENTRE
@@ -82,9 +81,8 @@ def _run(out: Path, seed: int, console: Console) -> DemoResult:
     _step(console, 1, "moving digits as H.264 videos")
     synthesise(data, synth, console)
     _step(console, 2, f"a small teacher ({TEACHER}) learns still digits")
-    precision = resolve_precision("auto")
     accuracy = train_teacher(
-        TEACHER, teacher, synth, size=32, steps=300, seed=seed, precision=precision, console=console
+        TEACHER, teacher, synth, size=32, steps=300, seed=seed, precision="auto", console=console
     )
     console.print(f"teacher: {accuracy:.1%} accuracy on unseen digits", highlight=False)
     _step(console, 3, "correspondence: the student learns from the teacher, without labels")

@@ -16,7 +16,7 @@ from torch.nn import functional
 from transfer3d.batch import ClipBatch
 from transfer3d.data.moving_digits import Pixels, SynthConfig, still_digits
 from transfer3d.engine.config import TrainerConfig
-from transfer3d.engine.distributed import make_accelerator
+from transfer3d.engine.distributed import make_accelerator, resolve_precision
 from transfer3d.engine.optim import OptimizerConfig
 from transfer3d.engine.schedule import ScheduleConfig
 from transfer3d.engine.trainer import Trainer
@@ -63,13 +63,13 @@ def train_teacher(
         size: pixels of an image.
         steps: optimiser steps of 64 images.
         seed: for weights and order.
-        precision: "bf16" or "fp32".
+        precision: "bf16", "fp32" or "auto".
         console: for progress.
         digits: that it learns, and is tested on.
     """
     images_NCHW, labels_N = _stills("train", synth, size, digits, count=6000)
     network = create_image_model(name, "none", num_classes=10, seed=seed)
-    accelerator = make_accelerator(precision)
+    accelerator = make_accelerator(resolve_precision(precision))
 
     def batches(first_step: int) -> Iterator[ClipBatch]:
         for step in range(first_step, steps):
