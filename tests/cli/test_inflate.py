@@ -82,7 +82,7 @@ def test_weights_from_a_file_keep_their_head(run, tmp_path):
     "arguments, code, message",
     [
         (["test_densenet", "--to", "p3d", *RANDOM], 2, "test_densenet can be inflated to densenet3d, i3d"),
-        (["xcit_nano_12_p16_224", "--to", "i3d", *RANDOM], 2, "has the architecture Xcit"),
+        (["xcit_nano_12_p16_224", "--to", "i3d", *RANDOM], 2, "has cross-covariance attention (Xcit)"),
         (["test_vit", "--to", "i3d", *RANDOM], 2, "test_vit can be inflated to timesformer, vivit"),
         (["test_resnet", "--to", "p3dd", *RANDOM], 2, "did you mean 'p3d'"),
         (["test_resnett", "--to", "p3d", *RANDOM], 2, "did you mean 'test_resnet'"),

@@ -133,7 +133,6 @@ def test_one_run_at_a_time_in_a_folder(dataset, tmp_path):
     assert not (tmp_path / "out" / ".transfer3d-lock").exists()
 
 
-@contextmanager
 def test_a_linked_folder_of_parts_is_refused(dataset, tmp_path):
     """It would be that of another run, whose parts this one would take for its own and remove."""
     plan = planned(dataset)
@@ -148,6 +147,7 @@ def test_a_linked_folder_of_parts_is_refused(dataset, tmp_path):
     assert part.read_text() == "{}"
 
 
+@contextmanager
 def files_up_to(size):
     """As on a disk that is full: whatever is longer is not written (EFBIG stands for ENOSPC)."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)

@@ -206,7 +206,8 @@ def _seconds_for(size: int) -> float:
 
 
 def _missing(what: str, where: str, error: Exception, remedies: str) -> SetupError:
+    reason = shortened(str(error).strip().partition("\n")[0], 200)
     return SetupError(
-        f"cannot load {what} ({where}), which is not cached: {type(error).__name__}: "
-        f"{shortened(str(error).strip().partition(chr(10))[0] or 'no answer', 200)}: {remedies}.",
+        f"{what} ({where}): not cached, and downloading failed "
+        f"({type(error).__name__}{': ' if reason else ''}{reason}): {remedies}."
     )
