@@ -57,9 +57,7 @@ OPTIONS = {
     "clipped": {"optimizer": OptimizerConfig(name="momentum", clip_grad_norm=0.1)},
     "scaled": {"optimizer": OptimizerConfig(name="adamw", layer_decay=0.5, lr_scale={"trunk.norm": 0})},
     "gpu": {
-        "gpu": GpuConfig(
-            convolutions="2d", prefetch=True, fused_optimizer=True, gradient_views=True, static_graph=True
-        ),
+        "gpu": GpuConfig(convolutions="2d", prefetch=True, fused_optimizer=True, gradient_views=True),
     },
     "fused, head first": {
         "gpu": GpuConfig(fused_optimizer=True),

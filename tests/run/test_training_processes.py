@@ -93,7 +93,6 @@ GPU = [
         "prefetch=true",
         "fused_optimizer=true",
         "gradient_views=true",
-        "static_graph=true",
     )
     for part in ("--set", f"gpu.{value}")
 ]

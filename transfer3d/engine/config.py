@@ -24,8 +24,6 @@ class GpuConfig(BaseModel):
     """Whether the optimiser updates all weights in one kernel."""
     gradient_views: bool = False
     """Whether DDP's gradients are views of the buffers that it sends, instead of copies."""
-    static_graph: bool = False
-    """Whether DDP may rely on the first step's order of gradients in all later steps."""
 
 
 class Training(BaseModel):

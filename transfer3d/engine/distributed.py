@@ -193,12 +193,7 @@ def distribute(accelerator: Accelerator, module: nn.Module, gpu: GpuConfig) -> n
     # A 1x1x1 kernel has two equivalent memory layouts; DDP warns that they differ.
     warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")
     devices = [accelerator.device] if accelerator.device.type == "cuda" else None
-    return DistributedDataParallel(
-        module,
-        device_ids=devices,
-        gradient_as_bucket_view=gpu.gradient_views,
-        static_graph=gpu.static_graph,
-    )
+    return DistributedDataParallel(module, device_ids=devices, gradient_as_bucket_view=gpu.gradient_views)
 
 
 @contextmanager
