@@ -42,14 +42,14 @@ def test_the_demos_order_is_that_of_few_steps_as_the_readme_says():
 
 def test_every_speed_names_the_command_that_measures_it():
     table = PAGE.split("| `transfer3d bench` |\n")[1].split("\n\n")[0].splitlines()[1:]
-    assert len(table) == 18
+    assert len(table) == 19
     for line in table:
         command = re.fullmatch(r"\|.*\| `(.*)` \|", line)
         assert command is not None, line
         check_arguments(["bench", *re.sub(r'"(\w+) (\d+)"', r"\1_\2", command[1]).split()])
 
 
-@pytest.mark.parametrize("words", ["P3D", "Conv4d", "i3d", "Algorithm 1"])
+@pytest.mark.parametrize("words", ["P3D", "DenseNet3D", "Conv4d", "i3d", "Algorithm 1"])
 def test_the_words_after_only_choose_cases(words):
     from transfer3d.bench.case import matching
     from transfer3d.bench.conv4d import conv4d_cases
