@@ -91,7 +91,7 @@ def hub_file(
 ) -> Path:
     """Returns the newest version of one of these files, from the local cache if that is up to date.
 
-    A cached version is used, with a warning, if the hub does not answer in time; one of a full commit hash
+    A cached version is used, with a warning, if the newest cannot be loaded in time; one of a full commit hash
     without asking.
 
     Args:
@@ -133,7 +133,9 @@ def hub_file(
                 if old is None:
                     raise
                 log.warning(
-                    "%s: the hub does not answer (%s): the cached version is used", what, type(error).__name__
+                    "%s: the newest version cannot be loaded (%s), a cached one is used",
+                    what,
+                    type(error).__name__,
                 )
                 return Path(old)
     except Exception as error:  # the types depend on the HTTP library of the hub client's version
