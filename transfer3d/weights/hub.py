@@ -91,8 +91,8 @@ def hub_file(
 ) -> Path:
     """Returns the newest version of one of these files, from the local cache if that is up to date.
 
-    A cached version is used, with a warning, if the newest cannot be loaded in time; one of a full commit hash
-    without asking.
+    A cached version is used, with a warning, if the newest cannot be loaded in time; one of a full commit
+    hash without asking.
 
     Args:
         repository: `user/name`.
