@@ -7,7 +7,7 @@ from functools import partial
 from types import SimpleNamespace
 
 import torch
-import torch.multiprocessing as mp
+from forks import FORKS
 from torch import nn
 from torch.nn import functional as F
 
@@ -95,7 +95,14 @@ def two_processes(config, folder, *, parts=1):
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     results = folder / f"step-{parts}"
-    mp.start_processes(_process, (2, port, config, parts, str(results)), nprocs=2, start_method="fork")
+    processes = [
+        FORKS.Process(target=_process, args=(rank, 2, port, config, parts, str(results))) for rank in (0, 1)
+    ]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(60)
+    assert [process.exitcode for process in processes] == [0, 0]
     return [torch.load(f"{results}.{rank}", weights_only=True) for rank in range(2)]
 
 
