@@ -1,7 +1,7 @@
 """Processes that are forked from a server, which has imported what they need.
 
-A fork of the test's own process would not do: autograd refuses to work in it once a test has started threads of
-autograd's.
+A fork of the test's own process would not do: autograd refuses to work in it once a test has started its
+threads.
 """
 
 import multiprocessing
