@@ -27,6 +27,7 @@ def test_what_binds_is_the_slower_one():
     assert Rates(flops=10 * step.flops, bytes=step.bytes).seconds(step) == 1
 
 
+@pytest.mark.slow
 def test_steps_are_shares_of_the_roofline_here_too(monkeypatch):
     cpu = torch.device("cpu")
     rates = measure_rates(cpu, product=128, copy_bytes=1 << 20)

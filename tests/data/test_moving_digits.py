@@ -117,6 +117,7 @@ def centres(config, part, index):
     return np.stack([(ink.sum(2) @ grid), (ink.sum(1) @ grid)], 1) / ink.sum((1, 2))[:, None]
 
 
+@pytest.mark.slow
 def test_one_frame_does_not_tell_the_motion_but_movement_does():
     config = SynthConfig(background="plain", train=20)
     paths = np.stack([centres(config, "train", i) for i in range(800)])
@@ -246,7 +247,7 @@ WRITE = (
 
 
 @pytest.mark.proc
-@pytest.mark.parametrize("end", [signal.SIGCONT, signal.SIGKILL])
+@pytest.mark.parametrize("end", [pytest.param(signal.SIGCONT, marks=pytest.mark.slow), signal.SIGKILL])
 def test_of_two_processes_one_writes_the_set_and_the_other_waits_for_it(tmp_path, end):
     place = tmp_path / "set"
     command = [sys.executable, "-c", WRITE, str(place), TINY.model_dump_json()]

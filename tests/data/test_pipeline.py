@@ -153,7 +153,7 @@ def test_ranks_share_the_same_global_batches(videos, world, workers):
         assert torch.equal(torch.cat([share.clips for share in shares]), batch.clips)
 
 
-@pytest.mark.parametrize("start", [1, 4, 7, 12])
+@pytest.mark.parametrize("start", [1, 7, *(pytest.param(n, marks=pytest.mark.slow) for n in (4, 12))])
 def test_resume_gives_the_very_next_batch(videos, start):
     whole = list(train(videos))
     rest = train(videos, start_step=start, workers=start % 2)

@@ -11,7 +11,7 @@ from transfer3d.recipes.load import load_recipe, stages_of
 
 EVERY = [block for path in FILES for block in blocks_of(path)]
 TUTORIALS = [path for path in FILES if any(block.mark == "run" for block in blocks_of(path))]
-QUICK = {"README.md", "own-videos.md", "python.md", "reproduce.md", "vision-transformers.md"}
+QUICK = {"README.md", "python.md"}
 """The others take as long, and what they call has tests of its own."""
 SLOW = [path for path in FILES if any(block.mark == "run-slow" for block in blocks_of(path))]
 

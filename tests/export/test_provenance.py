@@ -46,6 +46,7 @@ def private_words(files, *folders):
     return [word for word in (*PRIVATE, *here) for content in contents if word in content]
 
 
+@pytest.mark.slow
 def test_neither_recipe_nor_path_is_in_an_onnx_file(exported):
     assert not private_words([exported / "m.onnx", exported / "preprocess.json"], exported)
 

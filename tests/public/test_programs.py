@@ -26,6 +26,7 @@ DIGITS = [
     "--size",
     "32",
 ]
+QUICK = {"own_loop", "own_student", "webcam"}
 ARGUMENTS = {"webcam": ["model.safetensors", "camera.mp4"]}
 
 
@@ -60,7 +61,11 @@ def run(program, folder):
 
 
 @pytest.mark.proc
-@pytest.mark.parametrize("program", PROGRAMS, ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "program",
+    [path if path.stem in QUICK else pytest.param(path, marks=pytest.mark.slow) for path in PROGRAMS],
+    ids=lambda path: path.stem,
+)
 def test_a_program_runs(program, folder):
     printed = run(program, folder)
     if program.stem == "webcam":

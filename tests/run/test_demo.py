@@ -20,6 +20,7 @@ def tree(folder):
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
 
 
+@pytest.mark.slow
 @pytest.mark.proc
 def test_a_second_demo_leaves_the_data_of_a_live_one(tmp_path):
     out = tmp_path / "demo"

@@ -122,9 +122,10 @@ def broken(fault, digits_folder, tmp_path):
     return done, seconds, codes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("fault", "shown"),
-    [("bug", "a bug in one process"), pytest.param("kill", "SIGKILL", marks=pytest.mark.slow)],
+    [("bug", "a bug in one process"), ("kill", "SIGKILL")],
 )
 def test_a_process_that_is_lost_ends_the_run_which_another_number_resumes(
     fault, shown, alone, digits_folder, tmp_path
