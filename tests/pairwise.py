@@ -1,13 +1,14 @@
 """One step of a correspondence objective, in any number of processes and parts, and a plain one beside it."""
 
+import multiprocessing
 import os
 import socket
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import nullcontext
-from functools import partial
+from functools import cache, partial
 from types import SimpleNamespace
 
 import torch
-from forks import FORKS
 from torch import nn
 from torch.nn import functional as F
 
@@ -89,20 +90,24 @@ def _process(rank, world, port, config, parts, results):
     torch.distributed.destroy_process_group()
 
 
+@cache
+def _pool():
+    """Two processes that stay, since they take seconds to start.
+
+    Not forks of this one: autograd refuses to work there once a test has started its threads.
+    """
+    return ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn"))
+
+
 def two_processes(config, folder, *, parts=1):
     """Returns what each of two gloo processes found."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     results = folder / f"step-{parts}"
-    processes = [
-        FORKS.Process(target=_process, args=(rank, 2, port, config, parts, str(results))) for rank in (0, 1)
-    ]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join(60)
-    assert [process.exitcode for process in processes] == [0, 0]
+    calls = [_pool().submit(_process, rank, 2, port, config, parts, str(results)) for rank in range(2)]
+    for call in calls:
+        call.result(60)
     return [torch.load(f"{results}.{rank}", weights_only=True) for rank in range(2)]
 
 
