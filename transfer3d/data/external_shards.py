@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
-from transfer3d.data.folder import FOLDER_NAMES, SUFFIXES, WORD, composed, split_word
+from transfer3d.data.folder import FOLDER_NAMES, SUFFIXES, WORD, composed, split_word, warn_of_similar
 from transfer3d.data.shard_writer import list_members
 from transfer3d.data.shards import (
     EXTERNAL,
@@ -273,6 +273,7 @@ def _number_labels(
         if empty := [where for where, label in given if not label]:
             raise DataError(f"{empty[0]} has an empty label. A class is a number or a name.")
         classes = tuple(sorted({label for _, label in given}))
+        warn_of_similar(given[0][0] if given else "", classes)
         number_of = {name: number for number, name in enumerate(classes)}
         return classes, [tuple(number_of[label] for label in labels) for _, labels in label_sets]
     for where, label in given:

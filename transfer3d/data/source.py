@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +18,7 @@ from transfer3d.data.folder import (
     split_folders,
     split_word,
     videos_by_class,
+    videos_in,
     videos_under,
 )
 from transfer3d.data.remote import HttpStore
@@ -24,6 +26,8 @@ from transfer3d.data.shards import INDEX, PARTS, PLAN, FolderStore, Index, Shard
 from transfer3d.data.video_list import VideoList
 from transfer3d.data.videoset import VideoSet
 from transfer3d.errors import DataError, NoSuchSplit, UsageError
+
+log = logging.getLogger(__name__)
 
 TAR = re.compile(r"[^.].*\.tar")
 COMPRESSED = re.compile(r"[^.].*\.(tgz|tar\.(gz|bz2|xz|zst))")
@@ -192,6 +196,13 @@ def _classified(folder: Path, train: Path) -> VideoList:
     classes = list(labelled_folders(train))
     log_other_files(folder)
     found = videos_by_class(folder, classes, str(train))
+    if stray := sorted(videos_in(folder)):
+        if not found:
+            raise DataError(
+                f"{folder}: its videos are not in class folders. Put them into {folder}/<class>/."
+            )
+        what = "videos beside the class folders are ignored"
+        log.warning("%s: %d %s, first %s", folder, len(stray), what, stray[0].name)
     files, labels = [path for _, path in found], [name for name, _ in found]
     videos = VideoList(files, labels, classes=classes, root=folder)
     if folder == train and (empty := set(range(len(classes))) - set(videos.labels)):
