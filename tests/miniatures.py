@@ -56,6 +56,7 @@ def hmdb51(root: Path) -> Path:
             uses = "1201" if fold == 1 else "2110"
             lines = [f"{file} {use} " for file, use in zip(files, uses, strict=True)]
             note(root / "testTrainMulti_7030_splits" / f"{name}_test_split{fold}.txt", *lines)
+        note(root / "testTrainMulti_7030_splits" / f"._{name}_test_split1.txt", "macOS leaves such files")
     return root
 
 

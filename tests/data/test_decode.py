@@ -3,6 +3,7 @@
 import io
 import os
 import time
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -119,6 +120,42 @@ def test_variable_rate():
         assert numbers(video.read(np.array([5, 3, 4]))) == [5, 3, 4]
     assert facts.frames == 6
     assert facts.fps == pytest.approx(5 / 3)
+
+
+def joined(*parts):
+    """Puts the packets of WebM files after one another, as of a call whose pictures change their size."""
+    file, time_ms = io.BytesIO(), 0
+    with av.open(file, "w", format="webm") as out:
+        stream = None
+        for part in parts:
+            with av.open(io.BytesIO(part)) as container:
+                stream = stream or out.add_stream_from_template(container.streams.video[0])
+                for packet in container.demux(video=0):
+                    if packet.size:
+                        packet.pts = packet.dts = time_ms
+                        packet.time_base, packet.stream = Fraction(1, 1000), stream
+                        out.mux(packet)
+                        time_ms += 40
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("codec", ["libvpx", "libvpx-vp9"])
+@pytest.mark.parametrize("factors", [(1, 2), (2, 1)])
+def test_pictures_that_change_their_size_are_scaled_to_the_first(codec, factors):
+    frames = numbered_frames(24)
+    parts = zip((frames[:12], frames[12:]), factors, strict=True)
+    content = joined(
+        *(encode(np.tile(f, (1, k, 1, 1)).repeat(k, 2), container="webm", codec=codec) for f, k in parts)
+    )
+    with Video(content) as video:
+        video.check()
+        for indices in ([10, 13, 2], [20, 22]):
+            read = video.read(np.array(indices))
+            factor = factors[0] if min(indices) < 12 else factors[1]
+            assert read.shape[1:] == (48 * factor, 64 * factor, 3)
+            assert numbers(read) == indices
+        assert numbers(np.stack(list(video.stream()))) == list(range(24))
+        assert video.read(np.array([2, 20]), short_side=32).shape[1] == 32
 
 
 @pytest.mark.parametrize("flips", [{}, {"hflip": True}])

@@ -39,6 +39,7 @@ def feichtenhofer(root, name, planes):
         folder.mkdir(parents=True)
         for i, plane in enumerate(planes[..., number], start=1):
             Image.fromarray(plane).save(folder / f"frame{i:06d}.png")
+        (folder / "._frame000001.png").write_bytes(b"macOS leaves such files")
 
 
 def ucf101_lists(root):

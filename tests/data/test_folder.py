@@ -226,6 +226,40 @@ def test_folders_that_hold_the_same_folders_are_splits_or_said(names, are_splits
         assert "are they parts?" in caplog.text
 
 
+def test_splits_within_classes_are_refused(tmp_path):
+    fill(tmp_path, *(f"{name}/{part}/1.mp4" for name in ("jump", "wave") for part in ("Test", "training")))
+    with pytest.raises(DataError, match=r"jump holds splits: Test, training. Put them around .*Test/jump\."):
+        open_videos(tmp_path, labelled=True)
+    with pytest.raises(DataError, match="jump holds splits"):
+        read_listing(Request(tmp_path))
+    fill(tmp_path / "other", "jump/train/1.mp4", "wave/2.mp4")
+    assert list(labelled_folders(tmp_path / "other")) == ["jump", "wave"]
+
+
+def test_classes_that_differ_in_case_are_said(tmp_path, caplog):
+    fill(tmp_path, "Jump/1.mp4", "jump/2.mp4", "wave/3.mp4")
+    assert list(labelled_folders(tmp_path)) == ["Jump", "jump", "wave"]
+    assert "the classes Jump and jump have similar names: are they one?" in caplog.text
+
+
+def test_videos_beside_class_folders_are_said(tmp_path, caplog):
+    for name in ("train/jump/1", "train/wave/2", "val/3", "intro", "train/intro"):
+        write_numbered(tmp_path / f"{name}.mp4", 4)
+    assert len(open_videos(tmp_path, labelled=True)) == 2
+    assert (
+        f"{tmp_path / 'train'}: 1 videos beside the class folders are ignored, first intro.mp4" in caplog.text
+    )
+    with pytest.raises(DataError, match="val: its videos are not in class folders"):
+        open_videos(tmp_path, split="val", labelled=True)
+    layout, listing = read_listing(Request(tmp_path))
+    assert (layout, listing.counts(), listing.classes) == ("folders", {"train": 2}, ("jump", "wave"))
+    assert [path.relative_to(tmp_path).as_posix() for path in listing.extra] == [
+        "intro.mp4",
+        "train/intro.mp4",
+        "val/3.mp4",
+    ]
+
+
 def test_a_path_that_is_longer_than_any_is_nowhere():
     assert existing(Path("x" * 5000)) is None
     assert existing(Path("a\0b")) is None

@@ -1,6 +1,7 @@
 """Lists as other programs write them, and as nobody should: read, or refused in a sentence."""
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -23,6 +24,8 @@ from transfer3d.errors import DataError
         ("movie,class\na.mp4,run\nb.mp4,jump\n", ("jump", "run")),
         ("movie,sport\na.mp4,run\nb.mp4,jump\n", ("jump", "run")),
         ("video,label\na.mp4,run\nb.mp4,jump\n", ("jump", "run")),
+        ("\tpath\tlabel\n0\ta.mp4\trun\n1\tb.mp4\tjump\n", ("jump", "run")),
+        ("path\tsplit\tlabel\tnote\na.mp4\ttrain\trun\t\nb.mp4\ttrain\tjump\t\n", ("jump", "run")),
     ],
 )
 def test_cells_of_other_spreadsheets(text, classes, tmp_path):
@@ -35,6 +38,36 @@ def test_cells_of_other_spreadsheets(text, classes, tmp_path):
     assert [entry.name for entry in listing.found] == ["a.mp4", "b.mp4"]
 
 
+@pytest.mark.parametrize(
+    ("text", "files"),
+    [
+        ("run\\1.mp4,run\njump\\1.mp4,jump\n", "run/1.mp4 jump/1.mp4"),
+        ("run/1,run\njump/1,jump\n", "run/1.mp4 jump/1.mp4"),
+        ("video_id,label\n7,run\nb.c,jump\n", "jump/7.webm b.c.mp4"),
+        ("n/2,run\n7,jump\n", "jump/run/2.mp4 jump/7.webm"),
+    ],
+)
+def test_paths_of_windows_and_names_without_suffix(text, files, tmp_path, monkeypatch):
+    for name in ("run/1.mp4", "jump/1.mp4", "jump/7.webm", "jump/run/2.mp4", "b.c.mp4"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
+    (tmp_path / "list.csv").write_text(text.replace("n/2", "run/2"))
+    for folder in (tmp_path, Path()):
+        listing = read_listing(Request(folder / "list.csv"))[1]
+        assert [entry.path for entry in listing.entries] == [folder / file for file in files.split()]
+        assert listing.classes == ("jump", "run")
+        monkeypatch.chdir(tmp_path)
+
+
+def test_names_of_classes_that_look_like_one_are_said(tmp_path, caplog):
+    for name in "abc":
+        (tmp_path / f"{name}.mp4").write_bytes(b"x")
+    (tmp_path / "list.csv").write_text("a.mp4,Long Jump\nb.mp4,long_jump\nc.mp4,run\n")
+    assert read_listing(Request(tmp_path / "list.csv"))[1].classes == ("Long Jump", "long_jump", "run")
+    assert "list.csv: the classes Long Jump and long_jump have similar names" in caplog.text
+    assert caplog.text.count("similar") == 1
+
+
 ODD_LISTS = {
     "device": (b"/dev/zero,run\n", "line 1: /dev/zero is a device or a pipe"),
     "latin-1": ("a.mp4,caf\u00e9\n".encode("latin-1"), "line 1: it is not UTF-8"),
@@ -44,6 +77,9 @@ ODD_LISTS = {
     "a huge cell": (b"a.mp4," + b"x" * 200_000 + b"\n", "line 1: field larger"),
     "a huge path": (b"x" * 5000 + b".mp4,run\n", "no videos"),
     "no labels": (b"path,split\na.mp4,train\n", "line 1: the header 'path,split' has no columns"),
+    "one file twice": (b"a.mp4,run\n./a.mp4,jump\n", "line 2: ./a.mp4 is listed before, in line 1"),
+    "two files of a name": (b"1,run\n2,jump\n", "line 1: 1 may be .*/1.mp4 or .*/1.mp4"),
+    "a row without its split": (b"path,label,split\na.mp4,run\n", "line 2: '' is not one of train, val"),
     "a row of nothing": (b",,,,\n", "line 1: .* is not 'path,label'"),
 }
 
@@ -51,6 +87,9 @@ ODD_LISTS = {
 @pytest.mark.parametrize("odd", ODD_LISTS)
 def test_odd_lists_are_refused_in_a_sentence(odd, tmp_path):
     content, said = ODD_LISTS[odd]
+    for name in ("a.mp4", "run/1.mp4", "jump/1.mp4"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
     (tmp_path / "list.csv").write_bytes(content)
     with pytest.raises(DataError, match=said) as caught:
         read_listing(Request(tmp_path / "list.csv"))

@@ -53,3 +53,22 @@ def test_what_is_held_out_is_a_share_of_every_class_by_whole_sources():
     assert held.labels.count(2) == 0  # there is but one
     again, other = (split_off(Groups(), 0.2, seed=seed)[1] for seed in (0, 1))
     assert again.keys == held.keys != other.keys
+
+
+class Shared(Groups):
+    """Three classes, of which the first two share all sources but one, as segments of long videos do."""
+
+    labels = tuple(n % 2 for n in range(20)) + (1,) * 2 + (2,) * 4
+    sources = (*(f"v{n // 2}" for n in range(20)), "b", "b", *(f"v{n}" for n in (0, 1)), "c", "c")
+    keys = tuple(str(n) for n in range(26))
+    label_sets = tuple((label,) for label in labels)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_source_of_several_classes_is_in_one_part(seed):
+    rest, held = split_off(Shared(), 0.3, seed=seed)
+    assert sorted([*rest.keys, *held.keys], key=int) == list(Shared.keys)
+    assert not set(rest.sources) & set(held.sources)
+    assert set(rest.labels) == {0, 1, 2}
+    assert held.labels.count(0) >= 3
+    assert held.labels.count(1) >= 3

@@ -7,9 +7,11 @@ import av
 import numpy as np
 import pytest
 from endless import ENDLESS, place_endless
-from media import encode, numbered_frames, write_numbered
+from media import encode, numbered_frames, numbers, write_numbered
+from PIL import Image
 from rich.console import Console
 
+from transfer3d.data.container import BadVideo
 from transfer3d.data.datasets.layouts import read_listing
 from transfer3d.data.datasets.listing import Request
 from transfer3d.data.decode import Video
@@ -86,6 +88,42 @@ def test_one_suffix_is_packed_as_it_is(tmp_path):
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full on this machine")
+def pictures(folder, names, suffix="jpg"):
+    folder.mkdir()
+    frames = numbered_frames(len(names))
+    for name, pixels in zip(names, frames, strict=True):
+        Image.fromarray(pixels).save(folder / f"{name}.{suffix}", quality=95)
+    return folder
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        [f"frame{i}" for i in range(12)],
+        [f"img_{i:05d}" for i in range(12)],
+        [f"{i // 6}-{i % 6}-x" for i in range(12)],
+        [f"shot 2, {i}" for i in range(8, 12)],
+    ],
+)
+@pytest.mark.parametrize("suffix", ["jpg", "png"])
+def test_pictures_are_in_the_order_of_their_numbers(names, suffix, tmp_path):
+    folder = pictures(tmp_path / "v", names, suffix)
+    (folder / f"._{names[0]}.{suffix}").write_bytes(b"\0\5\26\7")  # what macOS leaves on other disks
+    content, count = encode_folder(folder)
+    with Video(content) as video:
+        assert numbers(video.read(np.arange(count))) == list(range(len(names)))
+
+
+def test_a_picture_that_is_damaged_or_of_another_size_is_named(tmp_path):
+    folder = pictures(tmp_path / "v", ["1", "2", "3"])
+    Image.new("RGB", (32, 96)).save(folder / "2.jpg")
+    with pytest.raises(BadVideo, match=r"v: 2\.jpg is 32x96, the first is 64x48"):
+        encode_folder(folder)
+    (folder / "2.jpg").write_bytes(b"no picture")
+    with pytest.raises(BadVideo, match=r"v/2\.jpg: does not decode"):
+        encode_folder(folder)
+
+
 def test_a_full_disk_is_an_error_of_the_system():
     frames = [(pixels, number / 25) for number, pixels in enumerate(numbered_frames(30))]
     with pytest.raises(OSError, match="No space left"):

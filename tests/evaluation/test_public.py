@@ -14,9 +14,11 @@ from moving_noise import wakeful_student, write_noise_videos
 import transfer3d
 from transfer3d.data.clips import views_of_video
 from transfer3d.data.source import open_videos
+from transfer3d.data.videoset import VideoSet
 from transfer3d.data.views import ViewPlan
 from transfer3d.engine.config import TrainerConfig
 from transfer3d.errors import DataError, UsageError, WeightsError
+from transfer3d.evaluation.evaluate import with_student_classes
 from transfer3d.evaluation.protocols import named_protocol
 from transfer3d.objectives.classification import Classification
 
@@ -63,6 +65,27 @@ def test_a_protocol_is_given_by_name_or_as_an_object(videos):
     assert by_name.metrics["views"] > 3
     with pytest.raises(UsageError, match="either these or a protocol"):
         transfer3d.evaluate(student, videos, protocol="t3d", clips=2)
+
+
+class Numbered(VideoSet):
+    """A video of each class; folders are sorted as text."""
+
+    def __init__(self, names):
+        self.keys = self.classes = sorted(names)
+        self.labels = list(range(len(names)))
+
+    def open(self, index):
+        raise NotImplementedError
+
+
+@pytest.mark.parametrize("first", [0, 1, 7])
+def test_numbers_of_classes_are_those_of_a_student_without_names(first):
+    student = wakeful_student("p3d", num_classes=12)
+    videos = with_student_classes(student, Numbered([str(first + n) for n in range(12)]))
+    assert [first + label for label in videos.labels] == [int(key) for key in videos.keys]
+    assert videos.labels != list(range(12))
+    named = Numbered(["10", "9", *"abcdefghij"])
+    assert with_student_classes(student, named) is named
 
 
 def test_a_student_of_other_classes_and_bad_files_are_refused(videos, folder, tmp_path):

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from transfer3d.data.container import BadVideo, Source, faults, open_container, video_stream
 from transfer3d.data.frame_table import FrameTable
-from transfer3d.data.pixels import Converter, Frames
+from transfer3d.data.pixels import Converter, Frames, scaled_rgb
 from transfer3d.layout import FLOW_CHANNELS, RGB_CHANNELS
 
 NEAR = 4  # gaps of up to this many frames are decoded faster than skipped by a seek
@@ -144,7 +144,8 @@ class Video:
             short_side: frames with a longer short side are scaled down to it, in the decoder.
 
         Returns:
-            RGB, [N, H, W, 3] uint8, upright; for flow [N, H, W, 2].
+            RGB, [N, H, W, 3] uint8, upright; for flow [N, H, W, 2]. Where a video changes its size, later
+            frames are scaled to the first of these.
         """
         numbers, counts = np.unique(indices, return_counts=True)
         if numbers[0] < 0 or numbers[-1] >= self.frames:
@@ -158,10 +159,8 @@ class Video:
             for frames in ways:
                 try:
                     for place, frame in zip(places, frames(numbers.tolist()), strict=True):
-                        pixels = self._convert(frame, short_side)
+                        pixels = self._convert(frame, short_side, None if out is None else out.shape[1:])
                         out = self._empty((len(indices), *pixels.shape)) if out is None else out
-                        if pixels.shape != out.shape[1:]:
-                            raise BadVideo(f"{self._name}: its pictures change their size")
                         out[place] = pixels
                     break
                 except _WrongTimes:
@@ -177,9 +176,12 @@ class Video:
 
     def stream(self, *, short_side: int | None = None) -> Iterator[Frames]:
         """Yields all frames [H, W, C] in order, like `read`, by one decode from the start."""
+        shape: tuple[int, ...] | None = None
         with faults(self._name):
             for frame in self._decoded():
-                yield self._convert(frame, short_side)
+                pixels = self._convert(frame, short_side, shape)
+                shape = pixels.shape
+                yield pixels
 
     def check(self) -> None:
         """Decodes all frames.
@@ -274,8 +276,13 @@ class Video:
                 return
         raise BadVideo(f"{self._name}: frame {target} of {self.frames} does not decode")
 
-    def _convert(self, frame: VideoFrame, short_side: int | None) -> Frames:
+    def _convert(self, frame: VideoFrame, short_side: int | None, shape: tuple[int, ...] | None) -> Frames:
         if frame.is_corrupt:
             raise BadVideo(f"{self._name}: a damaged frame")
         convert = self._converter.flow if self._channels == FLOW_CHANNELS else self._converter.rgb
-        return convert(frame, short_side)
+        pixels = convert(frame, short_side)
+        if shape is None or pixels.shape == shape:
+            return pixels
+        if self._channels == FLOW_CHANNELS:
+            raise BadVideo(f"{self._name}: its flow changes its size")
+        return scaled_rgb(pixels, *shape[:2])

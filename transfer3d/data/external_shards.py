@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
-from transfer3d.data.folder import FOLDER_NAMES, SUFFIXES, composed, split_word
+from transfer3d.data.folder import FOLDER_NAMES, SUFFIXES, WORD, composed, split_word, warn_of_similar
 from transfer3d.data.shard_writer import list_members
 from transfer3d.data.shards import (
     EXTERNAL,
@@ -37,7 +37,7 @@ READ = (*SUFFIXES, "cls", "json")
 LABEL_KEYS = ("class", "class_name", "classname", "class_id", "category", "action", "label_name")
 """Keys of a class in `.json` where it has no "label"."""
 PICKLES = ("pyd", "pkl", "pickle", "pth", "pt")
-RANGE = re.compile(r"\{([0-9]{1,9})\.\.([0-9]{1,9})\}")
+BRACES = re.compile(r"\{(?:([0-9]{1,9})\.\.([0-9]{1,9})|([^{}]*,[^{}]*))\}")
 SEVERAL = re.compile(r"[0-9]+(\s*,\s*[0-9]+)+")
 NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?")
 MAX_SHARDS = 100_000
@@ -45,25 +45,26 @@ MAX_FRAMES = 2**31
 MAX_NOTE_BYTES = 1 << 20
 """Maximum size of a sample's class file or JSON file."""
 log = logging.getLogger(__name__)
-SPLIT = re.compile(r"-(train|val|test|unlabelled)-\d+\.tar$")
 
 
 def expand(names: str) -> list[str]:
-    """Expands webdataset's notation `name-{000..012}.tar` to file names.
+    """Expands webdataset's notation to file names: `name-{000..012}.tar`, `{train,val}-0.tar`, or both.
 
     Raises:
         UsageError: a range with its end before its start, or with too many shards.
     """
-    match = RANGE.search(names)
-    if match is None:
-        return [names]
-    first, last = match.groups()
-    if int(first) > int(last):
-        raise UsageError(f"{names}: {first} comes after {last}. Turn them around.")
-    if int(last) - int(first) >= MAX_SHARDS:
-        raise UsageError(f"{names}: more than {MAX_SHARDS} shards. Give a part of them.")
-    numbers = (str(number).zfill(len(first)) for number in range(int(first), int(last) + 1))
-    return [names[: match.start()] + number + names[match.end() :] for number in numbers]
+    files = [names]
+    while match := BRACES.search(files[0]):
+        first, last, listed = match.groups()
+        if listed is None and int(first) > int(last):
+            raise UsageError(f"{names}: {first} comes after {last}. Turn them around.")
+        count = listed.count(",") + 1 if listed else int(last) - int(first) + 1
+        if count * len(files) > MAX_SHARDS:
+            raise UsageError(f"{names}: more than {MAX_SHARDS} shards. Give a part of them.")
+        parts = listed.split(",") if listed else [str(int(first) + i).zfill(len(first)) for i in range(count)]
+        start, end = match.start() - len(files[0]), match.end() - len(files[0])
+        files = [file[:start] + part + file[end:] for file in files for part in parts]
+    return files
 
 
 class _Read(NamedTuple):
@@ -74,7 +75,9 @@ class _Read(NamedTuple):
 
 
 def index_external(store: Store, files: Sequence[str]) -> Index:
-    """Reads all shards and returns their index; the split is that in `NAME-SPLIT-000000.tar`, else train.
+    """Reads all shards and returns their index.
+
+    Where keys recur in another split, the split is put before all keys, as in `val/0001`.
 
     Raises:
         DataError: an unsafe member, a pickle, a sample without exactly one video, or a label that is not a
@@ -82,20 +85,23 @@ def index_external(store: Store, files: Sequence[str]) -> Index:
     """
     read: dict[str, list[_Read]] = {}
     sizes: dict[str, int] = {}
-    seen: dict[str, str] = {}
+    seen: dict[tuple[str, str], str] = {}
+    splits = splits_of(files)
     for file in files:
         with store.local(file) as path:
             read[file], sizes[file] = _read_through(path, f"{store}{file}"), path.stat().st_size
         for sample, _ in read[file]:
-            if other := seen.get(sample.key):
+            if other := seen.get((splits[file], sample.key)):
                 raise DataError(
                     f"{store}{file}: {sample.key} is in {other} too. Make keys unique over all shards.",
                 )
-            seen[sample.key] = file
+            seen[splits[file], sample.key] = file
     if not seen:
         raise DataError(f"{store}{files[0]} and {len(files) - 1} others: no videos in them.")
     if not any(labels for samples in read.values() for _, labels in samples):
         read = _labelled_by_folder(read, f"{store}{files[0]}")
+    if len({key for _, key in seen}) < len(seen):
+        read = {file: [_in_split(splits[file], one) for one in samples] for file, samples in read.items()}
     classes, label_sets = _number_labels(
         [(f"{store}{file}: {s.key}", labels) for file in files for s, labels in read[file]]
     )
@@ -103,8 +109,7 @@ def index_external(store: Store, files: Sequence[str]) -> Index:
     counts: dict[str, int] = {}
     shards: list[Shard] = []
     for file in files:
-        named = SPLIT.search(file)
-        split = named[1] if named else "train"
+        split = splits[file]
         counts[split] = counts.get(split, 0) + len(read[file])
         samples = tuple(_labelled(s, next(numbers)) for s, _ in read[file])
         shards.append(Shard(file=file, split=split, size=sizes[file], samples=samples))
@@ -119,6 +124,30 @@ def index_external(store: Store, files: Sequence[str]) -> Index:
     )
     check_index(index, f"{store}")
     return index
+
+
+def splits_of(files: Sequence[str]) -> dict[str, str]:
+    """Returns each shard's split by its name or its folder: `my-train_part-0.tar`, `validation/0.tar`.
+
+    Where all have one split or none, only the last word counts: a set may be called `test-of-mine-0.tar`.
+    """
+    paths = {file: PurePosixPath(file) for file in files}
+    words = {file: WORD.findall((path.parent.name or path.stem).casefold()) for file, path in paths.items()}
+    splits = {file: _last_split(names) for file, names in words.items()}
+    if len(set(splits.values())) > 1:
+        return splits
+    return {file: _last_split(names[-1:]) for file, names in words.items()}
+
+
+def _last_split(words: Sequence[str]) -> str:
+    known = (FOLDER_NAMES.get(split_word(word)) for word in reversed(words))
+    return next(filter(None, known), "train")
+
+
+def _in_split(split: str, one: _Read) -> _Read:
+    sample, key = one.sample, f"{split}/{one.sample.key}"
+    source = key if sample.source == sample.key else sample.source
+    return one._replace(sample=sample.model_copy(update={"key": key, "source": source}))
 
 
 def _labelled_by_folder(read: dict[str, list[_Read]], where: str) -> dict[str, list[_Read]]:
@@ -215,7 +244,7 @@ def _given_labels(cls: bytes | None, entries: Mapping[str, Any]) -> Sequence[Any
 
     A list `labels` that does not contain the sample's class has another meaning and is ignored.
     """
-    label = entries.get("label") if cls is None else cls.decode(errors="replace").strip()
+    label = entries.get("label") if cls is None else cls.decode("utf-8-sig", errors="replace").strip()
     if label is None:
         label = next(filter(_is_label, map(entries.get, LABEL_KEYS)), None)
     several = entries.get("labels")
@@ -244,6 +273,7 @@ def _number_labels(
         if empty := [where for where, label in given if not label]:
             raise DataError(f"{empty[0]} has an empty label. A class is a number or a name.")
         classes = tuple(sorted({label for _, label in given}))
+        warn_of_similar(given[0][0] if given else "", classes)
         number_of = {name: number for number, name in enumerate(classes)}
         return classes, [tuple(number_of[label] for label in labels) for _, labels in label_sets]
     for where, label in given:

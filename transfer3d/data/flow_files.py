@@ -16,7 +16,7 @@ import numpy as np
 
 from transfer3d.data.container import BadVideo, faults
 from transfer3d.data.pixels import Frames
-from transfer3d.data.transcode import PICTURES, decode_picture
+from transfer3d.data.transcode import decode_picture, is_picture
 from transfer3d.errors import DataError
 
 FPS = 25.0  # rate of the original videos in UCF101; the images do not record it
@@ -46,7 +46,7 @@ def flow_folders(root: Path) -> list[Path]:
                 )
             found += [child for child in (folder / U).iterdir() if child.is_dir()]
             below[:] = [name for name in below if name not in names]
-        elif any(_is_picture(name) and name.startswith((X, Y)) for name in files):
+        elif any(is_picture(Path(name)) and name.startswith((X, Y)) for name in files):
             found.append(folder)
     # Sorted as if a suffix followed, so that shards of frames and of flow have the same order.
     return sorted(found, key=lambda path: (*path.parent.parts, f"{path.name}."))
@@ -95,7 +95,7 @@ def flow_pairs(folder: Path, *, name: str) -> list[tuple[Path, Path]]:
         {
             path.stem.removeprefix(prefix): path
             for path in sorted(place.glob(f"{prefix}*"))
-            if _is_picture(path)
+            if is_picture(path)
         }
         for place, prefix in zip(places, prefixes, strict=True)
     )
@@ -112,11 +112,7 @@ def _plane(path: Path) -> Frames:
     return decode_picture(path).reformat(format="gray").to_ndarray().astype(np.uint8, copy=False)
 
 
-def _is_picture(name: str | Path) -> bool:
-    return Path(name).suffix.lower() in PICTURES
-
-
 def is_component(folder: Path) -> bool:
     """Whether a folder has images of one component; a class in TSN's layout may also be named u or v."""
-    names = [path.name for path in folder.iterdir() if _is_picture(path)] if folder.is_dir() else []
+    names = [path.name for path in folder.iterdir() if is_picture(path)] if folder.is_dir() else []
     return bool(names) and not any(name.startswith((X, Y)) for name in names)

@@ -123,7 +123,28 @@ def labelled_folders(folder: Path) -> dict[str, Path]:
             f"{folder} has one class, {name}, whose folders look like classes: {first}. Give {only} instead."
         )
     _refuse_splits(folder, folders)
+    _refuse_inner_splits(folder, folders)
+    warn_of_similar(str(folder), list(folders))
     return folders
+
+
+def warn_of_similar(where: str, classes: Sequence[str]) -> None:
+    """Logs class names that differ only in case or underscores."""
+    names: dict[str, str] = {}
+    for name in classes:
+        if (other := names.setdefault(name.casefold().replace("_", " "), name)) != name:
+            log.warning("%s: the classes %s and %s have similar names: are they one?", where, other, name)
+
+
+def _refuse_inner_splits(folder: Path, folders: Mapping[str, Path]) -> None:
+    """Refuses splits within classes, as in `jump/train/`: all videos would be trained on."""
+    for name, path in folders.items():
+        inner = [part for part in class_folders(path) if split_word(part) in FOLDER_NAMES]
+        if len({FOLDER_NAMES[split_word(part)] for part in inner}) > 1:
+            raise DataError(
+                f"{path} holds splits: {', '.join(inner)}. Put them around the classes, as in "
+                f"{folder / inner[0] / name}."
+            )
 
 
 def _refuse_splits(folder: Path, folders: Mapping[str, Path]) -> None:
@@ -220,8 +241,13 @@ def _shared_folders(folders: Sequence[Path]) -> set[str]:
 
 def has_classes(folder: Path) -> bool:
     """Whether a folder has subfolders, and no videos beside them."""
+    return bool(class_folders(folder)) and next(videos_in(folder), None) is None
+
+
+def videos_in(folder: Path) -> Iterator[Path]:
+    """Yields the video files of a folder that are not in subfolders."""
     direct = (path for path in folder.iterdir() if not path.name.startswith("."))
-    return bool(class_folders(folder)) and not any(is_video(p) and p.is_file() for p in direct)
+    return (path for path in direct if is_video(path) and path.is_file())
 
 
 def missing(path: Path, remedy: str) -> UsageError:

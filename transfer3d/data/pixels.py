@@ -64,6 +64,13 @@ class Converter:
         )  # fmt: skip
 
 
+def scaled_rgb(pixels: Frames, height: int, width: int) -> Frames:
+    """Scales RGB [H, W, 3] to another size."""
+    frame = VideoFrame.from_ndarray(pixels, format="rgb24")
+    frame = frame.reformat(width, height, interpolation=Interpolation.BILINEAR)
+    return frame.to_ndarray().astype(np.uint8, copy=False)
+
+
 def flow_frame(planes: Frames) -> VideoFrame:
     """Returns optical flow [H, W, 2] as a frame: x in place of luma, y in place of blue, red unused.
 

@@ -22,6 +22,8 @@ from transfer3d.files import atomic_path, is_unicode, write_text
 from transfer3d.text import shortened
 
 END = 2 * tarfile.BLOCKSIZE  # zeros after the last member
+CHUNK = 1 << 16
+GZIP = b"\x1f\x8b"
 
 
 @dataclass(frozen=True)
@@ -179,13 +181,21 @@ def list_members(path: Path, where: str = "") -> dict[str, tuple[int, int]]:
     except DataError:  # a ValueError too
         raise
     except (tarfile.TarError, ValueError, LookupError, ArithmeticError, MemoryError) as error:
-        raise DataError(f"{where} is not a complete tar file ({error}). Copy it again.") from None
+        with path.open("rb") as file:
+            is_packed = file.read(len(GZIP)) == GZIP
+        reason = "it is compressed by gzip. Decompress it" if is_packed else f"{error}. Copy it again"
+        raise DataError(f"{where} is not a complete tar file: {reason}.") from None
     # tarfile takes a damaged header for the end of the file.
     with path.open("rb") as file:
         file.seek(-(-end // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE)
         if file.read(END) != bytes(END):
             raise DataError(
                 f"{where}: the tar file is cut or damaged after {len(members)} members. Copy it again."
+            )
+        if any(chunk.strip(b"\0") for chunk in iter(lambda: file.read(CHUNK), b"")):
+            raise DataError(
+                f"{where}: the tar file ends after {len(members)} members, and more follows, as if several "
+                "were joined. Keep them apart, or join them with `tar -Af`."
             )
     return members
 

@@ -25,7 +25,7 @@ from transfer3d.data.folder import SPLITS, is_video
 from transfer3d.data.isolated import Fault, Limits, isolated_map
 from transfer3d.data.prepare import Prepared, TranscodeJob, prepare
 from transfer3d.data.shard_writer import Sample, write_index, write_shard
-from transfer3d.data.shards import INDEX, Shard
+from transfer3d.data.shards import INDEX, PARTS, PLAN, Shard
 from transfer3d.data.videoset import Dropped
 from transfer3d.errors import DataError, SetupError, UsageError
 from transfer3d.files import (
@@ -41,7 +41,6 @@ from transfer3d.files import (
 )
 from transfer3d.progress import Meter
 
-PLAN, PARTS = "plan.json", "parts"
 SHARDS = 64  # per split if it is large enough; many small shards are easy to distribute
 SMALLEST, LARGEST = 16, 500
 POLL_S = 0.2

@@ -24,6 +24,8 @@ from transfer3d.files import read_regular
 from transfer3d.text import problem, shortened
 
 INDEX = "index.json"
+PLAN, PARTS = "plan.json", "parts"
+"""The plan of shards, and the folder with the entries of finished ones until all are."""
 FORMAT = "transfer3d-shards-1"
 EXTERNAL = "webdataset"
 """The `source` of an index of third-party shards."""
@@ -292,8 +294,9 @@ def check_index(index: Index, path: str) -> None:
         if shard.file in files:
             raise DataError(f"{path}: {shard.file} is listed twice.")
         files.add(shard.file)
-        plain = PurePosixPath(shard.file).name == shard.file and not shard.file.startswith("pipe:")
-        if not plain or not shard.file.endswith(".tar"):
+        place = PurePosixPath(shard.file)
+        is_below = str(place) == shard.file and not {"..", "/"} & set(place.parts) and len(place.parts) <= 2
+        if not is_below or shard.file.startswith("pipe:") or place.suffix.lower() != ".tar":
             raise DataError(f"{path}: '{shard.file}' is not the name of a shard beside it.")
         for sample in shard.samples:
             if wrong := [label for label in sample.label_set if not 0 <= label < len(index.classes)]:

@@ -2,25 +2,36 @@
 
 from __future__ import annotations
 
+import logging
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from transfer3d.data.external_shards import expand, index_external
 from transfer3d.data.folder import (
+    FOLDER_NAMES,
     existing,
     has_classes,
     labelled_folders,
     log_other_files,
     missing,
     split_folders,
+    split_word,
     videos_by_class,
+    videos_in,
     videos_under,
 )
 from transfer3d.data.remote import HttpStore
-from transfer3d.data.shards import INDEX, FolderStore, Index, ShardVideos, Store, read_index
+from transfer3d.data.shards import INDEX, PARTS, PLAN, FolderStore, Index, ShardVideos, Store, read_index
 from transfer3d.data.video_list import VideoList
 from transfer3d.data.videoset import VideoSet
 from transfer3d.errors import DataError, NoSuchSplit, UsageError
+
+log = logging.getLogger(__name__)
+
+TAR = re.compile(r"[^.].*\.tar")
+COMPRESSED = re.compile(r"[^.].*\.(tgz|tar\.(gz|bz2|xz|zst))")
+"""Names of shards, in lower case; a name that begins with a dot is ignored."""
 
 
 def open_videos(path: str | Path, *, split: str | None = "train", labelled: bool | None = None) -> VideoSet:
@@ -28,9 +39,9 @@ def open_videos(path: str | Path, *, split: str | None = "train", labelled: bool
 
     Supported are, in this order: the http address of a folder of shards; a folder of shards (with
     `index.json`); a folder with such a folder `shards` in it (written by `transfer3d synth`); third-party tar
-    files, as a folder of them or as `PLACE/name-{000..012}.tar`, local or at an http address, which are read
-    once completely, since they have no index; `PATH/<split>/<class>/*`; `PATH/<class>/*` and a flat folder,
-    which have no splits and are used as a whole.
+    files, as a folder of them, as `PATH/<split>/*.tar` or as `PLACE/name-{000..012}.tar`, local or at an http
+    address, which are read once completely, since they have no index; `PATH/<split>/<class>/*`;
+    `PATH/<class>/*` and a flat folder, which have no splits and are used as a whole.
 
     Args:
         path: the folder, or an address.
@@ -116,7 +127,7 @@ def is_address(path: str | Path) -> bool:
 def open_shards(path: str | Path) -> tuple[Store, Index] | None:
     """Returns the shards at an address or in a folder; None if there are none."""
     place, slash, names = str(path).rpartition("/")
-    named = names.endswith(".tar")
+    named = TAR.fullmatch(names.casefold()) is not None
     if is_address(path):
         store = HttpStore(place if named else str(path))
         return store, index_external(store, expand(names)) if named else read_index(store)
@@ -130,10 +141,33 @@ def open_shards(path: str | Path) -> tuple[Store, Index] | None:
     for folder in (Path(path), Path(path) / "shards"):
         if (folder / INDEX).is_file():
             return FolderStore(folder), read_index(FolderStore(folder))
-    files = sorted(file.name for file in Path(path).glob("*.tar") if file.is_file())
-    if files and not videos_under(Path(path)):
+    if Path(path).is_dir() and (files := _tar_files(Path(path))) and not videos_under(Path(path)):
         return FolderStore(Path(path)), index_external(FolderStore(Path(path)), files)
     return None
+
+
+def _tar_files(folder: Path) -> list[str]:
+    """Returns the tar files of a folder, or if it has none, those in its folders called like splits.
+
+    Raises:
+        DataError: `shard` has not finished them, or there are only compressed ones, and no videos.
+    """
+    files = _files_like(TAR, folder)
+    if files and (folder / PLAN).is_file() and (folder / PARTS).is_dir():
+        raise DataError(f"{folder}: its shards are not finished. Run the same `transfer3d shard` again.")
+    if not files:
+        parts = (path for path in folder.iterdir() if path.is_dir() and split_word(path.name) in FOLDER_NAMES)
+        files = [
+            file for path in sorted(parts) if not (path / INDEX).is_file() for file in _files_like(TAR, path)
+        ]
+    if not files and (packed := _files_like(COMPRESSED, folder)) and not videos_under(folder):
+        raise DataError(f"{packed[0]} is compressed. Decompress it, for example with gunzip.")
+    return [file.relative_to(folder).as_posix() for file in files]
+
+
+def _files_like(name: re.Pattern[str], folder: Path) -> list[Path]:
+    found = (path for path in folder.iterdir() if name.fullmatch(path.name.casefold()))
+    return sorted(path for path in found if path.is_file())
 
 
 def _pick(split: str | None, known: Sequence[str], labelled: bool, root: Path | Store) -> str:
@@ -162,6 +196,13 @@ def _classified(folder: Path, train: Path) -> VideoList:
     classes = list(labelled_folders(train))
     log_other_files(folder)
     found = videos_by_class(folder, classes, str(train))
+    if stray := sorted(videos_in(folder)):
+        if not found:
+            raise DataError(
+                f"{folder}: its videos are not in class folders. Put them into {folder}/<class>/."
+            )
+        what = "videos beside the class folders are ignored"
+        log.warning("%s: %d %s, first %s", folder, len(stray), what, stray[0].name)
     files, labels = [path for _, path in found], [name for name, _ in found]
     videos = VideoList(files, labels, classes=classes, root=folder)
     if folder == train and (empty := set(range(len(classes))) - set(videos.labels)):

@@ -65,8 +65,8 @@ def share_of(videos: VideoSet, share: float, *, seed: int) -> VideoSet:
 def split_off(videos: VideoSet, share: float, *, seed: int) -> tuple[VideoSet, VideoSet]:
     """Splits off a share of the videos of every class; returns the rest and that share.
 
-    Clips of one source video stay together. For every class, at least one source is held out, and at least
-    one kept; a class with a single source has none held out.
+    Clips of one source video stay together, also where they are of several classes. Of every class, at least
+    one source is kept; and one is held out if the class has another one that no class must keep.
 
     Args:
         videos: the whole set, labelled.
@@ -81,16 +81,22 @@ def split_off(videos: VideoSet, share: float, *, seed: int) -> tuple[VideoSet, V
     groups: dict[int, dict[str, list[int]]] = {}
     for index, (label, source) in enumerate(zip(videos.labels, videos.sources, strict=True)):
         groups.setdefault(-1 if label is None else label, {}).setdefault(source, []).append(index)
-    held: set[int] = set()
-    for _, sources in sorted(groups.items()):
-        target, taken = share * sum(map(len, sources.values())), 0
-        for source in rng.permutation(list(sources))[:-1]:
+    orders = [(sources, rng.permutation(list(sources)).tolist()) for _, sources in sorted(groups.items())]
+    kept = {order[-1] for _, order in orders}
+    held: set[str] = set()
+    for sources, order in orders:
+        target = share * sum(map(len, sources.values()))
+        taken = sum(len(sources[source]) for source in order if source in held)
+        for source in order:
             if taken >= target:
                 break
-            held.update(sources[source])
-            taken += len(sources[source])
-    rest = [index for index in range(len(videos)) if index not in held]
-    return Subset(videos, rest), Subset(videos, sorted(held))
+            if source not in kept and source not in held:
+                held.add(source)
+                taken += len(sources[source])
+    parts: tuple[list[int], list[int]] = [], []
+    for index, source in enumerate(videos.sources):
+        parts[source in held].append(index)
+    return Subset(videos, parts[0]), Subset(videos, parts[1])
 
 
 def _refuse_runs(videos: VideoSet, key: str) -> None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import errno
 import io
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from fractions import Fraction
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import av
 import numpy as np
@@ -17,7 +18,15 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
-from transfer3d.data.container import FAULTS, MAX_PIXELS, BadVideo, Source, open_container, video_stream
+from transfer3d.data.container import (
+    FAULTS,
+    MAX_PIXELS,
+    BadVideo,
+    Source,
+    faults,
+    open_container,
+    video_stream,
+)
 from transfer3d.data.decode import Video
 from transfer3d.data.pixels import FLOW_PIX_FMT, Frames, flow_frame
 from transfer3d.errors import SetupError
@@ -64,25 +73,45 @@ def _mean_rate(times_s: Times) -> Fraction:
 
 
 def encode_folder(folder: Path) -> tuple[bytes, int]:
-    """Encodes a folder of frames losslessly, sorted by name: JPEG as its YUV, PNG as RGB.
+    """Encodes a folder of frames losslessly, in the order of their numbers: JPEG as its YUV, PNG as RGB.
 
     Raises:
-        BadVideo: there is no image, or one cannot be decoded.
+        BadVideo: there is no image, one cannot be decoded, or their sizes differ.
     """
-    files = sorted(path for path in folder.iterdir() if path.suffix.lower() in PICTURES)
+    files = sorted(filter(is_picture, folder.iterdir()), key=_number_and_name)
     if not files:
         raise BadVideo(f"{folder.name}: no pictures in it")
-    first = decode_picture(files[0])
+    with faults(f"{folder.name}/{files[0].name}"):
+        first = decode_picture(files[0])
     yuv = first.format.name.startswith("yuv")
     pix_fmt = first.format.name if yuv else "rgb24"
     if pix_fmt == "yuvj420p" and (first.width % 2 or first.height % 2):
         pix_fmt = "yuvj444p"
-    times = (
-        (decode_picture(path).reformat(format=pix_fmt), i / FRAME_FOLDER_FPS) for i, path in enumerate(files)
-    )
+
+    def frames() -> Iterator[VideoFrame]:
+        for path in files:
+            with faults(f"{folder.name}/{path.name}"):
+                frame = decode_picture(path)
+            if (frame.width, frame.height) != (first.width, first.height):
+                sizes = f"{frame.width}x{frame.height}, the first is {first.width}x{first.height}"
+                raise BadVideo(f"{folder.name}: {path.name} is {sizes}")
+            yield frame.reformat(format=pix_fmt)
+
+    times = ((frame, i / FRAME_FOLDER_FPS) for i, frame in enumerate(frames()))
     codec = "libx264" if yuv else "libx264rgb"
     options = {"preset": "veryfast", "qp": "0", "g": "12", "bf": "0"}
     return _encode(times, Fraction(FRAME_FOLDER_FPS), pix_fmt, codec, options)
+
+
+def is_picture(path: PurePath) -> bool:
+    """Whether a file name is that of an image, and not of what macOS keeps beside it (`._1.jpg`)."""
+    return path.suffix.lower() in PICTURES and not path.name.startswith(".")
+
+
+def _number_and_name(path: Path) -> tuple[list[str | int], str]:
+    """Returns a key that sorts frame9 before frame10."""
+    parts = re.split("([0-9]+)", path.stem)
+    return [int(part) if i % 2 else part for i, part in enumerate(parts)], path.name
 
 
 def encode_flow(planes: Iterable[Frames], times_s: Times) -> tuple[bytes, int]:

@@ -104,6 +104,9 @@ def evaluate(
 def with_student_classes(student: VideoStudent, videos: VideoSet) -> VideoSet:
     """Returns the videos with labels that index the student's classes, matched by name.
 
+    Those of a student without class names are in the order of the videos' names, or of their numbers if they
+    are numbers: 2 before 10.
+
     Raises:
         WeightsError: the student has no class names, and a different number of classes than the videos.
         DataError: a video has a class that the student does not have.
@@ -116,4 +119,7 @@ def with_student_classes(student: VideoStudent, videos: VideoSet) -> VideoSet:
             f"{student.model_name} has {student.num_classes} unnamed classes, the videos have "
             f"{len(videos.classes)}. Evaluate on the classes that it was trained for."
         )
+    if all(map(str.isdecimal, videos.classes)):
+        by_number = sorted(videos.classes, key=int)
+        return videos if by_number == list(videos.classes) else Relabelled(videos, by_number)
     return videos

@@ -5,6 +5,8 @@ from __future__ import annotations
 from transfer3d.data.datasets.listing import Entry, Listing, Request
 from transfer3d.data.flow_files import U, is_component
 from transfer3d.data.folder import (
+    SPLIT_NAMES,
+    class_folders,
     has_classes,
     labelled_folders,
     log_other_files,
@@ -15,8 +17,11 @@ from transfer3d.errors import DataError
 
 
 def applies(request: Request) -> bool:
-    """Whether there are folders with videos in them, and no videos beside the folders."""
-    return request.root.is_dir() and has_classes(request.root)
+    """Whether there are class folders, with no videos beside them unless they are in a folder `train`."""
+    if not request.root.is_dir():
+        return False
+    train = [p for n, p in class_folders(request.root).items() if SPLIT_NAMES.get(n.casefold()) == "train"]
+    return has_classes(request.root) or any(map(class_folders, train))
 
 
 def read(request: Request) -> Listing:

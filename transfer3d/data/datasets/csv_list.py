@@ -3,7 +3,8 @@
 A header may use other common names (`video_path,class`), in any order, with other columns between them. Where
 lines have no commas, tabs or semicolons separate the cells, as in the CSV of some spreadsheets. A list is
 either a single file (its videos are `train`, unless a third column has the split) or one of `train.csv`,
-`val.csv`, `test.csv` in a folder. Paths are relative to the list. Labels are class names, or numbers from 0.
+`val.csv`, `test.csv` in a folder. Paths are relative to the list; they may lack their suffixes, if each fits
+one file only. Labels are class names, or numbers from 0.
 Several labels are separated by `;` or `|` ("run;jump"), if any of them also occurs in another line; numbers
 also by commas ("3,17").
 """
@@ -11,6 +12,7 @@ also by commas ("3,17").
 from __future__ import annotations
 
 import csv
+import os
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -18,7 +20,7 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from transfer3d.data.datasets.listing import Entry, Finder, Listing, Request, bad_line, lines, video_stem
-from transfer3d.data.folder import SPLIT_NAMES, existing, is_video
+from transfer3d.data.folder import SPLIT_NAMES, existing, is_video, warn_of_similar
 from transfer3d.errors import DataError
 
 SLOWFAST = re.compile(r"(.+\.\w+)\s+(\S+)")
@@ -73,22 +75,27 @@ def read(request: Request) -> Listing:
     classes = _classes(rows)
     number_of = {name: label for label, name in enumerate(classes)}
     folder = request.root.parent if request.root.is_file() else request.root
-    finder = Finder(request) if request.flow_files or request.root.is_dir() else None
+    is_named = not request.flow_files and any(is_video(PurePosixPath(row.path)) for row in rows)
+    finder = Finder(request) if request.root.is_dir() or not is_named else None
     entries, seen = [], {}
     for row in rows:
-        if (before := seen.setdefault(row.path, row)) is not row:
-            raise bad_line(
-                row.list, row.line, f"{row.path} is listed before, in line {before.line} of {before.list}"
-            )
         for name in row.labels:
             if name not in number_of:
                 raise bad_line(row.list, row.line, f"class '{name}' has no videos in train")
         labels = [number_of[name] for name in row.labels]
-        if request.flow_files and finder:
+        place = None if request.flow_files else _place((row.list.parent, folder), row.path)
+        if place is None and finder and request.flow_files:
             video = PurePosixPath(row.path)
             place = finder.find(video_stem(video), folder=video.parent.name or None)
-        else:
-            place = existing(row.list.parent / row.path) or existing(folder / row.path)
+        elif place is None and finder and not is_named:
+            places = finder.without_suffix(row.path)
+            if len(places) > 1:
+                raise bad_line(row.list, row.line, f"{row.path} may be {places[0]} or {places[1]}")
+            place = next(iter(places), None)
+        if (before := seen.setdefault(os.path.abspath(place) if place else row.path, row)) is not row:
+            raise bad_line(
+                row.list, row.line, f"{row.path} is listed before, in line {before.line} of {before.list}"
+            )
         if place is not None and not (place.is_file() or place.is_dir()):
             raise bad_line(row.list, row.line, f"{row.path} is a device or a pipe")
         several = tuple(labels) if len(labels) > 1 else ()
@@ -96,6 +103,12 @@ def read(request: Request) -> Listing:
     if request.root.is_file() or finder is None:
         return Listing(tuple(classes), tuple(entries))
     return finder.listing(classes, entries)
+
+
+def _place(folders: Sequence[Path], name: str) -> Path | None:
+    """Returns a listed file; separators may be those of Windows."""
+    names = dict.fromkeys((name, name.replace("\\", "/")))
+    return next(filter(None, (existing(folder / one) for one in names for folder in folders)), None)
 
 
 def _lists(request: Request) -> list[Path]:
@@ -107,8 +120,8 @@ def _lists(request: Request) -> list[Path]:
 
 def _rows(path: Path) -> list[_Row]:
     default = SPLIT_NAMES.get(path.stem.casefold(), "train")
-    numbered = list(lines(path))
-    matches = [SLOWFAST.fullmatch(text) for _, text in numbered]
+    numbered = list(lines(path, " "))  # a tab may separate an empty cell
+    matches = [SLOWFAST.fullmatch(text.strip()) for _, text in numbered]
     if all(match is not None and all(map(_is_number, _labels(match[2]))) for match in matches):
         # Split from the right, since paths may contain spaces.
         pairs = zip(numbered, matches, strict=True)
@@ -124,10 +137,11 @@ def _rows(path: Path) -> list[_Row]:
         if not video or not label or (columns.is_default and len(cells) > len(HEADER)):
             raise bad_line(path, number, f"'{','.join(cells)}' is not 'path,label'")
         split = default
-        if columns.split is not None and columns.split < len(cells):
-            split = SPLIT_NAMES.get(cells[columns.split].lower())
+        if columns.split is not None and (columns.split < len(cells) or not columns.is_default):
+            given = cells[columns.split] if columns.split < len(cells) else ""
+            split = SPLIT_NAMES.get(given.lower())
             if split is None:
-                raise bad_line(path, number, f"'{cells[columns.split]}' is not one of train, val, test")
+                raise bad_line(path, number, f"'{given}' is not one of train, val, test")
         rows.append(_Row(path, number, video, (label,), split))
     return rows
 
@@ -212,9 +226,10 @@ def _classes(rows: list[_Row]) -> list[str]:
     """Returns the classes: numbers up to the largest label, or the sorted names of the training videos."""
     labels = [(row, label) for row in rows for label in row.labels]
     if not _is_number(labels[0][1]):
-        return sorted(
-            {label for row, label in labels if row.split == "train"} or {name for _, name in labels}
-        )
+        trained = {label for row, label in labels if row.split == "train"}
+        classes = sorted(trained or {name for _, name in labels})
+        warn_of_similar(str(rows[0].list), classes)
+        return classes
     for row, label in labels:
         if not label.isdecimal():
             raise DataError(

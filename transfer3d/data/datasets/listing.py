@@ -128,7 +128,8 @@ class Request:
 
 
 def _files(folder: Path, pattern: str) -> list[Path]:
-    return sorted(path for path in folder.glob(pattern) if path.is_file()) if folder.is_dir() else []
+    found = folder.glob(pattern) if folder.is_dir() else ()
+    return sorted(path for path in found if path.is_file() and not path.name.startswith("."))
 
 
 class Finder:
@@ -159,6 +160,13 @@ class Finder:
             if places:
                 return places[0]
         return None
+
+    def without_suffix(self, name: str) -> list[Path]:
+        """Returns the files whose path without suffix ends with a name, as in `run/1`."""
+        files = self._by_stem.get(self._name(PurePath(name).name), [])
+        return [
+            path for path in files if f"/{composed(path.with_suffix('').as_posix())}".endswith(f"/{name}")
+        ]
 
     def listing(self, classes: Sequence[str], entries: Iterable[Entry]) -> Listing:
         """Returns the listing, with the files that are not listed."""
@@ -206,11 +214,11 @@ def json_of(path: Path) -> Any:
         raise DataError(f"{path}: not valid JSON ({error}). Copy the list again.") from None
 
 
-def lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Yields number and text of each non-empty line."""
+def lines(path: Path, strip: str | None = None) -> Iterator[tuple[int, str]]:
+    """Yields number and text of each non-empty line, without the characters `strip` (spaces) at its ends."""
     for number, line in enumerate(text_of(path).splitlines(), start=1):
-        if text := line.strip():
-            yield number, text
+        if line.strip():
+            yield number, line.strip(strip)
 
 
 def bad_line(path: Path, number: int, why: str) -> DataError:

@@ -98,17 +98,17 @@ def film_of_maps(
         return decoder.open(source.open(index), name=name, channels=source.channels)
 
     with opened() as video:
-        frames = track(_cropped(video, name, spec), f"explaining {name}", video.frames, console=console)
+        frames = track(_cropped(video, spec), f"explaining {name}", video.frames, console=console)
         windows = [
             _explain(networks, targets, method, layer, first, held)
             for first, held in _in_windows(frames, spec.units * spec.window)
         ]
     with opened() as video:
-        _write(path, video, name, networks, windows, console)
+        _write(path, video, networks, windows, console)
     return [_row(networks[0].classes, window) for window in windows]
 
 
-def _cropped(video: VideoReader, name: str, spec: ClipSpec) -> Iterator[tuple[Frames, float]]:
+def _cropped(video: VideoReader, spec: ClipSpec) -> Iterator[tuple[Frames, float]]:
     """Yields frames [size, size, C] as the networks see them."""
     transform = evaluation_transform(spec)
 
@@ -116,7 +116,7 @@ def _cropped(video: VideoReader, name: str, spec: ClipSpec) -> Iterator[tuple[Fr
         for pixels in frames:
             yield crop_frames(transform, pixels[None])[0][0].permute(1, 2, 0).numpy()
 
-    return timed_frames(video, name, crop, decode_side(spec))
+    return timed_frames(video, crop, decode_side(spec))
 
 
 def _in_windows(
@@ -157,7 +157,6 @@ def _explain(
 def _write(
     path: Path,
     video: VideoReader,
-    name: str,
     networks: Sequence[InferenceSession],
     windows: Sequence[_Window],
     console: Console,
@@ -177,7 +176,7 @@ def _write(
         ]
 
     def moments() -> Iterator[tuple[list[Frames], float]]:
-        for count, (pixels, time_s) in enumerate(_cropped(video, name, spec)):
+        for count, (pixels, time_s) in enumerate(_cropped(video, spec)):
             number = leaders.at(time_s)
             window = windows[number]
             nearest = int(np.abs(window.indices - (count - window.first)).argmin())

@@ -7,7 +7,6 @@ from pathlib import Path
 
 from rich.console import Console
 
-from transfer3d.data.container import BadVideo
 from transfer3d.data.decode import VideoReader
 from transfer3d.data.decoder import Decoder
 from transfer3d.data.pixels import Frames
@@ -70,7 +69,7 @@ def film_of_predictions(
     """
     name = source.keys[0]
     with decoder.open(source.open(0), name=name, channels=source.channels) as video:
-        frames = timed_frames(video, name, lambda frames: map(frame_as_rgb, frames), MAX_LINES)
+        frames = timed_frames(video, lambda frames: map(frame_as_rgb, frames), MAX_LINES)
         write_annotated(
             path,
             (((pixels,), time_s) for pixels, time_s in frames),
@@ -82,7 +81,6 @@ def film_of_predictions(
 
 def timed_frames(
     video: VideoReader,
-    name: str,
     convert: Callable[[Iterator[Frames]], Iterator[Frames]],
     short_side: int,
 ) -> Iterator[tuple[Frames, float]]:
@@ -90,20 +88,15 @@ def timed_frames(
 
     Args:
         video: open.
-        name: for messages.
         convert: converts frames one by one.
         short_side: larger frames are scaled down to it.
 
     Raises:
-        DataError: frames cannot be decoded, or change their size.
+        DataError: frames cannot be decoded.
     """
-    shape: tuple[int, ...] | None = None
     frames = convert(video.stream(short_side=short_side))
     # A file may decode to more frames than it lists: `read` ignores those, too.
     for time_s, pixels in zip(video.seconds().tolist(), frames, strict=False):
-        shape = shape or pixels.shape
-        if pixels.shape != shape:
-            raise BadVideo(f"{name}: its frames change their size")
         yield pixels, time_s
 
 
