@@ -279,7 +279,8 @@ def parse_json(content: str | bytes, *, untrusted: bool = False) -> Any:
 def refuse_extremes(value: Any) -> None:
     """Raises ValueError for parsed JSON or TOML that nests too deep or holds an unsupported value.
 
-    Unsupported are numbers that are not finite, text that UTF-8 cannot encode, and TOML's dates.
+    Unsupported are numbers that are not finite, text that UTF-8 cannot encode or no path can have, and TOML's
+    dates.
     """
     stack = [(1, value)]
     while stack:
@@ -290,6 +291,8 @@ def refuse_extremes(value: Any) -> None:
             raise ValueError(f"the number {node}")
         if isinstance(node, str) and not is_unicode(node):
             raise ValueError(f"text that is not Unicode, {node[:100]!r}")
+        if isinstance(node, str) and "\0" in node:
+            raise ValueError(f"text with a NUL, {node[:100]!r}")
         if isinstance(node, date | time_of_day):
             raise ValueError(f"the date or time {node}")
         if isinstance(node, Mapping):

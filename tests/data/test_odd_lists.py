@@ -1,9 +1,12 @@
 """Lists as other programs write them, and as nobody should: read, or refused in a sentence."""
 
 import json
+import time
+import tracemalloc
 from pathlib import Path
 
 import pytest
+from miniatures import activitynet, charades, kinetics
 
 from transfer3d.data.datasets.layouts import read_listing
 from transfer3d.data.datasets.listing import Request
@@ -113,3 +116,58 @@ def test_a_number_of_thousands_of_digits_is_no_bug(tmp_path):
     (tmp_path / "testlist01.txt").write_text("")
     with pytest.raises(DataError, match="Run is class 1 in classInd.txt"):
         read_listing(Request(tmp_path))
+
+
+@pytest.mark.parametrize("segment", [[0, 10**400], [-(10**400), 1]])
+def test_a_time_beyond_any_number_is_refused(segment, tmp_path):
+    root = activitynet(tmp_path)
+    (path,) = root.rglob("*.json")
+    content = json.loads(path.read_text())
+    next(v for v in content["database"].values() if v["annotations"])["annotations"][0]["segment"] = segment
+    path.write_text(json.dumps(content))
+    with pytest.raises(DataError, match=f"{path.name}: not ActivityNet's JSON"):
+        read_listing(Request(root))
+
+
+@pytest.mark.parametrize(("make", "name"), [(kinetics, "train.csv"), (charades, "Charades_v1_train.csv")])
+def test_names_of_columns_may_have_spaces_around_them(make, name, tmp_path):
+    root = make(tmp_path)
+    plain = read_listing(Request(root))
+    (path,) = tmp_path.rglob(name)
+    header, *rows = path.read_text().splitlines()
+    path.write_text("\n".join([" , ".join(header.split(",")) + " ", *rows]))
+    assert read_listing(Request(root)) == plain
+
+
+def test_rows_that_end_early_are_refused(tmp_path):
+    (path,) = kinetics(tmp_path / "kinetics").rglob("train.csv")
+    path.write_text("time_start,time_end,youtube_id,label\n1,2\n")
+    with pytest.raises(DataError, match=r"train.csv, line 2: a video without an id"):
+        read_listing(Request(tmp_path / "kinetics"))
+    (path,) = charades(tmp_path / "charades").rglob("Charades_v1_train.csv")
+    path.write_text("actions,id\nc000 1 2\n")
+    with pytest.raises(DataError, match=r"Charades_v1_train.csv, line 2: a video without an id"):
+        read_listing(Request(tmp_path / "charades"))
+
+
+@pytest.mark.parametrize("name", ["big.csv", "Charades_v1_train.csv"])
+def test_a_huge_line_is_not_read_to_find_the_layout(name, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "a.mp4").write_bytes(b"x")
+    with (tmp_path / name).open("wb") as file:
+        file.truncate(200 << 20)
+    tracemalloc.start()
+    try:
+        assert read_listing(Request(tmp_path))[0] == "folders"
+        assert tracemalloc.get_traced_memory()[1] < 20 << 20
+    finally:
+        tracemalloc.stop()
+
+
+def test_spaces_within_a_label_take_no_time(tmp_path):
+    (tmp_path / "a.mp4").write_bytes(b"x")
+    label = "a" + " " * 100_000 + "b"
+    (tmp_path / "list.csv").write_text(f"a.mp4,{label}\n")
+    started = time.monotonic()
+    assert read_listing(Request(tmp_path / "list.csv"))[1].classes == (label,)
+    assert time.monotonic() - started < 5  # the square of their number was two minutes

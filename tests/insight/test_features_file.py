@@ -1,6 +1,8 @@
 """A file of features: read back by ours, by safetensors alone, and refused when damaged."""
 
 import json
+import tracemalloc
+import zipfile
 from dataclasses import replace
 
 import numpy as np
@@ -13,7 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from transfer3d.errors import DataError, UsageError
 from transfer3d.insight.features.file import ENTRY, FeatureSet, load_features, save_features
-from transfer3d.insight.features.formats import write_npz, write_parquet
+from transfer3d.insight.features.formats import FORMATS, write_npz, write_parquet
 
 FACTS = facts_of()
 
@@ -89,6 +91,7 @@ def test_a_layer_that_there_is_not_is_named_with_the_nearest():
             {"layers": {"pool5": torch.zeros(3, 2, dtype=torch.int64)}},
             "layer 'pool5' is not a matrix of finite",
         ),
+        ({"layers": {"pool5": torch.zeros(3, 0)}}, "layer 'pool5' is not a matrix of finite"),
         ({"layers": {"pool5": torch.zeros(4, 2)}}, "not of the same videos"),
     ],
 )
@@ -146,3 +149,21 @@ def test_odd_labels_are_refused_in_a_sentence(labels, tmp_path):
     save_file(load_file(path) | {"labels": labels}, path, metadata=metadata)
     with pytest.raises(DataError, match=r"f.safetensors: (not a file of features, or damaged|damaged,)"):
         load_features(path)
+
+
+def test_the_facts_of_an_archive_are_not_unpacked_into_memory(tmp_path):
+    path, size = tmp_path / "f.npz", 200 << 20
+    write_npz(features_of(), path)
+    assert FORMATS["npz"].read_header(path) == (["pool5", "res4"], FACTS)
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive, archive.open("facts.npy", "w") as file:
+        kind = {"descr": f"<U{size // 4}", "fortran_order": False, "shape": ()}
+        np.lib.format.write_array_header_1_0(file, kind)
+        for _ in range(size >> 20):
+            file.write(bytes(1 << 20))
+    tracemalloc.start()
+    try:
+        with pytest.raises(ValueError, match=r"facts of \d{9} bytes"):
+            FORMATS["npz"].read_header(path)
+        assert tracemalloc.get_traced_memory()[1] < 20 << 20
+    finally:
+        tracemalloc.stop()

@@ -129,3 +129,27 @@ def test_a_configuration_that_is_larger_than_its_weights_is_refused_at_once(key,
     (tmp_path / "config.json").write_text(json.dumps(config | {key: value}))
     with pytest.raises(WeightsError, match=rf"{key} = 1e\+\d+ in config.json, for \d+ tensors"):
         create_transformers_image(f"hf:{tmp_path}")
+
+
+@pytest.mark.parametrize(
+    ("key", "odd"),
+    [("patch_size", 0), ("patch_size", []), ("num_attention_heads", 0), ("num_attention_heads", "x"),
+     ("hidden_size", 0), ("hidden_act", None), ("image_size", [0]), ("dtype", [[1]]), ("model_type", [])],
+)  # fmt: skip
+def test_odd_values_of_a_configuration_are_refused_in_a_sentence(key, odd, tmp_path):
+    written(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | {key: odd}))
+    with pytest.raises(WeightsError, match=rf"hf:{tmp_path}: [^\n]*$"):
+        create_transformers_image(f"hf:{tmp_path}")
+
+
+@pytest.mark.parametrize("key", ["intermediate_size", "pooler_output_size"])
+def test_a_network_that_is_wider_than_its_weights_takes_no_memory(key, tmp_path):
+    written(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | {key: 10**7}))
+    with pytest.raises(
+        WeightsError, match=r"config.json describes [\d,]{11,} weights, its file has [\d,]{6,7}\."
+    ):
+        create_transformers_image(f"hf:{tmp_path}")

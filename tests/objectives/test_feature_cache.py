@@ -4,11 +4,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 from transfer3d.errors import SetupError
 from transfer3d.models.factory import create_model
 from transfer3d.models.image import create_image_model
-from transfer3d.objectives.feature_cache import FeatureCache
+from transfer3d.objectives.feature_cache import FEATURES, LOGITS, FeatureCache
 from transfer3d.objectives.teacher import FrozenTeacher
 
 KEYS = ["a", "b", "c", "d"]
@@ -110,3 +112,44 @@ def test_a_damaged_file_is_computed_again(tmp_path, clips_u8):
     assert again.computed == 4
     again.flush()
     assert len(list(tmp_path.rglob("*.safetensors"))) == 2
+
+
+ODD_NAMES = ("[" * 5000 + "]" * 5000, "7", "null", "[[1], [2], [3], [4]]", '{"32 a": 1}', '["32 a"]', "[")
+
+
+@pytest.mark.parametrize("names", ODD_NAMES, ids=range(len(ODD_NAMES)))
+def test_odd_names_in_a_file_are_computed_again(names, tmp_path, clips_u8):
+    edited(tmp_path, clips_u8, lambda name, tensor: tensor, names)
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        lambda name, tensor: tensor[:, :-1] if name == FEATURES else tensor,
+        lambda name, tensor: tensor[:, :-1] if name == LOGITS else tensor,
+        lambda name, tensor: None if name == LOGITS else tensor,
+        lambda name, tensor: tensor * float("nan"),
+        lambda name, tensor: tensor.to(torch.int64),
+        lambda name, tensor: tensor[0, 0],
+    ],
+    ids=["features", "logits", "no logits", "NaN", "whole numbers", "scalars"],
+)
+def test_outputs_that_are_not_this_teachers_are_computed_again(edit, tmp_path, clips_u8):
+    edited(tmp_path, clips_u8, edit)
+
+
+def edited(folder, clips_u8, edit, names=None):
+    """Changes a cache's file, and asserts that it is passed over."""
+    cache = FeatureCache(teacher_of(1), folder, scope="32")
+    expected = cache(clips_u8, KEYS)
+    cache.flush()
+    (path,) = folder.rglob("*.safetensors")
+    with safe_open(path, framework="pt") as file:
+        metadata = file.metadata()
+    changed = {name: edit(name, tensor) for name, tensor in load_file(path).items()}
+    tensors = {name: tensor.contiguous() for name, tensor in changed.items() if tensor is not None}
+    save_file(tensors, path, metadata=metadata if names is None else {"names": names})
+    again = FeatureCache(teacher_of(1), folder, scope="32")
+    found = again(clips_u8, KEYS)
+    assert again.computed == len(KEYS)
+    torch.testing.assert_close(found.features, expected.features)

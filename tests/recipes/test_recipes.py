@@ -99,6 +99,18 @@ def test_a_child_changes_only_what_it_names(tmp_path):
     assert values.lr == parent.lr
 
 
+@pytest.mark.parametrize("key", ["data", "correspondence.cache", "student_args.x", "stages.one.start"])
+def test_a_text_with_a_nul_is_refused_before_a_path_is_made_of_it(key, tmp_path):
+    override = f'{key}="a\\u0000b"'
+    with pytest.raises(UsageError, match=r"recipe .*: text with a NUL, 'a\\x00b'\. Change that value"):
+        load_recipe(staged(tmp_path), [override, "correspondence.teacher_view=centre"])
+
+
+def staged(folder):
+    (folder / "staged.toml").write_text('extends = "demo/correspond"\n[stages.one]\nlr = 0.1\n')
+    return folder / "staged.toml"
+
+
 def test_numbers_of_toml_are_numbers():
     assert tomllib.loads("lr = 1e-4")["lr"] == 1e-4  # a string in YAML 1.1
 

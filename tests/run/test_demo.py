@@ -13,6 +13,7 @@ from transfer3d.errors import SetupError, UsageError
 from transfer3d.files import LOCK, PARTIAL, Lock
 from transfer3d.run.demo import MARKER, _claim
 
+BEGUN = '{"started": "2026-11-29 12:00:00"}'
 LEFT = f"{PARTIAL}{'0' * 32}-report.html"
 
 
@@ -45,7 +46,8 @@ def test_a_second_demo_leaves_the_data_of_a_live_one(tmp_path):
 @pytest.mark.parametrize("part", ["data", "finetune-scratch"])
 def test_a_run_in_an_earlier_demo_is_not_removed_while_it_is_continued(tmp_path, part):
     (tmp_path / part).mkdir()
-    for path in (tmp_path / MARKER, tmp_path / part / "metrics.jsonl", tmp_path / LEFT):
+    (tmp_path / MARKER).write_text(BEGUN)
+    for path in (tmp_path / part / "metrics.jsonl", tmp_path / LEFT):
         path.write_text("{}")
     held = Lock(tmp_path / part / LOCK, "the run")
     before = tree(tmp_path)
@@ -60,7 +62,7 @@ def test_a_run_in_an_earlier_demo_is_not_removed_while_it_is_continued(tmp_path,
 @pytest.mark.parametrize("is_demo", [False, True])
 def test_nothing_is_removed_beside_a_file_of_others(tmp_path, is_demo):
     for name in (LEFT, LOCK, "thesis.txt", *([MARKER] if is_demo else [])):
-        (tmp_path / name).write_text("{}")
+        (tmp_path / name).write_text(BEGUN)
     before = tree(tmp_path)
     with pytest.raises(UsageError, match=r"holds thesis\.txt" if is_demo else "not an earlier demo"):
         _claim(tmp_path)
@@ -74,3 +76,17 @@ def test_what_a_killed_demo_left_is_replaced(tmp_path):
     assert tree(tmp_path) == [LOCK, MARKER]
     assert "started" in json.loads((tmp_path / MARKER).read_text())
     lock.close()
+
+
+@pytest.mark.parametrize("content", ["{}", "[]", "", "[" * 5000, '{"started": "now", "port": 80}', None])
+def test_a_demo_json_of_others_marks_no_demo(tmp_path, content):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "precious").write_text("x")
+    if content is None:
+        (tmp_path / MARKER).mkdir()
+    else:
+        (tmp_path / MARKER).write_text(content)
+    before = tree(tmp_path)
+    with pytest.raises(UsageError, match="not an earlier demo"):
+        _claim(tmp_path)
+    assert tree(tmp_path) == before

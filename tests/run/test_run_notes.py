@@ -2,13 +2,20 @@
 
 import json
 import os
+import tomllib
+from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
+import tomli_w
+import torch
 
-from transfer3d.errors import DataError, Transfer3dError
+from transfer3d.errors import DataError, Transfer3dError, UsageError
+from transfer3d.evaluation.scores import Scores
 from transfer3d.files import sha256_file
 from transfer3d.insight.report.run_page import run_page
 from transfer3d.recipes.load import dump, load_recipe
+from transfer3d.run.pages.report import _evaluated
 from transfer3d.run.pages.run_record import find_evaluation, read_log, read_run
 
 NOTES = {
@@ -114,3 +121,52 @@ def test_a_damaged_line_is_named(run):
     (run / "metrics.jsonl").write_text('{"step": true, "split": "train"}\n{"step": 1, "split": "train"}\n')
     with pytest.raises(DataError, match="line 1 is damaged"):
         read_log(run / "metrics.jsonl")
+
+
+def test_stages_that_link_to_each_other_are_refused(run):
+    recipe = tomllib.loads((run / "recipe.toml").read_text())
+    stages = {name: {"lr": 0.1} for name in ("one", "two")}
+    (run / "recipe.toml").write_text(tomli_w.dumps(recipe | {"stages": stages}))
+    assert "<html" in page_or_sentence(run)
+    for name in stages:
+        (run / name).symlink_to(".")
+    with pytest.raises(UsageError, match=f"{run / 'one'}: the recipe of a stage has stages"):
+        read_run(run)
+
+
+def test_an_evaluation_of_several_labels_has_no_confusion(run):
+    (run / "model.safetensors").write_bytes(b"")
+    report = REPORT_OF | {"checkpoint_sha256": sha256_file(run / "model.safetensors")}
+    del report["confusion"]
+    (run / "test.json").write_text(json.dumps(report))
+    assert find_evaluation(run) is not None
+    (run / "test.json").write_text(json.dumps(report | {"confusion": None}))
+    assert find_evaluation(run) is None
+
+
+def test_an_evaluation_of_other_classes_gives_way_to_the_pages_own(run):
+    record = read_run(run)
+    (run / "model.safetensors").write_bytes(b"")
+    report = REPORT_OF | {"checkpoint_sha256": sha256_file(run / "model.safetensors")}
+    (run / "test.json").write_text(json.dumps(report))
+    record = replace(record, evaluation=find_evaluation(run))
+
+    def shown(*classes):
+        scores = Scores(["v"], [(0,)], [torch.eye(len(classes))[:1]])
+        predictions = SimpleNamespace(scores=scores, videos=Videos(list(classes)))
+        predictions.features = SimpleNamespace(metadata=SimpleNamespace(split="test", data_digest="d"))
+        return _evaluated(record, predictions).evaluation.classes
+
+    assert shown("a", "b", "c") == ["a", "b", "c"]
+    assert _evaluated(record, None).evaluation is record.evaluation
+    assert shown("a", "b") is record.evaluation.classes
+
+
+class Videos:
+    """One video of a set with these classes."""
+
+    def __init__(self, classes):
+        self.classes = classes
+
+    def __len__(self):
+        return 1

@@ -150,6 +150,14 @@ CORPUS = {
         lambda path: torch.save({"net": {"a": 1}, "epoch": 2}, path),
         "net, epoch are not tensors",
     ),
+    "a tensor of one number that is repeated": (
+        lambda path: torch.save({"a": torch.zeros(1).expand(10**6, 10**6)}, path),
+        "a are larger than what the file stores",
+    ),
+    "a repeated tensor in the old format": (
+        lambda path: torch.save({"a": torch.zeros(2, 1).expand(2, 10**12)}, path, **OLD),
+        "a are larger than what the file stores",
+    ),
     "a sparse tensor": (
         lambda path: torch.save({"a": torch.eye(3).to_sparse()}, path),
         "a are not tensors",

@@ -22,6 +22,7 @@ from transfer3d.data.shards import (
     EXTERNAL,
     FORMAT,
     LONGEST_TEXT,
+    MAX_MEMBER_BYTES,
     Index,
     IndexedSample,
     Member,
@@ -193,7 +194,7 @@ def _read_through(path: Path, where: str) -> list[_Read]:
                     )
                 if fields.lower() != suffix:
                     continue  # e.g. x.json beside .json
-            if suffix not in SUFFIXES and size > MAX_NOTE_BYTES:
+            if size > (MAX_MEMBER_BYTES if suffix in SUFFIXES else MAX_NOTE_BYTES):
                 raise DataError(
                     f"{where}: member '{shortened(name)}' has {size} bytes, too many for a {suffix}."
                 )

@@ -18,7 +18,7 @@ from transfer3d.data.decode import OpenVideo, Video, VideoInfo
 from transfer3d.data.flow import FlowFormat, flow_planes, import_opencv
 from transfer3d.data.flow_files import FPS, flow_pairs, read_flow
 from transfer3d.data.pixels import Frames
-from transfer3d.data.shards import ShardVideos
+from transfer3d.data.shards import MAX_MEMBER_BYTES, ShardVideos
 from transfer3d.data.transcode import CRF, encode_flow, encode_folder, encode_frames, remux
 
 GOP = 12
@@ -115,6 +115,11 @@ def prepare(order: TranscodeJob) -> Prepared:
         return _transcode(encoded, order, how)
     if order.cut is not None or order.short_side is not None or order.gop is not None:
         return _transcode(order.path, order, {})
+    if (size := order.path.stat().st_size) > MAX_MEMBER_BYTES:
+        raise BadVideo(
+            f"{order.name}: {size} bytes, and a video of a shard has at most {MAX_MEMBER_BYTES}; make it "
+            "smaller, as with --short-side"
+        )
     info = inspect(order.path, name=order.name, min_frames=order.min_frames)
     copy = None
     if order.remux and order.path.suffix.lower() != ".mp4":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import tarfile
 from collections import Counter
@@ -24,6 +25,7 @@ from transfer3d.text import shortened
 END = 2 * tarfile.BLOCKSIZE  # zeros after the last member
 CHUNK = 1 << 16
 GZIP = b"\x1f\x8b"
+MAX_HEADER_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -154,6 +156,16 @@ def _files(sample: Sample) -> dict[str, bytes]:
     return files if sample.label is None else files | {"cls": str(sample.label).encode()}
 
 
+class _Headers(io.BufferedReader):
+    """A tar file of which only headers are read; tarfile reads as much as one of them says."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Returns some bytes; raises ReadError if they are too many for a header."""
+        if size is None or not 0 <= size <= MAX_HEADER_BYTES:
+            raise tarfile.ReadError(f"a header of {size} bytes")
+        return super().read(size)
+
+
 def list_members(path: Path, where: str = "") -> dict[str, tuple[int, int]]:
     """Returns offset and size of every file's bytes, by name; nothing is extracted.
 
@@ -169,7 +181,7 @@ def list_members(path: Path, where: str = "") -> dict[str, tuple[int, int]]:
     members: dict[str, tuple[int, int]] = {}
     end = 0
     try:
-        with tarfile.open(path, "r:") as tar:
+        with _Headers(io.FileIO(path)) as headers, tarfile.open(fileobj=headers, mode="r:") as tar:
             for member in tar:
                 end = member.offset_data + (0 if member.isdir() else member.size)
                 if member.isdir():

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from transfer3d.errors import SetupError, WeightsError
+from transfer3d.nn.on_meta import on_meta
 from transfer3d.text import shortened
 from transfer3d.weights.header import read_header
 from transfer3d.weights.hub import WEIGHTS_NAME, hub_address, hub_file
@@ -24,6 +25,9 @@ PREFIX = "hf:"
 CONFIG = "config.json"
 LARGEST_SIDE = 4096
 MAX_NUMBER = 10_000_000
+MORE = 2
+"""A file may lack some weights, such as a pooler, but not half of them."""
+LONGEST_REASON = 300
 LAYERS = re.compile("layers?$|depths?$")
 """Names of a configuration's fields for the number of layers."""
 
@@ -129,25 +133,21 @@ def create_transformers_image(address: str) -> TransformersImage:
         WeightsError: the files do not describe an image model, or weights are missing.
     """
     try:
-        from transformers import AutoModel  # pyright: ignore[reportMissingImports]
+        import transformers  # noqa: F401  # pyright: ignore[reportMissingImports]
     except ImportError:
         raise SetupError(
             f"{address} needs transformers, which is not installed: pip install 'transfer3d[transformers]'."
         ) from None
     folder = _folder(address)
     config, preprocessor = (read_configuration(folder / name) for name in (CONFIG, PREPROCESSOR))
-    _check_sizes(address, config, len(read_header(folder / WEIGHTS_NAME)[1]))
+    shapes = read_header(folder / WEIGHTS_NAME)[1]
+    _check_sizes(address, config, len(shapes))
     try:
-        model, found = AutoModel.from_pretrained(
-            str(folder),
-            use_safetensors=True,
-            local_files_only=True,
-            trust_remote_code=False,
-            output_loading_info=True,
-        )
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError, AttributeError, ImportError) as error:
-        reason = shortened(str(error).splitlines()[0] if str(error) else type(error).__name__, 300)
-        raise WeightsError(f"{address}: transformers cannot build it ({reason}).") from error
+        model, found = _load(address, folder, sum(map(math.prod, shapes.values())))
+    except WeightsError:
+        raise
+    except Exception as error:  # transformers raises any type for a configuration that it does not expect
+        raise WeightsError(f"{address}: transformers cannot build it ({_reason(error)}).") from error
     part = "vision_model." if hasattr(model, "vision_model") else ""
     network = cast(nn.Module, model.vision_model if part else model)
     missing = [name.removeprefix(part) for name in found["missing_keys"] if name.startswith(part)]
@@ -168,9 +168,32 @@ def create_transformers_image(address: str) -> TransformersImage:
         ).eval()
     except WeightsError as error:
         raise WeightsError(f"{address}: {error}") from None
-    except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
-        reason = shortened(str(error).splitlines()[0] if str(error) else type(error).__name__, 300)
-        raise WeightsError(f"{address}: not an image model that could teach ({reason}).") from error
+    except Exception as error:
+        raise WeightsError(f"{address}: not an image model that could teach ({_reason(error)}).") from error
+
+
+def _load(address: str, folder: Path, numbers: int) -> tuple[Any, dict[str, Any]]:
+    """Returns a model of transformers and what its weights lacked.
+
+    Raises:
+        WeightsError: the network has far more than `numbers` weights, those of the file; found on the meta
+            device, before memory is allocated.
+    """
+    from transformers import AutoConfig, AutoModel  # pyright: ignore[reportMissingImports]
+
+    given: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
+    config = AutoConfig.from_pretrained(str(folder), **given)
+    with on_meta():
+        planned = AutoModel.from_config(config, trust_remote_code=False)
+    expected = sum(parameter.numel() for parameter in planned.parameters())
+    if expected > MORE * numbers:
+        raise WeightsError(f"{address}: {CONFIG} describes {expected:,} weights, its file has {numbers:,}.")
+    return AutoModel.from_pretrained(str(folder), use_safetensors=True, output_loading_info=True, **given)
+
+
+def _reason(error: Exception) -> str:
+    lines = str(error).splitlines() or [type(error).__name__]
+    return shortened(lines[0], LONGEST_REASON)
 
 
 def _check_sizes(address: str, config: Any, tensors: int, name: str = CONFIG) -> None:

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from transfer3d.files import atomic_path, refuse_unwritable
+from transfer3d.files import atomic_path, parse_json, refuse_unwritable
 from transfer3d.objectives.teacher import FrozenTeacher, TeacherOutput
 
 FLUSH_EVERY = 1024
@@ -99,11 +100,20 @@ class FeatureCache:
         """Reads one file; a damaged one is ignored, since its outputs are computed again."""
         try:
             with safe_open(path, framework="pt") as file:
-                names: list[str] = json.loads((file.metadata() or {})[NAMES])
-                features_ND = file.get_tensor(FEATURES)
-                has_logits = LOGITS in set(file.keys())
-                logits = list(file.get_tensor(LOGITS)) if has_logits else [None] * len(names)
+                names: Any = parse_json((file.metadata() or {})[NAMES], untrusted=True)
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
         except (SafetensorError, OSError, KeyError, ValueError):
             return
-        if len(names) == len(features_ND) == len(logits):
-            self._known |= {n: (f, k) for n, f, k in zip(names, features_ND, logits, strict=True)}
+        if isinstance(names, list) and self._are_outputs(names, tensors):
+            logits = tensors.get(LOGITS, [None] * len(names))
+            self._known |= {n: (f, k) for n, f, k in zip(names, tensors[FEATURES], logits, strict=True)}
+
+    def _are_outputs(self, names: list[Any], tensors: Mapping[str, Tensor]) -> bool:
+        """Whether tensors have the form of this teacher's outputs for clips of these names."""
+        widths = {FEATURES: self.teacher.num_features, LOGITS: self.teacher.num_classes}
+        shapes = {name: (len(names), width) for name, width in widths.items() if width}
+        return (
+            all(isinstance(name, str) for name in names)
+            and {name: tuple(tensor.shape) for name, tensor in tensors.items()} == shapes
+            and all(t.dtype == torch.float32 and bool(t.isfinite().all()) for t in tensors.values())
+        )

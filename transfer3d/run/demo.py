@@ -20,7 +20,7 @@ from transfer3d.data.source import open_videos
 from transfer3d.engine.run_folder import LOG, MODEL
 from transfer3d.errors import UsageError
 from transfer3d.evaluation.protocols import CENTRE
-from transfer3d.files import LOCK, Lock, is_temporary, write_text
+from transfer3d.files import LOCK, Lock, is_temporary, read_json, write_text
 from transfer3d.insight.report.demo import DemoSummary, StudentResult, table_rows, write_report
 from transfer3d.layout import ClipSpec
 from transfer3d.recipes.load import load_recipe
@@ -31,7 +31,7 @@ from transfer3d.run.training.image_teacher import train_teacher
 from transfer3d.run.training.train import run_task
 from transfer3d.weights.metadata import read_metadata
 
-MARKER = "demo.json"
+MARKER, STARTED = "demo.json", "started"
 WRITTEN = re.compile(
     r"demo\.json|data|(teacher|inflated)\.safetensors|correspond|finetune-\w+|report\.html|summary\.png"
 )
@@ -130,7 +130,7 @@ def _claim(out: Path) -> Lock:
         for path in out.iterdir():  # keeps the folder itself, which may be a link
             if path.name != LOCK:
                 shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
-        write_text(out / MARKER, json.dumps({"started": time.strftime("%F %T")}))
+        write_text(out / MARKER, json.dumps({STARTED: time.strftime("%F %T")}))
     except BaseException:
         lock.close()
         raise
@@ -140,10 +140,19 @@ def _claim(out: Path) -> Lock:
 def _refuse_others(out: Path) -> None:
     """Raises UsageError if the folder holds anything that no demo wrote."""
     names = [path.name for path in out.iterdir() if not is_temporary(path.name)] if out.exists() else []
-    if names and MARKER not in names:
+    if names and not _is_marker(out / MARKER):
         raise UsageError(f"{out} is not empty and not an earlier demo. Choose another with -o.")
     if others := [name for name in names if not WRITTEN.fullmatch(name)]:
         raise UsageError(f"{out} holds {others[0]}, which is not a demo's. Choose another with -o.")
+
+
+def _is_marker(path: Path) -> bool:
+    """Whether a file is the one that a demo writes first."""
+    try:
+        content = read_json(path)
+    except (OSError, ValueError):
+        return False
+    return isinstance(content, dict) and set(content) == {STARTED}
 
 
 def _step(console: Console, number: int, text: str) -> None:

@@ -109,6 +109,12 @@ def _state_in(path: Path, loaded: Any) -> dict[str, Tensor]:
             f"{path}: not a state dict: {abbreviate(others)} are not tensors. Save the state dict alone."
         )
     tensors: dict[str, Tensor] = dict(state)
+    repeated = [name for name, tensor in tensors.items() if tensor.nbytes > tensor.untyped_storage().nbytes()]
+    if repeated:  # a small file could fill any memory
+        raise WeightsError(
+            f"{path}: {abbreviate(repeated)} are larger than what the file stores of them, as by `expand`. "
+            "Save contiguous tensors."
+        )
     for prefix in PREFIXES * 2:
         if all(name.startswith(prefix) for name in tensors):
             tensors = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}

@@ -71,7 +71,7 @@ def read_annotations(request: Request) -> list[Annotated]:
             Annotated(name, SPLIT_NAMES[video["subset"]], tuple(map(_segment, video["annotations"])))
             for name, video in database.items()
         ]
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         raise DataError(f"{path}: not ActivityNet's JSON ({error!r}). Copy it again.") from None
     for video in videos:
         for part in video.segments:

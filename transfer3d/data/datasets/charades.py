@@ -7,15 +7,22 @@ and splits are supported: `*_val.csv`, and any classes in a `*classes.txt`.
 
 from __future__ import annotations
 
-import csv
-import io
 from pathlib import Path
 
-from transfer3d.data.datasets.listing import Entry, Finder, Listing, Request, bad_line, lines, text_of
+from transfer3d.data.datasets.listing import (
+    Entry,
+    Finder,
+    Listing,
+    Request,
+    bad_line,
+    header_of,
+    lines,
+    rows_of,
+)
 from transfer3d.data.folder import SPLIT_NAMES
 from transfer3d.errors import DataError
 
-COLUMNS = ("id", "actions")
+COLUMNS = {"id", "actions"}
 LISTS = "*_*.csv"
 
 
@@ -32,22 +39,16 @@ def read(request: Request) -> Listing:
     finder = Finder(request)
     entries = []
     for path, split in _lists(request):
-        table = csv.DictReader(io.StringIO(text_of(path)), strict=True)
-        try:
-            for row in table:
-                if not row["id"]:
-                    raise bad_line(path, table.line_num, "a video without an id")
-                codes = [action.split()[0] for action in (row["actions"] or "").split(";") if action.strip()]
-                if unknown := [code for code in codes if code not in number_of]:
-                    raise bad_line(path, table.line_num, f"action '{unknown[0]}' is not among the classes")
-                labels = tuple(dict.fromkeys(number_of[code] for code in codes))
-                several = labels if len(labels) > 1 else ()
-                part, label = (split, labels[0]) if labels else ("unlabelled", None)
-                entries.append(
-                    Entry(row["id"], finder.find(row["id"]), part, label, row["id"], labels=several)
-                )
-        except csv.Error as error:
-            raise bad_line(path, table.line_num, str(error)) from None
+        for number, row in rows_of(path, strict=True):
+            if not row["id"]:
+                raise bad_line(path, number, "a video without an id")
+            codes = [action.split()[0] for action in row["actions"].split(";") if action.strip()]
+            if unknown := [code for code in codes if code not in number_of]:
+                raise bad_line(path, number, f"action '{unknown[0]}' is not among the classes")
+            labels = tuple(dict.fromkeys(number_of[code] for code in codes))
+            several = labels if len(labels) > 1 else ()
+            part, label = (split, labels[0]) if labels else ("unlabelled", None)
+            entries.append(Entry(row["id"], finder.find(row["id"]), part, label, row["id"], labels=several))
     if not entries:
         raise DataError(f"{request.root}: its lists are empty. Copy them again.")
     return finder.listing(list(classes.values()), entries)
@@ -58,10 +59,4 @@ def _lists(request: Request) -> list[tuple[Path, str]]:
     named = [
         (path, SPLIT_NAMES.get(path.stem.rpartition("_")[2].casefold())) for path in request.notes(LISTS)
     ]
-    return [(path, split) for path, split in named if split and _has_columns(path)]
-
-
-def _has_columns(path: Path) -> bool:
-    with path.open(encoding="utf-8-sig", errors="replace") as file:
-        header = file.readline(10_000).strip().split(",")
-    return all(column in header for column in COLUMNS)
+    return [(path, split) for path, split in named if split and set(header_of(path)) >= COLUMNS]

@@ -39,7 +39,7 @@ COLUMNS = {
 """Possible names of the columns in a header, in lower case, the most common first."""
 MAX_DIGITS = 6
 """Maximum digits of a numeric label, since the largest label determines the number of classes."""
-BETWEEN = re.compile(r"\s*[;|]\s*")
+BETWEEN = re.compile("[;|]")
 NUMBERS = re.compile(r"\d+(\s*,\s*\d+)+")
 
 

@@ -10,14 +10,21 @@ files, `train_ytid_list.txt` and `val_ytid_list.txt`: one id per line, and only 
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Iterator
 from pathlib import Path
 
-from transfer3d.data.datasets.listing import Entry, Finder, Listing, Request, bad_line, lines, text_of
+from transfer3d.data.datasets.listing import (
+    Entry,
+    Finder,
+    Listing,
+    Request,
+    bad_line,
+    header_of,
+    lines,
+    rows_of,
+)
 from transfer3d.data.folder import SPLIT_NAMES
 
+COLUMNS = {"youtube_id", "time_start", "time_end"}
 Row = dict[str, str]
 
 
@@ -28,7 +35,7 @@ def applies(request: Request) -> bool:
 
 def read(request: Request) -> Listing:
     """Reads all existing official lists, as splits train, val and test."""
-    rows = [(path, number, row) for path in _lists(request) for number, row in _rows(path)]
+    rows = [(path, number, row) for path in _lists(request) for number, row in rows_of(path)]
     if subsets := _subsets(request):
         rows = [(path, number, row) for path, number, row in rows if row["youtube_id"] in subsets]
     labels = {row.get("label") or "" for _, _, row in rows} - {""}
@@ -68,27 +75,15 @@ def _subsets(request: Request) -> dict[str, str]:
 
 
 def _lists(request: Request) -> list[Path]:
-    return [path for path in request.notes("*.csv") if _is_official(path)]
-
-
-def _is_official(path: Path) -> bool:
-    with path.open(encoding="utf-8-sig", errors="replace") as file:
-        return {"youtube_id", "time_start", "time_end"} <= set(file.readline().strip().split(","))
-
-
-def _rows(path: Path) -> Iterator[tuple[int, Row]]:
-    reader = csv.DictReader(io.StringIO(text_of(path), newline=""))
-    try:
-        for row in reader:
-            yield reader.line_num, row
-    except csv.Error as error:
-        raise bad_line(path, reader.line_num, str(error)) from None
+    return [path for path in request.notes("*.csv") if set(header_of(path)) >= COLUMNS]
 
 
 def _name(path: Path, number: int, row: Row) -> str:
+    if not row["youtube_id"]:
+        raise bad_line(path, number, "a video without an id")
     try:
         start, end = (round(float(row[key])) for key in ("time_start", "time_end"))
-    except (TypeError, ValueError, OverflowError):
+    except (ValueError, OverflowError):
         raise bad_line(path, number, "time_start and time_end are not numbers") from None
     return f"{row['youtube_id']}_{start:06d}_{end:06d}"
 

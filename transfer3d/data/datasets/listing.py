@@ -5,6 +5,8 @@ The lists themselves are read by the layouts.
 
 from __future__ import annotations
 
+import csv
+import io
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -20,6 +22,8 @@ from transfer3d.text import shortened
 MAX_BYTES = 1 << 30
 """Maximum size of a list."""
 LONGEST_REASON = 600
+LONGEST_HEADER = 10_000
+"""Maximum length of the header of a CSV list."""
 
 
 @dataclass(frozen=True)
@@ -219,6 +223,31 @@ def lines(path: Path, strip: str | None = None) -> Iterator[tuple[int, str]]:
     for number, line in enumerate(text_of(path).splitlines(), start=1):
         if line.strip():
             yield number, line.strip(strip)
+
+
+def header_of(path: Path) -> list[str]:
+    """Returns the names of the columns of a file that may be a CSV list; only its beginning is read."""
+    with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
+        beginning = io.StringIO(file.read(LONGEST_HEADER), newline="")
+    try:
+        return [name.strip() for name in next(csv.reader(beginning), [])]
+    except csv.Error:
+        return []
+
+
+def rows_of(path: Path, *, strict: bool = False) -> Iterator[tuple[int, dict[str, str]]]:
+    """Yields the line number and the cells of each row of a CSV list, by column; missing cells are empty.
+
+    Raises:
+        DataError: it is not CSV; with `strict` also if its quotes are wrong.
+    """
+    table = csv.DictReader(io.StringIO(text_of(path), newline=""), restval="", strict=strict)
+    try:
+        table.fieldnames = [name.strip() for name in table.fieldnames or ()]
+        for row in table:
+            yield table.line_num, row
+    except csv.Error as error:
+        raise bad_line(path, table.line_num, str(error)) from None
 
 
 def bad_line(path: Path, number: int, why: str) -> DataError:

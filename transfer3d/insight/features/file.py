@@ -206,6 +206,7 @@ def _problem(features: FeatureSet) -> str | None:
     if any(label >= len(features.classes) for labels in features.label_sets for label in labels):
         return "a label has no class"
     for name, tensor in features.layers.items():
-        if tensor.ndim != 2 or tensor.dtype != torch.float32 or not tensor.isfinite().all():
+        is_matrix = tensor.ndim == 2 and tensor.shape[1] > 0 and tensor.dtype == torch.float32
+        if not is_matrix or not tensor.isfinite().all():
             return f"layer '{name}' is not a matrix of finite float32 numbers"
     return None

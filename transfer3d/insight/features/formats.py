@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from transfer3d.errors import SetupError, UsageError, did_you_mean
-from transfer3d.files import atomic_path
+from transfer3d.files import MAX_JSON_BYTES, atomic_path
 from transfer3d.insight.features.file import FeatureMetadata, FeatureSet, header_of, save_features
 
 COLUMNS = ("key", "source", "labels", "class")
@@ -90,6 +91,10 @@ def _header_of_parquet(path: Path) -> tuple[list[str], FeatureMetadata]:
 
 
 def _header_of_npz(path: Path) -> tuple[list[str], FeatureMetadata]:
+    with zipfile.ZipFile(path) as archive:
+        size = archive.getinfo("facts.npy").file_size  # unpacked, before it takes memory
+    if size > MAX_JSON_BYTES:
+        raise ValueError(f"facts of {size} bytes")
     with np.load(path, allow_pickle=False) as arrays:
         layers = [name for name in arrays.files if name not in ARRAYS]
         return layers, FeatureMetadata.model_validate_json(str(arrays["facts"]))

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from transfer3d.errors import DataError, SetupError, UsageError
 from transfer3d.files import LOCK, Lock, atomic_path, parse_json, read_json, remove_partials, write_text
+from transfer3d.text import shortened
 
 FACTS, KEYS = "facts.json", "keys"
 
@@ -85,14 +86,23 @@ class FeatureParts:
 
         Raises:
             SetupError: some are missing, since the processes wrote to different disks.
+            DataError: a part is damaged, or does not fit the others.
         """
         row_of = {key: row for row, key in enumerate(keys)}
         joined: dict[str, Tensor] = {}
         for path in self._files():
-            rows = torch.tensor([row_of.pop(key) for key in _keys_of(path)])
-            for name, tensor in load_file(path).items():
-                if name not in joined:
-                    joined[name] = tensor.new_empty(len(keys), tensor.shape[1])
+            own = _keys_of(path)
+            layers = _layers_of(path, len(own))
+            if unknown := [key for key in own if key not in row_of]:
+                raise _damaged(path, f"{shortened(unknown[0])} is of no video, or in another part too")
+            if not joined:
+                joined = {
+                    name: tensor.new_empty(len(keys), tensor.shape[1]) for name, tensor in layers.items()
+                }
+            if _widths(layers) != _widths(joined):
+                raise _damaged(path, "its layers are not those of the other parts")
+            rows = torch.tensor([row_of.pop(key) for key in own], dtype=torch.long)
+            for name, tensor in layers.items():
                 joined[name][rows] = tensor
         if row_of:
             raise SetupError(
@@ -129,8 +139,37 @@ def _facts(path: Path) -> dict[str, Any]:
 
 
 def _keys_of(path: Path) -> list[str]:
+    """Returns the keys of a part, each once."""
     try:
         with safe_open(path, framework="pt") as file:
-            return parse_json(file.metadata()[KEYS])
+            keys: Any = parse_json(file.metadata()[KEYS], untrusted=True)
+        if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys):
+            raise ValueError("its keys are not a list of names")
+        if len(set(keys)) < len(keys):
+            raise ValueError("a key appears twice")
+        return keys
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
-        raise DataError(f"{path}: damaged ({error}). Remove it, and continue with --resume.") from error
+        raise _damaged(path, str(error)) from error
+
+
+def _layers_of(path: Path, count: int) -> dict[str, Tensor]:
+    """Returns the features of a part with this number of videos."""
+    try:
+        layers = load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise _damaged(path, str(error)) from error
+    if not layers:
+        raise _damaged(path, "it holds no features")
+    for name, tensor in layers.items():
+        is_matrix = tensor.ndim == 2 and len(tensor) == count and tensor.dtype == torch.float32
+        if not is_matrix or not tensor.isfinite().all():
+            raise _damaged(path, f"'{shortened(name)}' is not {count} rows of finite float32 numbers")
+    return layers
+
+
+def _widths(layers: Mapping[str, Tensor]) -> dict[str, int]:
+    return {name: tensor.shape[1] for name, tensor in layers.items()}
+
+
+def _damaged(path: Path, reason: str) -> DataError:
+    return DataError(f"{path}: damaged ({reason}). Remove it, and continue with --resume.")

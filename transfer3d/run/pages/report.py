@@ -200,8 +200,11 @@ def _predict_if_possible(
 
 
 def _evaluated(record: RunRecord, predictions: CentrePredictions | None) -> RunRecord:
-    """Returns the record with an evaluation: its own, else one from these predictions."""
-    if record.evaluation or predictions is None or predictions.scores is None:
+    """Returns the record with an evaluation: its own if its classes fit, else one from these."""
+    own = record.evaluation
+    if predictions is None or predictions.scores is None:
+        return record
+    if own and list(own.classes) == list(predictions.videos.classes):
         return record
     evaluation = Evaluation(
         metrics=video_metrics(predictions.scores, predictions.videos.classes),

@@ -62,13 +62,13 @@ class ReportNote(_Note):
     data: str
     data_digest: str
     per_class: Annotated[dict[str, Share | None], Field(min_length=1)]
-    confusion: list[list[Count]] | None = None
+    confusion: list[list[Count]] = []
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         count, extra = len(self.per_class), self.model_extra or {}
         rows = self.confusion
-        if rows is not None and [len(row) for row in rows] != [count] * count:
+        if "confusion" in self.model_fields_set and [len(row) for row in rows] != [count] * count:
             raise ValueError(f"the confusion matrix is not {count} x {count}, for its {count} classes")
         for name in (name for name in SHARES if name in extra):
             if type(extra[name]) not in (int, float) or not 0 <= extra[name] <= 1:

@@ -40,8 +40,12 @@ LARGEST = 1e30
 Note = TypeVar("Note", bound=BaseModel)
 
 
-def read_run(path: Path) -> RunRecord:
+def read_run(path: Path, *, is_stage: bool = False) -> RunRecord:
     """Reads the folder of a finished or unfinished run.
+
+    Args:
+        path: its folder.
+        is_stage: whether it is a stage of another run.
 
     Raises:
         UsageError: the folder contains no run, or its recipe is invalid.
@@ -53,12 +57,15 @@ def read_run(path: Path) -> RunRecord:
         what = what if path.exists() else f"does not exist{nearest_beside(path)}"
         raise UsageError(f"{path} {what}. Name a run folder, as given to `-o` of a training run.")
     recipe = load_recipe(path / RECIPE)
+    if is_stage and recipe.stages:  # folders that link to each other could have any number
+        raise UsageError(f"{path}: the recipe of a stage has stages. Remove that folder from the run.")
     model = path / MODEL
     log = read_log(path / LOG)
     finished = read_note(path / FINISHED, FinishedNote)
     started = read_note(path / STARTED, StartedNote)
     parent, changes = nearest_recipe(recipe)
-    stages = {name: read_run(path / name) for name in recipe.stages if (path / name / RECIPE).is_file()}
+    begun = [name for name in recipe.stages if (path / name / RECIPE).is_file()]
+    stages = {name: read_run(path / name, is_stage=True) for name in begun}
     return RunRecord(
         name=str(path),
         recipe=recipe.model_dump(mode="json"),
