@@ -89,7 +89,7 @@ def index_external(store: Store, files: Sequence[str]) -> Index:
         for sample, _ in read[file]:
             if other := seen.get(sample.key):
                 raise DataError(
-                    f"{store}{file}: {sample.key} is in {other} too. Make keys unique over all shards.",
+                    f"{store}{file}: {sample.key} is in {other} too. Make keys unique over all shards."
                 )
             seen[sample.key] = file
     if not seen:
