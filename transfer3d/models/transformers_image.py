@@ -138,7 +138,7 @@ def create_transformers_image(address: str) -> TransformersImage:
     config, preprocessor = (read_configuration(folder / name) for name in (CONFIG, PREPROCESSOR))
     _check_sizes(address, config, len(read_header(folder / WEIGHTS_NAME)[1]))
     try:
-        model, found = AutoModel.from_pretrained(
+        model, loading = AutoModel.from_pretrained(
             str(folder),
             use_safetensors=True,
             local_files_only=True,
@@ -146,12 +146,11 @@ def create_transformers_image(address: str) -> TransformersImage:
             output_loading_info=True,
         )
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, AttributeError, ImportError) as error:
-        reason = shortened(str(error).splitlines()[0] if str(error) else type(error).__name__, 300)
-        raise WeightsError(f"{address}: transformers cannot build it ({reason}).") from error
+        raise WeightsError(f"{address}: transformers cannot build it ({_reason(error)}).") from error
     part = "vision_model." if hasattr(model, "vision_model") else ""
     network = cast(nn.Module, model.vision_model if part else model)
-    missing = [name.removeprefix(part) for name in found["missing_keys"] if name.startswith(part)]
-    missing += [str(name) for name in found.get("mismatched_keys", ())]
+    missing = [name.removeprefix(part) for name in loading["missing_keys"] if name.startswith(part)]
+    missing += [str(name) for name in loading.get("mismatched_keys", ())]
     if lacking := [name for name in missing if not name.startswith("pooler.")]:
         raise WeightsError(
             f"{address}: {len(lacking)} of its weights are not in the file, first {lacking[0]}."
@@ -169,8 +168,11 @@ def create_transformers_image(address: str) -> TransformersImage:
     except WeightsError as error:
         raise WeightsError(f"{address}: {error}") from None
     except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
-        reason = shortened(str(error).splitlines()[0] if str(error) else type(error).__name__, 300)
-        raise WeightsError(f"{address}: not an image model that could teach ({reason}).") from error
+        raise WeightsError(f"{address}: not an image model that could teach ({_reason(error)}).") from error
+
+
+def _reason(error: Exception) -> str:
+    return shortened(str(error).splitlines()[0] if str(error) else type(error).__name__, 300)
 
 
 def _check_sizes(address: str, config: Any, tensors: int, name: str = CONFIG) -> None:
@@ -197,12 +199,12 @@ def _folder(address: str) -> Path:
         if absent := [name for name in (CONFIG, PREPROCESSOR, WEIGHTS_NAME) if not (folder / name).is_file()]:
             raise WeightsError(f"{address}: no {absent[0]} there. Give a folder of a model of transformers.")
         return folder
-    found = hub_address(place, f"{PREFIX}org/name@revision")
+    hub = hub_address(place, f"{PREFIX}org/name@revision")
     files = [
         hub_file(
-            found.repository,
+            hub.repository,
             (name,),
-            revision=found.revision,
+            revision=hub.revision,
             what=f"the {name} of '{address}'",
             remedies="download its folder where the hub can be reached, and give hf:FOLDER",
         )
