@@ -81,10 +81,7 @@ def film_of_predictions(
 
 
 def timed_frames(
-    video: VideoReader,
-    name: str,
-    convert: Callable[[Iterator[Frames]], Iterator[Frames]],
-    short_side: int,
+    video: VideoReader, name: str, convert: Callable[[Iterator[Frames]], Iterator[Frames]], short_side: int
 ) -> Iterator[tuple[Frames, float]]:
     """Yields a video's frames, converted, each with its time in seconds.
 
