@@ -25,9 +25,10 @@ INTRODUCTION = """# What becomes of timm's families
 Written by `python tools/timm_families.py`, which inflates one network of each of timm's families with random
 weights; a slow test compares them. A family is a module of timm's, and other networks of it may differ.
 
-A network is taken if it is proved: on a still clip the student gives its pooled feature to 1e-5. `*`: its
-classifier is more than one linear layer, so that a student gets a new one, by `--num-classes N`, or none, by
-`--num-classes 0`. ResNets and DenseNets also go to other students, vision transformers to `timesformer`.
+`--to` is filled in where the proof holds: on a still clip the student gives the network's pooled feature to
+1e-5. `*`: its classifier is more than one linear layer, so that a student gets a new one, by
+`--num-classes N`, or none, by `--num-classes 0`. ResNets and DenseNets also go to other students, vision
+transformers to `timesformer`.
 
 | timm's family | network | `--to` | or why not |
 | --- | --- | --- | --- |

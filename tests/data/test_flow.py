@@ -18,7 +18,7 @@ from transfer3d.data.crops import mirror
 from transfer3d.data.datasets.layouts import read_listing
 from transfer3d.data.datasets.listing import Request
 from transfer3d.data.decode import Video
-from transfer3d.data.flow import FlowFormat, dequantise, flow_planes, quantise
+from transfer3d.data.flow import FlowFormat, flow_planes, quantise
 from transfer3d.data.isolated import Limits
 from transfer3d.data.sharding import ShardConfig, claim_folder, plan_shards, write_planned
 from transfer3d.data.source import open_videos
@@ -51,8 +51,13 @@ def moving(texture, right, down, frames=3):
     return np.repeat(np.stack(cuts)[..., None], 3, axis=-1)
 
 
-def inside(planes, bound=20.0):
-    return dequantise(np.asarray(planes), bound)[..., EDGE:-EDGE, EDGE:-EDGE, :]
+def dequantised(planes, bound=20.0):
+    """Flow in pixels per frame, with an error of half a step."""
+    return np.asarray(planes, dtype=np.float32) * (2 * bound / 255) - bound
+
+
+def inside(planes):
+    return dequantised(planes)[..., EDGE:-EDGE, EDGE:-EDGE, :]
 
 
 @pytest.mark.parametrize("algorithm", ["tvl1", "dis"])
@@ -68,7 +73,7 @@ def test_values_are_clipped_at_the_bound_and_off_by_at_most_half_a_step():
     flow = np.stack([values, -values], axis=-1)
     planes = quantise(flow, 20)
     assert (planes[0].tolist(), planes[-1].tolist()) == ([0, 255], [255, 0])
-    assert np.abs(dequantise(planes, 20) - flow.clip(-20, 20)).max() <= HALF_STEP * 1.001
+    assert np.abs(dequantised(planes) - flow.clip(-20, 20)).max() <= HALF_STEP * 1.001
     assert quantise(np.zeros((1, 2), np.float32), 20).tolist() == [[128, 128]]
 
 

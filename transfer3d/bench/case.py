@@ -90,10 +90,17 @@ def matching(cases: Iterable[Case], only: str) -> list[Case]:
     return [case for case in cases if only.lower() in f"{case.name} {case.baseline}".lower()]
 
 
-def unknown_case(only: str, cases: Iterable[Case]) -> UsageError:
-    """Returns the error for an `only` that matches no case."""
-    names = "; ".join(dict.fromkeys(case.name for case in cases))
-    return UsageError(f"no case contains '{only}': the cases are {names}.")
+def choose_cases(cases: Iterable[Case], only: str) -> list[Case]:
+    """Returns the cases that `matching` finds.
+
+    Raises:
+        UsageError: there are none.
+    """
+    every = list(cases)
+    if chosen := matching(every, only):
+        return chosen
+    names = "; ".join(dict.fromkeys(case.name for case in every))
+    raise UsageError(f"no case contains '{only}': the cases are {names}.")
 
 
 def run_cases(cases: Iterable[Case], device: torch.device, *, pairs: int = PAIRS) -> Iterator[Result]:

@@ -51,29 +51,28 @@ def data_cases(folder: Path | None, scratch: Path) -> Iterator[Case]:
         yield _case(f"decode {ONE_CLIP}", "by seek", name, at_least, partial(_decoders, paths, decode))
     yield _case(
         f"decode {ONE_CLIP}", "in a child, with limits", "in this process", 0.9, partial(_child, paths)
-    )  # fmt: skip
+    )
     for name, at_least, build in (
         (f"16 decoded frames at {SMALL} px", 1.5, _scaling),
         (f"{ONE_CLIP} at {SMALL} px", None, _scaling_with_decoding),
     ):
         yield _case(
             name, "scaled on the way to RGB", "full size, then resized", at_least, partial(build, paths)
-        )  # fmt: skip
+        )
     yield _case(
-        f"{ONE_CLIP} at {SMALL} px", f"copies of short side {SMALL}, gop {GOP}", "originals", 3.0,
+        f"{ONE_CLIP} at {SMALL} px",
+        f"copies of short side {SMALL}, gop {GOP}",
+        "originals",
+        3.0,
         partial(_copies, paths, scratch),
-    )  # fmt: skip
-    yield _case(
-        f"{BATCHES} batches of {BATCH} clips", "2 workers", "1 worker", 1.5, partial(_workers, paths)
-    )  # fmt: skip
+    )
+    yield _case(f"{BATCHES} batches of {BATCH} clips", "2 workers", "1 worker", 1.5, partial(_workers, paths))
 
 
 def _case(
     name: str, ours: str, baseline: str, at_least: float | None, build: Callable[[torch.device], Comparison]
 ) -> Case:
-    return Case(
-        name=name, phase="decode", ours=ours, baseline=baseline, at_least=at_least, build=build
-    )  # fmt: skip
+    return Case(name=name, phase="decode", ours=ours, baseline=baseline, at_least=at_least, build=build)
 
 
 def _decoders(paths: list[Path], load: Callable[[], Decode], _: torch.device) -> Comparison:

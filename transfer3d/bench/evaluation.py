@@ -87,7 +87,6 @@ def _comparison(folder: Path | None, scratch: Path, again: bool, device: torch.d
             )
         return torch.stack(rows)
 
-    def difference() -> float:
-        return relative_difference(ours(), baseline())
-
-    return Comparison(ours=ours, baseline=baseline, difference=difference)
+    return Comparison(
+        ours=ours, baseline=baseline, difference=lambda: relative_difference(ours(), baseline())
+    )

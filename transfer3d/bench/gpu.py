@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from functools import cache
 
 import torch
@@ -55,10 +56,9 @@ def _build(name: str, batch: int, *, flat: bool, compiled: bool) -> Callable[[to
         student = create_model(name).to(device)
         to_channels_last(student)
         clip = student.clip
-        units = (clip.units,) if clip.units > 1 else ()
-        folded = torch.randn(batch * clip.units, 3, clip.frames, clip.size, clip.size, device=device)
+        folded = torch.randn(replace(clip, units=1).shape(batch * clip.units), device=device)
         folded = folded.to(memory_format=torch.channels_last_3d)
-        clips = folded.unflatten(0, (batch, *units)) if units else folded
+        clips = folded.unflatten(0, (batch, -1)) if clip.units > 1 else folded
         if flat:
             use_2d_convolutions(student)
         if compiled:

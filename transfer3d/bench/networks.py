@@ -102,10 +102,9 @@ def _inference(how: str) -> Callable[[torch.device], Comparison]:
         def baseline() -> Tensor:
             return plain(contiguous)
 
-        def difference() -> float:
-            return relative_difference(ours().float(), baseline())
-
-        return Comparison(ours=ours, baseline=baseline, difference=difference)
+        return Comparison(
+            ours=ours, baseline=baseline, difference=lambda: relative_difference(ours().float(), baseline())
+        )
 
     return build
 
@@ -172,7 +171,6 @@ def _combinations(device: torch.device) -> Comparison:
     def baseline() -> Tensor:
         return loop(front, rest, units, SECTIONS)
 
-    def difference() -> float:
-        return relative_difference(ours(), baseline())
-
-    return Comparison(ours=ours, baseline=baseline, difference=difference)
+    return Comparison(
+        ours=ours, baseline=baseline, difference=lambda: relative_difference(ours(), baseline())
+    )

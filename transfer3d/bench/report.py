@@ -12,7 +12,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from transfer3d.bench.case import Result, matching, run_cases, unknown_case
+from transfer3d.bench.case import Result, choose_cases, run_cases
 from transfer3d.bench.conv4d import conv4d_cases
 from transfer3d.bench.depthwise import depthwise_cases
 from transfer3d.bench.gpu import gpu_cases
@@ -48,9 +48,7 @@ def bench_models(
         torch.set_num_threads(threads)
     of_device = gpu_cases() if where.type == "cuda" else depthwise_cases()
     every = [*conv4d_cases(), *network_cases(), *recomputation_cases(), *of_device]
-    chosen = matching(every, only)
-    if not chosen:
-        raise unknown_case(only, every)
+    chosen = choose_cases(every, only)
     return machine_info(where), len(chosen), run_cases(chosen, where, pairs=pairs)
 
 

@@ -12,7 +12,7 @@ from torch import nn
 
 from transfer3d.batch import ClipBatch
 from transfer3d.bench.baselines import load_baseline
-from transfer3d.bench.case import Case, Comparison, Result, matching, run_cases, unknown_case
+from transfer3d.bench.case import Case, Comparison, Result, choose_cases, matching, run_cases
 from transfer3d.bench.evaluation import evaluation_cases
 from transfer3d.bench.paired import Run
 from transfer3d.bench.subprocess_runner import in_subprocess_on_cpu
@@ -59,10 +59,8 @@ def train_results(
     """
     device = make_accelerator("fp32").device
     every = [*step_cases(), *evaluation_cases(folder, scratch)]
-    cases = matching(every, only)
     waits = only.lower() in WAITING.lower()
-    if not cases and not waits:
-        raise unknown_case(only, every)
+    cases = matching(every, only) if waits else choose_cases(every, only)
 
     def results() -> Iterator[Result]:
         yield from run_cases(cases, device, pairs=pairs)
@@ -125,8 +123,8 @@ def _ours(device: torch.device) -> Run:
 
 def _batch(device: torch.device) -> ClipBatch:
     """Returns a batch of random clips."""
-    shape = (CLIPS, 3, CLIP.frames, CLIP.size, CLIP.size)
-    clips_u8 = torch.randint(0, 256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    generator = torch.Generator().manual_seed(0)
+    clips_u8 = torch.randint(0, 256, CLIP.shape(CLIPS), dtype=torch.uint8, generator=generator)
     names = [str(number) for number in range(CLIPS)]
     return ClipBatch(clips_u8.to(device), torch.arange(CLIPS).to(device), names, names)
 

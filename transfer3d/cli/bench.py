@@ -70,16 +70,13 @@ def data(
     """
     import torch
 
-    from transfer3d.bench.case import matching, run_cases, unknown_case
+    from transfer3d.bench.case import choose_cases, run_cases
     from transfer3d.bench.data import data_cases
     from transfer3d.bench.report import machine_info
     from transfer3d.scratch import scratch_folder
 
     with scratch_folder() as scratch:
-        every = list(data_cases(folder, scratch))
-        cases = matching(every, only)
-        if not cases:
-            raise unknown_case(only, every)
+        cases = choose_cases(data_cases(folder, scratch), only)
         torch.set_num_threads(1)
         cpu = torch.device("cpu")
         results = run_cases(cases, cpu, pairs=pairs)
@@ -108,11 +105,7 @@ def train(
 
 
 @app.command()
-def correspond(
-    pairs: Pairs = 7,
-    against: Against = None,
-    json: options.Json = False,
-) -> None:
+def correspond(pairs: Pairs = 7, against: Against = None, json: options.Json = False) -> None:
     """Compare a step of correspondence with one written from the paper's text, and a teacher as it was given.
 
     Example: `transfer3d bench correspond --pairs 3`
@@ -150,7 +143,7 @@ def export(
     """
     import torch
 
-    from transfer3d.bench.case import matching, run_cases, unknown_case
+    from transfer3d.bench.case import choose_cases, run_cases
     from transfer3d.bench.export import export_cases
     from transfer3d.bench.report import machine_info
     from transfer3d.models.checkpoint import load
@@ -162,10 +155,7 @@ def export(
         torch.set_num_threads(threads)
     net = load(student) if is_file(student) else create_model(student).eval()
     with scratch_folder() as scratch:
-        every = list(export_cases(net, scratch))
-        cases = matching(every, only)
-        if not cases:
-            raise unknown_case(only, every)
+        cases = choose_cases(export_cases(net, scratch), only)
         cpu = torch.device("cpu")
         results = run_cases(cases, cpu, pairs=pairs)
         _report(machine_info(cpu), results, len(cases), pairs=pairs, against=against, json=json)

@@ -38,8 +38,7 @@ def cam(
         typer.Option(help="gif: an animation of the centre clip; mp4: the whole video, window by window."),
     ] = "gif",
     beside: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Another checkpoint with the same clips, to compare."),
+        Path | None, typer.Option(metavar="FILE", help="Another checkpoint with the same clips, to compare.")
     ] = None,
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder for the pictures.")] = Path("cam"),
     json: options.Json = False,

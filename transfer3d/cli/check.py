@@ -18,8 +18,7 @@ def check(
         ),
     ],
     out: Annotated[
-        Path | None,
-        typer.Option("-o", "--out", metavar="X.csv", help="CSV file for the bad videos, if any."),
+        Path | None, typer.Option("-o", "--out", metavar="X.csv", help="CSV file for the bad videos, if any.")
     ] = None,
     workers: Annotated[int, typer.Option(metavar="N", min=1, help="Decoding processes.")] = 1,
     seconds: Annotated[float, typer.Option(metavar="N", min=0.1, help="Time limit for one video.")] = 30.0,

@@ -26,8 +26,7 @@ def correspond(
     pairs: Annotated[
         str | None,
         typer.Option(
-            metavar="KIND",
-            help="Choice of negative pairs: in-batch, one-to-one or hard. Default: in-batch.",
+            metavar="KIND", help="Choice of negative pairs: in-batch, one-to-one or hard. Default: in-batch."
         ),
     ] = None,
     data: options.Data = None,

@@ -29,10 +29,7 @@ def deepdraw(
             metavar="N", min=0, max=1, help="Smoothing of each pixel towards its neighbours, per step."
         ),
     ] = 0.5,
-    seed: Annotated[
-        int,
-        options.seed("Seed of noise and shifts."),
-    ] = 0,
+    seed: Annotated[int, options.seed("Seed of noise and shifts.")] = 0,
     json: options.Json = False,
 ) -> None:
     """Draw a clip that maximises a class, by gradient ascent from noise.

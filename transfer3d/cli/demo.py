@@ -14,10 +14,7 @@ def demo(
     out: Annotated[
         Path, typer.Option("-o", "--out", help="Folder of the demo; an earlier demo is replaced.")
     ] = Path("runs/demo"),
-    seed: Annotated[
-        int,
-        options.seed("Seed of all random values."),
-    ] = 0,
+    seed: Annotated[int, options.seed("Seed of all random values.")] = 0,
 ) -> None:
     """Run the whole pipeline on the built-in dataset: a teacher, its students, a table, a report.
 

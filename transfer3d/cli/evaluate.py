@@ -13,8 +13,7 @@ from transfer3d.cli.output import print_json, progress_console
 
 def evaluate(
     files: Annotated[
-        list[Path],
-        typer.Argument(metavar="FILE", help="Checkpoint with a classifier; with --fuse, reports."),
+        list[Path], typer.Argument(metavar="FILE", help="Checkpoint with a classifier; with --fuse, reports.")
     ],
     data: Annotated[str | None, typer.Option(help=options.LABELLED_DATA)] = None,
     split: options.Split = "test",
@@ -35,10 +34,7 @@ def evaluate(
             metavar="frames|units", help="Reverse the frames of each clip, or the order of a video's units."
         ),
     ] = None,
-    seed: Annotated[
-        int,
-        options.seed("Seed of random clips."),
-    ] = 0,
+    seed: Annotated[int, options.seed("Seed of random clips.")] = 0,
     labels: Annotated[
         Literal["auto", "single", "multi"],
         typer.Option(help="single: top-k; multi: hit@k, for videos with several labels."),

@@ -12,8 +12,7 @@ from transfer3d.cli.output import print_json
 
 def export(
     file: Annotated[
-        str,
-        typer.Argument(metavar="FILE", help="Checkpoint, Hub folder, or hf_hub:user/name@revision."),
+        str, typer.Argument(metavar="FILE", help="Checkpoint, Hub folder, or hf_hub:user/name@revision.")
     ],
     format: Annotated[
         str,

@@ -49,8 +49,7 @@ def features(
         typer.Option(metavar="KIND", help="safetensors, parquet or npz. Default: by the file's name."),
     ] = None,
     resume: Annotated[
-        bool,
-        typer.Option("--resume", help="Continue an interrupted extraction, with the same command."),
+        bool, typer.Option("--resume", help="Continue an interrupted extraction, with the same command.")
     ] = False,
     force: Annotated[bool, typer.Option("--force", help="Overwrite the file.")] = False,
     precision: options.Precision = None,

@@ -41,10 +41,7 @@ def inflate(
     in_chans: Annotated[
         int, typer.Option(metavar="N", min=1, help="Input channels (flow: 2, depth: 1).")
     ] = 3,
-    seed: Annotated[
-        int,
-        options.seed("Seed of all random values."),
-    ] = 0,
+    seed: Annotated[int, options.seed("Seed of all random values.")] = 0,
     force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
     account: options.Account = False,
     json: options.Json = False,

@@ -12,8 +12,7 @@ from transfer3d.cli.output import print_json
 
 def info(
     file: Annotated[
-        str,
-        typer.Argument(metavar="FILE", help="Checkpoint, Hub folder, or hf_hub:user/name@revision."),
+        str, typer.Argument(metavar="FILE", help="Checkpoint, Hub folder, or hf_hub:user/name@revision.")
     ],
     json: options.Json = False,
 ) -> None:
@@ -32,7 +31,7 @@ def info(
         stdout().print("\n".join(_lines(metadata)))
     if not report.intact:
         raise WeightsError(
-            f"{file}: its tensors were changed after saving: their digest differs. Copy it again.",
+            f"{file}: its tensors were changed after saving: their digest differs. Copy it again."
         )
 
 

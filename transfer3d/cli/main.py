@@ -83,22 +83,23 @@ class Commands(TyperGroup):
 
     def invoke(self, ctx: Any) -> Any:
         """Runs the command."""
+        debug = ctx.params.get("debug", False)
         try:
             result = super().invoke(ctx)
             sys.stdout.flush()
             return result
         except Transfer3dError as error:
-            _say(f"error: {error}", debug=ctx.params.get("debug", False))
+            _say(f"error: {error}", debug=debug)
             raise typer.Exit(error.exit_code) from None
         except BrokenPipeError:
             # The reader of the output has closed the pipe, as in `transfer3d models | head -1`.
             _drop_output()
             raise typer.Exit(0) from None
         except MemoryError:
-            line = (
-                "error: not enough memory. Give the process more, or take smaller videos or fewer at a time."
+            _say(
+                "error: not enough memory. Give the process more, or take smaller videos or fewer at a time.",
+                debug=debug,
             )
-            _say(line, debug=ctx.params.get("debug", False))
             raise typer.Exit(SetupError.exit_code) from None
         except (typer.Exit, typer.Abort, KeyboardInterrupt):
             raise
@@ -111,12 +112,12 @@ class Commands(TyperGroup):
                     _drop_output()  # the output may be what could not be written
                 where = f"{error.filename}: " if error.filename else ""
                 remedy = REMEDIES.get(error.errno or 0, "Check the path and its permissions.")
-                line = f"error: {where}{error.strerror}. {remedy}"
-                _say(line, debug=ctx.params.get("debug", False))
+                _say(f"error: {where}{error.strerror}. {remedy}", debug=debug)
                 raise typer.Exit(SetupError.exit_code) from None
             what = f"{type(error).__name__}: {error}"
-            _say(f"bug: {what}. Run again with `transfer3d --debug ...` and report the traceback.",
-                 debug=ctx.params.get("debug", False))  # fmt: skip
+            _say(
+                f"bug: {what}. Run again with `transfer3d --debug ...` and report the traceback.", debug=debug
+            )
             raise typer.Exit(1) from None
 
 

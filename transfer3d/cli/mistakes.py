@@ -5,7 +5,12 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from transfer3d.errors import UsageError
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
 
 CHECKPOINT = Path("model.safetensors")
 TYPED = "transfer3d.typed"
@@ -33,6 +38,13 @@ def add_hint(error: Any) -> None:
             line = shlex.join([*(word for word in typed if word != videos), "--data", videos])
             hint = f"Videos are given with --data {videos}: {error.ctx.command_path} {line}"
             error.message = f"{error.message}. {hint}" if error.message else hint
+
+
+def option_error(error: ValidationError) -> UsageError:
+    """Returns the error for an option whose value a configuration refuses."""
+    first = error.errors()[0]
+    option = "-".join(map(str, first["loc"])).replace("_", "-")
+    return UsageError(f"--{option} {first['input']}: {first['msg'].lower()}.")
 
 
 def videos_among(words: Sequence[str]) -> str | None:

@@ -80,8 +80,7 @@ Workers = Annotated[
 DecodingWorkers = Annotated[int, typer.Option(metavar="N", min=0, help="Decoding processes.")]
 Split = Annotated[str, typer.Option(help="Split of the data.")]
 Clips = Annotated[
-    int | None,
-    typer.Option(metavar="N", min=1, help="dense: evenly spaced clips per video. [default: 1]"),
+    int | None, typer.Option(metavar="N", min=1, help="dense: evenly spaced clips per video. [default: 1]")
 ]
 Crops = Annotated[int | None, typer.Option(metavar="1|3|10", help="dense: crops of each clip. [default: 1]")]
 LABELLED_DATA = "Labelled videos: shard folder, class folders, or a folder written by `synth`."

@@ -25,10 +25,7 @@ def order(
     ] = "dense",
     clips: options.Clips = None,
     crops: options.Crops = None,
-    seed: Annotated[
-        int,
-        options.seed("Seed of shuffles and of random clips."),
-    ] = 0,
+    seed: Annotated[int, options.seed("Seed of shuffles and of random clips.")] = 0,
     out: Annotated[
         Path | None, typer.Option("-o", "--out", metavar="X.png", help="Bar figure to write, PNG or SVG.")
     ] = None,

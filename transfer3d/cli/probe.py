@@ -48,10 +48,7 @@ def probe(
         Path | None, typer.Option(metavar="X.png", help="pca: figure of the curve to write, PNG or SVG.")
     ] = None,
     out: Annotated[Path | None, typer.Option("-o", "--out", help="JSON report to write.")] = None,
-    seed: Annotated[
-        int,
-        options.seed("Seed of the cross-validation.", options.LARGEST_NUMPY_SEED),
-    ] = 0,
+    seed: Annotated[int, options.seed("Seed of the cross-validation.", options.LARGEST_NUMPY_SEED)] = 0,
     workers: Annotated[int, typer.Option(metavar="N", min=1, help="Processes for the cross-validation.")] = 1,
     json: options.Json = False,
 ) -> None:

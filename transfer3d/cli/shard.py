@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 import typer
 
 from transfer3d.cli import options
+from transfer3d.cli.mistakes import option_error
 from transfer3d.cli.output import out as stdout
 from transfer3d.cli.output import print_json, progress_console
 
@@ -112,9 +113,7 @@ def shard(
     try:
         config = ShardConfig.model_validate(given)
     except ValidationError as error:
-        first = error.errors()[0]
-        option = "-".join(map(str, first["loc"])).replace("_", "-")
-        raise UsageError(f"--{option} {first['input']}: {first['msg'].lower()}.") from None
+        raise option_error(error) from None
     report = shard_dataset(
         Request(source, annotations, fold, flow_files=flow == "files"),
         out,

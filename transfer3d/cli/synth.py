@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from transfer3d.cli.mistakes import option_error
 from transfer3d.cli.output import out as stdout
 from transfer3d.cli.output import progress_console
 
@@ -35,7 +36,6 @@ def synth(
 
     from transfer3d.data.moving_digits import PARTS, SynthConfig, synthesise
     from transfer3d.engine.distributed import is_main_process
-    from transfer3d.errors import UsageError
 
     if not is_main_process():
         return
@@ -53,9 +53,7 @@ def synth(
     try:
         config = SynthConfig.model_validate(given)
     except ValidationError as error:
-        first = error.errors()[0]
-        name = ".".join(map(str, first["loc"]))
-        raise UsageError(f"--{name} {given.get(name)}: {first['msg'].lower()}.") from None
+        raise option_error(error) from None
     synthesise(folder, config, progress_console())
     counts = ", ".join(f"{config.count(part)} {part}" for part in PARTS)
     stdout().print(f"{folder}: {counts} videos as files (videos/), as shards (shards/), stills (images/)")

@@ -20,10 +20,7 @@ def tsne(
         float | None,
         typer.Option(help="Approximate number of neighbours of a point. [default: 30, less for few videos]"),
     ] = None,
-    seed: Annotated[
-        int,
-        options.seed("Same seed, same coordinates.", options.LARGEST_NUMPY_SEED),
-    ] = 0,
+    seed: Annotated[int, options.seed("Same seed, same coordinates.", options.LARGEST_NUMPY_SEED)] = 0,
     color_by: Annotated[
         str,
         typer.Option(

@@ -18,13 +18,11 @@ class ViewBatch:
         views: views of all videos, one video after the other.
         labels: int64, for each view; -1 if unlabelled.
         keys: keys of the videos, for each view.
-        sources: the original videos, for each view.
     """
 
     views: Views
     labels: Tensor
     keys: list[str]
-    sources: list[str]
 
     @property
     def clips(self) -> Tensor:

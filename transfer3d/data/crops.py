@@ -38,7 +38,7 @@ class CornerCrop(v2.Transform):
 
     def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
         """Draws the crop."""
-        height, width = v2.functional.get_size(flat_inputs[0])
+        height, width = functional.get_size(flat_inputs[0])
         cut = [self._size, self._size]
         if self._scales:
             numbered = list(enumerate(self._scales))

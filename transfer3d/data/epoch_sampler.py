@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
 
 import numpy as np
 
@@ -23,6 +22,7 @@ class EpochSampler:
 
     def __init__(self, seed: int, count: int) -> None:
         self._seed, self._count = seed, count
+        self._last: tuple[int, Indices] | None = None
 
     def draw(self, position: int) -> ClipId:
         """Returns the video at a position of the sequence."""
@@ -31,7 +31,13 @@ class EpochSampler:
 
     def epoch(self, epoch: int) -> Indices:
         """Returns the videos of an epoch."""
-        return _permutation(self._seed, epoch, self._count)
+        if self._last is None or self._last[0] != epoch:
+            self._last = epoch, self._order(np.random.default_rng((self._seed, epoch)))
+        return self._last[1]
+
+    def _order(self, rng: np.random.Generator) -> Indices:
+        """Draws the order of an epoch."""
+        return rng.permutation(self._count)
 
 
 class BufferedEpochSampler(EpochSampler):
@@ -41,28 +47,22 @@ class BufferedEpochSampler(EpochSampler):
 
     Args:
         seed: seed of the permutations.
-        runs: number of videos in each group.
+        sizes: number of videos in each group.
         buffer: number of groups in the buffer.
     """
 
-    def __init__(self, seed: int, runs: Sequence[int], buffer: int) -> None:
-        super().__init__(seed, sum(runs))
-        ends = np.cumsum(runs)
-        self._runs = [np.arange(end - length, end) for end, length in zip(ends, runs, strict=True)]
+    def __init__(self, seed: int, sizes: Sequence[int], buffer: int) -> None:
+        super().__init__(seed, sum(sizes))
+        self._groups = np.split(np.arange(self._count), np.cumsum(sizes)[:-1])
         self._buffer = buffer
-        self._last: tuple[int, Indices] | None = None
 
-    def epoch(self, epoch: int) -> Indices:
-        """Returns the videos of an epoch."""
-        if self._last is None or self._last[0] != epoch:
-            rng = np.random.default_rng((self._seed, epoch))
-            runs = [self._runs[number] for number in rng.permutation(len(self._runs))]
-            mixed = [
-                rng.permutation(np.concatenate(runs[start : start + self._buffer]))
-                for start in range(0, len(runs), self._buffer)
-            ]
-            self._last = epoch, np.concatenate(mixed)
-        return self._last[1]
+    def _order(self, rng: np.random.Generator) -> Indices:
+        groups = [self._groups[number] for number in rng.permutation(len(self._groups))]
+        mixed = [
+            rng.permutation(np.concatenate(groups[start : start + self._buffer]))
+            for start in range(0, len(groups), self._buffer)
+        ]
+        return np.concatenate(mixed)
 
 
 class BalancedEpochSampler(EpochSampler):
@@ -88,7 +88,6 @@ class BalancedEpochSampler(EpochSampler):
             for label in labels:
                 members.setdefault(label, []).append(index)
         self._members = [np.array(members[label]) for label in sorted(members)]
-        self._last: tuple[int, Indices] | None = None
 
     def draw(self, position: int) -> ClipId:
         """Returns the video at a position, and how often the epoch has drawn it before."""
@@ -96,14 +95,7 @@ class BalancedEpochSampler(EpochSampler):
         videos = self.epoch(epoch)
         return ClipId(epoch, int(videos[place]), int((videos[:place] == videos[place]).sum()))
 
-    def epoch(self, epoch: int) -> Indices:
-        """Returns the videos of an epoch."""
-        if self._last is None or self._last[0] != epoch:
-            self._last = epoch, self._made(epoch)
-        return self._last[1]
-
-    def _made(self, epoch: int) -> Indices:
-        rng = np.random.default_rng((self._seed, epoch))
+    def _order(self, rng: np.random.Generator) -> Indices:
         least, more = divmod(self._count, len(self._members))
         lucky = set(rng.permutation(len(self._members))[:more].tolist())
         chosen = []
@@ -127,8 +119,3 @@ def make_epoch_sampler(videos: VideoSet, seed: int, *, balanced: bool) -> EpochS
     if videos.sequential_groups:
         return BufferedEpochSampler(seed, videos.sequential_groups, videos.shuffle_buffer)
     return EpochSampler(seed, len(videos))
-
-
-@lru_cache(maxsize=2)
-def _permutation(seed: int, epoch: int, count: int) -> Indices:
-    return np.random.default_rng((seed, epoch)).permutation(count)

@@ -94,7 +94,7 @@ def index_external(store: Store, files: Sequence[str]) -> Index:
         for sample, _ in read[file]:
             if other := seen.get((splits[file], sample.key)):
                 raise DataError(
-                    f"{store}{file}: {sample.key} is in {other} too. Make keys unique over all shards.",
+                    f"{store}{file}: {sample.key} is in {other} too. Make keys unique over all shards."
                 )
             seen[splits[file], sample.key] = file
     if not seen:

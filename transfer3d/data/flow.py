@@ -52,11 +52,6 @@ def quantise(flow: NDArray[np.float32], bound: float) -> Frames:
     return np.rint((np.clip(flow, -bound, bound) + bound) * (LEVELS / (2 * bound))).astype(np.uint8)
 
 
-def dequantise(planes: Frames, bound: float) -> NDArray[np.float32]:
-    """Converts planes to flow [..., 2] in pixels per frame, with an error of half a step: bound / 255."""
-    return planes.astype(np.float32) * (2 * bound / LEVELS) - bound
-
-
 def import_opencv() -> Any:
     """Returns the module cv2, with TV-L1.
 

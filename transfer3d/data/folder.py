@@ -165,10 +165,7 @@ def _refuse_splits(folder: Path, folders: Mapping[str, Path]) -> None:
 
 
 def videos_by_class(
-    folder: Path,
-    classes: Sequence[str],
-    train: str,
-    videos: Callable[[Path], list[Path]] = videos_under,
+    folder: Path, classes: Sequence[str], train: str, videos: Callable[[Path], list[Path]] = videos_under
 ) -> list[tuple[str, Path]]:
     """Returns the class and the path of each video in class folders.
 

@@ -255,11 +255,7 @@ def _is_cut(stream: VideoStream, source: Source) -> bool:
 
 
 def _without_leading(
-    container: InputContainer,
-    packets: list[_Timing],
-    source: Source,
-    name: str,
-    progress: Callable[[], None],
+    container: InputContainer, packets: list[_Timing], source: Source, name: str, progress: Callable[[], None]
 ) -> list[_Timing]:
     """Omits packets that precede the first key frame, in file or presentation order, and cannot be decoded.
 

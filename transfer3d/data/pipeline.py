@@ -60,7 +60,7 @@ class ClipBatches:
                 key, reason = next(iter(self.bad.items()))
                 raise DataError(
                     f"{len(self.bad)} of {len(videos)} videos do not decode, first {key}: {reason}. "
-                    "Leave them out, or raise max_bad_fraction.",
+                    "Leave them out, or raise max_bad_fraction."
                 )
             yield batch
 
@@ -243,7 +243,6 @@ class _TestingViews(Maker[ViewBatch]):
             join_views(parts),
             torch.tensor([-1 if label is None else label for label in labels]),
             [self.videos.keys[index] for index in owners],
-            [self.videos.sources[index] for index in owners],
         ), {}
 
     def _one(self, index: int) -> Views:

@@ -98,57 +98,52 @@ def inspect_member(videos: ShardVideos, index: int) -> VideoInfo:
     return inspect(videos.open(index), name=videos.keys[index])
 
 
-def prepare(order: TranscodeJob) -> Prepared:
+def prepare(job: TranscodeJob) -> Prepared:
     """Checks a video, and transcodes it if requested.
 
     Raises:
         BadVideo: anything is wrong with it.
     """
-    if order.flow is not None:
-        return _prepare_flow(order, order.flow)
-    if order.path.is_dir():
-        encoded, _ = encode_folder(order.path)
-        info = inspect(encoded, name=order.name, min_frames=order.min_frames)
+    if job.flow is not None:
+        return _prepare_flow(job, job.flow)
+    if job.path.is_dir():
+        encoded, _ = encode_folder(job.path)
+        info = inspect(encoded, name=job.name, min_frames=job.min_frames)
         how = {"transcoded": "frames, H.264 without loss"}
-        if order.short_side is None:
+        if job.short_side is None:
             return Prepared(encoded, info.frames, _entries(info) | how)
-        return _transcode(encoded, order, how)
-    if order.cut is not None or order.short_side is not None or order.gop is not None:
-        return _transcode(order.path, order, {})
-    if (size := order.path.stat().st_size) > MAX_MEMBER_BYTES:
+        return _transcode(encoded, job, how)
+    if job.cut is not None or job.short_side is not None or job.gop is not None:
+        return _transcode(job.path, job, {})
+    if (size := job.path.stat().st_size) > MAX_MEMBER_BYTES:
         raise BadVideo(
-            f"{order.name}: {size} bytes, and a video of a shard has at most {MAX_MEMBER_BYTES}; make it "
+            f"{job.name}: {size} bytes, and a video of a shard has at most {MAX_MEMBER_BYTES}; make it "
             "smaller, as with --short-side"
         )
-    info = inspect(order.path, name=order.name, min_frames=order.min_frames)
+    info = inspect(job.path, name=job.name, min_frames=job.min_frames)
     copy = None
-    if order.remux and order.path.suffix.lower() != ".mp4":
-        copy = remux(order.path, name=order.name)
+    if job.remux and job.path.suffix.lower() != ".mp4":
+        copy = remux(job.path, name=job.name)
     how = {} if copy is None else {"remuxed": "MP4, the same packets"}
     return Prepared(copy, info.frames, _entries(info) | how)
 
 
-def _prepare_flow(order: TranscodeJob, flow: FlowFormat) -> Prepared:
-    if flow.algorithm == "files" and order.cut is not None:
-        raise BadVideo(f"{order.name}: a part of a video, and pictures of flow have no times to cut by")
+def _prepare_flow(job: TranscodeJob, flow: FlowFormat) -> Prepared:
+    if flow.algorithm == "files" and job.cut is not None:
+        raise BadVideo(f"{job.name}: a part of a video, and pictures of flow have no times to cut by")
     if flow.algorithm == "files":
-        pairs, part = flow_pairs(order.path, name=order.name), {}
-        encoded, _ = encode_flow(read_flow(pairs, name=order.name), np.arange(len(pairs)) / FPS)
+        pairs, part = flow_pairs(job.path, name=job.name), {}
+        encoded, _ = encode_flow(read_flow(pairs, name=job.name), np.arange(len(pairs)) / FPS)
     else:
         import_opencv().setNumThreads(1)  # several children run in parallel
-        source = encode_folder(order.path)[0] if order.path.is_dir() else order.path
-        encoded, part = compute_flow(source, flow, name=order.name, cut=order.cut)
-    made = inspect(encoded, name=order.name, min_frames=max(order.min_frames - 1, 1))
+        source = encode_folder(job.path)[0] if job.path.is_dir() else job.path
+        encoded, part = compute_flow(source, flow, name=job.name, cut=job.cut)
+    made = inspect(encoded, name=job.name, min_frames=max(job.min_frames - 1, 1))
     return Prepared(encoded, made.frames, _entries(made) | part | {"flow": flow.model_dump()})
 
 
 def compute_flow(
-    source: Source,
-    flow: FlowFormat,
-    *,
-    name: str,
-    cut: Cut | None = None,
-    open_video: OpenVideo = Video,
+    source: Source, flow: FlowFormat, *, name: str, cut: Cut | None = None, open_video: OpenVideo = Video
 ) -> tuple[bytes, dict[str, Any]]:
     """Computes the optical flow of a video.
 
@@ -176,15 +171,15 @@ def compute_flow(
         return encode_flow(flow_planes(frames, flow, name=name), times[:-1] - times[0])[0], part
 
 
-def _transcode(source: Source, order: TranscodeJob, info: dict[str, Any]) -> Prepared:
-    gop = order.gop or GOP
-    with Video(source, name=order.name) as video:
-        chosen, part = _part(video.seconds(), order.cut, order.name)
+def _transcode(source: Source, job: TranscodeJob, info: dict[str, Any]) -> Prepared:
+    gop = job.gop or GOP
+    with Video(source, name=job.name) as video:
+        chosen, part = _part(video.seconds(), job.cut, job.name)
         times = video.seconds()[chosen]
-        pictures = _chosen(video.stream(short_side=order.short_side), chosen)
+        pictures = _chosen(video.stream(short_side=job.short_side), chosen)
         encoded, _ = encode_frames(pictures, times - times[0], gop=gop)
-    made = inspect(encoded, name=order.name, min_frames=order.min_frames)
-    how = f"H.264, crf {CRF}, gop {gop}" + (f", short side {order.short_side}" if order.short_side else "")
+    made = inspect(encoded, name=job.name, min_frames=job.min_frames)
+    how = f"H.264, crf {CRF}, gop {gop}" + (f", short side {job.short_side}" if job.short_side else "")
     return Prepared(encoded, made.frames, _entries(made) | info | part | {"transcoded": how})
 
 

@@ -163,7 +163,7 @@ def claim_folder(folder: Path, plan: Plan) -> bool:
     if note.is_file():
         if _planned(note) != plan.digest:
             raise UsageError(
-                f"{folder} holds shards of other videos or options. Give a new folder, or the same options.",
+                f"{folder} holds shards of other videos or options. Give a new folder, or the same options."
             )
         remove_partials(folder)
         remove_partials(folder / PARTS)
@@ -213,7 +213,7 @@ def wait_for_parts(folder: Path, plan: Plan, *, world: int = 1) -> None:
                 raise SetupError(
                     f"process {rank} ended before it wrote all its shards, first {name}. Look at "
                     "what it says; the same command continues."
-                )  # fmt: skip
+                )
             time.sleep(POLL_S)
 
 
@@ -238,7 +238,7 @@ def publish(folder: Path, plan: Plan, *, source: str) -> list[Dropped]:
         raise DataError(
             f"{len(bad)} of {listed} videos are bad, first {bad[0].path}: {bad[0].reason}. "
             "Repair or remove them (`transfer3d check` lists all), or raise --max-bad-fraction."
-        )  # fmt: skip
+        )
     missing = [Dropped(entry.name, "listed, but not there") for entry in plan.listing.missing]
     write_index(
         folder,
@@ -338,7 +338,7 @@ def _refuse_empty_classes(listing: Listing, config: ShardConfig) -> None:
         raise DataError(
             f"{len(empty)} of {len(listing.classes)} classes have no training video: {names}. "
             "Bring the files, choose with --classes, or allow it with --allow-empty-classes."
-        )  # fmt: skip
+        )
 
 
 def _refuse_overlap(listing: Listing) -> None:
@@ -358,4 +358,4 @@ def _refuse_overlap(listing: Listing) -> None:
                 raise DataError(
                     f"{entry.path} ({entry.split}) and {other.path} ({other.split}) are the same "
                     "file. Keep it in one split only: videos of the training must not be in a test."
-                )  # fmt: skip
+                )

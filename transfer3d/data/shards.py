@@ -249,7 +249,7 @@ class ShardVideos(VideoSet):
         if hashlib.sha256(content).hexdigest() != sha256:
             raise DataError(
                 f"{self._store}{file}: {sample.key}.{suffix}: sha256 differs from the index. "
-                "Copy or write the shard again.",
+                "Copy or write the shard again."
             )
         return content
 
@@ -335,5 +335,5 @@ def _check_size(store: Store, shard: Shard) -> None:
         whole = sum(all(m.offset + m.size <= size for m in s.members.values()) for s in shard.samples)
         raise DataError(
             f"{store}{shard.file}: {size} of {shard.size} bytes, {whole} of {len(shard.samples)} samples "
-            "readable. Copy or write it again.",
+            "readable. Copy or write it again."
         )

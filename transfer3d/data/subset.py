@@ -50,7 +50,7 @@ def share_of(videos: VideoSet, share: float, *, seed: int) -> VideoSet:
     """
     if share == 1:
         return videos
-    _refuse_runs(videos, "data_share")
+    _refuse_sequential(videos, "data_share")
     rng = np.random.default_rng(seed)
     members: dict[int | None, list[int]] = {}
     for index, label in enumerate(videos.labels):
@@ -76,7 +76,7 @@ def split_off(videos: VideoSet, share: float, *, seed: int) -> tuple[VideoSet, V
     Raises:
         UsageError: the videos must be read sequentially.
     """
-    _refuse_runs(videos, "val_share")
+    _refuse_sequential(videos, "val_share")
     rng = np.random.default_rng(seed)
     groups: dict[int, dict[str, list[int]]] = {}
     for index, (label, source) in enumerate(zip(videos.labels, videos.sources, strict=True)):
@@ -99,6 +99,6 @@ def split_off(videos: VideoSet, share: float, *, seed: int) -> tuple[VideoSet, V
     return Subset(videos, parts[0]), Subset(videos, parts[1])
 
 
-def _refuse_runs(videos: VideoSet, key: str) -> None:
+def _refuse_sequential(videos: VideoSet, key: str) -> None:
     if videos.sequential_groups:
         raise UsageError(f"{key} needs videos in any order: the server does not support byte ranges.")

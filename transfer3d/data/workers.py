@@ -19,7 +19,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from transfer3d.data.batch import ClipId
-from transfer3d.data.child import Limits, MemoryLimit, death
+from transfer3d.data.child import Limits, MemoryLimit, death, ignore_signals
 from transfer3d.data.container import Source
 from transfer3d.data.decode import OpenVideo, Video, VideoReader, empty_frames
 from transfer3d.data.decoder import Decoder
@@ -229,10 +229,7 @@ def _identity(answer: Any) -> Any:
 
 
 def _start_worker(_: int) -> None:
-    # Ctrl-C, and the SIGTERM that SLURM sends to every process, are handled by the parent: it finishes its
-    # step and ends its workers. Workers also notice when it exits.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    ignore_signals()  # the parent finishes its step and ends its workers; they also notice when it exits
     if hasattr(signal, "SIGALRM"):  # a handler inherited from the parent would not end a hang
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
     torch.set_num_threads(1)

@@ -38,11 +38,8 @@ def batches_for(
     Raises:
         UsageError: the batch size is missing, or not divisible by the processes and accumulation steps.
     """
-    clip, batch_size, shares = (
-        clip_of(objective),
-        config.batch_size,
-        accelerator.num_processes * config.accumulate,
-    )
+    clip, batch_size = clip_of(objective), config.batch_size
+    shares = accelerator.num_processes * config.accumulate
     if batch_size is None:
         raise UsageError(
             "TrainerConfig has no batch_size. Set it to the clips of one step, all processes together."

@@ -16,12 +16,7 @@ from torch.nn.parallel import DistributedDataParallel
 from transfer3d.engine.allocator import keep_freed_memory
 from transfer3d.engine.config import GpuConfig
 from transfer3d.engine.heartbeat import Heartbeat, join
-from transfer3d.engine.launcher import (
-    hung_after_s,
-    launcher_precision,
-    refuse_other_settings,
-    world_size,
-)
+from transfer3d.engine.launcher import hung_after_s, launcher_precision, refuse_other_settings, world_size
 from transfer3d.errors import SetupError, Transfer3dError, UsageError
 
 if TYPE_CHECKING:  # imported where it is needed: a command may refuse its input before
@@ -212,7 +207,7 @@ def lost_processes(accelerator: Accelerator) -> Iterator[None]:
         rank = accelerator.process_index
         raise SetupError(
             f"process {rank} lost another process of the run ({text.splitlines()[0]}). "
-            "Its own error says why. Run the command again, training with --resume.",
+            "Its own error says why. Run the command again, training with --resume."
         ) from None
 
 

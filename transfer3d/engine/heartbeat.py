@@ -137,11 +137,7 @@ class Heartbeat:
 
 
 def join(
-    rank: int,
-    gather: Callable[[Member], list[Member]],
-    *,
-    address: str,
-    hung_after_s: float,
+    rank: int, gather: Callable[[Member], list[Member]], *, address: str, hung_after_s: float
 ) -> Heartbeat:
     """Connects this process with the others; every process must call it.
 

@@ -44,7 +44,7 @@ def compile_network(network: nn.Module) -> None:
 def apply_to_batches(
     batches: Iterable[ClipBatch], config: Training, device: torch.device
 ) -> Iterable[ClipBatch]:
-    """Copies batches ahead, and says how long the step took that compiles the network, as configured."""
+    """Prefetches batches, and logs how long the step with the compilation took, as configured."""
     if config.gpu.prefetch:
         batches = prefetched(batches, device)
     return _announce_compilation(batches) if config.compile else batches

@@ -29,5 +29,5 @@ def step_fits() -> Iterator[None]:
             raise
         raise SetupError(
             f"a training step does not fit into memory ({str(error).splitlines()[0]}). "
-            "Set a smaller batch_size or clip, or a larger accumulate.",
+            "Set a smaller batch_size or clip, or a larger accumulate."
         ) from None

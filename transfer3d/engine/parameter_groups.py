@@ -108,5 +108,5 @@ def _check_patterns(patterns: Iterable[str], names: Collection[str]) -> None:
             modules = {".".join(name.split(".")[:depth]) for name in names for depth in (1, 2, 3)}
             raise UsageError(
                 f"optimizer.lr_scale: no part of the network is called '{pattern}'"
-                f"{did_you_mean(pattern, sorted(modules))}. `transfer3d info` and state_dict show the names.",
+                f"{did_you_mean(pattern, sorted(modules))}. `transfer3d info` and state_dict show the names."
             )

@@ -194,7 +194,7 @@ class RunFolder:
             raise SetupError(
                 f"checkpoint of step {step} in {self.path} cannot be written: {error}. "
                 "Free some space and continue with --resume."
-            ) from None  # fmt: skip
+            ) from None
         self._remove_older(final, keep)
 
     def _remove_older(self, newest: Path, keep: int) -> None:
@@ -230,7 +230,7 @@ class RunFolder:
             raise WeightsError(
                 f"no checkpoint in {self.checkpoints} is intact ({', '.join(damaged)} damaged). "
                 "Start over in another folder with -o."
-            )  # fmt: skip
+            )
         return None
 
 

@@ -126,7 +126,7 @@ def unpack_state(
         {
             "state": {numbers[number]: values for number, values in slots.items()},
             "param_groups": optimizer.state_dict()["param_groups"],
-        },
+        }
     )
 
 

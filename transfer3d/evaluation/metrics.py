@@ -40,20 +40,18 @@ def video_metrics(scores: Scores, classes: Sequence[str], *, labels: Labels = "a
     Raises:
         DataError: a video has no label, or several with labels="single".
     """
-    several = [
-        key for key, label_set in zip(scores.keys, scores.label_sets, strict=True) if len(label_set) > 1
-    ]
-    unlabelled = [key for key, label_set in zip(scores.keys, scores.label_sets, strict=True) if not label_set]
-    if unlabelled:
+    counts = {key: len(labels) for key, labels in zip(scores.keys, scores.label_sets, strict=True)}
+    several = [key for key, count in counts.items() if count > 1]
+    if unlabelled := [key for key, count in counts.items() if not count]:
         raise DataError(
             f"{len(unlabelled)} of {len(scores.keys)} videos have no label, first {unlabelled[0]}. "
-            "Metrics need labelled videos; `transfer3d predict` does not.",
-        )  # fmt: skip
+            "Metrics need labelled videos; `transfer3d predict` does not."
+        )
     if labels == "single" and several:
         raise DataError(
             f"{len(several)} of {len(scores.keys)} videos have several labels, first {several[0]}: "
-            "top-k needs a single label. Use --labels multi.",
-        )  # fmt: skip
+            "top-k needs a single label. Use --labels multi."
+        )
     videos_NK, count = scores.videos_NK, len(classes)
     views_N = torch.tensor([len(views_VK) for views_VK in scores.views_VK])
     views_MK = torch.cat(list(scores.views_VK))

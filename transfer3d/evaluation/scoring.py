@@ -25,7 +25,7 @@ def refuse_dropped(videos: VideoSet, data: str = "the data") -> None:
         first = videos.dropped[0]
         raise DataError(
             f"{len(videos.dropped)} bad files in {data}, the first is {first.path}: {first.reason}. "
-            "An evaluation must not skip videos: repair or remove them.",
+            "An evaluation must not skip videos: repair or remove them."
         )
 
 

@@ -121,9 +121,7 @@ class SlidingWindow:
 
 
 def timed(
-    frames: Iterable[Frames] | Iterable[tuple[float, Frames]],
-    fps: float | None,
-    channels: int = RGB_CHANNELS,
+    frames: Iterable[Frames] | Iterable[tuple[float, Frames]], fps: float | None, channels: int = RGB_CHANNELS
 ) -> Iterator[Timed]:
     """Yields frames with their times, checked.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -44,9 +44,7 @@ class Agreement:
 
 def random_clips(student: VideoStudent, *, batch: int, more_frames: int = 0, seed: int = 0) -> Tensor:
     """Returns a random input of the student's shape, `B C T H W` or `B U C T H W`."""
-    clip = student.clip
-    units = (clip.units,) if clip.units > 1 else ()
-    shape = (batch, *units, len(clip.mean), clip.frames + more_frames, clip.size, clip.size)
+    shape = replace(student.clip, frames=student.clip.frames + more_frames).shape(batch)
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
@@ -70,14 +68,14 @@ def compare(student: VideoStudent, run: Runner, *, open_axes: Mapping[int, str])
         if exported.shape != original.shape or not 0 < norm < float("inf"):
             raise WeightsError(
                 f"the student's output is {tuple(original.shape)} of norm {norm}, the exported network's "
-                f"{tuple(exported.shape)}: nothing to compare.",
+                f"{tuple(exported.shape)}: nothing to compare."
             )
         differences.append((exported - original).norm().item() / norm)
     difference = max(differences)
     if not difference <= TOLERANCE:
         raise WeightsError(
             f"the exported network's outputs differ by {difference:.1e} (tolerance {TOLERANCE:.0e}): "
-            "no file was written.",
+            "no file was written."
         )
     return Agreement(
         difference=difference,

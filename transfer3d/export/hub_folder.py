@@ -26,11 +26,7 @@ MODEL_TYPE = "transfer3d"
 
 
 def write_hub_folder(
-    checkpoint: str | Path,
-    folder: Path,
-    *,
-    provenance: Provenance = "short",
-    info: CardInfo = NO_INFO,
+    checkpoint: str | Path, folder: Path, *, provenance: Provenance = "short", info: CardInfo = NO_INFO
 ) -> list[Path]:
     """Writes a checkpoint as a folder ready for upload.
 

@@ -86,21 +86,25 @@ def quantise(model: Any, clips: Sequence[Tensor]) -> Any:
         return nncf.quantize(model, dataset, subset_size=len(clips))
 
 
-def openvino_runner(graph: Path, weights: Path | None = None, *, precision: str = "f32") -> Runner:
-    """Returns a function that runs a file with OpenVINO on the CPU, with torch's number of threads.
+def openvino_runner(graph: Path, weights: Path | None = None) -> Runner:
+    """Returns a function that runs a file with OpenVINO on the CPU, in fp32.
 
     Args:
         graph: the `.xml`.
         weights: the `.bin`; None = beside the graph.
-        precision: "f32", or "auto" for the CPU's fastest.
     """
     openvino = import_extra("openvino", "OpenVINO", EXTRA)
-    core = openvino.Core()
-    return compiled(core.read_model(graph, weights or graph.with_suffix(WEIGHTS_SUFFIX)), precision=precision)
+    model = openvino.Core().read_model(graph, weights or graph.with_suffix(WEIGHTS_SUFFIX))
+    return compiled(model, precision="f32")
 
 
 def compiled(model: Any, *, precision: str) -> Runner:
-    """Returns a function that runs a model with OpenVINO; see `openvino_runner`."""
+    """Returns a function that runs a model with OpenVINO on the CPU, with torch's number of threads.
+
+    Args:
+        model: OpenVINO's.
+        precision: "f32", or "auto" for the CPU's fastest.
+    """
     openvino = import_extra("openvino", "OpenVINO", EXTRA)
     options: dict[str, Any] = {
         "INFERENCE_NUM_THREADS": torch.get_num_threads(),

@@ -60,11 +60,7 @@ def preprocessing(metadata: CheckpointMetadata) -> dict[str, Any]:
             "antialias": True,
             "scaled_down": f"to a short side of {decoded}, before the conversion to RGB, if it is larger",
         },
-        "crop": {
-            "size": clip.size,
-            "top": "round((height - size) / 2)",
-            "left": "round((width - size) / 2)",
-        },
+        "crop": {"size": clip.size, "top": "round((height - size) / 2)", "left": "round((width - size) / 2)"},
         "normalise": "(pixel / 255 - mean) / std",
         "mean": list(clip.mean),
         "std": list(clip.std),

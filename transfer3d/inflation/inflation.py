@@ -180,7 +180,7 @@ def _check_shape(source: Source, family: Family, student_entry: StudentEntry | N
     if student_entry is not None and student_entry.spec != source.spec:
         raise UsageError(
             f"{student_entry.name} is inflated from {student_entry.source}: "
-            f"{source.name} has another architecture; use `--to {family.name}` instead.",
+            f"{source.name} has another architecture; use `--to {family.name}` instead."
         )
 
 

@@ -103,7 +103,7 @@ def check_parity(
         return ParityCheck(verdict="nothing proved")
     reference = copy.deepcopy(image_model).cpu().float().eval()
     video = copy.deepcopy(student).cpu().float().eval()
-    channels, generator = len(student.clip.mean), torch.Generator().manual_seed(seed)
+    channels, generator = student.clip.channels, torch.Generator().manual_seed(seed)
     images = torch.randn(IMAGES, channels, size, size, generator=generator)
     zeros = None
     if temporal_init == "mean" and _pads_time(video):
@@ -185,7 +185,7 @@ def relative_difference(output: Tensor, expected: Tensor) -> float:
     norm = expected.double().norm().item() if expected.numel() else 0.0
     if not 0 < norm < float("inf"):
         raise WeightsError(
-            f"the image model's {expected.numel()} outputs have norm {norm}: nothing to compare with.",
+            f"the image model's {expected.numel()} outputs have norm {norm}: nothing to compare with."
         )
     return (output.double() - expected.double()).norm().item() / norm
 

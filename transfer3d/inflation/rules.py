@@ -255,6 +255,6 @@ def _fresh(path: str, module: nn.Module, note: str) -> Iterator[Row]:
 def _write(name: str, target: Tensor, value: Tensor, source_name: str) -> None:
     if target.shape != value.shape:
         raise UsageError(
-            f"'{source_name}' of shape {tuple(value.shape)} does not fit '{name}' of {tuple(target.shape)}.",
+            f"'{source_name}' of shape {tuple(value.shape)} does not fit '{name}' of {tuple(target.shape)}."
         )
     target.copy_(value)

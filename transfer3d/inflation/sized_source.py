@@ -10,7 +10,7 @@ from torch import nn
 from transfer3d.errors import UsageError
 from transfer3d.models.trunks.timm_spec import SizedSpec
 from transfer3d.nn.on_meta import on_meta
-from transfer3d.weights.header import differences
+from transfer3d.weights.header import differences, shapes_of
 
 Spec = TypeVar("Spec", bound=SizedSpec)
 
@@ -36,8 +36,7 @@ def read_sized(
             expected = build(spec, num_classes=net.num_classes, in_chans=net.in_chans)
     except (ValueError, TypeError) as error:
         raise UsageError(f"{name} cannot be inflated: {error}.") from error
-    shapes = [{key: tuple(value.shape) for key, value in m.state_dict().items()} for m in (expected, model)]
-    if mismatch := differences(shapes[0], shapes[1]):
+    if mismatch := differences(shapes_of(expected.state_dict()), shapes_of(model.state_dict())):
         raise UsageError(
             f"{name} was built with arguments that a checkpoint does not record: tensors {mismatch}."
         )

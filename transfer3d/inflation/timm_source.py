@@ -11,7 +11,7 @@ from torch import nn
 from transfer3d.errors import UsageError
 from transfer3d.models.trunks.timm_spec import TimmSpec
 from transfer3d.nn.on_meta import on_meta
-from transfer3d.weights.header import differences
+from transfer3d.weights.header import differences, shapes_of
 
 FIRST_GUESS = "fc"
 """Name of the classifier if the network does not have one."""
@@ -31,10 +31,10 @@ def read_timm(name: str, model: nn.Module) -> tuple[TimmSpec, dict[str, str], tu
     with on_meta():
         whole = timm.create_model(name, num_classes=net.num_classes, in_chans=net.in_chans)
         headless = timm.create_model(name, num_classes=0, in_chans=net.in_chans)
-    shapes = _shapes(model)
-    if mismatch := differences(_shapes(whole), shapes):
+    shapes = shapes_of(model.state_dict())
+    if mismatch := differences(shapes_of(whole.state_dict()), shapes):
         raise UsageError(f"{name} was built with arguments that its name does not show: tensors {mismatch}.")
-    rest = _shapes(headless)
+    rest = shapes_of(headless.state_dict())
     if mismatch := differences(rest, {key: shape for key, shape in shapes.items() if key in rest}):
         raise UsageError(f"{name} without its classifier is another network: {mismatch}.")
     classifier = [key.rpartition(".")[0] for key in shapes if key not in rest]
@@ -44,7 +44,3 @@ def read_timm(name: str, model: nn.Module) -> tuple[TimmSpec, dict[str, str], tu
         if isinstance(module, nn.Conv2d):
             modules[f"trunk.net.{path}.conv"] = path
     return TimmSpec(architecture=name), modules, tuple(dict.fromkeys(classifier)) or (FIRST_GUESS,)
-
-
-def _shapes(model: nn.Module) -> dict[str, tuple[int, ...]]:
-    return {key: tuple(tensor.shape) for key, tensor in model.state_dict().items()}

@@ -17,13 +17,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from transfer3d.errors import NonFiniteError, SetupError, UsageError, did_you_mean
-from transfer3d.insight.pictures.overlay import heat_strip
 from transfer3d.insight.token_cam import token_evidence
 from transfer3d.layout import Triple
 from transfer3d.models.student import UNITS_NDIM, VideoStudent
 from transfer3d.models.trunks.trunk import CLIP_NDIM
 from transfer3d.models.trunks.vit import VideoViT
-from transfer3d.nn.pixels import normalise
 
 Method = Literal["auto", "classifier", "gradcam"]
 FRAMES_NDIM = 4  # N C H W: the layers of a timm network process the frames of clips as a batch
@@ -119,7 +117,7 @@ def class_map(
     student.eval()
     try:
         device = next(student.parameters()).device
-        clips = normalise(clip_u8[None].to(device), student.clip.mean, student.clip.std)
+        clips = student.normalise(clip_u8[None].to(device))
         with torch.no_grad():
             maps = student.forward_features(clips)
             logits_K = student.forward_head(maps)[0].float()
@@ -151,43 +149,6 @@ def class_map(
         method,
         layer,
     )
-
-
-def explain(
-    student: VideoStudent,
-    clip_u8: Tensor,
-    classes: Sequence[str],
-    *,
-    target: int | None = None,
-    true: str | None = None,
-    method: Method = "auto",
-    layer: str | None = None,
-) -> tuple[ClassMap, bytes]:
-    """Returns the map of one decoded clip, and a film strip as PNG: frames above, heat map below.
-
-    Args:
-        student: see `class_map`.
-        clip_u8: see `class_map`.
-        classes: names by label.
-        target: see `class_map`.
-        true: name of the clip's true class, for the title, if known.
-        method: see `class_map`.
-        layer: see `class_map`.
-
-    Raises:
-        UsageError: see `class_map`.
-        SetupError: see `class_map`.
-        NonFiniteError: see `class_map`.
-    """
-    result = class_map(student, clip_u8, target=target, method=method, layer=layer)
-    strip = heat_strip(
-        clip_u8.cpu().numpy(),
-        result.heat.numpy(),
-        title=result.headline(classes, true),
-        label=f"evidence for {classes[result.target]}",
-        for_page=True,
-    )
-    return result, strip
 
 
 def layer_sizes(student: VideoStudent, clips: Tensor) -> dict[str, Triple]:
@@ -227,8 +188,8 @@ def _by_classifier(student: VideoStudent, maps: Tensor, target: int, layer: str)
         raise UsageError(f"layer {layer}: the classifier only uses the last one. Use --method gradcam.")
     if not (_averages(student) and isinstance(head, nn.Linear)):
         raise UsageError(f"{student.model_name} does not pool by averaging. Use --method gradcam.")
-    weighed = torch.einsum("dthw,d->thw", maps[0].float(), head.weight[target].float())
-    return weighed.unflatten(0, (student.clip.units, -1) if student.clip.units > 1 else (1, -1))
+    weighted = torch.einsum("dthw,d->thw", maps[0].float(), head.weight[target].float())
+    return weighted.unflatten(0, (student.clip.units, -1) if student.clip.units > 1 else (1, -1))
 
 
 def _by_gradients(student: VideoStudent, clips: Tensor, target: int, layer: str) -> Tensor:

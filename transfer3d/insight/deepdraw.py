@@ -121,9 +121,7 @@ def blur(pixels: Tensor, axis: int, share: float) -> Tensor:
 
 
 def _noise(student: VideoStudent, generator: torch.Generator) -> Tensor:
-    clip = student.clip
-    units = (clip.units,) if clip.units > 1 else ()
-    noise = torch.randn((*units, len(clip.mean), clip.frames, clip.size, clip.size), generator=generator)
+    noise = torch.randn(student.clip.shape(1)[1:], generator=generator)
     return _to_u8(GREY + NOISE * noise).to(next(student.parameters()).device)
 
 

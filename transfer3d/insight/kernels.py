@@ -26,7 +26,7 @@ import copy
 import math
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
@@ -291,7 +291,5 @@ def _frames_at(student: VideoStudent, layers: Iterable[str]) -> dict[str, int]:
 
     for name in layers:
         shapes.get_submodule(name).register_forward_pre_hook(note(name))
-    clip = student.clip
-    units = (clip.units,) if clip.units > 1 else ()
-    shapes(torch.empty(1, *units, len(clip.mean), PROBE_FRAMES, clip.size, clip.size, device="meta"))
+    shapes(torch.empty(replace(student.clip, frames=PROBE_FRAMES).shape(1), device="meta"))
     return frames

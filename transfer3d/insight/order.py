@@ -15,6 +15,7 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from transfer3d.batch import multi_hot
 from transfer3d.data.views import FrameOrder
 from transfer3d.evaluation.scores import Scores
 from transfer3d.insight.intervals import paired_difference
@@ -83,9 +84,7 @@ def order_results(scores: Scores, orders: Sequence[FrameOrder], classes: Sequenc
         classes: names, by label.
     """
     best_ON = torch.stack([part.videos_NK.argmax(-1) for part in split_orders(scores, orders)])
-    labels = torch.zeros(len(scores.keys), len(classes), dtype=torch.bool)
-    for row, label_set in zip(labels, scores.label_sets, strict=True):
-        row[list(label_set)] = True
+    labels = multi_hot(scores.label_sets, len(classes)).bool()
     correct_ON = torch.stack([labels.gather(1, best_N[:, None])[:, 0] for best_N in best_ON])
     results = []
     for order, best_N, correct_N in zip(orders, best_ON, correct_ON, strict=True):

@@ -49,7 +49,7 @@ def build_student(
             raise UsageError(f"{name} has no argument '{key}'{near}: it has {', '.join(known)}.")
     arguments = {**options, **{key: value for key, value in model_args.items() if key in family.arguments}}
     clip = clip or default_clip
-    in_chans = model_args.get("in_chans", 3 if family.clips else len(clip.mean))
+    in_chans = model_args.get("in_chans", 3 if family.clips else clip.channels)
     recorded = dict(model_args) if given_spec is None else {**model_args, "spec": given_spec.to_dict()}
     try:
         if family.clips:  # the argument types of a user's module are not known

@@ -24,10 +24,10 @@ from transfer3d.models.student import VideoStudent
 from transfer3d.nn.on_meta import give_memory, on_meta
 from transfer3d.text import shortened
 from transfer3d.weights.digest import tensors_digest
-from transfer3d.weights.header import abbreviate, differences
+from transfer3d.weights.header import abbreviate, differences, shapes_of
 from transfer3d.weights.hub import locate
 from transfer3d.weights.metadata import CheckpointMetadata, metadata_to_strings, read_metadata
-from transfer3d.weights.state_file import is_finite
+from transfer3d.weights.state_file import warn_of_non_finite
 
 LONGEST_REASON = 1000
 """Maximum length of the reason why a network cannot be built: it may quote the file."""
@@ -55,7 +55,7 @@ def save(
     class_names = student.class_names if class_names is None else class_names
     if class_names is not None and len(class_names) != student.num_classes:
         raise UsageError(
-            f"{len(class_names)} class names for {student.num_classes} classes: give one for each.",
+            f"{len(class_names)} class names for {student.num_classes} classes: give one for each."
         )
     # channels_last weights are stored contiguously: a file must not depend on the memory format of training.
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in student.state_dict().items()}
@@ -108,7 +108,7 @@ def load_named(
         raise WeightsError(f"{path}: holds {metadata.model}, not {named}: name that, or another file.")
     if num_classes not in (None, metadata.num_classes):
         raise WeightsError(
-            f"{path}: has {metadata.num_classes} classes, not {num_classes}: load it and `reset_classifier`.",
+            f"{path}: has {metadata.num_classes} classes, not {num_classes}: load it and `reset_classifier`."
         )
     return _load(path, metadata, clip=clip, model_args=model_args)
 
@@ -139,9 +139,7 @@ def _load(
         raise WeightsError(
             f"{path}: not the weights of {metadata.model}: {abbreviate(kinds)} are {tensors[kinds[0]].dtype}."
         )
-    bad = [name for name, tensor in tensors.items() if not is_finite(tensor)]
-    if bad:
-        warnings.warn(f"{path}: NaN or infinite values in {abbreviate(bad)}", stacklevel=3)
+    warn_of_non_finite(tensors, f"{path}: ")
     if metadata.digest not in (None, tensors_digest(tensors)):
         warnings.warn(f"{path}: its tensors were changed after saving: their digest differs", stacklevel=3)
     if family_of(metadata.model).clips:
@@ -183,5 +181,4 @@ def _on_cpu(student: VideoStudent) -> VideoStudent:
 
 def _differences(student: VideoStudent, metadata: CheckpointMetadata) -> str:
     """Describes missing, unexpected and misshaped tensors; "" if there are none."""
-    shapes = {name: tuple(tensor.shape) for name, tensor in student.state_dict().items()}
-    return differences(shapes, metadata.shapes)
+    return differences(shapes_of(student.state_dict()), metadata.shapes)

@@ -32,14 +32,7 @@ from functools import partial
 
 from transfer3d.layout import ClipSpec
 from transfer3d.models.registry import TINY_CLIP, register_family, register_student
-from transfer3d.models.trunks.resnet3d import (
-    RESNET18,
-    RESNET50,
-    TEST_RESNET,
-    BlockSite,
-    ResNet3d,
-    ResNetSpec,
-)
+from transfer3d.models.trunks.resnet3d import RESNET18, RESNET50, TEST_RESNET, BlockSite, ResNet3d, ResNetSpec
 from transfer3d.models.trunks.slow_path import SlowPathPlan
 from transfer3d.nn.factorised4d import FactorisedBlock
 from transfer3d.nn.units import AcrossUnits

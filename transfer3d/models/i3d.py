@@ -24,9 +24,7 @@ CLIP_8x8 = ClipSpec(frames=8, stride=8, size=224, crop=256)
 
 
 @register_family(
-    "i3d",
-    paper="I3D, CVPR 2017 (arXiv:1705.07750)",
-    clips={GoogLeNetSpec: CLIP, TimmSpec: CLIP_8x8},
+    "i3d", paper="I3D, CVPR 2017 (arXiv:1705.07750)", clips={GoogLeNetSpec: CLIP, TimmSpec: CLIP_8x8}
 )
 def i3d(spec: GoogLeNetSpec | TimmSpec, *, in_chans: int = 3, depths: Sequence[int] | None = None) -> Trunk:
     """Builds an I3D trunk.

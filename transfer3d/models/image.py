@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -17,9 +16,9 @@ from transfer3d.layout import FLOW_CHANNELS, RGB_CHANNELS, per_channel
 from transfer3d.models import googlenet, tiny_densenet, tiny_swin  # noqa: F401 - registers them
 from transfer3d.nn.on_meta import on_meta
 from transfer3d.weights.digest import tensors_digest
-from transfer3d.weights.header import abbreviate, differences
+from transfer3d.weights.header import differences, shapes_of
 from transfer3d.weights.hub import hub_file, url_file
-from transfer3d.weights.state_file import is_finite, read_state
+from transfer3d.weights.state_file import read_state, warn_of_non_finite
 
 HUB_FILES = ("model.safetensors", "pytorch_model.bin")
 REMEDIES = "give `--weights FILE` (a file of its weights) or `--weights none` (random weights)"
@@ -153,8 +152,7 @@ def _filled_for_flow(name: str, path: Path) -> nn.Module:
 def _filled(name: str, path: Path, in_chans: int) -> nn.Module:
     """Builds a model with the head of its weights file, and loads the weights strictly."""
     state = read_state(path)
-    if others := [key for key, tensor in state.items() if not is_finite(tensor)]:
-        warnings.warn(f"{path}: NaN or infinite values in {abbreviate(others)}", stacklevel=3)
+    warn_of_non_finite(state, f"{path}: ")
     cfg = get_pretrained_cfg(name)
     classifier = (cfg.classifier if cfg else None) or "fc"
     head = state.get(f"{classifier if isinstance(classifier, str) else classifier[0]}.weight")
@@ -167,10 +165,7 @@ def _filled(name: str, path: Path, in_chans: int) -> nn.Module:
     except (RuntimeError, KeyError, ValueError) as error:
         with on_meta():
             empty = timm.create_model(name, num_classes=classes, in_chans=in_chans)
-        expected = {key: tuple(tensor.shape) for key, tensor in empty.state_dict().items()}
-        mismatch = differences(expected, {key: tuple(tensor.shape) for key, tensor in state.items()}) or str(
-            error
-        )
+        mismatch = differences(shapes_of(empty.state_dict()), shapes_of(state)) or str(error)
         raise WeightsError(f"{path}: not the weights of {name}: tensors {mismatch}.") from error
     cast(Any, model).pretrained_cfg.pop("state_dict", None)
     return model

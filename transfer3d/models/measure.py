@@ -32,12 +32,12 @@ def count_gmac(student: VideoStudent, shape: tuple[int, ...] | None = None) -> f
     return counter.get_total_flops() / FLOPS_PER_GMAC
 
 
-def measure(name: str, *, num_classes: int | None = None) -> Cost:
+def measure(name: str) -> Cost:
     """Measures a registered student at its own clip.
 
     Raises:
         UsageError: no such student.
     """
     with on_meta():
-        student = create_model(name, num_classes=num_classes)
+        student = create_model(name)
     return Cost(parameters=count_parameters(student), gmac=count_gmac(student))

@@ -10,7 +10,7 @@ pseudo-3D unit. If more than one frame reaches res5, each frame passes through i
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import Literal
 
 from torch import nn
 
@@ -97,9 +97,6 @@ def p3d(
     """
     if not blocks or set(blocks) - set("ABC"):
         raise ValueError(f"blocks={blocks!r}: a sequence of A, B and C")
-    for name, value, choices in (("stride_in", stride_in, StrideIn), ("wiring", wiring, Wiring)):
-        if value not in get_args(choices):
-            raise ValueError(f"{name}={value!r}: one of {get_args(choices)}")
     return ResNet3d(spec, P3DPlan(blocks, stride_in, c_scale, wiring), in_chans=in_chans)
 
 

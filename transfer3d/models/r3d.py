@@ -122,8 +122,6 @@ def r3d(
         convolutions: "3d": all are 3D; "mc3": those up to res2 are; "2plus1d": each is a spatial and a
             temporal one, which cannot be inflated from a 2D network.
     """
-    if convolutions not in PLANS:
-        raise ValueError(f"convolutions={convolutions!r}: one of {tuple(PLANS)}")
     return ResNet3d(spec, PLANS[convolutions](stem_pool), in_chans=in_chans)
 
 

@@ -101,7 +101,7 @@ class VideoStudent(nn.Module):
         clip = self.clip
         short = clip.crop if isinstance(clip.crop, int) else min(clip.crop)
         return {
-            "input_size": (len(clip.mean), clip.size, clip.size),
+            "input_size": (clip.channels, clip.size, clip.size),
             "mean": clip.mean,
             "std": clip.std,
             "crop_pct": clip.size / short,
@@ -129,7 +129,7 @@ class VideoStudent(nn.Module):
             for tensor in (*self.trunk.parameters(), *self.trunk.buffers())
         }
         trunk, stages, units = copy.deepcopy(self.trunk, memo).eval(), self.trunk.stages, self.clip.units
-        clips = torch.empty(units, len(self.clip.mean), frames, size, size, dtype=self.dtype, device="meta")
+        clips = torch.empty(units, self.clip.channels, frames, size, size, dtype=self.dtype, device="meta")
         with torch.no_grad():
             _, maps = trunk.forward_layers(clips, units, stages)
         return [

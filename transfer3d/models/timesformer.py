@@ -9,7 +9,7 @@ zero. `attention="factorised"` is the factorised encoder of ViViT (arXiv:2103.15
 from __future__ import annotations
 
 from functools import partial
-from typing import Literal, get_args
+from typing import Literal
 
 from transfer3d.layout import ClipSpec
 from transfer3d.models.registry import TINY_CLIP, register_family, register_student
@@ -50,8 +50,6 @@ def timesformer(
     from transfer3d.nn.divided_attention import DividedBlock
     from transfer3d.nn.temporal_encoder import TemporalEncoder
 
-    if attention not in get_args(Attention):
-        raise ValueError(f"attention={attention!r}: one of {get_args(Attention)}")
     trunk = VideoViT(spec, in_chans=in_chans, frames=frames, tubelet=tubelet)
     if attention == "factorised":
         dim = trunk.num_features

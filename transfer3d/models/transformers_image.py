@@ -143,15 +143,15 @@ def create_transformers_image(address: str) -> TransformersImage:
     shapes = read_header(folder / WEIGHTS_NAME)[1]
     _check_sizes(address, config, len(shapes))
     try:
-        model, found = _load(address, folder, sum(map(math.prod, shapes.values())))
+        model, loading = _load(address, folder, sum(map(math.prod, shapes.values())))
     except WeightsError:
         raise
     except Exception as error:  # transformers raises any type for a configuration that it does not expect
         raise WeightsError(f"{address}: transformers cannot build it ({_reason(error)}).") from error
     part = "vision_model." if hasattr(model, "vision_model") else ""
     network = cast(nn.Module, model.vision_model if part else model)
-    missing = [name.removeprefix(part) for name in found["missing_keys"] if name.startswith(part)]
-    missing += [str(name) for name in found.get("mismatched_keys", ())]
+    missing = [name.removeprefix(part) for name in loading["missing_keys"] if name.startswith(part)]
+    missing += [str(name) for name in loading.get("mismatched_keys", ())]
     if lacking := [name for name in missing if not name.startswith("pooler.")]:
         raise WeightsError(
             f"{address}: {len(lacking)} of its weights are not in the file, first {lacking[0]}."
@@ -220,12 +220,12 @@ def _folder(address: str) -> Path:
         if absent := [name for name in (CONFIG, PREPROCESSOR, WEIGHTS_NAME) if not (folder / name).is_file()]:
             raise WeightsError(f"{address}: no {absent[0]} there. Give a folder of a model of transformers.")
         return folder
-    found = hub_address(place, f"{PREFIX}org/name@revision")
+    hub = hub_address(place, f"{PREFIX}org/name@revision")
     files = [
         hub_file(
-            found.repository,
+            hub.repository,
             (name,),
-            revision=found.revision,
+            revision=hub.revision,
             what=f"the {name} of '{address}'",
             remedies="download its folder where the hub can be reached, and give hf:FOLDER",
         )

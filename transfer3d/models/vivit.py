@@ -10,7 +10,7 @@ step, initially zero. `positions="joint"` is the paper's network.
 from __future__ import annotations
 
 from functools import partial
-from typing import Literal, get_args
+from typing import Literal
 
 from transfer3d.layout import ClipSpec
 from transfer3d.models.registry import TINY_CLIP, register_family, register_student
@@ -46,8 +46,6 @@ def vivit(
     from transfer3d.models.trunks.vit import VideoViT
     from transfer3d.nn.joint_attention import JointBlock
 
-    if positions not in get_args(Positions):
-        raise ValueError(f"positions={positions!r}: one of {get_args(Positions)}")
     if positions == "joint":
         return JointTableViT(spec, in_chans=in_chans, frames=frames, tubelet=tubelet)
     trunk = VideoViT(spec, in_chans=in_chans, frames=frames, tubelet=tubelet)

@@ -22,7 +22,7 @@ CBAM_WINDOW = 7
 
 
 class TemporalAttention(nn.Module):
-    """Weighs the U*T frames of a video: equations (4) to (6)."""
+    """Reweights the U*T frames of a video: equations (4) to (6)."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -32,14 +32,14 @@ class TemporalAttention(nn.Module):
 
     def forward(self, x: Tensor, units: int) -> Tensor:
         """`B*U C T H W` to the same."""
-        described_NT = x.mean((1, 3, 4)) + x.amax((1, 3, 4))
-        sequence_B1S = described_NT.view(-1, 1, units * x.shape[2])
+        pooled_NT = x.mean((1, 3, 4)) + x.amax((1, 3, 4))
+        sequence_B1S = pooled_NT.view(-1, 1, units * x.shape[2])
         weights_B1S = torch.stack([path(sequence_B1S) for path in self.paths]).sum(0).sigmoid()
         return x + x * weights_B1S.reshape(-1, 1, x.shape[2], 1, 1)
 
 
 class ChannelAttention(nn.Module):
-    """Weighs the channels of each unit: equations (7) to (9), and CBAM's (2) without the inner residual."""
+    """Reweights the channels of each unit: equations (7) to (9); without inner residual CBAM's (2)."""
 
     def __init__(self, channels: int, *, residual: bool = True) -> None:
         super().__init__()
@@ -52,12 +52,12 @@ class ChannelAttention(nn.Module):
         """`B*U C T H W` to the same."""
         average, largest = x.mean((2, 3, 4), keepdim=True), x.amax((2, 3, 4), keepdim=True)
         described = self.excite(F.relu(self.squeeze(average))) + self.excite(F.relu(self.squeeze(largest)))
-        weighed = x * described.sigmoid()
-        return x + weighed if self.residual else weighed
+        weighted = x * described.sigmoid()
+        return x + weighted if self.residual else weighted
 
 
 class SpatioTemporalAttention(nn.Module):
-    """Weighs the positions of each unit: equations (10) to (12)."""
+    """Reweights the positions of each unit: equations (10) to (12)."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -139,9 +139,7 @@ def weight_gradient(
         mine = (..., *map(slice, first, (None,) * len(first), stride))
         sizes = result[mine].shape[2:]
         if min(sizes):
-            result[mine] = _taps(gradient, x[mine], (1,) * len(first), (0,) * len(first), dilation, sizes).to(
-                weight.dtype
-            )
+            result[mine] = _taps(gradient, x[mine], (1,) * len(first), (0,) * len(first), dilation, sizes)
     return result
 
 

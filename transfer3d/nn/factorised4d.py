@@ -48,7 +48,6 @@ class FactorisedBlock(AcrossUnits):
 
     Args:
         channels: C, of input and output.
-        kernel: (U, T, H, W).
         width: the factors' channels as a share of C; None for all of C, without reduction and expansion.
         attention: see `Attention`.
         drop_rate: dropout of the branch.
@@ -57,7 +56,6 @@ class FactorisedBlock(AcrossUnits):
     def __init__(
         self,
         channels: int,
-        kernel: Quadruple = (3, 3, 3, 3),
         *,
         width: float | None = 3 / 32,
         attention: str = "ta+ca+sta",
@@ -66,7 +64,7 @@ class FactorisedBlock(AcrossUnits):
         super().__init__()
         inner = channels if width is None else max(1, int(channels * width))
         self.reduce = nn.Identity() if width is None else conv3d(channels, inner, (1, 1, 1))
-        self.factorised = Factorised4d(inner, inner, kernel)
+        self.factorised = Factorised4d(inner, inner)
         self.expand = nn.Identity() if width is None else conv3d(inner, channels, (1, 1, 1))
         self.norm = nn.BatchNorm3d(channels)
         self.dropout = nn.Dropout(drop_rate)

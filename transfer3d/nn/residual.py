@@ -21,7 +21,7 @@ class SqueezeExcite(nn.Module):
         self.fc2 = conv3d(squeezed, channels, (1, 1, 1), bias=True)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Weighs the channels of `B C T H W`."""
+        """Reweights the channels of `B C T H W`."""
         squeezed = F.relu(self.fc1(x.mean((2, 3, 4), keepdim=True)))
         return x * self.fc2(squeezed).sigmoid()
 
@@ -52,7 +52,7 @@ class Residual(nn.Module):
     Args:
         units: the convolutions in order, each with its norm; the last one without ReLU.
         shortcut: None for the identity.
-        squeeze: weighs the channels of the units' output.
+        squeeze: reweights the channels of the units' output.
     """
 
     def __init__(

@@ -27,23 +27,22 @@ def class_attention(network: nn.Module, name: str) -> Iterator[list[Tensor]]:
     """
     parts = cast(Any, network)
     blocks = getattr(parts, "blocks", None)
-    attention = cast(Any, None)
-    if isinstance(blocks, nn.Sequential | nn.ModuleList):
-        attention = cast(Any, getattr(blocks[-1], "attn", None))
+    is_list = isinstance(blocks, nn.Sequential | nn.ModuleList)
+    attention: Any = getattr(blocks[-1], "attn", None) if is_list else None
     if getattr(parts, "cls_token", None) is None or not hasattr(attention, "attn_drop"):
         raise UsageError(
             f"dense_weights: {name} is not one of timm's ViTs with a class token, whose attention gives the "
             "weights. Leave dense_weights out."
         )
-    prefix, found = parts.num_prefix_tokens, list[Tensor]()
+    prefix, collected = parts.num_prefix_tokens, list[Tensor]()
 
     def keep(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        found.append(inputs[0][:, :, 0, prefix:].float().mean(1))
+        collected.append(inputs[0][:, :, 0, prefix:].float().mean(1))
 
     fused, attention.fused_attn = attention.fused_attn, False
     handle = attention.attn_drop.register_forward_pre_hook(keep)
     try:
-        yield found
+        yield collected
     finally:
         handle.remove()
         attention.fused_attn = fused

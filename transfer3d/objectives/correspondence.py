@@ -74,10 +74,8 @@ class Correspondence(PairwiseObjective):
     ) -> None:
         super().__init__()
         self.config = config = config or CorrespondenceConfig()
-        clip, num_features = (
-            clip or getattr(student, "clip", None),
-            num_features or getattr(student, "num_features", 0),
-        )
+        clip = clip or getattr(student, "clip", None)
+        num_features = num_features or getattr(student, "num_features", 0)
         if clip is None or not num_features:
             raise UsageError(f"{type(student).__name__} has no clip or no num_features: pass both.")
         classes = getattr(student, "num_classes", 0)

@@ -34,7 +34,7 @@ class DenseHead(nn.Module):
     def __init__(self, frame_features: Sequence[int], clip_features: Sequence[int]) -> None:
         super().__init__()
         pairs = zip(clip_features, frame_features, strict=True)
-        self.guesses = nn.ModuleList(nn.Linear(own, taught) for own, taught in pairs)
+        self.guesses = nn.ModuleList(nn.Linear(clip, frame) for clip, frame in pairs)
 
     def forward(
         self, frame_maps: Sequence[Tensor], clip_maps: Sequence[Tensor], weights: Tensor | None = None
@@ -48,7 +48,8 @@ class DenseHead(nn.Module):
                 None = all equal.
         """
         triples = zip(self.guesses, frame_maps, clip_maps, strict=True)
-        return torch.stack([_error(guess, taught, own, weights) for guess, taught, own in triples]).mean(0)
+        errors_PB = [_error(guess, frames, clips, weights) for guess, frames, clips in triples]
+        return torch.stack(errors_PB).mean(0)
 
 
 def _error(guess: nn.Module, frame_maps: Tensor, clip_maps: Tensor, weights: Tensor | None) -> Tensor:

@@ -70,7 +70,7 @@ class FrozenTeacher(nn.Module):
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
-        # Set past nn.Module, which would register it as a part whose parameters are trained and saved.
+        # Bypasses nn.Module, which would register it as a part whose parameters are trained and saved.
         self.__dict__["network"] = network.requires_grad_(False).eval()
         self._folded: tuple[Any, nn.Module] = (None, network)
         self.sees_time = isinstance(network, VideoStudent)
@@ -131,8 +131,8 @@ class FrozenTeacher(nn.Module):
             frames_NCHW = clips.movedim(-4, -3).reshape(-1, channels, *clips.shape[-2:])
             frames_NCHW, index = distinct_frames(frames_NCHW)
             inputs = self._resize(normalise(frames_NCHW, self.mean, self.std))
-        network, watched = cast(Any, self._network_of_inference(inputs)), list[Tensor]()
-        with class_attention(network, self.name) if attention else nullcontext(watched) as watched:
+        network, attentions = cast(Any, self._folded_network(inputs)), list[Tensor]()
+        with class_attention(network, self.name) if attention else nullcontext(attentions) as attentions:
             if layers:
                 final, maps = network.forward_intermediates(inputs, indices=list(layers), norm=True)
             else:
@@ -148,13 +148,13 @@ class FrozenTeacher(nn.Module):
             return of_clips(rows.float()).mean(1)
 
         maps = [each if self.sees_time else of_clips(each).transpose(1, 2) for each in maps]
-        looks = of_clips(watched[0]).unflatten(-1, maps[-1].shape[-2:]) if attention else None
+        weights = of_clips(attentions[0]).unflatten(-1, maps[-1].shape[-2:]) if attention else None
         return TeacherOutput(
-            mean(features_ND), None if logits_NK is None else mean(logits_NK), tuple(maps), looks
+            mean(features_ND), None if logits_NK is None else mean(logits_NK), tuple(maps), weights
         )
 
-    def _network_of_inference(self, inputs: Tensor) -> nn.Module:
-        """Returns the network with its BatchNorms folded; folds them again where a tensor of it changed."""
+    def _folded_network(self, inputs: Tensor) -> nn.Module:
+        """Returns the network with its BatchNorms folded; folds them again after a tensor of it changed."""
         network = self.network
         tensors = (*network.parameters(), *network.buffers())
         version = [(tensor.data_ptr(), tensor._version) for tensor in tensors]
@@ -178,7 +178,7 @@ class FrozenTeacher(nn.Module):
         return replace(clip, size=self.own_size, crop=crop if isinstance(clip.crop, tuple) else crop[0])
 
     def check(self, clip: ClipSpec) -> None:
-        """Raises UsageError where the network cannot take the frames of such a clip."""
+        """Raises UsageError if the network cannot take the frames of such a clip."""
         if isinstance(self.network, VideoStudent):
             if (self.network.clip.units > 1) != (clip.units > 1):
                 raise UsageError(
@@ -187,15 +187,15 @@ class FrozenTeacher(nn.Module):
                 )
             shape = clip.shape(1)
         else:
-            shape = (1, len(clip.mean), 1, clip.size, clip.size)
+            shape = (1, clip.channels, 1, clip.size, clip.size)
         try:
             self(torch.zeros(shape, dtype=torch.uint8, device=next(self.network.parameters()).device))
-        except Transfer3dError:  # a ValueError too, and already says what is wrong
+        except Transfer3dError:  # may be a ValueError, and is already reported clearly
             raise
         except (AssertionError, RuntimeError, ValueError) as error:
             raise UsageError(
                 f"teacher {self.name} cannot take frames of {clip.size}x{clip.size} pixels and "
-                f"{len(clip.mean)} channels ({str(error).splitlines()[0]}). "
+                f"{clip.channels} channels ({str(error).splitlines()[0]}). "
                 "Set clip.size, or choose another teacher."
             ) from error
 

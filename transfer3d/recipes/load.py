@@ -105,7 +105,7 @@ def _set(values: dict[str, Any], override: str) -> None:
         raise UsageError(
             f"--set {override}: no stage '{tables[1]}'{did_you_mean(tables[1], stages)}. "
             f"The recipe has {', '.join(stages) or 'none'}."
-        )  # fmt: skip
+        )
     for table in tables:
         inner = values.setdefault(table, {})
         if not isinstance(inner, dict):

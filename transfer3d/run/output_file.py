@@ -1,4 +1,4 @@
-"""Checks before a command writes a checkpoint, and its summary afterwards."""
+"""Checks before a command writes a file, and the summary of a written checkpoint."""
 
 from __future__ import annotations
 
@@ -22,6 +22,18 @@ def refuse_existing(path: Path, force: bool) -> None:
     refuse_unwritable(path)
     if path.exists() and not force:
         raise UsageError(f"{path} exists. Give another name with -o, or --force to overwrite it.")
+
+
+def refuse_folder(path: Path, kind: str) -> None:
+    """Checks that `path` can be written.
+
+    Raises:
+        UsageError: it is a folder; `kind` says what to name instead, e.g. "a JSON file".
+        SetupError: it cannot be written.
+    """
+    if path.is_dir():
+        raise UsageError(f"{path} is a folder. Name {kind} with -o.")
+    refuse_unwritable(path)
 
 
 def written_student(

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
@@ -12,6 +13,9 @@ from transfer3d.errors import WeightsError
 from transfer3d.files import parse_json, why_no_file
 from transfer3d.text import problem
 from transfer3d.weights.schema import SafetensorsHeader
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 MAX_HEADER_BYTES = 10_000_000
 LENGTH_BYTES = 8
@@ -57,6 +61,11 @@ def read_header(path: Path) -> tuple[dict[str, str], dict[str, tuple[int, ...]]]
             f"{path}: not a safetensors file, or damaged ({reason}): copy or write it again."
         ) from error
     return header.metadata, {name: tuple(entry.shape) for name, entry in header.tensors.items()}
+
+
+def shapes_of(tensors: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
+    """Returns the shape of each tensor."""
+    return {name: tuple(tensor.shape) for name, tensor in tensors.items()}
 
 
 def differences(expected: dict[str, tuple[int, ...]], actual: dict[str, tuple[int, ...]]) -> str:

@@ -56,7 +56,7 @@ def read_metadata(path: str | Path) -> CheckpointMetadata:
     strings, shapes = read_header(path)
     if f"{PREFIX}model" not in strings:
         raise WeightsError(
-            f"{path}: a safetensors file, but not a transfer3d checkpoint: `transfer3d import` reads others.",
+            f"{path}: a safetensors file, but not a transfer3d checkpoint: `transfer3d import` reads others."
         )
     try:
         fields: dict[str, Any] = {

@@ -7,6 +7,7 @@ opened with `weights_only=True`, which allows only tensors and plain containers;
 from __future__ import annotations
 
 import re
+import warnings
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -62,6 +63,12 @@ def is_finite(tensor: Tensor) -> bool:
     return all(bool(end.isfinite()) for end in narrow.aminmax())
 
 
+def warn_of_non_finite(tensors: Mapping[str, Tensor], where: str = "") -> None:
+    """Warns of tensors with NaN or infinite values; `where` begins the message."""
+    if bad := [name for name, tensor in tensors.items() if not is_finite(tensor)]:
+        warnings.warn(f"{where}NaN or infinite values in {abbreviate(bad)}", stacklevel=4)
+
+
 def _refuse_inflating_zip(path: Path) -> None:
     """Raises WeightsError for compressed members: PyTorch never writes them, so this may be a zip bomb."""
     try:
@@ -73,7 +80,7 @@ def _refuse_inflating_zip(path: Path) -> None:
     if compressed or sum(member.file_size for member in members) > path.stat().st_size:
         raise WeightsError(
             f"{path}: its members unpack to more than the file ({abbreviate(compressed) or 'overlapping'}): "
-            "no PyTorch weights are stored so; get it from another source.",
+            "no PyTorch weights are stored so; get it from another source."
         )
 
 
@@ -88,7 +95,7 @@ def _load_pickle(path: Path) -> Any:
             what = f"`{refused[1]}`" if refused else "an instruction beyond tensors"
             raise WeightsError(
                 f"{path}: asks to run {what}, which weights do not need: it is not opened. "
-                "Save the state dict alone, best as safetensors.",
+                "Save the state dict alone, best as safetensors."
             ) from None
         reason = text.splitlines()[0][:200] if text else type(error).__name__
         raise WeightsError(f"{path}: its weights cannot be read ({reason}): copy it again.") from error

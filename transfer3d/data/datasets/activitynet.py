@@ -18,7 +18,7 @@ from transfer3d.errors import DataError
 
 def applies(request: Request) -> bool:
     """Whether there is a JSON file with a `database` of subsets."""
-    return any('"database"' in _start(path) or '"subset"' in _start(path) for path in request.notes("*.json"))
+    return _list(request) is not None
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,8 @@ def read_annotations(request: Request) -> list[Annotated]:
     Raises:
         DataError: the file has another form, or a segment is empty.
     """
-    path = next(p for p in request.notes("*.json") if '"database"' in _start(p) or '"subset"' in _start(p))
+    path = _list(request)
+    assert path is not None
     content = json_of(path)
     try:
         database: dict[str, Any] = content["database"]
@@ -102,6 +103,11 @@ def _segment(note: dict[str, Any]) -> Segment:
     return Segment(float(start), float(end), str(note["label"]))
 
 
-def _start(path: Path) -> str:
-    with path.open(encoding="utf-8", errors="replace") as file:
-        return file.read(100_000)
+def _list(request: Request) -> Path | None:
+    """Returns the first JSON file that looks like ActivityNet's."""
+    for path in request.notes("*.json"):
+        with path.open(encoding="utf-8", errors="replace") as file:
+            start = file.read(100_000)
+        if '"database"' in start or '"subset"' in start:
+            return path
+    return None

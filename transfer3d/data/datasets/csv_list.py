@@ -234,12 +234,12 @@ def _classes(rows: list[_Row]) -> list[str]:
         if not label.isdecimal():
             raise DataError(
                 f"{row.list}, line {row.line}: {row.path} has label '{label}', the first has a number. "
-                "Give numbers from 0, or names, to all.",
+                "Give numbers from 0, or names, to all."
             )
         if len(label) > MAX_DIGITS:
             raise DataError(
                 f"{row.list}, line {row.line}: {row.path} has label '{label}'. Give numbers below 10 ** "
-                f"{MAX_DIGITS}, or names.",
+                f"{MAX_DIGITS}, or names."
             )
     return [str(number) for number in range(max(int(label) for _, label in labels) + 1)]
 

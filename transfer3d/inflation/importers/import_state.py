@@ -6,7 +6,6 @@ Every tensor of the file must be used and every tensor of the student filled, el
 from __future__ import annotations
 
 import re
-import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -27,8 +26,8 @@ from transfer3d.models.builder import build_student
 from transfer3d.models.registry import name_for
 from transfer3d.models.student import VideoStudent
 from transfer3d.nn.on_meta import give_memory, on_meta
-from transfer3d.weights.header import abbreviate, differences
-from transfer3d.weights.state_file import is_finite
+from transfer3d.weights.header import abbreviate, differences, shapes_of
+from transfer3d.weights.state_file import warn_of_non_finite
 
 KINDS: dict[str, Kind] = {
     kind.name: kind
@@ -73,6 +72,7 @@ def import_state(kind: str, state: Mapping[str, Tensor], options: Mapping[str, s
         WeightsError: the file is of another kind or depth, or tensors are missing, extra or of another shape.
     """
     file_kind = find_kind(kind)
+    settings = {**file_kind.options, **options}
     for key in options:
         if key not in file_kind.options:
             near = did_you_mean(key, file_kind.options)
@@ -80,18 +80,17 @@ def import_state(kind: str, state: Mapping[str, Tensor], options: Mapping[str, s
             raise UsageError(f"{kind} has no option '{key}'{near}: it has {known}.")
     if file_kind.signature not in state:
         raise WeightsError(_wrong_kind(file_kind, state))
-    state = file_kind.prepare(state, {**file_kind.options, **options})
-    shapes = {name: tuple(tensor.shape) for name, tensor in state.items()}
+    state = file_kind.prepare(state, settings)
     try:
-        released = file_kind.read(shapes, {**file_kind.options, **options})
+        released = file_kind.read(shapes_of(state), settings)
     except KeyError as error:
         raise WeightsError(f"not a complete {kind} file: it has no {error}.") from error
     student = _empty_student(released)
     places = _places(student, released)
     fitted = {
-        theirs: released.fits.get(ours.rpartition(".")[0], add_time)(state[theirs], student_ndim)
-        for ours, (theirs, student_ndim) in places.items()
-        if theirs in state
+        theirs: released.fits.get(name.rpartition(".")[0], add_time)(state[theirs], tensor.ndim)
+        for name, tensor in student.state_dict().items()
+        if (theirs := places[name]) in state
     }
     _check_shapes(file_kind, student, places, fitted, state)
     give_memory(student)
@@ -102,9 +101,7 @@ def import_state(kind: str, state: Mapping[str, Tensor], options: Mapping[str, s
         fresh=COUNTER,
         dropped="(?!)",
     )
-    not_finite = [name for name, tensor in state.items() if not is_finite(tensor)]
-    if not_finite:
-        warnings.warn(f"NaN or infinite values in {abbreviate(not_finite)}", stacklevel=2)
+    warn_of_non_finite(state)
     return Imported(student=student.eval(), weight_report=report)
 
 
@@ -141,43 +138,41 @@ def _empty_student(released: Released) -> VideoStudent:
         raise WeightsError(f"its network cannot be built: {error}") from error
 
 
-def _places(student: VideoStudent, released: Released) -> dict[str, tuple[str, int]]:
-    """Returns, for each tensor of the student, its name in the file and its number of axes."""
+def _places(student: VideoStudent, released: Released) -> dict[str, str]:
+    """Returns, for each tensor of the student, its name in the file."""
     places = {}
-    for name, tensor in student.state_dict().items():
+    for name in student.state_dict():
         module, _, part = name.rpartition(".")
-        theirs = released.tensors.get(name, f"{released.modules.get(module, module)}.{part}")
-        places[name] = (theirs, tensor.ndim)
+        places[name] = released.tensors.get(name, f"{released.modules.get(module, module)}.{part}")
     return places
 
 
 def _check_shapes(
     kind: Kind,
     student: VideoStudent,
-    places: Mapping[str, tuple[str, int]],
+    places: Mapping[str, str],
     fitted: Mapping[str, Tensor],
     state: Mapping[str, Tensor],
 ) -> None:
     ours = student.state_dict()
     expected = {
         theirs: tuple(ours[name].shape)
-        for name, (theirs, _) in places.items()
+        for name, theirs in places.items()
         if theirs in state or not re.fullmatch(COUNTER, theirs)
     }
-    shapes = {name: tuple(tensor.shape) for name, tensor in {**state, **fitted}.items()}
-    if mismatch := differences(expected, shapes):
+    if mismatch := differences(expected, shapes_of({**state, **fitted})):
         raise WeightsError(f"not a complete {kind.name} file of {student.model_name}: tensors {mismatch}.")
 
 
 @torch.no_grad()
 def _fill(
     student: VideoStudent,
-    places: Mapping[str, tuple[str, int]],
+    places: Mapping[str, str],
     fitted: Mapping[str, Tensor],
     state: Mapping[str, Tensor],
 ) -> Iterator[Row]:
     for name, target in student.state_dict().items():
-        theirs, _ = places[name]
+        theirs = places[name]
         if theirs not in fitted:
             target.zero_()
             yield Row(target=name, source=None, how="fresh", note="not counted by old PyTorch")

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from typing import TypeVar
 
 from transfer3d.errors import WeightsError
+from transfer3d.models.trunks.densenet3d import DenseNetSpec
 from transfer3d.models.trunks.resnet3d import (
     RESNET18,
     RESNET34,
@@ -19,6 +21,8 @@ from transfer3d.models.trunks.resnet3d import (
 
 BOTTLENECKS = {50: RESNET50, 101: RESNET101, 152: RESNET152}
 BASICS = {18: RESNET18, 34: RESNET34}
+
+Spec = TypeVar("Spec", ResNetSpec, DenseNetSpec)
 
 
 def read_spec(
@@ -41,12 +45,25 @@ def read_spec(
             stage = int(match["stage"]) - counts_from
             if 0 <= stage < len(last):
                 last[stage] = max(last[stage], int(match["block"]))
-    depths = tuple(index + 1 for index in last)
+    return spec_with(tuple(index + 1 for index in last), known, "stages have {} blocks")
+
+
+def spec_with(depths: tuple[int, ...], known: Mapping[int, Spec], what: str) -> Spec:
+    """Returns the architecture of these depths.
+
+    Args:
+        depths: blocks of each stage, or layers of each dense block.
+        known: possible architectures by number of layers.
+        what: what has these depths, with a place for them, for the error.
+
+    Raises:
+        WeightsError: none of them has these depths.
+    """
     for spec in known.values():
         if spec.depths == depths:
             return spec
     table = "; ".join(f"{layers} layers have {_text(spec.depths)}" for layers, spec in known.items())
-    raise WeightsError(f"its stages have {_text(depths)} blocks, which no depth of this kind has: {table}.")
+    raise WeightsError(f"its {what.format(_text(depths))}, which no depth has: {table}.")
 
 
 Units = dict[str, tuple[str, str]]
@@ -81,4 +98,4 @@ def block_modules(
 
 
 def _text(depths: tuple[int, ...]) -> str:
-    return ", ".join(map(str, depths))
+    return ", ".join(map(str, depths)) or "no"

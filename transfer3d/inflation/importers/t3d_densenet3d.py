@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from transfer3d.errors import WeightsError
 from transfer3d.inflation.importers.kind import Kind, Released, Shapes, channels, classes
+from transfer3d.inflation.importers.resnet_names import spec_with
 from transfer3d.layout import ClipSpec
 from transfer3d.models.trunks.densenet3d import (
     DENSENET121,
@@ -58,14 +58,7 @@ def _spec(shapes: Shapes) -> DenseNetSpec:
         if match := LAYER.match(name):
             block, layer = int(match["block"]), int(match["layer"])
             last[block] = max(last.get(block, 0), layer)
-    depths = tuple(last[block] for block in sorted(last))
-    for spec in KNOWN.values():
-        if spec.depths == depths:
-            return spec
-    table = "; ".join(f"{layers}: {', '.join(map(str, spec.depths))}" for layers, spec in KNOWN.items())
-    raise WeightsError(
-        f"its dense blocks have {', '.join(map(str, depths)) or 'no'} layers, which no depth has ({table})."
-    )
+    return spec_with(tuple(last[block] for block in sorted(last)), KNOWN, "dense blocks have {} layers")
 
 
 T3D_DENSENET3D = Kind(

@@ -18,10 +18,9 @@ from transfer3d.inflation.importers.kind import Kind, Released, Shapes
 from transfer3d.inflation.importers.transformers_vits import (
     channels_of,
     clip_of,
-    depth_of,
     join_attention,
+    network_modules,
     option_number,
-    shared_modules,
     vit_spec,
 )
 from transfer3d.layout import ClipSpec
@@ -30,9 +29,7 @@ ROOT = "videomae"
 PATCHES = f"{ROOT}.embeddings.patch_embeddings.projection"
 POSITIONS = f"{ROOT}.embeddings.sinusoids"
 """Our name for the sinusoids, which the file lacks."""
-CLIP = ClipSpec(
-    frames=16, stride=4, size=224, crop=256, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)
-)
+CLIP = ClipSpec(frames=16, stride=4, size=224, crop=256)
 """Table 8 of the paper: 16 frames at stride 4 on Kinetics."""
 
 
@@ -75,28 +72,15 @@ def read(shapes: Shapes, options: Mapping[str, str]) -> Released:
         shapes, options, ROOT, kernel[-1], (size // kernel[-1]) ** 2,
         class_token=False, global_pool="avg", fc_norm=True,
     )  # fmt: skip
-    fused = "attention.attention.{query,key,value}"
-    blocks = {"attn.qkv": fused, "attn.proj": "attention.output.dense", **shared_modules("")}
     return Released(
         family="vivit",
         spec=spec,
-        model_args={
-            "positions": "joint", "frames": frames, "tubelet": tubelet, **channels_of(shapes, ROOT),
-        },
+        model_args={"positions": "joint", "frames": frames, "tubelet": tubelet, **channels_of(shapes, ROOT)},
         num_classes=shapes["classifier.bias"][0],
         clip=clip_of(CLIP, frames, spec),
-        modules={
-            "trunk.net.patch_embed.proj.conv": PATCHES,
-            "trunk.net.fc_norm": "fc_norm",
-            "head": "classifier",
-            **{
-                f"trunk.net.blocks.{index}.{ours}": f"{ROOT}.encoder.layer.{index}.{theirs}"
-                for index in range(depth_of(shapes, ROOT))
-                for ours, theirs in blocks.items()
-            },
-        },
+        modules={**network_modules(shapes, ROOT), "trunk.net.fc_norm": "fc_norm"},
         tensors={"trunk.net.pos_embed": POSITIONS},
-    )  # fmt: skip
+    )
 
 
 TRANSFORMERS_VIDEOMAE = Kind(

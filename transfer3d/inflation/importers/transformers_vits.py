@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -27,6 +28,24 @@ SEPARATE = re.compile(r"(.*\.attention\.attention)\.query\.(weight|bias)")
 VIVIT_CLIP = ClipSpec(frames=32, stride=2, size=224, crop=256, mean=(0.5,) * 3, std=(0.5,) * 3)
 """Mean and standard deviation that scale pixels to -1..1."""
 TIMESFORMER_CLIP = ClipSpec(frames=8, stride=32, size=224, crop=256, mean=(0.45,) * 3, std=(0.225,) * 3)
+
+
+def shared_modules(block: str) -> dict[str, str]:
+    """Returns the modules that have the same names in all kinds of blocks; `block` is our prefix."""
+    return {
+        f"{block}norm1": "layernorm_before",
+        f"{block}norm2": "layernorm_after",
+        f"{block}mlp.fc1": "intermediate.dense",
+        f"{block}mlp.fc2": "output.dense",
+    }
+
+
+JOINT_BLOCKS = {
+    "attn.qkv": "attention.attention.{query,key,value}",
+    "attn.proj": "attention.output.dense",
+    **shared_modules(""),
+}
+"""The modules of a block of ViViT and VideoMAE."""
 
 
 def join_attention(state: Mapping[str, Tensor], options: Mapping[str, str]) -> dict[str, Tensor]:
@@ -65,11 +84,8 @@ def read_timesformer(shapes: Shapes, options: Mapping[str, str]) -> Released:
         model_args={"frames": frames, **channels_of(shapes, root)},
         num_classes=shapes["classifier.bias"][0],
         clip=clip_of(TIMESFORMER_CLIP, frames, spec),
-        modules=_modules(shapes, root, blocks),
-        tensors={
-            **_tokens(root),
-            "trunk.net.norm_pre.temporal.weight": f"{root}.embeddings.time_embeddings",
-        },
+        modules={**network_modules(shapes, root, blocks), "trunk.net.norm": f"{root}.layernorm"},
+        tensors={**_tokens(root), "trunk.net.norm_pre.temporal.weight": f"{root}.embeddings.time_embeddings"},
         fits={"trunk.net.norm_pre.temporal": lambda tensor, ndim: tensor[0]},
     )
 
@@ -84,15 +100,13 @@ def read_vivit(shapes: Shapes, options: Mapping[str, str]) -> Released:
     spec = vit_spec(
         shapes, options, root, patch, positions // max(1, frames // tubelet), act_layer="gelu_tanh"
     )
-    fused = "attention.attention.{query,key,value}"
-    blocks = {"attn.qkv": fused, "attn.proj": "attention.output.dense", **shared_modules("")}
     return Released(
         family="vivit",
         spec=spec,
         model_args={"positions": "joint", "frames": frames, "tubelet": tubelet, **channels_of(shapes, root)},
         num_classes=shapes["classifier.bias"][0],
         clip=clip_of(VIVIT_CLIP, frames, spec),
-        modules=_modules(shapes, root, blocks),
+        modules={**network_modules(shapes, root), "trunk.net.norm": f"{root}.layernorm"},
         tensors=_tokens(root),
     )
 
@@ -139,25 +153,19 @@ def channels_of(shapes: Shapes, root: str) -> dict[str, int]:
 def clip_of(clip: ClipSpec, frames: int, spec: ViTSpec) -> ClipSpec:
     """Returns the released kind's clip, adapted to this network's frames and image size."""
     crop = round(spec.img_size * 256 / 224)
-    return ClipSpec(
-        frames=frames, stride=clip.stride, size=spec.img_size, crop=crop, mean=clip.mean, std=clip.std
-    )
+    return replace(clip, frames=frames, size=spec.img_size, crop=crop)
 
 
-def shared_modules(block: str) -> dict[str, str]:
-    """Returns the modules that have the same names in all kinds of blocks."""
-    return {
-        f"{block}norm1": "layernorm_before",
-        f"{block}norm2": "layernorm_after",
-        f"{block}mlp.fc1": "intermediate.dense",
-        f"{block}mlp.fc2": "output.dense",
-    }
+def network_modules(shapes: Shapes, root: str, blocks: Mapping[str, str] = JOINT_BLOCKS) -> dict[str, str]:
+    """Maps the student's modules to those of the file, all but the last norm.
 
-
-def _modules(shapes: Shapes, root: str, blocks: Mapping[str, str]) -> dict[str, str]:
+    Args:
+        shapes: shapes of the file's tensors.
+        root: prefix of the network in the file.
+        blocks: maps the modules of a block.
+    """
     return {
         "trunk.net.patch_embed.proj.conv": f"{root}.embeddings.patch_embeddings.projection",
-        "trunk.net.norm": f"{root}.layernorm",
         "head": "classifier",
         **{
             f"trunk.net.blocks.{index}.{ours}": f"{root}.encoder.layer.{index}.{theirs}"

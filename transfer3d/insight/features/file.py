@@ -159,14 +159,14 @@ def load_features(path: Path) -> FeatureSet:
     if other is not None:
         raise UsageError(
             f"{path} is {other}, which `transfer3d features` writes for other programs. "
-            "This command needs a .safetensors file: extract the features with -o NAME.safetensors.",
+            "This command needs a .safetensors file: extract the features with -o NAME.safetensors."
         )
     try:
         with safe_open(path, framework="pt") as file:
             strings = file.metadata() or {}
             if ENTRY not in strings:
                 raise DataError(
-                    f"{path}: a safetensors file, but not of features. `transfer3d features` writes those.",
+                    f"{path}: a safetensors file, but not of features. `transfer3d features` writes those."
                 )
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
         header = _Header.model_validate_json(strings[ENTRY])

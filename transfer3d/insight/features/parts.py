@@ -59,13 +59,13 @@ class FeatureParts:
         if noted.exists():
             if not resume:
                 raise UsageError(
-                    f"{self.folder} holds an unfinished extraction. Continue with --resume, or remove it.",
+                    f"{self.folder} holds an unfinished extraction. Continue with --resume, or remove it."
                 )
             before = _facts(noted)
             if changed := sorted(name for name in metadata if metadata[name] != before.get(name)):
                 raise UsageError(
                     f"{self.folder} is from another extraction: {', '.join(changed)} changed. "
-                    "Repeat the first command, or remove the folder.",
+                    "Repeat the first command, or remove the folder."
                 )
         write_text(noted, json.dumps(metadata, indent=2) + "\n")
 
@@ -107,7 +107,7 @@ class FeatureParts:
         if row_of:
             raise SetupError(
                 f"{self.folder} lacks {len(row_of)} videos, first {next(iter(row_of))}: "
-                "all processes must write to one folder. Put -o on a disk that all of them share.",
+                "all processes must write to one folder. Put -o on a disk that all of them share."
             )
         return joined
 

@@ -12,6 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from transfer3d.evaluation.stream import Prediction
 from transfer3d.insight.pictures.film import Pictures
+from transfer3d.insight.pictures.overlay import LUMA
 from transfer3d.insight.pictures.timeline import OTHERS, find_leaders
 from transfer3d.text import shortened, visible
 
@@ -25,7 +26,6 @@ BACKGROUND, INK, DIM, GREY = "#111111", "#f2f2f2", "#a0a0a0", "#333333"
 TOP = 3  # classes that are named at any time
 LONGEST = 300  # characters that are measured
 LIGHT = 140  # luma above which a colour needs dark letters
-LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 GAP = 8  # pixels between pictures
 
 

@@ -41,7 +41,6 @@ def heat_strip(
     *,
     title: str,
     label: str,
-    frames: int = 8,
     for_page: bool = False,
 ) -> bytes:
     """Returns a film strip as PNG: the frames above, each heat over them below; of each unit in turn.
@@ -51,7 +50,6 @@ def heat_strip(
         heats: T H W or U T H W, 0..1: one, or several by name.
         title: above it.
         label: what the heat means.
-        frames: how many are drawn at most.
         for_page: see `strip`.
     """
     columns = ("video", *_named(heats))
@@ -60,7 +58,7 @@ def heat_strip(
         for name, unit in _units(clip_u8, _named(heats)).items()
         for column, pictures in zip(columns, unit, strict=True)
     }
-    return strip(rows, title=title, bar=Bar(COLOURS, label, TICKS), frames=frames, for_page=for_page)
+    return strip(rows, title=title, bar=Bar(COLOURS, label, TICKS), for_page=for_page)
 
 
 def heat_film(

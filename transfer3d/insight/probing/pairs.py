@@ -60,7 +60,7 @@ def read_pairs(path: Path, keys: Sequence[str]) -> list[Pair]:
     try:
         if missing := [name for name in COLUMNS if name not in (table.fieldnames or ())]:
             raise DataError(
-                f"{path}: no column {', '.join(missing)}. Its first line must be {','.join(COLUMNS)}.",
+                f"{path}: no column {', '.join(missing)}. Its first line must be {','.join(COLUMNS)}."
             )
         for row in table:
             where = f"{path}, line {table.line_num}"

@@ -130,8 +130,8 @@ def samples_of(features: FeatureSet, layer: str) -> Samples:
     if wrong:
         raise DataError(
             f"{len(wrong)} of {len(features)} videos have no class or several, first {wrong[0]}. "
-            "A probe needs exactly one class per video.",
-        )  # fmt: skip
+            "A probe needs exactly one class per video."
+        )
     _, groups_N = np.unique(features.sources, return_inverse=True)
     return Samples(vectors_ND, features.labels_N.numpy(), groups_N)
 

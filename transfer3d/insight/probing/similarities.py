@@ -103,7 +103,7 @@ def pair_vectors(
         if vectors_ND.min() < 0:
             raise UsageError(
                 f"layer '{name}' has negative values, and the similarities take square roots. "
-                "Choose layers after a ReLU or a softmax.",
+                "Choose layers after a ReLU or a softmax."
             )
         rows = zip(
             torch.tensor(first_P).split(PAIRS_AT_ONCE),

@@ -36,9 +36,7 @@ def comparison_page(records: Sequence[RunRecord], differences: Sequence[tuple[st
         *pairs_sections(records),
         Section("Recipes", [recipes], "Keys in which the runs differ."),
         Section(
-            "Curves",
-            curves,
-            "Runs of the same task. Metrics that fewer than two of them logged are omitted.",
+            "Curves", curves, "Runs of the same task. Metrics that fewer than two of them logged are omitted."
         ),
         classes_section(records),
     ]

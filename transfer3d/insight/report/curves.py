@@ -106,11 +106,7 @@ PLOTS = (
         caption="Effective rank of the student's features in a batch; 1 = collapsed.",
         metrics=(("features", "train", "feature_directions"),),
     ),
-    Plot(
-        axis="learning rate",
-        caption="Learning rate.",
-        metrics=(("learning rate", "train", "lr"),),
-    ),
+    Plot(axis="learning rate", caption="Learning rate.", metrics=(("learning rate", "train", "lr"),)),
     Plot(
         axis="share of time, %",
         caption="Waiting for data: the share of time in which training waited for the next batch.",
@@ -122,7 +118,7 @@ PLOTS = (
         caption="Speed of all processes together.",
         metrics=(("clips per second", "train", "clips_per_second"),),
     ),
-)  # fmt: skip
+)
 
 
 def curves(log: Log) -> str:

@@ -119,11 +119,7 @@ class Cell:
 
 
 def table(
-    header: Sequence[str],
-    rows: Sequence[Sequence[str | Cell]],
-    *,
-    numbers: Collection[int] = (),
-    name: str = "",
+    header: Sequence[str], rows: Sequence[Sequence[str | Cell]], *, numbers: Collection[int] = ()
 ) -> str:
     """Returns a table; its first column, which names the rows, stays in view.
 
@@ -131,12 +127,11 @@ def table(
         header: names of the columns.
         rows: their cells.
         numbers: indices of right-aligned columns.
-        name: name of the table, for screen readers; "" = the names of its columns.
     """
     kinds = ["number" if column in numbers else "" for column in range(len(header))]
     head = "".join(_cell("th", ' scope="col"', cell, kind) for cell, kind in zip(header, kinds, strict=True))
     body = "".join(f"<tr>{_cells(row, kinds)}</tr>" for row in rows)
-    label = escape(name or f"Table: {', '.join(header)}")
+    label = escape(f"Table: {', '.join(header)}")
     return (
         f'<div class="wide" tabindex="0" role="group" aria-label="{label}">'
         f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"

@@ -5,12 +5,13 @@ from __future__ import annotations
 import torch
 
 from transfer3d.errors import DataError, SetupError
-from transfer3d.insight.cam import explain
+from transfer3d.insight.cam import class_map
 from transfer3d.insight.embedding import embed
 from transfer3d.insight.features.file import FeatureSet
 from transfer3d.insight.features.layers import POOLED
 from transfer3d.insight.pictures import figures
 from transfer3d.insight.pictures.embedding import embedding_figure
+from transfer3d.insight.pictures.overlay import heat_strip
 from transfer3d.insight.report import page
 from transfer3d.insight.report.numbers import class_results, percent
 from transfer3d.insight.report.page import Section
@@ -105,17 +106,7 @@ def maps_section(predictions: CentrePredictions, evaluation: Evaluation) -> Sect
         for right, title in ((True, "Most confident correct predictions"), (False, "Most confident errors")):
             chosen = most_confident(predictions, right=right)
             parts += [page.heading(title)] if chosen else []
-            for index in chosen:
-                true = evaluation.classes[predictions.videos.labels[index] or 0]
-                class_map, png = explain(
-                    predictions.student, predictions.clip(index), evaluation.classes, true=true
-                )
-                parts.append(
-                    page.png_figure(
-                        png,
-                        f"{class_map.headline(evaluation.classes, true)}: {predictions.videos.keys[index]}",
-                    )
-                )
+            parts += [_map_figure(predictions, index, evaluation) for index in chosen]
     except SetupError as missing:
         return Section("Class activation maps", [page.paragraph(str(missing))])
     return Section(
@@ -123,6 +114,15 @@ def maps_section(predictions: CentrePredictions, evaluation: Evaluation) -> Sect
         parts,
         "Frames, and below them the evidence for the predicted class in space and time: bright is high.",
     )
+
+
+def _map_figure(predictions: CentrePredictions, index: int, evaluation: Evaluation) -> str:
+    """Returns a video's film strip with the class activation map of its predicted class."""
+    clip_u8, true = predictions.clip(index), evaluation.classes[predictions.videos.labels[index] or 0]
+    result = class_map(predictions.student, clip_u8)
+    strip = heat_strip(clip_u8.numpy(), result.heat.numpy(), title="", label="", for_page=True)
+    caption = f"{result.headline(evaluation.classes, true)}: {predictions.videos.keys[index]}"
+    return page.png_figure(strip, caption)
 
 
 def embedding_section(features: FeatureSet) -> Section:

@@ -1,7 +1,7 @@
 """The ResNet that P3D, I3D-S, R3D, V4D and F4D are built on: a 2D shape, and a plan of what happens in time.
 
 `ResNetSpec` is the 2D part, and says what a timm resnet says. `TimePlan` is a family: it chooses the temporal
-depth and stride of every convolution, may put another unit in a convolution's place, and may append modules
+depth and stride of every convolution, may put another module in a convolution's place, and may append layers
 after the stem, after any block and after any stage. The base class treats every frame alone.
 
 Papers: He et al., arXiv:1512.03385 (shape); Xie et al., arXiv:1611.05431 (groups); He et al.,
@@ -147,7 +147,7 @@ class TimePlan:
         return 1
 
     def stem_conv(self, index: int, in_channels: int, out_channels: int, size: int, stride: int) -> nn.Module:
-        """Makes the unit for the stem's convolution `index`; size and stride are those in space."""
+        """Builds the stem's convolution `index`; size and stride are those in space."""
         kernel = (self.stem_depth(index), size, size)
         return ConvNorm(in_channels, out_channels, kernel, stride=(1, stride, stride))
 
@@ -164,7 +164,7 @@ class TimePlan:
         return 1
 
     def conv(self, site: ConvSite, stride: Triple) -> nn.Module:
-        """Makes the unit for a convolution of a block."""
+        """Builds a convolution of a block, or what replaces it."""
         return ConvNorm(
             site.in_channels,
             site.out_channels,

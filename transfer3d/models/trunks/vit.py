@@ -29,21 +29,13 @@ OPERATORS = {
 """Operators of other architectures, by the name of a parameter or a class."""
 
 
-def build_vit(
-    spec: ViTSpec, *, num_classes: int = 0, in_chans: int = 3, dynamic_img_size: bool = True
-) -> nn.Module:
+def build_vit(spec: ViTSpec, *, num_classes: int = 0, in_chans: int = 3) -> nn.Module:
     """Builds the 2D network with random weights.
 
     Raises:
         ValueError: timm has no such network or refuses the arguments, or it is of another kind.
     """
-    return build_sized(
-        spec,
-        unsupported,
-        num_classes=num_classes,
-        in_chans=in_chans,
-        dynamic_img_size=dynamic_img_size,
-    )
+    return build_sized(spec, unsupported, num_classes=num_classes, in_chans=in_chans, dynamic_img_size=True)
 
 
 def unsupported(net: nn.Module) -> str | None:

@@ -34,7 +34,7 @@ def browse(
     videos = open_videos(source, split=split)
     batches = clip_batches(
         videos, clip, batch_size=1, steps=count, seed=settings.seed, augment=settings.augment
-    )  # fmt: skip
+    )
     pictures = []
     for number, batch in enumerate(islice(batches, count)):
         label, clip_u8 = int(batch.labels[0]), batch.clips[0]

@@ -10,14 +10,14 @@ from typing import Any
 from rich.console import Console
 
 from transfer3d.data.videoset import VideoSet
-from transfer3d.errors import UsageError
 from transfer3d.evaluation.evaluate import evaluate, with_student_classes
 from transfer3d.evaluation.fusion import fuse_scores
 from transfer3d.evaluation.metrics import Labels, video_metrics
 from transfer3d.evaluation.protocols import Protocol
 from transfer3d.evaluation.scores import save_scores
-from transfer3d.files import refuse_unwritable, write_text
+from transfer3d.files import write_text
 from transfer3d.run.inference.session import InferenceSession, inference_session
+from transfer3d.run.output_file import refuse_folder
 
 
 def evaluate_file(
@@ -50,9 +50,8 @@ def evaluate_file(
         WeightsError: the checkpoint's classes are not those of the data.
         DataError: a file is bad; an evaluation skips no video.
     """
-    _refuse_folder(out)
     if out is not None:
-        refuse_unwritable(out)
+        refuse_folder(out, "a JSON file")
     with inference_session(file, precision=precision, console=console) as session:
         videos = with_student_classes(session.student, session.open_videos(data, split))
         result = evaluate(
@@ -107,7 +106,8 @@ def fuse_reports(
         UsageError: `out` is a folder, a report has no scores beside it, or the number of weights is wrong.
         DataError: the reports are not of the same videos.
     """
-    _refuse_folder(out)
+    if out is not None:
+        refuse_folder(out, "a JSON file")
     scores, metadata = fuse_scores(reports, weights)
     metrics = video_metrics(scores, metadata.classes, labels=labels)
     if len(reports) > 1:  # the views of several models do not correspond
@@ -123,8 +123,3 @@ def fuse_reports(
         save_scores(scores, out, classes=metadata.classes, split=metadata.split, protocol=metadata.protocol)
         write_text(out, json.dumps(report, indent=2) + "\n")
     return report
-
-
-def _refuse_folder(out: Path | None) -> None:
-    if out is not None and out.is_dir():
-        raise UsageError(f"{out} is a folder. Name a JSON file with -o.")

@@ -8,10 +8,7 @@ from typing import Any
 
 from rich.console import Console
 
-from transfer3d.engine.distributed import (
-    on_main,
-    resolve_precision,
-)
+from transfer3d.engine.distributed import on_main, resolve_precision
 from transfer3d.errors import UsageError
 from transfer3d.evaluation.protocols import named_protocol
 from transfer3d.insight.features.extraction import CLIPS, extract_features, feature_plan

@@ -10,13 +10,14 @@ from typing import Any
 from rich.console import Console
 
 from transfer3d.errors import UsageError, did_you_mean
-from transfer3d.files import refuse_unwritable, write_text
+from transfer3d.files import write_text
 from transfer3d.insight.features.file import load_features
 from transfer3d.insight.pictures.figure_file import check_figure_path, write_figure
 from transfer3d.insight.probing.curve import curve_figure, probe_curve
 from transfer3d.insight.probing.pairs import probe_pairs, read_pairs
 from transfer3d.insight.probing.probe import ProbeConfig
 from transfer3d.insight.probing.protocols import probe_leave_one_out, probe_splits
+from transfer3d.run.output_file import refuse_folder
 
 PROTOCOLS = ("splits", "leave-one-out", "pairs", "pca")
 
@@ -53,7 +54,10 @@ def probe_files(
         SetupError: `out` or `plot` cannot be written.
     """
     _check(files, tests, protocol, pairs, plot)
-    _check_outputs(out, plot)
+    if out is not None:
+        refuse_folder(out, "a JSON file")
+    if plot is not None:
+        check_figure_path(plot)
     trained, tested = [load_features(path) for path in files], [load_features(path) for path in tests]
     splits = list(zip(trained, tested, strict=False))
     first = trained[0]
@@ -95,7 +99,7 @@ def _check(
     if protocol in ("splits", "pca") and len(files) != len(tests):
         raise UsageError(
             f"{len(files)} training and {len(tests)} test files of features: give one --test for each, "
-            "or choose --protocol leave-one-out or pairs.",
+            "or choose --protocol leave-one-out or pairs."
         )
     if protocol in ("leave-one-out", "pairs") and (len(files) > 1 or tests):
         raise UsageError(f"--protocol {protocol} takes one file of features, and no --test.")
@@ -103,13 +107,3 @@ def _check(
         raise UsageError("--protocol pairs and --pairs FILE.csv must be used together.")
     if plot is not None and protocol != "pca":
         raise UsageError("--plot is only for --protocol pca.")
-
-
-def _check_outputs(out: Path | None, plot: Path | None) -> None:
-    """Checks, before any work, that the outputs can be written."""
-    if out is not None:
-        if out.is_dir():
-            raise UsageError(f"{out} is a folder. Name a JSON file with -o.")
-        refuse_unwritable(out)
-    if plot is not None:
-        check_figure_path(plot)

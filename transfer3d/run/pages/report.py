@@ -20,7 +20,7 @@ from transfer3d.errors import NoSuchSplit, Transfer3dError, UsageError
 from transfer3d.evaluation.evaluate import with_student_classes
 from transfer3d.evaluation.metrics import video_metrics
 from transfer3d.evaluation.protocols import CENTRE
-from transfer3d.files import home_folder, refuse_unwritable, sha256_file, write_text
+from transfer3d.files import home_folder, sha256_file, write_text
 from transfer3d.insight.features.file import FeatureMetadata, FeatureSet, load_features
 from transfer3d.insight.report.compare import comparison_page
 from transfer3d.insight.report.final import final_numbers
@@ -29,6 +29,7 @@ from transfer3d.insight.report.record import Evaluation, RunRecord, correct_vide
 from transfer3d.insight.report.run_page import run_page
 from transfer3d.insight.report.videos import seen_sections
 from transfer3d.run.inference.session import InferenceSession, inference_session
+from transfer3d.run.output_file import refuse_folder
 from transfer3d.run.pages.run_record import differing_keys, read_run
 from transfer3d.run.training.builtin_data import CACHE
 
@@ -125,7 +126,8 @@ def report_run(path: Path, out: Path | None, options: ReportOptions, *, console:
         SetupError: the page cannot be written.
     """
     record = read_run(path)
-    page = _claim(out or path / REPORT)
+    page = out or path / REPORT
+    refuse_folder(page, "an HTML file")
     features = _features_of(path / MODEL, options.features) if options.features else None
     predictions, note = _predict_if_possible(record, path / MODEL, options, console)
     record = _evaluated(record, predictions)
@@ -151,7 +153,8 @@ def compare_runs(
     """
     if options.features:
         raise UsageError("--features supports one run. Leave it out, or name a single run.")
-    page = _claim(out or Path(COMPARISON))
+    page = out or Path(COMPARISON)
+    refuse_folder(page, "an HTML file")
     if twice := [path for path, count in Counter(paths).items() if count > 1]:
         raise UsageError(f"{twice[0]} is named twice. Name each run once.")
     records = [read_run(path) for path in paths]
@@ -161,13 +164,6 @@ def compare_runs(
             records[number] = _evaluated(record, predictions)
     write_text(page, comparison_page(records, differing_keys(records)))
     return Written(page, records)
-
-
-def _claim(page: Path) -> Path:
-    if page.is_dir():
-        raise UsageError(f"{page} is a folder. Name an HTML file with -o.")
-    refuse_unwritable(page)
-    return page
 
 
 def _features_of(model: Path, file: Path) -> FeatureSet:
@@ -240,8 +236,8 @@ def _videos_of(
     if videos.sequential_groups and options.videos < len(videos):
         raise UsageError(
             f"{place}: its server does not support byte ranges, so a report needs all videos or none. "
-            f"Use --videos {len(videos)}, or --videos 0.",
-        )  # fmt: skip
+            f"Use --videos {len(videos)}, or --videos 0."
+        )
     subset = share_of(videos, min(options.videos / len(videos), 1.0), seed=record.last.recipe["seed"])
     metadata = FeatureMetadata(
         checkpoint=str(session.file),

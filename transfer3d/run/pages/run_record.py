@@ -16,14 +16,7 @@ from pydantic import BaseModel, ValidationError
 from transfer3d.engine.run_folder import FINISHED, LOG, MAX_LOG_BYTES, MODEL, RECIPE, STARTED
 from transfer3d.errors import DataError, Transfer3dError, UsageError
 from transfer3d.evaluation.scores import load_scores
-from transfer3d.files import (
-    MAX_JSON_BYTES,
-    nearest_beside,
-    parse_json,
-    read_json,
-    read_regular,
-    sha256_file,
-)
+from transfer3d.files import MAX_JSON_BYTES, nearest_beside, parse_json, read_json, read_regular, sha256_file
 from transfer3d.insight.report.chain import chain_of
 from transfer3d.insight.report.record import Change, Evaluation, RunRecord, correct_videos
 from transfer3d.recipes.files import list_recipes

@@ -18,15 +18,10 @@ def data_text(recipe: Recipe) -> str:
     return f"data {recipe.data}" if recipe.data else "no --data: the built-in moving digits"
 
 
-def data_folder(session: Session, user_folder: Path | None = None) -> str:
-    """Returns the folder of the run's data; writes the built-in dataset if it does not exist yet.
-
-    Args:
-        session: if its recipe names no data, the built-in dataset is used.
-        user_folder: folder whose cache has the built-in dataset; None = the home folder.
-    """
+def data_folder(session: Session) -> str:
+    """Returns the folder of the run's data: the recipe's, or the built-in dataset's, which may be written."""
     if session.recipe.data is not None:
         return session.recipe.data
-    folder = (user_folder or home_folder()) / CACHE
+    folder = home_folder() / CACHE
     on_main(session.accelerator, lambda: synthesise(folder, SynthConfig(), session.console, wait=True))
     return str(folder)

@@ -29,12 +29,7 @@ def resumed_folder(out: Path | None, resume: bool) -> Path | None:
 
 
 def resolve(
-    task: str,
-    recipe: str | None,
-    overrides: Sequence[str],
-    *,
-    resumed: Path | None = None,
-    **options: Any,
+    task: str, recipe: str | None, overrides: Sequence[str], *, resumed: Path | None = None, **options: Any
 ) -> Recipe:
     """Returns the recipe of a command.
 
@@ -65,7 +60,7 @@ def resolve(
         moved = _moved_keys(stored, asked, recorded_files(resumed))
         if changed := changed_keys(stored, asked, moved):
             raise UsageError(
-                f"{resumed} was started with other values: {', '.join(changed)}. Resume with the same.",
+                f"{resumed} was started with other values: {', '.join(changed)}. Resume with the same."
             )
         return stored.model_copy(update={key: getattr(asked, key) for key in (*FREE, *moved)})
     return load_recipe(name, overrides, **given)

@@ -40,7 +40,7 @@ def start_from(student: VideoStudent, file: str, class_names: Sequence[str]) -> 
     if misfits:
         raise WeightsError(
             f"{file} ({source.model_name}): {student.model_name} does not fit {len(misfits)} of its "
-            f"{len(taken)} tensors, first {misfits[0]}. Start from a file of a related student.",
+            f"{len(taken)} tensors, first {misfits[0]}. Start from a file of a related student."
         )
     student.load_state_dict(taken, strict=False)
     fresh = [name for name in current if name not in taken and not name.startswith(HEAD)]
