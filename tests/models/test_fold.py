@@ -7,6 +7,7 @@ from batch_norms import train_norms
 from torch import nn
 from torch.nn import functional
 
+from transfer3d.models import tiny_densenet  # noqa: F401 - importing registers it
 from transfer3d.models.fold import fold
 
 SHAPE = (3, 32, 32)
