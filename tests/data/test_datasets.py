@@ -362,7 +362,8 @@ def test_wrong_lists_of_activitynet(tmp_path, database):
 def test_class_folders_and_pools(tmp_path):
     for name in ("train/a/1.mp4", "train/b/1.mp4", "val/b/2.mp4", "unlabelled/3.mp4", "stray.mp4"):
         video(tmp_path / "parts" / name)
-    assert read_listing(Request(tmp_path / "parts"))[0] == "pool"  # videos beside folders
+    layout, listing = read_listing(Request(tmp_path / "parts"))
+    assert (layout, [path.name for path in listing.extra]) == ("folders", ["stray.mp4"])
     (tmp_path / "parts" / "stray.mp4").rename(tmp_path / "parts" / "train" / "stray.mp4")
     layout, listing = read_listing(Request(tmp_path / "parts"))
     assert (layout, listing.classes) == ("folders", ("a", "b"))

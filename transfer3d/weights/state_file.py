@@ -29,6 +29,8 @@ WRAPPERS = ("state_dict_ema", "model_ema", "state_dict", "model_state", "model")
 """Keys under which training programs put the state dict, an averaged one first."""
 PREFIXES = ("module.", "_orig_mod.")
 """What DataParallel and torch.compile put in front of every name."""
+MAX_REPEATED_BYTES = 1 << 30
+"""Of tensors that store less than their size, as `expand` makes them: a small file could fill any memory."""
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
@@ -116,11 +118,11 @@ def _state_in(path: Path, loaded: Any) -> dict[str, Tensor]:
             f"{path}: not a state dict: {abbreviate(others)} are not tensors. Save the state dict alone."
         )
     tensors: dict[str, Tensor] = dict(state)
-    repeated = [name for name, tensor in tensors.items() if tensor.nbytes > tensor.untyped_storage().nbytes()]
-    if repeated:  # a small file could fill any memory
+    repeated = {n: t.nbytes for n, t in tensors.items() if t.nbytes > t.untyped_storage().nbytes()}
+    if sum(repeated.values()) > MAX_REPEATED_BYTES:
         raise WeightsError(
-            f"{path}: {abbreviate(repeated)} are larger than what the file stores of them, as by `expand`. "
-            "Save contiguous tensors."
+            f"{path}: {abbreviate(list(repeated))} are larger than what the file stores of them, as by "
+            "`expand`. Save contiguous tensors."
         )
     for prefix in PREFIXES * 2:
         if all(name.startswith(prefix) for name in tensors):
