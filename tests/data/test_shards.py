@@ -205,6 +205,7 @@ def test_every_flipped_bit_of_an_index_is_found(tmp_path):
     ("change", "said"),
     [
         (lambda i: i["shards"][0]["samples"].append(i["shards"][0]["samples"][0]), "is listed twice"),
+        (lambda i: i.update(classes=["a", "a"]), "class .a. is listed twice"),
         (lambda i: i["shards"][0].update(size=600), "members outside"),
         (lambda i: i["counts"].update(train=9), "it counts .* and lists"),
         (lambda i: i["shards"][1].update(file=i["shards"][0]["file"]), "is listed twice"),

@@ -284,8 +284,10 @@ def check_index(index: Index, path: str) -> None:
 
     Raises:
         DataError: an invalid shard name, a label that is not a class, a sample without a video, a duplicate
-            key or shard, a member outside its shard or overlapping another one, or wrong counts.
+            class, key or shard, a member outside its shard or overlapping another one, or wrong counts.
     """
+    if twice := [name for name, count in Counter(index.classes).items() if count > 1]:
+        raise DataError(f"{path}: class '{twice[0]}' is listed twice.")
     counts: Counter[str] = Counter()
     keys: set[str] = set()
     files: set[str] = set()
