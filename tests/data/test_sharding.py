@@ -362,16 +362,21 @@ def test_the_command(dataset, tmp_path):
         assert (result.exit_code, said in result.output) == (code, True), result.output
 
 
-def test_a_damaged_note_of_a_shard_makes_it_anew(digits_folder, tmp_path):
+@pytest.mark.parametrize("damaged", [True, False])
+def test_a_damaged_note_of_a_shard_and_one_of_another_file_make_it_anew(digits_folder, tmp_path, damaged):
     config = ["--workers", "1"]
     source, out = str(digits_folder / "videos" / "test"), tmp_path / "shards"
     first = CliRunner().invoke(app, ["shard", source, "-o", str(out), *config])
     assert first.exit_code == 0, first.output
     path = min(out.glob("*.tar"))
     shard = path.read_bytes()
+    entry = json.loads((out / "index.json").read_text())["shards"][0] | {"file": "other.tar"}
+    (out / "other.tar").write_bytes(bytes(len(shard)))
     (out / "index.json").unlink()
-    (out / "parts").mkdir()
-    (out / "parts" / f"{path.stem}.json").write_text("[]")
+    note(
+        out / "parts" / f"{path.stem}.json", "[]" if damaged else json.dumps({"shard": entry, "dropped": []})
+    )
     again = CliRunner().invoke(app, ["shard", source, "-o", str(out), *config])
     assert again.exit_code == 0, again.output
     assert path.read_bytes() == shard
+    assert "other.tar" not in (out / "index.json").read_text()

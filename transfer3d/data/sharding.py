@@ -296,8 +296,9 @@ def _read_part(folder: Path, name: str) -> _Part | None:
         return None  # damaged: the shard is written again
     if part.shard is None:
         return part
-    path = folder / part.shard.file
-    return part if path.is_file() and path.stat().st_size == part.shard.size else None
+    path = folder / f"{name}.tar"
+    is_whole = path.is_file() and path.stat().st_size == part.shard.size
+    return part if is_whole and part.shard.file == path.name else None
 
 
 def _job(entry: Entry, plan: Plan) -> TranscodeJob:
