@@ -248,7 +248,7 @@ def videos_in(folder: Path) -> Iterator[Path]:
 
 
 def missing(path: Path, remedy: str) -> UsageError:
-    """Returns the error for a path that does not exist, with the nearest name beside it, or is no file."""
+    """Returns the error for a path that does not exist, with the nearest name beside it, or is not a file."""
     return UsageError(f"{path} {why_no_file(path)}. {remedy}")
 
 
