@@ -42,6 +42,13 @@ def written(folder, kind="ViT", model=None):
     return net
 
 
+def written_as(folder, key, value):
+    """A ViT whose configuration says something else."""
+    written(folder)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {key: value}))
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_features_and_maps_are_transformers_own(kind, tmp_path):
     net = written(tmp_path, kind)
@@ -124,9 +131,7 @@ def test_correspond_learns_from_it(tmp_path, digits_folder):
 
 @pytest.mark.parametrize(("key", "value"), [("num_hidden_layers", 10**9), ("hidden_size", 10**12)])
 def test_a_configuration_that_is_larger_than_its_weights_is_refused_at_once(key, value, tmp_path):
-    written(tmp_path)
-    config = json.loads((tmp_path / "config.json").read_text())
-    (tmp_path / "config.json").write_text(json.dumps(config | {key: value}))
+    written_as(tmp_path, key, value)
     with pytest.raises(WeightsError, match=rf"{key} = 1e\+\d+ in config.json, for \d+ tensors"):
         create_transformers_image(f"hf:{tmp_path}")
 
@@ -137,18 +142,14 @@ def test_a_configuration_that_is_larger_than_its_weights_is_refused_at_once(key,
      ("hidden_size", 0), ("hidden_act", None), ("image_size", [0]), ("dtype", [[1]]), ("model_type", [])],
 )  # fmt: skip
 def test_odd_values_of_a_configuration_are_refused_in_a_sentence(key, odd, tmp_path):
-    written(tmp_path)
-    config = json.loads((tmp_path / "config.json").read_text())
-    (tmp_path / "config.json").write_text(json.dumps(config | {key: odd}))
+    written_as(tmp_path, key, odd)
     with pytest.raises(WeightsError, match=rf"hf:{tmp_path}: [^\n]*$"):
         create_transformers_image(f"hf:{tmp_path}")
 
 
 @pytest.mark.parametrize("key", ["intermediate_size", "pooler_output_size"])
 def test_a_network_that_is_wider_than_its_weights_takes_no_memory(key, tmp_path):
-    written(tmp_path)
-    config = json.loads((tmp_path / "config.json").read_text())
-    (tmp_path / "config.json").write_text(json.dumps(config | {key: 10**7}))
+    written_as(tmp_path, key, 10**7)
     with pytest.raises(
         WeightsError, match=r"config.json describes [\d,]{11,} weights, its file has [\d,]{6,7}\."
     ):
