@@ -44,8 +44,8 @@ from transfer3d import (
     TrainerConfig,
 )
 from transfer3d.data import SynthConfig, VideoSet, share_of
-from transfer3d.engine.memory_format import channels_last
 from transfer3d.files import write_text
+from transfer3d.nn.memory_format import channels_last
 from transfer3d.recipes import Recipe
 from transfer3d.run.training.image_teacher import train_teacher
 

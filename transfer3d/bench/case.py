@@ -4,17 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
 from transfer3d.bench.memory import peak_bytes
 from transfer3d.bench.paired import PAIRS, Run, paired_ratio
-from transfer3d.bench.subprocess_runner import SubprocessRunner
 from transfer3d.errors import SetupError, UsageError
 
 MIB = 2**20
+
+
+@runtime_checkable
+class MeasuresItself(Protocol):
+    """A function that runs in another process."""
+
+    def peak_bytes(self) -> int | None:
+        """Returns the peak memory of one call there; None if it is unknown."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +52,7 @@ class Case:
 
     Attributes:
         name: the computation and its size.
-        phase: forward, gradients (and forward), or step.
+        phase: forward, gradients (and forward), step, or command.
         ours: description of transfer3d's implementation.
         baseline: description of the baseline.
         at_least: the ratio expected on a CPU; None for no expectation.
@@ -129,7 +137,7 @@ def _measure(case: Case, comparison: Comparison, device: torch.device, pairs: in
 
     paired = paired_ratio(comparison.ours, comparison.baseline, pairs=pairs, synchronise=synchronise)
     peaks = [
-        run.peak_bytes() if isinstance(run, SubprocessRunner) else peak_bytes(run, device)
+        run.peak_bytes() if isinstance(run, MeasuresItself) else peak_bytes(run, device)
         for run in (comparison.ours, comparison.baseline)
     ]
     return Result(

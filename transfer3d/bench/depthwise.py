@@ -14,11 +14,11 @@ from transfer3d.bench.case import Case, Comparison, relative_difference
 from transfer3d.bench.networks import training_step
 from transfer3d.bench.paired import Run
 from transfer3d.engine.allocator import keep_freed_memory
-from transfer3d.engine.memory_format import to_channels_last
 from transfer3d.layout import Triple
 from transfer3d.models.trunks.timm3d import Timm3d
 from transfer3d.models.trunks.timm_spec import TimmSpec
 from transfer3d.nn.depthwise import Depthwise, convolution
+from transfer3d.nn.memory_format import to_channels_last
 
 LAYERS: dict[tuple[int, ...], Triple] = {(4, 240, 8, 14, 14): (3, 5, 5), (4, 96, 8, 28, 28): (3, 3, 3)}
 CLIPS = (4, 3, 8, 112, 112)

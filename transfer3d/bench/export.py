@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 
 from transfer3d.bench.case import Case, Comparison, relative_difference
-from transfer3d.engine.memory_format import to_channels_last
 from transfer3d.export.agreement import Runner, random_clips
 from transfer3d.export.extras import import_extra
 from transfer3d.export.onnx import onnxruntime_runner, write_onnx
 from transfer3d.export.openvino import compiled, convert, quantise
 from transfer3d.models.fuse import fuse
 from transfer3d.models.student import VideoStudent
+from transfer3d.nn.memory_format import to_channels_last
 
 BASELINE = "torch, fp32"
 CALIBRATION = 4

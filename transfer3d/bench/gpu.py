@@ -12,10 +12,10 @@ import torch
 from transfer3d.bench.case import Case, Comparison
 from transfer3d.bench.networks import training_step
 from transfer3d.bench.roofline import TERA, Rates, count_step, measure_rates
-from transfer3d.engine.memory_format import to_channels_last
 from transfer3d.engine.network_options import compile_network
 from transfer3d.models.factory import create_model
 from transfer3d.nn.as_2d import use_2d_convolutions
+from transfer3d.nn.memory_format import to_channels_last
 
 STUDENTS = {"p3d63": 32, "t3d121": 16, "v4d_resnet50": 4}
 """Students and their batch sizes."""

@@ -15,7 +15,6 @@ from transfer3d.bench.case import Case, Comparison, relative_difference
 from transfer3d.bench.paired import Run
 from transfer3d.bench.subprocess_runner import in_subprocess_on_cpu
 from transfer3d.engine.allocator import keep_freed_memory
-from transfer3d.engine.memory_format import to_channels_last
 from transfer3d.errors import SetupError
 from transfer3d.models.combinations import combination_scores
 from transfer3d.models.factory import create_model
@@ -23,6 +22,7 @@ from transfer3d.models.fuse import fuse
 from transfer3d.models.student import VideoStudent
 from transfer3d.models.trunks.resnet3d import ResNet3d
 from transfer3d.models.trunks.trunk import run
+from transfer3d.nn.memory_format import to_channels_last
 from transfer3d.nn.residual4d import Residual4d
 
 CLASSES = 101

@@ -11,8 +11,8 @@ from transfer3d.bench.networks import training_step
 from transfer3d.bench.paired import Run
 from transfer3d.bench.subprocess_runner import in_subprocess_on_cpu
 from transfer3d.engine.allocator import keep_freed_memory
-from transfer3d.engine.memory_format import to_channels_last
 from transfer3d.models.factory import create_model
+from transfer3d.nn.memory_format import to_channels_last
 
 NETWORK, CLIPS, CLASSES = "t3d_densenet121", (1, 3, 32, 224, 224), 101
 

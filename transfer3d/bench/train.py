@@ -25,10 +25,10 @@ from transfer3d.data.source import open_videos
 from transfer3d.data.videoset import VideoSet
 from transfer3d.engine.config import TrainerConfig
 from transfer3d.engine.distributed import bf16_is_fast, leave_cores_to, make_accelerator
-from transfer3d.engine.memory_format import to_channels_last
 from transfer3d.engine.trainer import Trainer
 from transfer3d.layout import ClipSpec
 from transfer3d.models.factory import create_model
+from transfer3d.nn.memory_format import to_channels_last
 from transfer3d.objectives.classification import Classification
 
 NETWORK, CLASSES = "p3d63", 101

@@ -161,6 +161,32 @@ def export(
         _report(machine_info(cpu), results, len(cases), pairs=pairs, against=against, json=json)
 
 
+@app.command()
+def commands(
+    folder: Folder = None,
+    only: Only = "",
+    pairs: Pairs = 7,
+    against: Against = None,
+    json: options.Json = False,
+) -> None:
+    """Measure whole commands from their start: what they load, and where the seconds of `predict` go.
+
+    Example: `transfer3d bench commands --only predict`
+    """
+    import torch
+
+    from transfer3d.bench.case import choose_cases, run_cases
+    from transfer3d.bench.commands import command_cases
+    from transfer3d.bench.report import machine_info
+    from transfer3d.scratch import scratch_folder
+
+    with scratch_folder() as scratch:
+        cases = choose_cases(command_cases(folder, scratch), only)
+        cpu = torch.device("cpu")
+        results = run_cases(cases, cpu, pairs=pairs)
+        _report(machine_info(cpu), results, len(cases), pairs=pairs, against=against, json=json)
+
+
 def _report(
     machine: dict[str, Any],
     results: Iterable[Result],

@@ -35,7 +35,6 @@ from transfer3d.engine.distributed import (
     same_buffers,
     watched_processes,
 )
-from transfer3d.engine.memory_format import channels_last, match_layout
 from transfer3d.engine.metrics_window import MetricsWindow
 from transfer3d.engine.network_options import apply_options, apply_to_batches
 from transfer3d.engine.optim import make_optimizer, set_learning_rate
@@ -48,6 +47,7 @@ from transfer3d.engine.signals import StopSignals
 from transfer3d.engine.state import pack_state, read_state, unpack_state
 from transfer3d.engine.tracker import Tracker
 from transfer3d.errors import NonFiniteError, UsageError, WeightsError
+from transfer3d.nn.memory_format import channels_last, match_layout
 from transfer3d.objectives.objective import LossReport, PairwiseObjective
 from transfer3d.progress import progress
 

@@ -19,10 +19,10 @@ from transfer3d.data.subset import Subset
 from transfer3d.data.videoset import VideoSet
 from transfer3d.data.views import ViewPlan
 from transfer3d.engine.distributed import gather_list
-from transfer3d.engine.memory_format import channels_last
 from transfer3d.evaluation.micro_batches import CENTRE_CLIP, Compute, MicroBatches
 from transfer3d.layout import ClipSpec
 from transfer3d.models.student import VideoStudent
+from transfer3d.nn.memory_format import channels_last
 from transfer3d.progress import progress
 
 if TYPE_CHECKING:

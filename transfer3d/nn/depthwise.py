@@ -19,10 +19,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from transfer3d.nn.memory_format import FORMATS
+
 DTYPES = (torch.float32, torch.bfloat16)
 FLAT = 4  # axes of a 2D convolution's kernel
 FEW_TAPS, MANY_TAPS = 11, 25  # kernel sizes from which the weight gradient is faster here
-FORMATS = {4: torch.channels_last, 5: torch.channels_last_3d}
 
 
 def convolution(

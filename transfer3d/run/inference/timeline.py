@@ -17,7 +17,6 @@ from transfer3d.data.decoder import Decoder
 from transfer3d.data.pixels import Frames
 from transfer3d.data.views import UNKNOWN_FPS
 from transfer3d.engine.distributed import gather_list
-from transfer3d.engine.memory_format import to_channels_last
 from transfer3d.errors import UsageError
 from transfer3d.evaluation.micro_batches import first_size
 from transfer3d.evaluation.predict import best_classes
@@ -27,6 +26,7 @@ from transfer3d.insight.pictures.figures import new_figure
 from transfer3d.insight.pictures.timeline import draw_timeline
 from transfer3d.layout import ClipSpec
 from transfer3d.models.student import VideoStudent
+from transfer3d.nn.memory_format import to_channels_last
 from transfer3d.progress import track
 from transfer3d.run.inference.film import check_film_path, film_of_predictions
 from transfer3d.run.inference.predict import class_rows

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 FORMATS = {4: torch.channels_last, 5: torch.channels_last_3d}
+"""By a tensor's number of axes."""
 
 
 def to_channels_last(module: nn.Module) -> list[nn.Parameter]:

@@ -4,8 +4,8 @@ import torch
 
 import transfer3d
 from transfer3d.data.source import open_videos
-from transfer3d.engine.memory_format import channels_last
 from transfer3d.models.factory import create_model
+from transfer3d.nn.memory_format import channels_last
 
 LAST = torch.channels_last_3d
 
