@@ -56,10 +56,13 @@ def test_timms_networks_give_the_same_answers_with_fewer_norms(name, left):
         assert (ours - theirs).norm() <= 1e-5 * theirs.norm()
     for key, value in network.state_dict().items():
         assert torch.equal(value, before[key])
+        assert value.is_contiguous()
     known = {id(tensor) for tensor in (*network.parameters(), *network.buffers())}
     tensors = (*folded.named_parameters(), *folded.named_buffers())
     own = {name.rpartition(".")[0] for name, tensor in tensors if id(tensor) not in known}
-    assert all(isinstance(folded.get_submodule(part), nn.Conv2d) for part in own)
+    parts = [folded.get_submodule(part) for part in own]
+    assert all(isinstance(part, nn.Conv2d) for part in parts)
+    assert all(part.weight.is_contiguous(memory_format=torch.channels_last) for part in parts)
 
 
 @pytest.mark.parametrize("name", ["test_vit", "test_convnext", "test_nfnet"])

@@ -18,6 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from transfer3d.nn.conv4d import Conv4d
+from transfer3d.nn.memory_format import to_channels_last
 
 TOLERANCE = 1e-4
 """Maximum norm of the difference to the network's own outputs, relative to their norm, in fp32."""
@@ -75,10 +76,14 @@ def foldable_pairs(network: nn.Module, forward: Callable[[], object]) -> list[Pa
 
 
 def without_norms(network: Network, pairs: Iterable[Pair]) -> Network:
-    """Folds the BatchNorms of these pairs in place; keeps the activation of timm's BatchNormAct2d."""
+    """Folds the BatchNorms of these pairs in place; keeps the activation of timm's BatchNormAct2d.
+
+    The folded convolutions, whose tensors are new, are in channels-last layout.
+    """
     for conv_name, norm_name in pairs:
         conv, norm = network.get_submodule(conv_name), network.get_submodule(norm_name)
         fold_into(cast(Convolution, conv), cast(nn.BatchNorm2d, norm))
+        to_channels_last(conv)
         network.set_submodule(norm_name, _rest(norm))
     return network
 
