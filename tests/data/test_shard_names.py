@@ -110,6 +110,16 @@ def test_shards_that_are_not_finished_are_refused(tmp_path):
     assert list(open_videos(tmp_path / "out", labelled=True).classes) == ["a", "b", "c"]
 
 
+def test_splits_that_were_sharded_one_by_one_are_no_dataset(tmp_path):
+    for split in ("train", "val"):
+        video(tmp_path / split / "a" / "a.mp4")
+        done = CliRunner().invoke(app, ["shard", str(tmp_path / split), "-o", str(tmp_path / "out" / split)])
+        assert done.exit_code == 0, done.output
+    with pytest.raises(DataError, match=r"train is a dataset of shards by itself\. Give that folder"):
+        open_videos(tmp_path / "out")
+    assert len(open_videos(tmp_path / "out" / "val")) == 1
+
+
 def test_lists_and_several_ranges_in_braces():
     assert expand("{train,val}-{0..1}.tar") == ["train-0.tar", "train-1.tar", "val-0.tar", "val-1.tar"]
     assert expand("a-{000,007}.tar") == ["a-000.tar", "a-007.tar"]

@@ -150,16 +150,21 @@ def _tar_files(folder: Path) -> list[str]:
     """Returns the tar files of a folder, or if it has none, those in its folders called like splits.
 
     Raises:
-        DataError: `shard` has not finished them, or there are only compressed ones, and no videos.
+        DataError: `shard` has not finished them, or there are only compressed ones or datasets of their own,
+            and no videos.
     """
     files = _files_like(TAR, folder)
     if files and (folder / PLAN).is_file() and (folder / PARTS).is_dir():
         raise DataError(f"{folder}: its shards are not finished. Run the same `transfer3d shard` again.")
     if not files:
-        parts = (path for path in folder.iterdir() if path.is_dir() and split_word(path.name) in FOLDER_NAMES)
-        files = [
-            file for path in sorted(parts) if not (path / INDEX).is_file() for file in _files_like(TAR, path)
-        ]
+        parts = [path for path in folder.iterdir() if path.is_dir() and split_word(path.name) in FOLDER_NAMES]
+        indexed = sorted(path for path in parts if (path / INDEX).is_file())
+        files = [file for path in sorted({*parts} - {*indexed}) for file in _files_like(TAR, path)]
+        if indexed and not files and not videos_under(folder):
+            raise DataError(
+                f"{indexed[0]} is a dataset of shards by itself. Give that folder; or run `transfer3d shard` "
+                "once on a folder with all splits, which makes one dataset."
+            )
     if not files and (packed := _files_like(COMPRESSED, folder)) and not videos_under(folder):
         raise DataError(f"{packed[0]} is compressed. Decompress it, for example with gunzip.")
     return [file.relative_to(folder).as_posix() for file in files]
