@@ -12,7 +12,7 @@ from transfer3d.cli import options
 from transfer3d.cli.output import out, print_json, progress_console
 
 if TYPE_CHECKING:
-    from transfer3d.bench.case import Result
+    from transfer3d.bench.case import Case, Result
 
 app = typer.Typer(
     help="Measure speed and memory on this machine, against named baselines.", no_args_is_help=True
@@ -70,17 +70,12 @@ def data(
     """
     import torch
 
-    from transfer3d.bench.case import choose_cases, run_cases
     from transfer3d.bench.data import data_cases
-    from transfer3d.bench.report import machine_info
     from transfer3d.scratch import scratch_folder
 
+    torch.set_num_threads(1)
     with scratch_folder() as scratch:
-        cases = choose_cases(data_cases(folder, scratch), only)
-        torch.set_num_threads(1)
-        cpu = torch.device("cpu")
-        results = run_cases(cases, cpu, pairs=pairs)
-        _report(machine_info(cpu), results, len(cases), pairs=pairs, against=against, json=json)
+        _measure(data_cases(folder, scratch), only, pairs=pairs, against=against, json=json)
 
 
 @app.command()
@@ -110,17 +105,13 @@ def correspond(pairs: Pairs = 7, against: Against = None, json: options.Json = F
 
     Example: `transfer3d bench correspond --pairs 3`
     """
-    from transfer3d.bench.case import run_cases
     from transfer3d.bench.correspondence import correspondence_cases
-    from transfer3d.bench.report import machine_info
     from transfer3d.engine.distributed import make_accelerator
     from transfer3d.scratch import scratch_folder
 
-    device = make_accelerator("fp32").device
+    where = make_accelerator("fp32").device.type
     with scratch_folder() as scratch:
-        cases = list(correspondence_cases(scratch))
-        results = run_cases(cases, device, pairs=pairs)
-        _report(machine_info(device), results, len(cases), pairs=pairs, against=against, json=json)
+        _measure(correspondence_cases(scratch), "", where, pairs=pairs, against=against, json=json)
 
 
 @app.command()
@@ -143,9 +134,7 @@ def export(
     """
     import torch
 
-    from transfer3d.bench.case import choose_cases, run_cases
     from transfer3d.bench.export import export_cases
-    from transfer3d.bench.report import machine_info
     from transfer3d.models.checkpoint import load
     from transfer3d.models.factory import create_model
     from transfer3d.run.training.students import is_file
@@ -155,10 +144,7 @@ def export(
         torch.set_num_threads(threads)
     net = load(student) if is_file(student) else create_model(student).eval()
     with scratch_folder() as scratch:
-        cases = choose_cases(export_cases(net, scratch), only)
-        cpu = torch.device("cpu")
-        results = run_cases(cases, cpu, pairs=pairs)
-        _report(machine_info(cpu), results, len(cases), pairs=pairs, against=against, json=json)
+        _measure(export_cases(net, scratch), only, pairs=pairs, against=against, json=json)
 
 
 @app.command()
@@ -173,18 +159,31 @@ def commands(
 
     Example: `transfer3d bench commands --only predict`
     """
-    import torch
-
-    from transfer3d.bench.case import choose_cases, run_cases
     from transfer3d.bench.commands import command_cases
-    from transfer3d.bench.report import machine_info
     from transfer3d.scratch import scratch_folder
 
     with scratch_folder() as scratch:
-        cases = choose_cases(command_cases(folder, scratch), only)
-        cpu = torch.device("cpu")
-        results = run_cases(cases, cpu, pairs=pairs)
-        _report(machine_info(cpu), results, len(cases), pairs=pairs, against=against, json=json)
+        _measure(command_cases(folder, scratch), only, pairs=pairs, against=against, json=json)
+
+
+def _measure(
+    cases: Iterable[Case],
+    only: str,
+    where: str = "cpu",
+    *,
+    pairs: int,
+    against: Path | None,
+    json: bool,
+) -> None:
+    """Measures the cases whose name contains `only`, on the device `where`, and prints the results."""
+    import torch
+
+    from transfer3d.bench.case import choose_cases, run_cases
+    from transfer3d.bench.report import machine_info
+
+    chosen, device = choose_cases(cases, only), torch.device(where)
+    results = run_cases(chosen, device, pairs=pairs)
+    _report(machine_info(device), results, len(chosen), pairs=pairs, against=against, json=json)
 
 
 def _report(
