@@ -55,7 +55,7 @@ def test_three_official_splits(files, tmp_path):
     assert (pooled["layer"], pooled["accuracy"], len(pooled["folds"])) == ("pool5", 1.0, 3)
     assert (other["layer"], [fold["test"] for fold in other["folds"]]) == ("res4", [24, 24, 24])
     done = run(*names, *tests)
-    assert "pool5                    100.0% (100.0%, 100.0%, 100.0%)" in done.stdout
+    assert "pool5                    100.0% (100.0%, 100.0%, 100.0%), top-3 100.0%, mAP 100.0%" in done.stdout
     assert "chance                   25.0%" in done.stdout
 
 

@@ -15,6 +15,7 @@ import pytest
 from media import encode, numbered_frames, numbers, write_numbered
 from misopening import MisopenedVideo
 
+from transfer3d.data import decode_server, isolated
 from transfer3d.data.child import Limits
 from transfer3d.data.container import BadVideo
 from transfer3d.data.decode import Video
@@ -37,6 +38,18 @@ def decoder():
 def children():
     # The server that children are forked from stays.
     return [p for p in psutil.Process().children(recursive=True) if len(p.cmdline()) and not p.children()]
+
+
+def test_a_child_whose_parent_was_killed_ends_without_a_traceback(monkeypatch):
+    """At its start, when it says that it is ready."""
+    for module in (decode_server, isolated):
+        monkeypatch.setattr(module, "ignore_signals", lambda: None)
+        monkeypatch.setattr(module, "write_no_core", lambda: None)
+    monkeypatch.setattr(isolated, "MemoryLimit", lambda gib: None)
+    for serve, work in ((decode_server.serve, (Limits(), Video)), (isolated._serve, (len, Limits()))):
+        ours, theirs = multiprocessing.Pipe()
+        ours.close()
+        serve(theirs, *work)
 
 
 def test_it_gives_what_a_video_here_gives(data, tmp_path, monkeypatch):

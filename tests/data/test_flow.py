@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 
 from transfer3d.cli.main import app
 from transfer3d.data.augment import AugmentConfig, crop_frames, evaluation_transform, training_transform
+from transfer3d.data.clips import views_of_video
 from transfer3d.data.crops import mirror
 from transfer3d.data.datasets.layouts import read_listing
 from transfer3d.data.datasets.listing import Request
@@ -23,6 +24,7 @@ from transfer3d.data.isolated import Limits
 from transfer3d.data.sharding import ShardConfig, claim_folder, plan_shards, write_planned
 from transfer3d.data.source import open_videos
 from transfer3d.data.transcode import encode_flow
+from transfer3d.data.views import ViewPlan
 from transfer3d.errors import UsageError
 from transfer3d.layout import FLOW_MEAN, FLOW_STD, ClipSpec
 from transfer3d.progress import Meter
@@ -104,6 +106,24 @@ def test_a_mirrored_clip_has_the_flow_of_the_mirrored_video(texture):
     ours = mirror(torch.from_numpy(planes).permute(2, 0, 1)).permute(1, 2, 0)
     assert np.abs(inside(ours) - inside(mirrored)).max() < TOLERANCE
     assert inside(ours)[..., 0].mean() == pytest.approx(-4, abs=TOLERANCE)
+
+
+@pytest.mark.parametrize("crops", [1, 10])
+def test_a_reversed_clip_has_the_flow_of_the_reversed_video(texture, crops):
+    frames = moving(texture, 3, -2, frames=5)
+    clip = ClipSpec(frames=4, size=HEIGHT, crop=HEIGHT, mean=CLIP.mean, std=CLIP.std)
+
+    def views(frames, *orders):
+        video = encode_flow(flow_planes(frames, DIS, name="x"), np.arange(4) / 25)[0]
+        plan = ViewPlan(crops=crops, orders=orders)
+        clips = views_of_video(video, clip, plan, name="x").clips()
+        return torch.stack(clips.chunk(len(orders))).movedim(2, -1)[..., EDGE:-EDGE, EDGE:-EDGE, :]
+
+    forward, reversed_, still = views(frames, "forward", "frames_reversed", "still")
+    (expected,) = views(frames[::-1], "forward")
+    assert np.abs(dequantised(reversed_) - dequantised(expected)).max() < TOLERANCE
+    assert (reversed_ == 255 - forward.flip(1)).all()
+    assert np.abs(dequantised(still)[0] - (3, -2)).max() < TOLERANCE  # one motion, for the whole clip
 
 
 def test_training_clips_are_mirrored_so_and_ten_crops_too():

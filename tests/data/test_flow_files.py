@@ -163,6 +163,25 @@ def test_incomplete_flow_is_refused_by_name(tmp_path, fault):
         prepare(TranscodeJob(folder, "the video", flow=FILES))
 
 
+def test_files_that_systems_leave_among_the_videos_are_no_videos(tmp_path):
+    feichtenhofer(tmp_path, "one", planes_of(0))
+    for place in ("v/.DS_Store", "v/Thumbs.db", "u/desktop.ini"):
+        (tmp_path / place).write_bytes(b"")
+    for place in ("u/.ipynb_checkpoints", "v/.thumbnails"):
+        (tmp_path / place).mkdir()
+    assert flow_folders(tmp_path) == [tmp_path / "u" / "one"]
+
+
+def test_suffixes_may_differ_between_the_components(tmp_path):
+    planes = planes_of(0)
+    feichtenhofer(tmp_path, "v_Run_g01_c01.avi", planes)
+    for path in sorted((tmp_path / "v" / "v_Run_g01_c01.avi").glob("frame*.png")):
+        path.rename(path.with_suffix(".PNG"))
+    (folder,) = flow_folders(tmp_path)
+    found = np.stack(list(read_flow(flow_pairs(folder, name="v"), name="v")))
+    assert (found == planes).all()
+
+
 def test_one_component_without_the_other(tmp_path):
     feichtenhofer(tmp_path / "lacks_v", "one", planes_of(0))
     for path in (tmp_path / "lacks_v" / "v" / "one").iterdir():

@@ -22,6 +22,20 @@ def test_the_readmes_results_are_rows_of_the_page():
         assert (top1, against) == (cells[1], cells[4])
 
 
+def test_the_readmes_result_on_real_videos_is_that_of_its_page():
+    page = (ROOT / "docs" / "own-teacher.md").read_text(encoding="utf-8")
+    table = page.split("| row | top-1 | against scratch (paired) |")[1]
+    section = README.split("On real videos, by")[1].split("**No difference")[0]
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in section.splitlines()]
+    rows = [row for row in rows if len(row) == 4 and "[" in row[1]]
+    assert len(rows) == 5
+    for name, *numbers in rows:
+        row = "frame baseline" if name.startswith("the image model") else name
+        line = next(line for line in table.splitlines() if line.startswith(f"| {row} |"))
+        assert numbers == [cell.strip() for cell in line.split("|")[2:5]]
+    assert all("[-" in row[2] and ", +" in row[2] for row in rows[1:]), "each interval holds zero"
+
+
 def test_the_demos_order_is_that_of_few_steps_as_the_readme_says():
     records = json.loads((ROOT / "tools" / "result" / "tuned.json").read_text(encoding="utf-8"))["records"]
     top1 = {record["row"]: 100 * record["top1"] for record in records}

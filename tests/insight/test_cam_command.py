@@ -107,6 +107,11 @@ def test_two_networks_beside_each_other(place):
     refused = command(place / "s.safetensors", place / "run", "--beside", place / "v.safetensors")
     assert refused.exit_code == 2
     assert "takes other clips" in refused.stderr
+    flow = transfer3d.create_model("p3d_tiny", num_classes=2, in_chans=2)
+    transfer3d.save(flow, place / "f.safetensors")
+    mixed = command(place / "s.safetensors", place / "run", "--beside", place / "f.safetensors")
+    assert mixed.exit_code == 2
+    assert "only one is for optical flow. Compare two students of a kind" in " ".join(mixed.stderr.split())
 
 
 def test_it_says_when_nothing_speaks_for_a_class(place):

@@ -149,6 +149,64 @@ def test_official_splits_are_averaged():
     assert result["accuracy"] == pytest.approx(sum(expected) / 3)
 
 
+def rank(scores, label):
+    """The place of a class among the scores, from 1."""
+    return 1 + sum(other > scores[label] for other in scores)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_top_3_and_average_precision_by_their_definitions(method):
+    """P3D, table 4: ActivityNet, where some videos have several classes."""
+    train = feature_set(6, 12, apart=0.3)
+    test = feature_set(6, 20, apart=0.3, seed=1, name="test")
+    wanted = [
+        {label, *([(label + 1) % 6] if n % 10 == 0 else [])} for n, (label,) in enumerate(test.label_sets)
+    ]
+    test = replace(test, label_sets=[tuple(sorted(labels)) for labels in wanted])
+    config = ProbeConfig(method=method, value=5)
+    result = probe_splits([(train, test)], "pool5", config)
+    pipeline = train_probe(samples_of(train, "pool5"), config).pipeline
+    judge = pipeline.predict_proba if method == "knn" else pipeline.decision_function
+    scores = judge(vectors(test)[0])
+    predicted = pipeline.predict(vectors(test)[0])
+    assert result["accuracy"] == np.mean(
+        [label in labels for label, labels in zip(predicted, wanted, strict=True)]
+    )
+    if method == "knn":  # neighbours tie
+        assert result["accuracy"] <= result["top3"] <= 1
+        return
+    assert result["top3"] == np.mean(
+        [any(rank(row, label) <= 3 for label in labels) for row, labels in zip(scores, wanted, strict=True)]
+    )
+    precisions = []
+    for label in range(6):
+        order = np.argsort(-scores[:, label])
+        hits = np.array([label in wanted[number] for number in order])
+        precisions.append(np.mean(np.cumsum(hits)[hits] / (np.flatnonzero(hits) + 1)))
+    assert result["mean_ap"] == pytest.approx(np.mean(precisions))
+    assert result["accuracy"] < result["top3"] < 1
+
+
+def test_two_classes_and_a_class_that_training_lacks():
+    two = probe_splits(
+        [(feature_set(2, apart=0.5), feature_set(2, apart=0.5, seed=1, name="test"))], "pool5", ProbeConfig()
+    )
+    assert "top3" not in two
+    assert 0.5 < two["mean_ap"] < 1
+    train, test = feature_set(5), feature_set(5, seed=1, name="test")
+    kept = [n for n, (label,) in enumerate(train.label_sets) if label != 2]
+    train = replace(
+        train,
+        keys=[train.keys[n] for n in kept],
+        sources=[train.sources[n] for n in kept],
+        label_sets=[train.label_sets[n] for n in kept],
+        layers={"pool5": train.layers["pool5"][kept]},
+    )
+    result = probe_splits([(train, test)], "pool5", ProbeConfig())
+    assert (result["accuracy"], result["top3"]) == (0.8, 0.8)
+    assert 0.5 < result["mean_ap"] <= (4 * 1 + 0.2) / 5 + 1e-9  # where all have one score: their share
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -198,9 +256,9 @@ def test_scenes_that_lie_apart_are_all_told(method):
 
 
 def test_what_no_probe_can_be_trained_on():
-    several = replace(feature_set(2, 2), label_sets=[(0,), (0, 1), (), (1,)])
-    with pytest.raises(DataError, match="2 of 4 videos have no class or several, first train/1"):
-        samples_of(several, "pool5")
+    unlabelled = replace(feature_set(2, 2), label_sets=[(0,), (0, 1), (), (1,)])
+    with pytest.raises(DataError, match="1 of 4 videos have no class, first train/2"):
+        samples_of(unlabelled, "pool5")
     with pytest.raises(DataError, match="10 training videos of a single class"):
         train_probe(samples_of(feature_set(1), "pool5"), ProbeConfig())
     with pytest.raises(UsageError, match="50 neighbours of 40 training videos"):

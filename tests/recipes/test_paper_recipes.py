@@ -130,29 +130,36 @@ OF_A_ROW = {"source", "student", "student_args", "teacher", "start", "data"}
 """What the rows of a table may differ in: network and data."""
 
 
-def test_rows_that_share_a_stage_have_equal_stages():
+ABOUT_CLIPS = {
+    "p3d/table1", "p3d/table2", "t3d/table3", "t3d/table5", "t3d/table6", "v4d/table2a", "v4d/table2e",
+    "f4d/figure5", "f4d/table3",
+}  # fmt: skip
+"""Tables whose rows differ in frames, size or units."""
+
+
+def test_rows_of_a_table_have_equal_settings_and_equal_stages():
     """T3D tables 8 and 10 among others: the transfer stage is that of section 4.4, whatever the row."""
     tables: dict[tuple[str, str], dict[str, dict]] = {}
     for name in NAMES:
         table = re.match(r"\w+/(?:table|figure)\d+[a-e]?", name)
-        for stage, recipe in stages_of(load_recipe(name)).items():
-            settings = recipe.model_dump(exclude=OF_A_ROW | ({"segments"} if "-tsn-" in name else set()))
-            tables.setdefault((table[0], stage), {})[name] = settings | (
-                {"segments": 1} if "-tsn-" in name else {}
-            )
+        if table is None:
+            continue
+        whole = load_recipe(name)
+        for stage, recipe in (stages_of(whole) or {"": whole}).items():
+            settings = recipe.model_dump(exclude=OF_A_ROW)
+            if "-tsn-" in name:  # the row is about the segments
+                settings["segments"] = 1
+            tables.setdefault((table[0], stage), {})[name] = settings
     shared = {key: rows for key, rows in tables.items() if len(rows) > 1}
     assert {("t3d/table8", "transfer"), ("t3d/table10", "transfer"), ("t3d/table10", "kinetics")} <= set(
         shared
     )
+    assert {"p3d/table1", "t3d/table4", "v4d/table2d", "f4d/table4"} <= {table for table, _ in shared}
     for (table, stage), rows in shared.items():
         first, *others = rows
         for other in others:
             differing = {key for key in rows[first] if rows[first][key] != rows[other][key]}
-            # A row may be about its units or its frames: tables 3 and the figures of 8 and 16 frames.
-            assert differing <= ({"clip"} if table in ("f4d/table3", "f4d/figure5") else set()), (
-                stage,
-                other,
-            )
+            assert differing <= ({"clip"} if table in ABOUT_CLIPS else set()), (stage, other)
 
 
 def test_every_transfer_stage_of_t3d_is_section_4_4s():
@@ -170,7 +177,8 @@ def test_every_transfer_stage_of_t3d_is_section_4_4s():
 
 
 GENERAL = ("p3d/sec3.3-training", "t3d/sec4.4-training", "t3d/sec4.4-supervision-transfer",
-           "v4d/sec4.2-training", "f4d/sec4.2-training")  # fmt: skip
+           "v4d/sec4.2-training", "f4d/sec4.2-training", "vivit/sec4.1-training",
+           "timesformer/sec4-training")  # fmt: skip
 
 
 @pytest.mark.parametrize("name", GENERAL)

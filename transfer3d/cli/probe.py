@@ -95,4 +95,6 @@ def _lines(result: dict[str, Any]) -> list[str]:
         return [f"{'+'.join(result['layers']):<24} {result['accuracy']:.1%} {error}{area}", result["note"]]
     each = [f"{fold['accuracy']:.1%}" for fold in result.get("folds", [])]
     splits = f" ({', '.join(each)})" if len(each) > 1 else ""
-    return [f"{result['layer']:<24} {result['accuracy']:.1%}{splits}"]
+    shown = {"top-3": "top3", "mAP": "mean_ap"}
+    more = "".join(f", {name} {result[key]:.1%}" for name, key in shown.items() if key in result)
+    return [f"{result['layer']:<24} {result['accuracy']:.1%}{splits}{more}"]

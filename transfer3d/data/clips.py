@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +12,10 @@ from torch import Tensor, nn
 from transfer3d.data.augment import crop_frames, decode_side, evaluation_transform
 from transfer3d.data.container import Source
 from transfer3d.data.decode import OpenVideo, Video
+from transfer3d.data.flow import LEVELS
 from transfer3d.data.sampling import Indices
-from transfer3d.data.views import ViewPlan, Views
-from transfer3d.layout import ClipSpec
+from transfer3d.data.views import FrameOrder, ViewPlan, Views
+from transfer3d.layout import FLOW_CHANNELS, ClipSpec
 
 
 def clip_of_file(path: str | Path, clip: ClipSpec) -> Tensor:
@@ -63,8 +65,30 @@ def views_of_video(
     cut = crop_frames(transform or evaluation_transform(clip, plan.crops, plan.three), frames)
     view = torch.from_numpy(place.reshape(indices.shape))
     by_crop = [view + crop * len(distinct) for crop in range(len(cut))]
-    scale_V = torch.from_numpy(scale_V).repeat_interleave(len(cut))
-    return Views(torch.cat(cut), torch.stack(by_crop, dim=1).flatten(0, 1), scale_V)
+    frames_u8, views = torch.cat(cut), torch.stack(by_crop, dim=1).flatten(0, 1)
+    if clip.channels == FLOW_CHANNELS and "frames_reversed" in plan.orders:
+        frames_u8, views = _with_opposite_motion(frames_u8, views, plan.orders)
+    return Views(frames_u8, views, torch.from_numpy(scale_V).repeat_interleave(len(cut)))
+
+
+def _with_opposite_motion(
+    flow_u8: Tensor, views: Tensor, orders: Sequence[FrameOrder]
+) -> tuple[Tensor, Tensor]:
+    """Negates the optical flow of reversed clips: in a reversed video everything moves the other way.
+
+    Args:
+        flow_u8: fields [N, 2, H, W].
+        views: their indices [V, T] or [V, U, T], as many views for each order, one order after the other.
+        orders: see `ViewPlan`.
+
+    Returns:
+        The fields followed by their opposites, and the new indices.
+    """
+    parts = [
+        part + len(flow_u8) if order == "frames_reversed" else part
+        for order, part in zip(orders, views.chunk(len(orders)), strict=True)
+    ]
+    return torch.cat([flow_u8, LEVELS - flow_u8]), torch.cat(parts)
 
 
 def clips_of_frames(frames_NCHW: Tensor, indices: Indices) -> Tensor:

@@ -77,8 +77,8 @@ def serve(pipe: Connection, limits: Limits, open_video: OpenVideo) -> None:
 
     ignore_signals()
     write_no_core()
-    pipe.send("ready")
     try:
+        pipe.send("ready")
         server = _Server(pipe, recv_handle(pipe), limits, open_video)
         while True:
             request: Request = pipe.recv()

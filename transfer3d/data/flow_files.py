@@ -39,17 +39,22 @@ def flow_folders(root: Path) -> list[Path]:
                 raise DataError(
                     f"{folder} has a folder {min(names)} of flow, no {min(lacking)}. Bring both components."
                 )
-            videos, partners = ({child.name for child in (folder / name).iterdir()} for name in (U, V))
+            videos, partners = (set(_visible_folders(folder / name)) for name in (U, V))
             if alone := sorted(partners - videos):
                 raise DataError(
                     f"{folder}: there is {V}/{alone[0]}, no {U}/{alone[0]}. Bring both components."
                 )
-            found += [child for child in (folder / U).iterdir() if child.is_dir()]
+            found += [folder / U / name for name in videos]
             below[:] = [name for name in below if name not in names]
         elif any(is_picture(Path(name)) and name.startswith((X, Y)) for name in files):
             found.append(folder)
     # Sorted as if a suffix followed, so that shards of frames and of flow have the same order.
     return sorted(found, key=lambda path: (*path.parent.parts, f"{path.name}."))
+
+
+def _visible_folders(folder: Path) -> list[str]:
+    """Returns the names of the folders in it, without hidden ones and stray files such as `.DS_Store`."""
+    return [child.name for child in folder.iterdir() if child.is_dir() and not child.name.startswith(".")]
 
 
 def read_flow(pairs: Sequence[tuple[Path, Path]], *, name: str) -> Iterator[Frames]:

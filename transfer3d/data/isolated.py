@@ -165,13 +165,13 @@ def _serve(pipe: Connection, work: Callable[[Job], Result], limits: Limits) -> N
     ignore_signals()
     write_no_core()
     MemoryLimit(limits.memory_gib)
-    pipe.send("ready")
-    while True:
-        try:
+    try:
+        pipe.send("ready")
+        while True:
             job = pipe.recv()
-        except EOFError:
-            return
-        pipe.send(_answer(work, job, limits))
+            pipe.send(_answer(work, job, limits))
+    except (EOFError, ConnectionError):
+        return
 
 
 def _answer(work: Callable[[Job], Result], job: Job, limits: Limits) -> Result | Fault:

@@ -51,7 +51,8 @@ class ViewPlan:
         orders: frame orders in which each view is evaluated: all views in the first order, then all in the
             second. "frames_reversed" reverses each clip, "units_reversed" the sections of a video (V4D,
             section 4.4); "..._shuffled" draws an order for each clip, or for each view's sections; "still"
-            repeats the middle frame of each clip.
+            repeats the middle frame of each clip. Reversed optical flow is also negated; in the other orders
+            each field keeps its motion, so that "still" is a steady motion.
         seed: for random positions and shuffles; combined with each video's index.
     """
 

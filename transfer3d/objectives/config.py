@@ -52,7 +52,7 @@ class CorrespondenceConfig(BaseModel):
     colour drawn independently, so that borders and tint do not reveal the pair; centre = the centre crop;
     native = the centre crop at the teacher's training size, from the video's full resolution."""
     teacher_frames: PositiveInt | None = None
-    """Number of the clip's frames that the teacher sees, evenly spaced; none = all."""
+    """Number of frames of the clip, or of each unit, that the teacher sees, evenly spaced; none = all."""
     bank: int = Field(default=0, ge=0, le=MAX_BANKED)
     """Number of earlier teacher features used as additional negatives of match and infonce; 0 = none."""
     cache: str | None = None

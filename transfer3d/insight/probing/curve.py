@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -36,7 +37,7 @@ def probe_curve(
 
     Raises:
         UsageError: the parts do not belong together, or there is no such layer.
-        DataError: a video does not have exactly one class.
+        DataError: a video has no class.
     """
     check_splits(splits)
     parts = [(samples_of(train, layer), samples_of(test, layer)) for train, test in splits]
@@ -55,9 +56,9 @@ def _one_split(train: Samples, test: Samples, counts: Sequence[int], config: Pro
     train_ND, test_ND = rotate.transform(train.vectors_ND), rotate.transform(test.vectors_ND)
     accuracies = []
     for count in counts:
-        kept = Samples(train_ND[:, :count], train.labels_N, train.groups_N)
+        kept = replace(train, vectors_ND=train_ND[:, :count])
         probe = train_probe(kept, config, standardise=False)
-        accuracies.append(probe.accuracy(Samples(test_ND[:, :count], test.labels_N, test.groups_N)))
+        accuracies.append(probe.accuracy(replace(test, vectors_ND=test_ND[:, :count])))
     return accuracies
 
 

@@ -100,7 +100,8 @@ def probe_pairs(
     """
     vectors_PS = pair_vectors(features, layers, [p.first for p in pairs], [p.second for p in pairs]).numpy()
     fold_P = np.array([pair.fold for pair in pairs])
-    samples = Samples(vectors_PS, np.array([pair.same for pair in pairs], dtype=np.int64), fold_P)
+    same_P = np.array([pair.same for pair in pairs])
+    samples = Samples(vectors_PS, same_P.astype(np.int64), fold_P, np.stack([~same_P, same_P], 1))
     folds = []
     for fold in np.unique(fold_P):
         probe = train_probe(samples.only(fold_P != fold), config)

@@ -15,12 +15,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import average_precision_score
 from sklearn.model_selection import GridSearchCV, StratifiedGroupKFold
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, Normalizer, StandardScaler
 from sklearn.svm import LinearSVC
 
+from transfer3d.batch import multi_hot
 from transfer3d.errors import DataError, UsageError, did_you_mean
 from transfer3d.insight.features.file import FeatureSet
 
@@ -102,38 +104,41 @@ class Samples:
 
     Attributes:
         vectors_ND: float64.
-        labels_N: int64.
+        labels_N: int64, to train on; the first class of a video with several.
         groups_N: int64; equal for samples of the same source video.
+        targets_NK: bool, all classes; a prediction of any of them is correct.
     """
 
     vectors_ND: NDArray[np.float64]
     labels_N: NDArray[np.int64]
     groups_N: NDArray[np.int64]
+    targets_NK: NDArray[np.bool_]
 
     def __len__(self) -> int:
         return len(self.labels_N)
 
     def only(self, rows: NDArray[Any]) -> Samples:
         """Returns the samples of these rows."""
-        return Samples(self.vectors_ND[rows], self.labels_N[rows], self.groups_N[rows])
+        return Samples(self.vectors_ND[rows], self.labels_N[rows], self.groups_N[rows], self.targets_NK[rows])
 
 
 def samples_of(features: FeatureSet, layer: str) -> Samples:
-    """Returns a layer of a set whose videos have one class each, grouped by source video.
+    """Returns a layer of a set, grouped by source video.
 
     Raises:
         UsageError: there is no such layer.
-        DataError: a video has no class, or several.
+        DataError: a video has no class.
     """
     vectors_ND = features.layer(layer).double().numpy()
-    wrong = [key for key, labels in zip(features.keys, features.label_sets, strict=True) if len(labels) != 1]
+    wrong = [key for key, labels in zip(features.keys, features.label_sets, strict=True) if not labels]
     if wrong:
         raise DataError(
-            f"{len(wrong)} of {len(features)} videos have no class or several, first {wrong[0]}. "
-            "A probe needs exactly one class per video."
+            f"{len(wrong)} of {len(features)} videos have no class, first {wrong[0]}. "
+            "A probe needs labelled videos."
         )
     _, groups_N = np.unique(features.sources, return_inverse=True)
-    return Samples(vectors_ND, features.labels_N.numpy(), groups_N)
+    targets_NK = multi_hot(features.label_sets, len(features.classes)).bool().numpy()
+    return Samples(vectors_ND, features.labels_N.numpy(), groups_N, targets_NK)
 
 
 @dataclass(frozen=True)
@@ -152,7 +157,36 @@ class Probe:
 
     def accuracy(self, samples: Samples) -> float:
         """Returns the share of samples classified correctly."""
-        return float(np.mean(self.pipeline.predict(samples.vectors_ND) == samples.labels_N))
+        return float(self.correct_N(samples).mean())
+
+    def correct_N(self, samples: Samples) -> NDArray[np.bool_]:
+        """Returns whether each sample is classified correctly."""
+        predicted_N = self.pipeline.predict(samples.vectors_ND)
+        return np.take_along_axis(samples.targets_NK, predicted_N[:, None], 1)[:, 0]
+
+    def scores_NK(self, samples: Samples) -> NDArray[np.float64]:
+        """Returns a score for each class; a class without training samples has the lowest."""
+        vectors_ND, pipeline = samples.vectors_ND, self.pipeline
+        if hasattr(pipeline, "decision_function"):
+            scores = pipeline.decision_function(vectors_ND)
+            scores = np.stack([-scores, scores], 1) if scores.ndim == 1 else scores
+        else:
+            scores = pipeline.predict_proba(vectors_ND)
+        scores_NK = np.full(samples.targets_NK.shape, scores.min() - 1)
+        scores_NK[:, pipeline.classes_] = scores
+        return scores_NK
+
+
+def top_share(scores_NK: NDArray[np.float64], targets_NK: NDArray[np.bool_], k: int) -> float:
+    """Returns the share of samples with any of their classes among the k highest scores."""
+    best_Nk = np.argsort(-scores_NK, axis=1, kind="stable")[:, :k]
+    return float(np.take_along_axis(targets_NK, best_Nk, 1).any(1).mean())
+
+
+def mean_average_precision(scores_NK: NDArray[np.float64], targets_NK: NDArray[np.bool_]) -> float:
+    """Returns the average precision, averaged over the classes that have samples."""
+    present = np.flatnonzero(targets_NK.any(0))
+    return float(np.mean([average_precision_score(targets_NK[:, k], scores_NK[:, k]) for k in present]))
 
 
 def train_probe(samples: Samples, config: ProbeConfig, *, standardise: bool = True) -> Probe:

@@ -10,7 +10,14 @@ from rich.console import Console
 
 from transfer3d.errors import UsageError
 from transfer3d.insight.features.file import FeatureSet
-from transfer3d.insight.probing.probe import Probe, ProbeConfig, samples_of, train_probe
+from transfer3d.insight.probing.probe import (
+    Probe,
+    ProbeConfig,
+    mean_average_precision,
+    samples_of,
+    top_share,
+    train_probe,
+)
 from transfer3d.progress import track
 
 Split = tuple[FeatureSet, FeatureSet]
@@ -34,7 +41,10 @@ def check_splits(splits: Sequence[Split]) -> None:
 
 
 def probe_splits(splits: Sequence[Split], layer: str, config: ProbeConfig) -> dict[str, Any]:
-    """Returns the mean accuracy over official splits (UCF101 has three), JSON-able.
+    """Returns accuracy, top-3 and mean average precision, averaged over official splits, JSON-able.
+
+    P3D, tables 3 (UCF101, three splits) and 4 (ActivityNet). A video of several classes is trained on with
+    the first, and predicting any of them is correct. With at most three classes there is no top-3.
 
     Args:
         splits: training and test part of each.
@@ -43,22 +53,27 @@ def probe_splits(splits: Sequence[Split], layer: str, config: ProbeConfig) -> di
 
     Raises:
         UsageError: the parts do not belong together, or there is no such layer.
-        DataError: a video does not have exactly one class.
+        DataError: a video has no class.
     """
     check_splits(splits)
     folds = []
     for train, test in splits:
         train_samples, test_samples = samples_of(train, layer), samples_of(test, layer)
         probe = train_probe(train_samples, config)
+        scores_NK, targets_NK = probe.scores_NK(test_samples), test_samples.targets_NK
         folds.append(
             {
                 "accuracy": probe.accuracy(test_samples),
+                **({"top3": top_share(scores_NK, targets_NK, 3)} if len(train.classes) > 3 else {}),
+                "mean_ap": mean_average_precision(scores_NK, targets_NK),
                 **_parameter(probe),
                 "train": len(train_samples),
                 "test": len(test_samples),
             }
         )
-    return {"layer": layer, "accuracy": float(np.mean([fold["accuracy"] for fold in folds])), "folds": folds}
+    names = [name for name in ("accuracy", "top3", "mean_ap") if name in folds[0]]
+    means = {name: float(np.mean([fold[name] for fold in folds])) for name in names}
+    return {"layer": layer, **means, "folds": folds}
 
 
 def probe_leave_one_out(
@@ -77,7 +92,7 @@ def probe_leave_one_out(
 
     Raises:
         UsageError: there is no such layer.
-        DataError: a video does not have exactly one class, or all but one have the same.
+        DataError: a video has no class, or all but one have the same.
     """
     samples = samples_of(features, layer)
     sources = np.unique(samples.groups_N)
@@ -94,7 +109,7 @@ def probe_leave_one_out(
         left_out = samples.groups_N == source
         probe = train_probe(samples.only(~left_out), config)
         test_samples = samples.only(left_out)
-        correct[left_out] = probe.pipeline.predict(test_samples.vectors_ND) == test_samples.labels_N
+        correct[left_out] = probe.correct_N(test_samples)
         values.append(probe.value)
     per_class = {
         name: float(correct[samples.labels_N == label].mean())

@@ -135,6 +135,10 @@ def _open_beside(session: InferenceSession, file: Path) -> InferenceSession:
         WeightsError: it cannot be read.
     """
     student = load(file).to(session.accelerator.device)
+    if student.clip.channels != session.student.clip.channels:
+        raise UsageError(
+            f"of {session.file} and {file} only one is for optical flow. Compare two students of a kind."
+        )
     ours, theirs = (replace(one.clip, mean=(0.0,), std=(1.0,)) for one in (session.student, student))
     if ours != theirs:
         raise UsageError(f"{file} takes other clips than {session.file}: {theirs} instead of {ours}.")

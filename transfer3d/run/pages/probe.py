@@ -50,7 +50,7 @@ def probe_files(
     Raises:
         UsageError: the protocol does not support these files, a layer does not exist, `out` is a folder, or
             `plot` is not a figure file.
-        DataError: a file is damaged, or a video does not have exactly one class.
+        DataError: a file is damaged, or a video has no class.
         SetupError: `out` or `plot` cannot be written.
     """
     _check(files, tests, protocol, pairs, plot)
