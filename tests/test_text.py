@@ -7,6 +7,7 @@ import pytest
 from rich.table import Table
 
 from transfer3d.cli.output import print_json
+from transfer3d.errors import did_you_mean
 from transfer3d.text import PlainConsole, cell, visible
 
 WINDOW_TITLE = "\x1b]0;owned\x07"
@@ -50,3 +51,16 @@ def test_no_cell_is_a_formula(value):
 @pytest.mark.parametrize("value", ["a.mp4", "1", 3, 0.5, ""])
 def test_other_cells_stay(value):
     assert cell(value) == value
+
+
+@pytest.mark.parametrize(
+    "name, known, near",
+    [
+        ("meine", ["timeline.png", "meine Videos"], "meine Videos"),
+        ("resnet5", ["resnet50d", "resnet50"], "resnet50"),
+        ("P3D_tin", ["t3d_tiny", "p3d_tiny"], "p3d_tiny"),
+        ("nix", ["x", "first"], None),
+    ],
+)
+def test_the_nearest_name_begins_so_or_is_alike(name, known, near):
+    assert did_you_mean(name, known) == (f" (did you mean '{near}'?)" if near else "")

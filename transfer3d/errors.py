@@ -61,6 +61,8 @@ class Interrupted(Transfer3dError):  # noqa: N818 - nothing went wrong
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Returns ` (did you mean 'x'?)` for the nearest known name, or an empty string."""
-    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    """Returns ` (did you mean 'x'?)` for a name that begins so, else the nearest, or an empty string."""
+    names = list(known)
+    begun = [other for other in names if len(name) >= 3 and other.casefold().startswith(name.casefold())]
+    near = sorted(begun, key=len) or difflib.get_close_matches(name, names, n=1)
     return f" (did you mean '{near[0]}'?)" if near else ""

@@ -67,8 +67,8 @@ def test_all_good(tmp_path, run):
     assert result.exit_code == 0
     assert not Path("bad_videos.csv").exists()
     assert "2 videos, 12 frames, all good" in result.output
-    assert "1 other files are ignored: 1 .txt" in result.output
-    assert "1 videos, 5 frames" in run(tmp_path / "one.mp4").output
+    assert "files that are not videos are ignored: 1 .txt" in result.output
+    assert "1 video, 5 frames" in run(tmp_path / "one.mp4").output
     assert run(tmp_path / "gone").exit_code == 2
 
 

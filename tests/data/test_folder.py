@@ -94,7 +94,7 @@ def test_videos_by_any_usual_suffix_and_the_rest_counted(tmp_path, caplog):
     assert len(videos_under(tmp_path)) == len(SUFFIXES) == 29
     with caplog.at_level(logging.WARNING), pytest.raises(DataError, match="none of 29 videos decodes"):
         open_files([tmp_path])
-    assert "4 other files are ignored: 2 .jpg, 1 .txt, 1 no suffix" in caplog.text
+    assert "files that are not videos are ignored: 2 .jpg, 1 .txt, 1 no suffix" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -126,7 +126,7 @@ def test_pipes_sockets_and_devices_are_counted(tmp_path, caplog, monkeypatch):
     fill(tmp_path, "d.mp4")
     assert videos_under(tmp_path) == [tmp_path / "d.mp4"]
     log_other_files(tmp_path)
-    assert "3 other files are ignored: 3 pipes, sockets or devices" in caplog.text
+    assert "files that are not videos are ignored: 3 pipes, sockets or devices" in caplog.text
 
 
 @pytest.mark.parametrize("forms", [("NFC", "NFD"), ("NFD", "NFC")])
@@ -161,8 +161,11 @@ def test_two_folders_of_one_name_are_refused(tmp_path):
 
 def test_a_split_that_is_not_there(tmp_path):
     fill(tmp_path, "Train/a/1.mp4")
-    with pytest.raises(NoSuchSplit, match="has no split 'val'. It has train"):
+    with pytest.raises(NoSuchSplit, match="has no split 'val'. It has train: choose with --split"):
         open_videos(tmp_path, split="val")
+    remedy = rf"no split 'test', .*Put its videos into {tmp_path / 'Train' / 'test'} and the others"
+    with pytest.raises(NoSuchSplit, match=remedy):
+        open_videos(tmp_path / "Train", split="test")
 
 
 def test_videos_behind_links_are_found_once_and_circles_end(tmp_path, caplog):

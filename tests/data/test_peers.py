@@ -37,6 +37,9 @@ def test_mmaction2():
     assert of("mmaction2", 8, 2, 2, 1) == [[2, 4]]
     # Too short: it begins again.
     assert of("mmaction2", 5, 4, 2, 1) == [[0, 2, 4, 1]]
+    # Their test_sampling.py, from 1 there: 8 clips of one of 6 frames, 5/7 apart; 6 frames of 5.
+    assert [clip[0] for clip in of("mmaction2", 6, 1, 1, 8)] == [0, 1, 1, 2, 3, 4, 4, 5]
+    assert of("mmaction2", 5, 6, 1, 1) == [[0, 1, 2, 3, 4, 0]]
 
 
 def test_pytorchvideo():
@@ -46,6 +49,8 @@ def test_pytorchvideo():
     assert clips[1] == [24, 33, 42, 51, 60, 69, 78, 87]
     # Too short: spread over all of it, 4 frames from 0 to 4, 4/3 apart.
     assert of("pytorchvideo", 5, 4, 2, 2) == [[0, 1, 2, 4]] * 2
+    # Their test_transforms.py: 10 of 20 frames, 19/9 apart.
+    assert of("pytorchvideo", 20, 10, 3, 1) == [[0, 2, 4, 6, 8, 10, 12, 14, 16, 19]]
 
 
 def test_ours_rounds_halves_up_and_ends_with_the_video():
@@ -83,6 +88,16 @@ def crops_of(height, width, rule):
         (int(cut[0, 0].min()), int(cut[0, 1].min()))
         for cut in crop_frames(evaluation_transform(clip, 3, rule), frame)
     ]
+
+
+@pytest.mark.parametrize(
+    "height, width, places",
+    [(30, 40, [(5, 0), (5, 10), (5, 20)]), (40, 30, [(0, 5), (10, 5), (20, 5)])],
+)
+def test_squares_of_20_as_in_pytorchvideos_own_test(height, width, places):
+    frame = torch.stack(torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij"))[None]
+    cuts = ThreeCrop(20, "slowfast")(frame)
+    assert [tuple(cut[0].amin((1, 2)).tolist()) for cut in cuts] == places
 
 
 @pytest.mark.parametrize(

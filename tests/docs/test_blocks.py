@@ -3,10 +3,12 @@
 import re
 
 import pytest
+import typer
 from blocks import FILE, FILES, LANGUAGES, MARKS, ROOT, Block, blocks_of, check, commands, parse, run
 
 import transfer3d
 import transfer3d.data
+from transfer3d.cli.main import app
 from transfer3d.recipes.load import load_recipe, stages_of
 
 EVERY = [block for path in FILES for block in blocks_of(path)]
@@ -25,6 +27,24 @@ def test_a_block_says_how_it_is_tested_and_its_commands_have_these_options(block
     else:
         assert block.language, f"{block.where}: name its language after the fence"
         assert not block.mark, f"{block.where}: only {sorted(LANGUAGES)} are marked"
+
+
+def options_of(command):
+    """Returns the options of a command and of its subcommands."""
+    own = {name for parameter in command.params for name in parameter.opts}
+    return own.union(*map(options_of, getattr(command, "commands", {}).values()))
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
+def test_commands_in_sentences_have_these_options(path):
+    commands = typer.main.get_command(app).commands
+    measured = commands["bench"].commands  # a table names `bench models` only `models`
+    sentences = re.sub(r"```.*?```", "", path.read_text(encoding="utf-8"), flags=re.DOTALL)
+    for span in re.findall(r"`(?:transfer3d )?(\w+ [^`\n]*)`", sentences):
+        name = span.split()[0]
+        if name in commands:
+            known = options_of(commands[name]) | (options_of(measured[name]) if name in measured else set())
+            assert set(re.findall(r"(?<!\S)--[a-z][\w-]*", span)) <= known | {"--help"}, span
 
 
 @pytest.mark.timeout(900)  # a whole tutorial

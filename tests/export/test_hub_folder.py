@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -12,6 +13,7 @@ import timm
 import torch
 from hub_server import serve
 from huggingface_hub import ModelCard
+from media import write_numbered
 
 import transfer3d
 from transfer3d.errors import UsageError, WeightsError
@@ -82,6 +84,17 @@ def test_the_card_has_front_matter_that_the_hub_reads(folder):
     assert '"made_by": "a test"' in card.text
 
 
+def test_the_cards_program_runs(folder, monkeypatch, capsys):
+    monkeypatch.chdir(folder)
+    write_numbered(folder / "video.mp4")
+    card = ModelCard.load(folder / "README.md")
+    program = re.search(r"```python\n(.*?)```", card.text, re.DOTALL)[1].replace("hf_hub:user/name", ".")
+    names = {"clips": torch.zeros(2, 3, 8, 32, 32, dtype=torch.uint8)}
+    exec(program, names)
+    assert names["logits"].shape == (2, 3)
+    assert "video.mp4" in capsys.readouterr().out
+
+
 def card_of(provenance, facts=NO_INFO):
     student = create_model("p3d_tiny", num_classes=3)
     with tempfile.TemporaryDirectory() as folder:
@@ -111,6 +124,7 @@ def test_the_cards_results_are_the_checkpoints():
     assert card.datasets == ["user/my videos"]
     assert card.metrics == ["accuracy", "mAP"]
     assert {result.dataset_type for result in card.eval_results} == {"user/my-videos"}
+    assert {result.dataset_split for result in card.eval_results} == {"validation"}
     assert card.model_name == "p3d_tiny"
     assert card_of({"metrics": metrics}).eval_results[0].dataset_name == "own videos"
     assert card_of({}).eval_results is None
@@ -132,7 +146,6 @@ def pushed(folder, address, *arguments):
     )
 
 
-@pytest.mark.slow
 @pytest.mark.slow
 @pytest.mark.proc
 def test_a_folder_is_pushed_and_loads_from_the_hub(folder):

@@ -42,6 +42,13 @@ def small(monkeypatch):
     return "small"
 
 
+def test_no_image_network_is_inflated_to_it(small):
+    with pytest.raises(UsageError, match="no image network can be inflated to small, a registered module"):
+        transfer3d.inflate(transfer3d.create_model(small), small)
+    done = CliRunner().invoke(app, ["inflate", "test_resnet", "--to", small, "--weights", "none"])
+    assert done.exit_code == 2
+
+
 def test_it_is_listed_built_and_pooled(small):
     assert small in list_models()
     assert transfer3d.is_model(small)

@@ -86,4 +86,5 @@ def check(
         raise DataError(f"{len(bad)} of {len(checked)} videos are bad, {first}. {remedy}")
     if not json:
         frames = sum(video.frames or 0 for video in checked)
-        stdout().print(f"{source}: {len(checked)} videos, {frames} frames, all good")
+        count = "1 video" if len(checked) == 1 else f"{len(checked)} videos"
+        stdout().print(f"{source}: {count}, {frames} frames, all good")

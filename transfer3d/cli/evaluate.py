@@ -23,7 +23,8 @@ def evaluate(
             metavar="NAME",
             help="dense: --clips x --crops; p3d: 20 random clips; t3d: all non-overlapping clips; tsn: 5 "
             "clips, averaged before the softmax; v4d: 10 units x 3 crops, algorithm 1; f4d: the same in one "
-            "pass; windows: multi-scale windows of untrimmed videos; the others: as that library evaluates.",
+            "pass; windows: multi-scale windows of untrimmed videos; slowfast-10x3, mmaction2-10x3, "
+            "pytorchvideo-10x3: as that library evaluates.",
         ),
     ] = "dense",
     clips: options.Clips = None,

@@ -48,7 +48,9 @@ def inflate(
 ) -> None:
     """Inflate a timm image model to a video student, with a report and a proof.
 
-    The report counts the tensors of each stage; `--account` lists them all.
+    The report counts each stage's tensors: copied, reshaped (the same values with an axis of 1 for time),
+    inflated (a kernel got temporal taps), resampled (positions), fresh (no 2D counterpart) or dropped.
+    `--account` lists every tensor.
 
     The proof: on a still clip the student must have the image model's output.
 

@@ -33,7 +33,7 @@ def report(
         ),
     ] = 500,
     precision: options.Precision = None,
-    workers: options.Workers = None,
+    workers: options.DecodingWorkers = 0,
     json: options.Json = False,
 ) -> None:
     """Write a report of a run, or a comparison of several, as one self-contained HTML file.
@@ -43,7 +43,7 @@ def report(
     from transfer3d.run.pages.report import ReportOptions, compare_runs, report_run
 
     options = ReportOptions(
-        data=data, features=features, videos=videos, precision=precision or "auto", workers=workers or 0
+        data=data, features=features, videos=videos, precision=precision or "auto", workers=workers
     )
     console = progress_console()
     if len(runs) == 1:

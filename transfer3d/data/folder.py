@@ -88,7 +88,7 @@ def log_other_files(folder: Path) -> None:
             others[path.suffix.lower() or "no suffix"] += 1
     if others:
         kinds = ", ".join(f"{count} {suffix}" for suffix, count in sorted(others.items()))
-        log.warning("%s: %d other files are ignored: %s", folder, others.total(), kinds)
+        log.warning("%s: files that are not videos are ignored: %s", folder, kinds)
 
 
 def class_folders(folder: Path) -> dict[str, Path]:

@@ -72,7 +72,11 @@ def open_videos(path: str | Path, *, split: str | None = "train", labelled: bool
         labelled = split != "unlabelled" and has_classes(parts.get(split or "", root))
     if not parts:
         if split not in (None, "train") and (labelled or split != "unlabelled"):
-            raise NoSuchSplit(f"{root} has no split '{split}': no folder {root / split}.")
+            raise NoSuchSplit(
+                f"{root} has no split '{split}', because it has no folders train, val or test. "
+                f"Put its videos into {root / split} and the others into {root / 'train'}, "
+                "or choose all with --split train."
+            )
         return _classified(root, root) if labelled else _unlabelled(root)
     folder = parts[_pick(split, list(parts), labelled, root)]
     if not labelled:
@@ -183,7 +187,7 @@ def _pick(split: str | None, known: Sequence[str], labelled: bool, root: Path | 
     if split is None and len(known) == 1:
         return known[0]
     if split is None or split not in known:
-        raise NoSuchSplit(f"{root} has no split '{split}'. It has {', '.join(known)}.")
+        raise NoSuchSplit(f"{root} has no split '{split}'. It has {', '.join(known)}: choose with --split.")
     return split
 
 

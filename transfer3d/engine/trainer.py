@@ -108,8 +108,8 @@ class Trainer:
         if config.needs_scores and validate is None:
             raise UsageError(
                 "early_stop and a plateau schedule need validation scores, and there are none: "
-                "the task has none, or the data no val split. Hold videos out with val_share=0.1, or set "
-                "early_stop=0 and another schedule.kind."
+                "the task has none, or the data no val split. Hold videos out with --set val_share=0.1, or "
+                "set early_stop=0 and another schedule.kind."
             )
         self.objective, self.config, self.validate = objective, config, validate
         self.tracker, self.console = tracker, console

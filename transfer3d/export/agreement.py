@@ -38,7 +38,7 @@ class Agreement:
         shapes = " and ".join("x".join(map(str, shape)) for shape in self.shapes)
         return (
             f"Checked on random clips {shapes}: largest relative difference {self.difference:.1e} "
-            f"(tolerance {self.tolerance:.0e}); open: {', '.join(self.open_axes)}."
+            f"(tolerance {self.tolerance:.0e}); dynamic axes: {', '.join(self.open_axes)}."
         )
 
 

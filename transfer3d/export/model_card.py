@@ -67,9 +67,7 @@ def model_card(metadata: CheckpointMetadata, parameters: int, info: CardInfo = N
         f"# {metadata.model}",
         f"A video network ({family_of(metadata.model).paper}), made with transfer3d "
         f"{metadata.version}: {parameters:,} parameters, {metadata.num_classes} classes.",
-        "```python\nimport transfer3d\n\n"
-        'student = transfer3d.load("hf_hub:user/name")  # or this folder\'s path\n'
-        f"logits = student(clips)  # {shape}, float, normalised by student.clip\n```",
+        f"```python\n{_program(metadata, shape)}\n```",
         f"Its input is {units}{clip.frames} frames at stride {clip.stride}, resized to {clip.crop} and "
         f"cropped to {clip.size}x{clip.size}; mean {_numbers(clip.mean)}, std {_numbers(clip.std)}. "
         "`preprocess.json` has this in machine-readable form.",
@@ -83,6 +81,17 @@ def model_card(metadata: CheckpointMetadata, parameters: int, info: CardInfo = N
         text = json.dumps(metadata.provenance, indent=2)
         lines.append(f"## Provenance\n\n```json\n{text}\n```")
     return "\n\n".join(lines) + "\n"
+
+
+def _program(metadata: CheckpointMetadata, shape: str) -> str:
+    """Returns the lines that load the student and use it."""
+    clips = f"# {shape}: uint8, or floats normalised by mean and std"
+    use = f"features = student(clips)  {clips}"
+    if metadata.num_classes:
+        predict = 'print(transfer3d.predict(student, ["video.mp4"]))'
+        use = f"{predict}\nlogits = student(clips)  {clips}"
+    load = 'student = transfer3d.load("hf_hub:user/name")  # or this folder\'s path'
+    return f"import transfer3d\n\n{load}\n{use}"
 
 
 def _origin(provenance: Mapping[str, Any]) -> tuple[str | None, str]:
@@ -107,6 +116,7 @@ def _results(metadata: CheckpointMetadata, info: CardInfo) -> list[EvalResult]:
             task_type="video-classification",
             dataset_type=re.sub(r"[^\w./-]+", "-", name),
             dataset_name=name,
+            dataset_split="validation",  # a checkpoint records the scores of its training run
             metric_type=METRICS[key][0],
             metric_name=METRICS[key][1],
             metric_value=round(value, 4),

@@ -161,6 +161,11 @@ def _target(to: str) -> tuple[Family, StudentEntry | None]:
         raise UsageError(
             f"unknown family or student '{to}'{near}: the families are {', '.join(known)}."
         ) from None
+    if student_entry.family not in known:
+        raise UsageError(
+            f"no image network can be inflated to {to}, a registered module. Train it with `finetune` or "
+            f"`correspond`, or choose a family: {', '.join(known)}."
+        )
     return known[student_entry.family], student_entry
 
 

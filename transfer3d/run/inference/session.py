@@ -30,6 +30,9 @@ from transfer3d.weights.metadata import read_metadata
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
+LISTED = 3
+"""Number of classes that a message lists."""
+
 
 @dataclass(frozen=True)
 class InferenceSession:
@@ -70,8 +73,9 @@ class InferenceSession:
         """
         classes = self.classes
         if name not in classes:
-            near, first = did_you_mean(name, classes), ", ".join(classes[:3])
-            raise UsageError(f"no class '{name}'{near} among the checkpoint's {len(classes)}: {first}, ...")
+            near, first = did_you_mean(name, classes), ", ".join(classes[:LISTED])
+            more = ", ..." if len(classes) > LISTED else ""
+            raise UsageError(f"no class '{name}'{near} among the checkpoint's {len(classes)}: {first}{more}.")
         return classes.index(name)
 
     def open_videos(self, data: str, split: str, *, labelled: bool = True) -> VideoSet:
