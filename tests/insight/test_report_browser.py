@@ -33,6 +33,7 @@ LOOK = """page => {
     captions: text('figcaption'), pictures: [...doc.images].map(image => image.naturalWidth),
     letters: [...doc.querySelectorAll('svg text')].map(node => style(node).fill),
     empty: [...doc.querySelectorAll('th')].filter(node => !node.textContent.trim()).length,
+    cells: Math.max(0, ...[...doc.querySelectorAll('td, th')].map(node => node.offsetWidth)),
     drawings: [...doc.querySelectorAll('svg')].map(node => node.getBoundingClientRect().width),
     smallest: Math.min(...[...doc.querySelectorAll('body *:not(svg):not(svg *)')]
       .filter(node => node.innerText).map(node => parseFloat(style(node).fontSize))),
@@ -46,7 +47,7 @@ def pages(tmp_path_factory):
     """A run's page and a comparison, with everything that could be too wide."""
     find_chromium()
     root, rng = tmp_path_factory.mktemp("runs"), np.random.default_rng(0)
-    classes = [f"a rather long name of class number {k}" for k in range(40)]
+    classes = [f"a rather long name of class number {k}{'x' * 70 * (k % 2)}" for k in range(40)]
     confusion = rng.integers(0, 5, (40, 40))
     metrics = {
         "scored": int(confusion.sum()),
@@ -105,6 +106,7 @@ def test_a_page_fits_and_can_be_read(pages, name, width, dark, tmp_path):
     assert all(seen["pictures"])
     assert seen["drawings"]
     assert min(seen["drawings"]) > 250
+    assert seen["cells"] <= 320  # a long name leaves room for other columns
     assert seen["smallest"] >= 12
     assert bool(brightness(seen["paper"]) < 0.1) is dark
     assert min(contrast(colour, seen["paper"]) for colour in seen["on_paper"]) >= 4.5

@@ -230,6 +230,26 @@ def test_a_confusion_that_could_not_be_read_becomes_a_table(count, drawn):
     assert "class 1 class 0 4 of 9 class 0 class 2 3 of 8" in Page(html).text
 
 
+@pytest.mark.parametrize("mark", ["\u202e", "\u200f", "\u2066", "\x1b", "\udcff"])
+def test_marks_that_turn_the_text_after_them_are_visible(records, mark):
+    classes = (f"{mark}evil", "b", "c")
+    found = evaluation([[2, 2, 0], [0, 2, 1], [2, 0, 1]], classes)
+    record = replace(records[0], name=f"run{mark}", evaluation=found)
+    for html in (
+        run_page(record, [confusion_section(found)]),
+        comparison_page([record, replace(record, name="other")], []),
+    ):
+        assert mark not in html
+        assert f"{mark.encode('unicode-escape').decode()}evil" in html
+        html.encode("utf-8")
+
+
+def test_equal_runs_have_no_best(records):
+    drawn = ("best</text>" in comparison_page([records[0], other], []) for other in
+             (records[1], replace(records[0], name="twin")))  # fmt: skip
+    assert list(drawn) == [True, False]
+
+
 @pytest.mark.parametrize("name", [NASTY, "$x_{$", "_hidden", "$\\frac$ and $", "a" * 300, "名前"])
 def test_names_are_text(tmp_path, name, records):
     log = [*rows(3, loss=(2, 1)), {"step": 3, "split": "val", "video_top1": 0.5}]

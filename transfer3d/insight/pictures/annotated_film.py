@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import lru_cache
-from pathlib import Path
+from functools import cache, lru_cache
 
-import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from transfer3d.evaluation.stream import Prediction
 from transfer3d.insight.pictures.film import Pictures
+from transfer3d.insight.pictures.fonts import OWN, font_for
 from transfer3d.insight.pictures.overlay import LUMA
 from transfer3d.insight.pictures.timeline import OTHERS, find_leaders
 from transfer3d.text import shortened, visible
@@ -59,11 +58,6 @@ class AnnotatedFilm:
         self._leaders = find_leaders(predictions)
         share, least, largest = FONT
         self._em = min(max(self._width // share, least), largest)
-        self._font = ImageFont.truetype(
-            Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf"),
-            self._em,
-            layout_engine=ImageFont.Layout.BASIC,
-        )
         self._rows = min(TOP, len(classes)) + (caption is not None)
         self._row, self._pad = round(1.6 * self._em), round(0.7 * self._em)
         self._graph_top = self._pad + self._rows * self._row + self._pad
@@ -91,7 +85,8 @@ class AnnotatedFilm:
         draw, x = ImageDraw.Draw(panel), self._x(time_s)
         draw.line([(x, self._graph_top), (x, self._band_top + self._row)], INK, width=max(self._em // 6, 3))
         clock = f"{_clock(time_s)} / {_clock(self._leaders.edges[-1])}"
-        draw.text((self._pad, self._band_top + self._row + self._pad // 2), clock, DIM, self._font)
+        below = self._pad, self._band_top + self._row + self._pad // 2
+        draw.text(below, clock, DIM, _font(OWN, self._em))
         film.paste(panel, (0, height))
         return np.asarray(film)
 
@@ -115,10 +110,9 @@ class AnnotatedFilm:
             colour = leaders.colours.get(k, OTHERS)
             left, right = self._x(start), self._x(end)
             draw.rectangle([left, self._band_top, max(right - 2, left), self._band_top + self._row], colour)
-            name = self._line(self._classes[k], right - left - self._em)
-            if name:
-                middle = (left + right) / 2, self._band_top + self._row / 2
-                draw.text(middle, name, _ink_on(colour), self._font, anchor="mm")
+            name, font = self._line(self._classes[k], right - left - self._em)
+            middle = (left + right) / 2, self._band_top + self._row / 2
+            draw.text(middle, name, _ink_on(colour), font, anchor="mm")
         return panel
 
     def _draw_panel(self, number: int) -> Image.Image:
@@ -126,31 +120,39 @@ class AnnotatedFilm:
         panel = self._timeline.copy()
         draw, top = ImageDraw.Draw(panel), self._pad
         if self._caption is not None:
-            line = self._line(self._caption(number), self._width - 2 * self._pad)
-            draw.text((self._pad, top + self._em // 2), line, DIM, self._font, anchor="lm")
+            line, font = self._line(self._caption(number), self._width - 2 * self._pad)
+            draw.text((self._pad, top + self._em // 2), line, DIM, font, anchor="lm")
             top += self._row
         scores_K = self._predictions[number].scores_K
         best = scores_K.topk(min(TOP, len(self._classes)))
         left, right = round(0.42 * self._width), self._width - self._pad - 4 * self._em
         labels: list[int] = best.indices.tolist()
         for k, score in zip(labels, best.values.tolist(), strict=True):
-            middle, name = top + self._em // 2, self._line(self._classes[k], left - 2 * self._pad)
-            draw.text((self._pad, middle), name, INK, self._font, anchor="lm")
+            middle, (name, font) = top + self._em // 2, self._line(self._classes[k], left - 2 * self._pad)
+            draw.text((self._pad, middle), name, INK, font, anchor="lm")
             draw.rectangle([left, top, right, top + self._em], GREY)
             colour = self._leaders.colours.get(k, OTHERS)
             draw.rectangle([left, top, left + round(score * (right - left)), top + self._em], colour)
-            draw.text((self._width - self._pad, middle), f"{score:.1%}", INK, self._font, anchor="rm")
+            end = self._width - self._pad, middle
+            draw.text(end, f"{score:.1%}", INK, _font(OWN, self._em), anchor="rm")
             top += self._row
         return panel
 
-    def _line(self, text: str, width: float) -> str:
-        """Returns a name as one line of at most `width` pixels, its end cut off if need be."""
+    def _line(self, text: str, width: float) -> tuple[str, ImageFont.FreeTypeFont]:
+        """Returns a name as one line of at most `width` pixels, its end cut off if need be, and its font."""
         line = visible(" ".join(shortened(text, LONGEST).split()))
-        if self._font.getlength(line) <= width:
-            return line
-        while line and self._font.getlength(f"{line}…") > width:
+        font = _font(font_for(line), self._em)
+        if font.getlength(line) <= width:
+            return line, font
+        while line and font.getlength(f"{line}…") > width:
             line = line[:-1]
-        return f"{line}…" if line else ""
+        return f"{line}…" if line else "", font
+
+
+@cache
+def _font(file: str, size: int) -> ImageFont.FreeTypeFont:
+    """Returns a font of a size in pixels; where Pillow can, it joins and orders letters as they are read."""
+    return ImageFont.truetype(file, size)
 
 
 def _enlarged(height: int, width: int) -> tuple[int, int]:

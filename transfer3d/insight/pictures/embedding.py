@@ -184,7 +184,8 @@ def _name_medians(axes: Axes, points_N2: Floats, names: Sequence[tuple[str, Floa
     """Writes names above their places, in their order, where they cover no other; returns how many."""
     unit = np.ptp(points_N2, axis=0) / (72 * PANEL)  # what a point of type is, nearly, on the axes
     taken: list[tuple[Floats, Floats]] = []
-    for name, median in names:
+    for whole, median in names:
+        name = short(whole)
         place = median + unit * NAME_SIZE * np.array([0, 1.2])
         half = unit * NAME_SIZE * np.array([0.3 * len(name), 0.6])
         if all((np.abs(place - other) > half + room).any() for other, room in taken):

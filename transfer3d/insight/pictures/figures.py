@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import io
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 from matplotlib import rc_context
@@ -18,6 +19,8 @@ from matplotlib.text import Text
 from matplotlib.ticker import MaxNLocator
 
 from transfer3d.insight.pictures.flow_colours import as_rgb
+from transfer3d.insight.pictures.fonts import OWN, font_for
+from transfer3d.text import visible
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 DASHES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (1, 1)))
@@ -39,10 +42,11 @@ def new_figure(width: float, height: float) -> Figure:
 
 def to_svg(figure: Figure) -> str:
     """Returns the figure as an `<svg>` element; its text stays text, in the reader's own font."""
-    disable_formulas(figure)
+    _make_literal(figure)
+    for text in _texts(figure):
+        text.set_path_effects([])  # they would turn it into paths
     buffer = io.StringIO()
-    with rc_context({"svg.fonttype": "none"}), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph .* missing")  # it is the reader's font that counts
+    with rc_context({"svg.fonttype": "none"}), _without_glyph_warnings():
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     text = buffer.getvalue()
     return text[text.index("<svg") :]
@@ -50,16 +54,39 @@ def to_svg(figure: Figure) -> str:
 
 def to_png(figure: Figure, dpi: int = 130) -> bytes:
     """Returns the figure as PNG."""
-    disable_formulas(figure)
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=dpi, metadata={"Software": None})
+    with drawn_text(figure):
+        figure.savefig(buffer, format="png", dpi=dpi, metadata={"Software": None})
     return buffer.getvalue()
 
 
-def disable_formulas(figure: Figure) -> None:
-    """Turns off matplotlib's `$` formulas: titles, labels and legends hold names of classes and files."""
+@contextmanager
+def drawn_text(figure: Figure) -> Iterator[None]:
+    """While it is open, the figure can be drawn as pixels: names literally, in fonts with their characters.
+
+    Warns about names for which there is no such font.
+    """
+    _make_literal(figure)
+    for text in _texts(figure):
+        if (file := font_for(text.get_text())) != OWN:
+            text.get_fontproperties().set_file(file)
+    with _without_glyph_warnings():
+        yield
+
+
+def _make_literal(figure: Figure) -> None:
+    """Turns off `$` formulas, and makes hidden characters visible: texts hold names of classes and files."""
     for text in _texts(figure):
         text.set_parse_math(False)
+        text.set_text(visible(text.get_text()))
+
+
+@contextmanager
+def _without_glyph_warnings() -> Iterator[None]:
+    """Hides matplotlib's warnings of each character: `font_for` warns, and SVG has the reader's fonts."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing")
+        yield
 
 
 def set_grey(figure: Figure) -> None:
@@ -83,7 +110,8 @@ def _texts(figure: Figure) -> list[Text]:
 
 
 def short(name: str) -> str:
-    """Returns a name, truncated to `LONGEST_NAME`."""
+    """Returns a name, its hidden characters visible, truncated to `LONGEST_NAME`."""
+    name = visible(name)
     return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…"
 
 
@@ -103,18 +131,20 @@ def draw_bars(axes: Axes, values: Mapping[str, float], *, chance: float, label: 
 
 
 def draw_intervals(axes: Axes, shares: Mapping[str, tuple[float, float, float]], *, label: str) -> None:
-    """Draws a horizontal bar with its interval for each name, the first on top and marked as the best.
+    """Draws a horizontal bar with its interval for each name, the first on top and marked if it is the best.
 
     Args:
         axes: to draw on.
         shares: value, low and high, 0..1, by name; the best first.
         label: of the axis.
     """
+    values = [value for value, _, _ in shares.values()]
     for row, (value, low, high) in enumerate(shares.values()):
+        is_best = row == 0 and values.count(value) == 1
         spread = [[100 * (value - low)], [100 * (high - value)]]
-        axes.barh(row, 100 * value, height=0.6, color=COLOURS[0] if row == 0 else OTHERS)
+        axes.barh(row, 100 * value, height=0.6, color=COLOURS[0] if is_best else OTHERS)
         axes.errorbar(100 * value, row, xerr=spread, color="black", capsize=4, linewidth=1.4)
-        axes.text(100 * high + 1.5, row, f"{100 * value:.1f} %{'  best' if row == 0 else ''}", va="center")
+        axes.text(100 * high + 1.5, row, f"{100 * value:.1f} %{'  best' if is_best else ''}", va="center")
     axes.set_yticks(range(len(shares)), [short(name) for name in shares])
     axes.invert_yaxis()
     axes.set_xlim(0, 100 * max(high for _, _, high in shares.values()) + 18)
@@ -152,7 +182,10 @@ def draw_confusion(axes: Axes, confusion: Sequence[Sequence[int]], classes: Sequ
     image = axes.imshow(shares, cmap="cividis", vmin=0, vmax=100, interpolation="nearest")
     size = max(5.0, 9 - 0.1 * len(classes))
     names = [short(name) for name in classes]
-    axes.set_xticks(range(len(classes)), names, rotation=90, fontsize=size, parse_math=False)
+    axes.set_xticks(
+        range(len(classes)), names, fontsize=size, parse_math=False,
+        rotation=90, rotation_mode="anchor", ha="right", va="center",  # ends at the axis in every font
+    )  # fmt: skip
     axes.set_yticks(range(len(classes)), names, fontsize=size, parse_math=False)
     axes.set_xlabel("predicted class")
     axes.set_ylabel("true class")

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from numpy.typing import NDArray
 
-from transfer3d.insight.pictures.figures import disable_formulas, new_figure, set_grey, to_png
+from transfer3d.insight.pictures.figures import drawn_text, new_figure, set_grey, to_png
 
 Pictures = NDArray[np.uint8]
 CELL = 1.05
@@ -110,8 +110,8 @@ class _FrameGrid(NamedTuple):
     def pixels(self) -> Pictures:
         """Returns the figure as [H, W, 3]."""
         canvas: Any = self.figure.canvas
-        disable_formulas(self.figure)
-        canvas.draw()
+        with drawn_text(self.figure):
+            canvas.draw()
         self.figure.set_layout_engine("none")  # from now on nothing moves but the frames
         return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import base64
+import html
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from html import escape
+
+from transfer3d.text import visible
 
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 """Content Security Policy: a browser runs no script and fetches nothing."""
@@ -39,19 +41,21 @@ nav { display: flex; flex-wrap: wrap; gap: .2rem 1rem; padding: .6rem 0;
 .tile small { display: block; color: var(--soft); }
 .wide, pre { overflow-x: auto; }
 table { border-collapse: separate; border-spacing: 0; overflow-wrap: normal; }
-td, th { padding: .3rem .8rem .3rem 0; border-bottom: 1px solid var(--line); vertical-align: top; }
+td, th { padding: .3rem .8rem .3rem 0; border-bottom: 1px solid var(--line); vertical-align: top;
+  max-width: 20rem; overflow-wrap: break-word; }
 th { text-align: left; } tbody th { font-weight: normal; }
-th:first-child { position: sticky; left: 0; min-width: 8.5rem; max-width: 45vw; background: var(--paper);
-  overflow-wrap: break-word; }
+th:first-child { position: sticky; left: 0; min-width: 8.5rem; max-width: min(45vw, 20rem);
+  background: var(--paper); }
 td.best b::after { content: " \\2605"; color: var(--link); }
 td small { color: var(--soft); display: block; }
-.number { text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums; }
+.number { text-align: right; font-variant-numeric: tabular-nums; } td.number { white-space: nowrap; }
 dl { display: grid; grid-template-columns: fit-content(40%) 1fr; gap: .25rem 1rem; margin: .6rem 0; }
 dt { color: var(--soft); } dd { margin: 0; min-width: 0; }
 .grid { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 24rem), 1fr)); gap: 0 1rem; }
 figure { margin: .6rem 0; padding: .6rem 0; }
 figure svg, figure img { max-width: 100%; height: auto; display: block; }
-figure svg text { fill: currentColor; }
+figure svg { overflow: visible; }
+figure svg text { fill: currentColor; stroke: var(--paper); stroke-width: 2px; paint-order: stroke; }
 figcaption { font-size: .9rem; color: var(--soft); margin-top: .3rem; }
 p.verdict { font-size: 1.15rem; margin: .8rem 0; }
 pre { font-size: .85rem;
@@ -64,6 +68,11 @@ ol.chain li + li::before { content: "\\2193"; position: absolute; top: -1.85rem;
   font-size: 1.2rem; color: var(--soft); }
 ol.chain li.beside::before { content: "+"; }
 """
+
+
+def escape(text: str) -> str:
+    """Returns text as HTML; marks that would change its direction, and control characters, become visible."""
+    return html.escape(visible(text))
 
 
 @dataclass(frozen=True)
