@@ -7,6 +7,7 @@ import time
 from transfer3d.data.container import BadVideo
 from transfer3d.data.decode import Video
 
+PAUSE_S = 1.5
 opened = []
 
 
@@ -46,6 +47,9 @@ def misbehave(name, now):
         os._exit(3)
     if fault == "hang":
         time.sleep(60)
+    if fault == "pause":
+        os.write(1, b"paused\n")
+        time.sleep(PAUSE_S)
     if fault == "memory":
         try:
             bytearray(1 << 34)
@@ -53,3 +57,9 @@ def misbehave(name, now):
             raise BadVideo(f"{name}: does not decode") from error
     if fault == "bug":
         raise ZeroDivisionError("by zero")
+
+
+def work(job):
+    """What is done with a job, for children."""
+    misbehave(job, "work")
+    return job

@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -13,9 +14,12 @@ from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess, current_process
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeVar
 
 GIB = 2**30
+ROUND_S = 0.5
+
+Answer = TypeVar("Answer")
 
 
 @dataclass(frozen=True)
@@ -23,7 +27,7 @@ class Limits:
     """Limits on time and memory for one video.
 
     Attributes:
-        seconds: wall-clock time.
+        seconds: wall-clock time in which this process is not suspended.
         memory_gib: address space of a child beyond that at its start, GiB.
     """
 
@@ -48,6 +52,21 @@ class Child:
         """Returns the cause of its death, after its pipe broke."""
         self.process.join()
         return death(self.process.exitcode)
+
+
+def wait_round(wait_for: Callable[[float], Answer], left_s: float) -> tuple[Answer, float]:
+    """Waits once, for half a second at most, and returns the answer and how many seconds are left.
+
+    A round counts no more than it was to last: while processes are suspended (Ctrl-Z), the clock goes on, and
+    a limit that counts by the clock would blame a sound video afterwards.
+
+    Args:
+        wait_for: waits for a number of seconds, or shorter.
+        left_s: seconds that may still pass.
+    """
+    round_s, started = max(min(left_s, ROUND_S), 0.0), time.monotonic()
+    answer = wait_for(round_s)
+    return answer, left_s - min(time.monotonic() - started, round_s)
 
 
 def may_have_children() -> bool:

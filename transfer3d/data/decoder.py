@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from transfer3d.data.child import Child, Limits, may_have_children, start_child
+from transfer3d.data.child import Child, Limits, may_have_children, start_child, wait_round
 from transfer3d.data.container import BadVideo, Source
 from transfer3d.data.decode import OpenVideo, Video, VideoReader
 from transfer3d.data.decode_server import CAN_SHARE, Answer, Request, new_shared_memory, serve, take_frames
@@ -122,10 +122,13 @@ class Decoder:
             if content is not None:
                 pipe.send_bytes(content)
             answer: Answer | None = None  # None: a progress report
+            left_s = self._limits.seconds
             while answer is None:
-                if not pipe.poll(self._limits.seconds):
+                has_come, left_s = wait_round(pipe.poll, left_s)
+                if has_come:
+                    answer, left_s = pipe.recv(), self._limits.seconds
+                elif left_s <= 0:
                     raise BadVideo(f"{name}: the decoder made no progress for {self._limits.seconds:g} s")
-                answer = pipe.recv()
         except (EOFError, ConnectionError):
             raise _ChildLost(f"the decoder crashed ({self._child.death()})") from None
         except BaseException:  # a hang, or Ctrl-C: a late answer would be taken for the next request's

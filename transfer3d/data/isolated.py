@@ -8,10 +8,10 @@ is retried once in a new child, since earlier files may be the cause.
 from __future__ import annotations
 
 import errno
-import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing.connection import Connection, wait
 from typing import Generic, TypeVar
 
@@ -22,6 +22,7 @@ from transfer3d.data.child import (
     ignore_signals,
     may_have_children,
     start_child,
+    wait_round,
     write_no_core,
 )
 from transfer3d.errors import SetupError, Transfer3dError
@@ -50,11 +51,11 @@ class Fault:
 
 @dataclass
 class _Worker:
-    """A child, the index of its current job, and its number of finished jobs."""
+    """A child, the index of its current job and the seconds left for it, and its number of finished jobs."""
 
     child: Child
     job: int | None = None
-    deadline: float = 0.0
+    left_s: float = 0.0
     done: int = 0
 
 
@@ -73,30 +74,32 @@ class _Children(Generic[Job, Result]):
 
     def give(self, worker: _Worker, number: int, job: Job) -> None:
         """Assigns a job to a child."""
-        worker.job, worker.deadline = number, time.monotonic() + self._limits.seconds
+        worker.job, worker.left_s = number, self._limits.seconds
         self._jobs[number] = job
         with suppress(BrokenPipeError, ConnectionResetError):  # `take` notices that it died
             worker.child.pipe.send(job)
 
     def take(self) -> Iterator[tuple[int, Result | Fault]]:
-        """Waits for at least one answer, and yields all available answers with their job indices."""
+        """Waits for a round, and yields all available answers with their job indices."""
         busy = [worker for worker in self._running if worker.job is not None]
-        patience = min(worker.deadline for worker in busy) - time.monotonic()
-        ready = wait([worker.child.pipe for worker in busy], max(patience, 0))
+        pipes, least_s = [worker.child.pipe for worker in busy], min(worker.left_s for worker in busy)
+        ready, left_s = wait_round(partial(wait, pipes), least_s)
         for worker in busy:
             assert worker.job is not None
+            worker.left_s -= least_s - left_s
             number, answer = worker.job, None
             if worker.child.pipe in ready:
                 try:
                     answer, worker.job = worker.child.pipe.recv(), None
                 except (EOFError, ConnectionResetError):
                     answer = Fault(f"the decoder crashed ({worker.child.death()})")
-            elif time.monotonic() >= worker.deadline:
+            elif worker.left_s <= 0:
                 answer = Fault(f"not decoded within {self._limits.seconds:g} s", is_late=True)
             if answer is None:
                 continue
-            in_time = time.monotonic() < worker.deadline
-            again = isinstance(answer, Fault) and not answer.is_setup and worker.done > 0 and in_time
+            again = (
+                isinstance(answer, Fault) and not answer.is_setup and worker.done > 0 and worker.left_s > 0
+            )
             worker.done += 1
             if again or worker.job is not None or worker.done >= JOBS_OF_A_CHILD:
                 worker.child.stop()

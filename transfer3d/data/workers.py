@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from abc import ABC, abstractmethod
@@ -9,17 +10,16 @@ from collections import deque
 from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
-from functools import partial
 from math import prod
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Self, TypeVar
 
 import torch
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from transfer3d.data.batch import ClipId
-from transfer3d.data.child import Limits, MemoryLimit, death, ignore_signals
+from transfer3d.data.child import Limits, MemoryLimit, death, ignore_signals, wait_round
 from transfer3d.data.container import Source
 from transfer3d.data.decode import OpenVideo, Video, VideoReader, empty_frames
 from transfer3d.data.decoder import Decoder
@@ -144,43 +144,54 @@ def _by_workers(maker: Maker[Item], plan: Iterable[list[ClipId]], workers: int) 
             generator=torch.Generator(),
         )
     )
-    try:
-        yield from answers
-    except (RuntimeError, EOFError, OSError) as error:
-        # A worker that dies while its batch is fetched breaks a connection before its exit is noticed.
-        if isinstance(error, RuntimeError) and "DataLoader worker" not in str(error):
-            raise
+    with _deaths_noticed_here():
         try:
+            yield from answers
+        except (RuntimeError, EOFError, OSError) as error:
+            # A worker that dies while its batch is fetched breaks a connection before its exit is noticed.
+            if isinstance(error, RuntimeError) and "DataLoader worker" not in str(error):
+                raise
             dead = _end_workers(answers)
-        except RuntimeError:  # raised by torch's SIGCHLD handler
-            dead = _end_workers(answers)
-        if not dead:
-            raise
-        at = {
-            place: str(maker.videos.keys[index]) for place, index in enumerate(notes.tolist()) if index >= 0
-        }
-        raise _death_error(*dead, at) from error
+            if not dead:
+                raise
+            at = {
+                place: str(maker.videos.keys[index])
+                for place, index in enumerate(notes.tolist())
+                if index >= 0
+            }
+            raise _death_error(*dead, at) from error
+        finally:
+            # Ends the workers now: otherwise an exception's traceback would keep them alive.
+            del answers
+
+
+@contextmanager
+def _deaths_noticed_here() -> Iterator[None]:
+    """Keeps torch from raising at a worker's death wherever the main thread is, as within a training step.
+
+    The loader notices it when it waits for the next batch.
+    """
+    if not hasattr(signal, "SIGCHLD") or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    try:
+        yield
     finally:
-        # Ends the workers now: otherwise an exception's traceback would keep them alive.
-        del answers
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGCHLD, before)
 
 
 def _end_workers(answers: Any) -> tuple[int, int] | None:
     """Ends a loader's processes, and returns the index and the exit code of the one that had died."""
-    is_main = threading.current_thread() is threading.main_thread()
-    before = signal.signal(signal.SIGCHLD, signal.SIG_DFL) if is_main and hasattr(signal, "SIGCHLD") else None
-    try:
-        processes: list[BaseProcess] = answers._workers
-        ended = wait([process.sentinel for process in processes], DEATH_S)
-        for process in processes:
-            if process.sentinel in ended:
-                process.join(DEATH_S)
-        dead = next(((i, p.exitcode) for i, p in enumerate(processes) if p.exitcode), None)
-        answers._shutdown_workers()
-        return dead
-    finally:
-        if before is not None:  # torch's handler raises at each child's exit while a loader has a dead worker
-            signal.signal(signal.SIGCHLD, before)
+    processes: list[BaseProcess] = answers._workers
+    ended = wait([process.sentinel for process in processes], DEATH_S)
+    for process in processes:
+        if process.sentinel in ended:
+            process.join(DEATH_S)
+    dead = next(((i, p.exitcode) for i, p in enumerate(processes) if p.exitcode), None)
+    answers._shutdown_workers()
+    return dead
 
 
 def _death_error(place: int, code: int, at: dict[int, str]) -> DataError | SetupError:
@@ -202,26 +213,51 @@ def _death_error(place: int, code: int, at: dict[int, str]) -> DataError | Setup
 @contextmanager
 def _open_in_worker(source: Source, *, name: str = "", channels: int = RGB_CHANNELS) -> Iterator[VideoReader]:
     """Opens a video within limits: excessive memory raises BadVideo, and a hang ends this process."""
-    memory = MemoryLimit(LIMITS.memory_gib)
+    with _Watch(LIMITS.seconds) as watch:
+        memory = MemoryLimit(LIMITS.memory_gib)
 
-    def empty(shape: tuple[int, ...]) -> Frames:
-        memory.allow(prod(shape))
-        return empty_frames(shape)
+        def empty(shape: tuple[int, ...]) -> Frames:
+            memory.allow(prod(shape))
+            return empty_frames(shape)
 
-    try:
-        _alarm(LIMITS.seconds)
-        progress = partial(_alarm, LIMITS.seconds)
-        with Video(source, name=name, channels=channels, progress=progress, empty=empty) as video:
-            yield video
-    finally:
-        _alarm(0)
-        memory.lift()
+        try:
+            progress = watch.restart
+            with Video(source, name=name, channels=channels, progress=progress, empty=empty) as video:
+                yield video
+        finally:
+            memory.lift()
 
 
-def _alarm(seconds: float) -> None:
-    """Sets a timer that kills this process; 0 = none."""
-    if hasattr(signal, "setitimer"):
-        signal.setitimer(signal.ITIMER_REAL, seconds)
+class _Watch:
+    """A thread that kills this process after some seconds without progress.
+
+    Decoding releases the interpreter's lock, so that the thread runs beside it.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds, self._has_progressed, self._is_over = seconds, False, threading.Event()
+        self._thread = threading.Thread(target=self._run, name="decoding limit", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._is_over.set()
+        self._thread.join()
+
+    def restart(self) -> None:
+        """Counts from here: there was progress."""
+        self._has_progressed = True
+
+    def _run(self) -> None:
+        is_over, left_s = False, self._seconds
+        while not is_over:
+            is_over, left_s = wait_round(self._is_over.wait, left_s)
+            if self._has_progressed:
+                self._has_progressed, left_s = False, self._seconds
+            elif left_s <= 0 and not is_over:
+                os.kill(os.getpid(), getattr(signal, "SIGALRM", signal.SIGTERM))
 
 
 def _identity(answer: Any) -> Any:
