@@ -90,6 +90,16 @@ def test_plain_videos_get_the_flow_that_the_student_was_trained_on(work):
     passed("predict", model, next((work / "videos").rglob("*.mp4")), "--timeline", "--window", 0.5)
 
 
+def test_flow_of_another_kind_is_said(work, tmp_path):
+    """The same videos with a bound of 10: a motion of one pixel has twice the value."""
+    model, other = work / "of_flow" / "model.safetensors", tmp_path / "flow"
+    passed("shard", work / "videos", "-o", other, "--flow", "dis", "--short-side", 40, "--flow-bound", 10)
+    said = "trained on other optical flow (dis at short side 40, +-20 pixels) than these videos' (dis at"
+    assert said in passed("evaluate", model, "--data", other).stderr
+    assert said in passed("predict", model, other).stderr
+    assert "other optical flow" not in passed("evaluate", model, "--data", work / "flow").stderr
+
+
 def test_its_clips_are_drawn_in_colours(work, tmp_path):
     model = work / "of_flow" / "model.safetensors"
     video = next((work / "videos" / "test").rglob("*.mp4"))

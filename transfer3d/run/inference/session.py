@@ -86,7 +86,7 @@ class InferenceSession:
             DataError: a file is bad.
         """
         videos = open_videos(data, split=split, labelled=labelled)
-        check_channels(videos, self.student.clip)
+        self._check_channels(videos)
         refuse_dropped(videos, data)
         return videos
 
@@ -103,14 +103,26 @@ class InferenceSession:
         """
         videos = open_files(paths)
         if self.student.clip.channels == FLOW_CHANNELS and videos.flow is None:
-            videos = FlowOfVideos(videos, _recorded_flow(self.file))
-        check_channels(videos, self.student.clip)
+            videos = FlowOfVideos(videos, _computable_flow(self.file))
+        self._check_channels(videos)
         if self.is_main:
             for dropped in videos.dropped:
                 self.console.print(
                     f"left out {dropped.path}: {dropped.reason}", highlight=False, soft_wrap=True
                 )
         return videos
+
+    def _check_channels(self, videos: VideoSet) -> None:
+        """Refuses RGB for flow and the reverse, and warns of flow that was computed in another way."""
+        check_channels(videos, self.student.clip)
+        trained = _recorded_flow(self.file) if videos.flow and self.is_main else None
+        if trained not in (None, videos.flow):
+            self.console.print(
+                f"warning: {self.file} was trained on other optical flow ({trained}) than these videos' "
+                f"({videos.flow}): the same motion has other values",
+                highlight=False,
+                soft_wrap=True,
+            )
 
 
 @contextmanager
@@ -168,13 +180,22 @@ def refuse_other_channels(student: VideoStudent, file: Path | str) -> None:
         )
 
 
-def _recorded_flow(file: Path) -> FlowFormat:
-    """Returns how the optical flow of a checkpoint's training videos was computed."""
-    recorded = read_metadata(locate(file)).provenance.get("flow")
+def _recorded_flow(file: Path) -> FlowFormat | None:
+    """Returns how the optical flow of a checkpoint's training videos was computed; None if unknown."""
     try:
-        flow = FlowFormat.model_validate(recorded)
+        return FlowFormat.model_validate(read_metadata(locate(file)).provenance.get("flow"))
     except ValidationError:
-        flow = None
+        return None
+
+
+def _computable_flow(file: Path) -> FlowFormat:
+    """Returns how to compute the optical flow of a checkpoint's training videos.
+
+    Raises:
+        UsageError: the checkpoint does not record it.
+        SetupError: OpenCV is missing.
+    """
+    flow = _recorded_flow(file)
     if flow is None or flow.algorithm == "files":
         raise UsageError(
             f"{file} takes optical flow but does not record how to compute it. Create shards of flow with "
