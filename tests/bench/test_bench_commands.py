@@ -3,7 +3,6 @@
 import json
 import sys
 
-import numpy as np
 import pytest
 from media import write_numbered
 from typer.testing import CliRunner
@@ -43,5 +42,4 @@ def test_the_table_of_predict(monkeypatch):
     assert done.exit_code == 0, done.output
     rows = json.loads(done.stdout)["results"]
     assert [row["baseline"] for row in rows] == [*commands.PARTS.values()]
-    assert all(row["ratio"] > 0 for row in rows)
-    assert np.diff([row["baseline_ms"] for row in rows]).min() > -500  # each part adds work
+    assert all(row["ratio"] > 0 and row["ours_mib"] is None for row in rows)

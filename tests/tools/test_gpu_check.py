@@ -17,7 +17,7 @@ def check(*arguments):
     environment = {**os.environ, "PYTHON": sys.executable, "OMP_NUM_THREADS": "1"}
     return subprocess.run(
         ["bash", str(SCRIPT), *map(str, arguments)],
-        capture_output=True, text=True, env=environment, check=False, timeout=280,
+        capture_output=True, text=True, env=environment, check=False, timeout=900,
     )  # fmt: skip
 
 
@@ -30,8 +30,9 @@ def test_without_a_gpu_it_says_so(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(960)  # four minutes on two idle cores
 def test_a_rehearsal_fills_the_file(tmp_path):
-    done = check("-o", tmp_path / "g.json", "--rehearse")
+    done = check("-o", tmp_path / "g.json", "--rehearse", "--limit-s", "840")
     assert done.returncode == 0, done.stderr
     found = json.loads((tmp_path / "g.json").read_text())
     assert "unfinished" not in json.dumps(found)
