@@ -7,7 +7,6 @@ python -m gpu.check --rehearse          # on a CPU, with the smallest student
 from __future__ import annotations
 
 import json
-import math
 import subprocess
 import sys
 import time
@@ -30,7 +29,7 @@ from transfer3d.files import write_text
 ROOT = Path(__file__).parents[2]
 LIMIT_S = 480
 STEPS_S, TRAINING_S = 110, 60
-"""The longest time of one student's steps, and of one training, on a GPU."""
+"""The longest time of one student's steps, and of one training."""
 SWITCHES = ("", "gpu.convolutions=2d", "gpu.prefetch=true", "gpu.fused_optimizer=true")
 Part = tuple[str, Callable[[float], Any]]
 
@@ -63,15 +62,11 @@ def _parts(folder: Path, *, rehearse: bool) -> Iterator[Part]:
     device = "cpu" if rehearse else "cuda"
     yield "tests", partial(_tests, folder / "tests.xml")
     options = ["--device", device, *(["--pairs", "1", "--small"] if rehearse else [])]
-    steps_s, training_s = (math.inf, math.inf) if rehearse else (STEPS_S, TRAINING_S)
     for name, batch in ({"p3d_tiny": 2} if rehearse else STUDENTS).items():
-        yield name, partial(_steps, name, batch, options, steps_s)
+        yield name, partial(_steps, name, batch, options)
     student, steps = ("p3d_tiny", 2) if rehearse else ("p3d_resnet18", 60)
     for switch in SWITCHES:
-        yield (
-            f"training, {switch or 'as it is'}",
-            partial(_training, folder, student, steps, switch, training_s),
-        )
+        yield f"training, {switch or 'as it is'}", partial(_training, folder, student, steps, switch)
 
 
 def _tests(report: Path, left: float) -> Any:
@@ -82,19 +77,19 @@ def _tests(report: Path, left: float) -> Any:
     return {name: int(suite.get(name, "0")) for name in ("tests", "failures", "errors", "skipped")}
 
 
-def _steps(name: str, batch: int, options: Sequence[str], most: float, left: float) -> Any:
-    left = min(left, most)
+def _steps(name: str, batch: int, options: Sequence[str], left: float) -> Any:
+    left = min(left, STEPS_S)
     done = _run(["-m", "gpu.steps", name, str(batch), *options], left)
     lines = [] if done is None else [line for line in done.splitlines() if line.startswith("{")]
     return json.loads(lines[-1]) if lines else {"unfinished": f"nothing was measured in {left:.0f} s"}
 
 
-def _training(folder: Path, student: str, steps: int, switch: str, most: float, left: float) -> Any:
+def _training(folder: Path, student: str, steps: int, switch: str, left: float) -> Any:
     data, out = folder / "digits", folder / f"run-{switch or 'plain'}"
     if not data.exists():
         small = ["--train", "2", "--val", "1", "--test", "1", "--unlabelled", "4", "--size", "128"]
         _run(["-m", "transfer3d", "synth", str(data), *small], left)
-    left = min(left, most)
+    left = min(left, TRAINING_S)
     changes = [f"max_steps={steps}", "batch_size=16", "log_every=1", *([switch] if switch else [])]
     command = ["-m", "transfer3d", "finetune", student, "--recipe", "demo/tiny-finetune"]
     command += ["--data", str(data / "shards"), "-o", str(out)]

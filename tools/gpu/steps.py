@@ -26,7 +26,7 @@ def main(name: str, batch: int, device: str = "cuda", pairs: int = 5, small: Sma
     sizes = {"product": 256, "copy_bytes": 1 << 20} if small else {"product": PRODUCT}
     rates = measure_rates(where, **sizes)
     ways = {way: how for way, how in WAYS.items() if not (small and how[1])}
-    for result in run_cases(gpu_cases({name: batch}, ways), where, pairs=pairs):
+    for result in run_cases(gpu_cases({name: batch}, ways, rates), where, pairs=pairs):
         rows.append(_row(result, rates))
         found = {"tflops": rates.flops / TERA, "tbytes": rates.bytes / TERA, "steps": rows}
         print(json.dumps(found), flush=True)

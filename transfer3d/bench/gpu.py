@@ -29,13 +29,16 @@ WAYS = {
 
 
 def gpu_cases(
-    students: Mapping[str, int] = STUDENTS, ways: Mapping[str, tuple[bool, bool]] = WAYS
+    students: Mapping[str, int] = STUDENTS,
+    ways: Mapping[str, tuple[bool, bool]] = WAYS,
+    rates: Rates | None = None,
 ) -> Iterator[Case]:
     """Yields training steps against waiting as long as the roofline says: the ratio is the share of it.
 
     Args:
         students: batch sizes by name.
         ways: see `WAYS`.
+        rates: the device's; None = measure them.
     """
     for name, batch in students.items():
         step = count_step(name, batch)
@@ -46,12 +49,14 @@ def gpu_cases(
                 ours=way,
                 baseline="roofline",
                 at_least=None,
-                build=_build(name, batch, flat=flat, compiled=compiled),
+                build=_build(name, batch, flat=flat, compiled=compiled, rates=rates),
                 counts={"TFLOP": (step.flops / TERA, step.flops / TERA)},
             )
 
 
-def _build(name: str, batch: int, *, flat: bool, compiled: bool) -> Callable[[torch.device], Comparison]:
+def _build(
+    name: str, batch: int, *, flat: bool, compiled: bool, rates: Rates | None
+) -> Callable[[torch.device], Comparison]:
     def build(device: torch.device) -> Comparison:
         student = create_model(name).to(device)
         to_channels_last(student)
@@ -63,7 +68,7 @@ def _build(name: str, batch: int, *, flat: bool, compiled: bool) -> Callable[[to
             use_2d_convolutions(student)
         if compiled:
             compile_network(student)
-        shortest = _rates(device).seconds(count_step(name, batch))
+        shortest = (rates or _rates(device)).seconds(count_step(name, batch))
         return Comparison(
             ours=training_step(student, clips, bf16=True), baseline=lambda: time.sleep(shortest)
         )
