@@ -3,8 +3,10 @@
 import json
 import re
 
+import numpy as np
 import pytest
 from blocks import ROOT, check_arguments
+from scipy import stats
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PAGE = (ROOT / "docs" / "figures.md").read_text(encoding="utf-8")
@@ -73,3 +75,24 @@ def test_the_words_after_only_choose_cases(words):
     assert f"--only {words}`" in PAGE.replace('"', "")
     cases = [*conv4d_cases(), *network_cases(), *depthwise_cases()]
     assert matching(cases, words)
+
+
+def test_the_halves_differ_as_the_readme_and_the_page_say():
+    """Paired by seed, with Student's t: the network of 5-9 knows what the one of 0-4 does not."""
+    path = ROOT / "docs" / "results" / "transfer.json"
+    records = json.loads(path.read_text(encoding="utf-8"))["records"]
+
+    def difference(measure):
+        base, taught = (
+            np.array([record[measure] for record in records if record["row"] == row])
+            for row in ("halves: inflated from 0-4", "halves: inflated from 0-4 + correspondence with 5-9")
+        )
+        gained = 100 * (taught - base)
+        return gained.mean(), stats.t.ppf(0.975, len(gained) - 1) * stats.sem(gained)
+
+    said = re.search(r"\(\+([\d.]+) ± ([\d.]+) points in the digit, \+([\d.]+) ± ([\d.]+) in top-1\)", README)
+    assert said is not None
+    expected = [*difference("digit"), *difference("top1")]
+    assert [float(number) for number in said.groups()] == pytest.approx(expected, abs=0.051)
+    assert f"correspondence with 5-9 +{said[1]} ± {said[2]}." in PAGE
+    assert f"| +{said[3]} ± {said[4]} |" in PAGE

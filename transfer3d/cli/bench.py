@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -71,11 +72,9 @@ def data(
     import torch
 
     from transfer3d.bench.data import data_cases
-    from transfer3d.scratch import scratch_folder
 
     torch.set_num_threads(1)
-    with scratch_folder() as scratch:
-        _measure(data_cases(folder, scratch), only, pairs=pairs, against=against, json=json)
+    _measure(partial(data_cases, folder), only, pairs=pairs, against=against, json=json)
 
 
 @app.command()
@@ -107,11 +106,9 @@ def correspond(pairs: Pairs = 7, against: Against = None, json: options.Json = F
     """
     from transfer3d.bench.correspondence import correspondence_cases
     from transfer3d.engine.distributed import make_accelerator
-    from transfer3d.scratch import scratch_folder
 
     where = make_accelerator("fp32").device.type
-    with scratch_folder() as scratch:
-        _measure(correspondence_cases(scratch), "", where, pairs=pairs, against=against, json=json)
+    _measure(correspondence_cases, "", where, pairs=pairs, against=against, json=json)
 
 
 @app.command()
@@ -138,13 +135,11 @@ def export(
     from transfer3d.models.checkpoint import load
     from transfer3d.models.factory import create_model
     from transfer3d.run.training.students import is_file
-    from transfer3d.scratch import scratch_folder
 
     if threads is not None:
         torch.set_num_threads(threads)
     net = load(student) if is_file(student) else create_model(student).eval()
-    with scratch_folder() as scratch:
-        _measure(export_cases(net, scratch), only, pairs=pairs, against=against, json=json)
+    _measure(partial(export_cases, net), only, pairs=pairs, against=against, json=json)
 
 
 @app.command()
@@ -160,14 +155,12 @@ def commands(
     Example: `transfer3d bench commands --only predict`
     """
     from transfer3d.bench.commands import command_cases
-    from transfer3d.scratch import scratch_folder
 
-    with scratch_folder() as scratch:
-        _measure(command_cases(folder, scratch), only, pairs=pairs, against=against, json=json)
+    _measure(partial(command_cases, folder), only, pairs=pairs, against=against, json=json)
 
 
 def _measure(
-    cases: Iterable[Case],
+    cases_in: Callable[[Path], Iterable[Case]],
     only: str,
     where: str = "cpu",
     *,
@@ -175,15 +168,27 @@ def _measure(
     against: Path | None,
     json: bool,
 ) -> None:
-    """Measures the cases whose name contains `only`, on the device `where`, and prints the results."""
+    """Measures the cases whose name contains `only`, on the device `where`, and prints the results.
+
+    Args:
+        cases_in: returns the cases; its argument is a folder for their files.
+        only: see `choose_cases`.
+        where: type of the device.
+        pairs: see `paired_ratio`.
+        against: earlier results.
+        json: whether to print JSON.
+    """
     import torch
 
     from transfer3d.bench.case import choose_cases, run_cases
     from transfer3d.bench.report import machine_info
+    from transfer3d.scratch import scratch_folder
 
-    chosen, device = choose_cases(cases, only), torch.device(where)
-    results = run_cases(chosen, device, pairs=pairs)
-    _report(machine_info(device), results, len(chosen), pairs=pairs, against=against, json=json)
+    device = torch.device(where)
+    with scratch_folder() as scratch:
+        chosen = choose_cases(cases_in(scratch), only)
+        results = run_cases(chosen, device, pairs=pairs)
+        _report(machine_info(device), results, len(chosen), pairs=pairs, against=against, json=json)
 
 
 def _report(

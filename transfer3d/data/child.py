@@ -57,8 +57,8 @@ class Child:
 def wait_round(wait_for: Callable[[float], Answer], left_s: float) -> tuple[Answer, float]:
     """Waits once, for half a second at most, and returns the answer and how many seconds are left.
 
-    A round counts no more than it was to last: while processes are suspended (Ctrl-Z), the clock goes on, and
-    a limit that counts by the clock would blame a sound video afterwards.
+    A round counts at most as long as it should last. The clock also runs while processes are suspended
+    (Ctrl-Z), and a limit by the clock would then blame a sound video.
 
     Args:
         wait_for: waits for a number of seconds, or shorter.

@@ -144,7 +144,7 @@ def _by_workers(maker: Maker[Item], plan: Iterable[list[ClipId]], workers: int) 
             generator=torch.Generator(),
         )
     )
-    with _deaths_noticed_here():
+    with _default_sigchld_handler():
         try:
             yield from answers
         except (RuntimeError, EOFError, OSError) as error:
@@ -166,7 +166,7 @@ def _by_workers(maker: Maker[Item], plan: Iterable[list[ClipId]], workers: int) 
 
 
 @contextmanager
-def _deaths_noticed_here() -> Iterator[None]:
+def _default_sigchld_handler() -> Iterator[None]:
     """Keeps torch from raising at a worker's death wherever the main thread is, as within a training step.
 
     The loader notices it when it waits for the next batch.
@@ -178,7 +178,8 @@ def _deaths_noticed_here() -> Iterator[None]:
     try:
         yield
     finally:
-        if threading.current_thread() is threading.main_thread():
+        # None: a handler that was not installed from Python cannot be restored from it.
+        if before is not None and threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGCHLD, before)
 
 
@@ -213,7 +214,7 @@ def _death_error(place: int, code: int, at: dict[int, str]) -> DataError | Setup
 @contextmanager
 def _open_in_worker(source: Source, *, name: str = "", channels: int = RGB_CHANNELS) -> Iterator[VideoReader]:
     """Opens a video within limits: excessive memory raises BadVideo, and a hang ends this process."""
-    with _Watch(LIMITS.seconds) as watch:
+    with _Watchdog(LIMITS.seconds) as watchdog:
         memory = MemoryLimit(LIMITS.memory_gib)
 
         def empty(shape: tuple[int, ...]) -> Frames:
@@ -221,14 +222,14 @@ def _open_in_worker(source: Source, *, name: str = "", channels: int = RGB_CHANN
             return empty_frames(shape)
 
         try:
-            progress = watch.restart
+            progress = watchdog.restart
             with Video(source, name=name, channels=channels, progress=progress, empty=empty) as video:
                 yield video
         finally:
             memory.lift()
 
 
-class _Watch:
+class _Watchdog:
     """A thread that kills this process after some seconds without progress.
 
     Decoding releases the interpreter's lock, so that the thread runs beside it.

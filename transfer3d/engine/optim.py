@@ -65,3 +65,16 @@ def set_learning_rate(optimizer: Optimizer, lr: float) -> None:
     """Sets the learning rate of each group: `lr` times the group's own scale."""
     for group in optimizer.param_groups:
         group["lr"] = lr * group["lr_scale"]
+
+
+def match_layout(optimizer: Optimizer) -> None:
+    """Gives the optimiser's moments the layout of their parameters; values stay the same.
+
+    A fused optimiser reads all as flat memory: in another layout a moment would belong to another weight.
+    """
+    from torch import Tensor, empty_like
+
+    for parameter, slots in optimizer.state.items():
+        for name, value in slots.items():
+            if isinstance(value, Tensor) and value.shape == parameter.shape:
+                slots[name] = empty_like(parameter).copy_(value)

@@ -37,7 +37,7 @@ from transfer3d.engine.distributed import (
 )
 from transfer3d.engine.metrics_window import MetricsWindow
 from transfer3d.engine.network_options import apply_options, apply_to_batches
-from transfer3d.engine.optim import make_optimizer, set_learning_rate
+from transfer3d.engine.optim import make_optimizer, match_layout, set_learning_rate
 from transfer3d.engine.out_of_memory import step_fits
 from transfer3d.engine.parameter_groups import is_head
 from transfer3d.engine.publishing import Publish, name_classes, publish_student
@@ -47,7 +47,7 @@ from transfer3d.engine.signals import StopSignals
 from transfer3d.engine.state import pack_state, read_state, unpack_state
 from transfer3d.engine.tracker import Tracker
 from transfer3d.errors import NonFiniteError, UsageError, WeightsError
-from transfer3d.nn.memory_format import channels_last, match_layout
+from transfer3d.nn.memory_format import channels_last
 from transfer3d.objectives.objective import LossReport, PairwiseObjective
 from transfer3d.progress import progress
 

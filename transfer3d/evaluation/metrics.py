@@ -57,12 +57,15 @@ def video_metrics(scores: Scores, classes: Sequence[str], *, labels: Labels = "a
     views_MK = torch.cat(list(scores.views_VK))
     report: dict[str, Any] = {"scored": len(scores.keys), "views": len(views_MK)}
     target_NK = multi_hot(scores.label_sets, count).long()
-    precision = _average_precision(videos_NK, target_NK)
+    precision = average_precisions(videos_NK, target_NK)
     if labels == "multi" or (labels == "auto" and (several or scores.multi_label)):
         target_MK = target_NK.repeat_interleave(views_N, dim=0)
-        report |= {f"clip_hit{k}": _hit(views_MK, target_MK, k) for k in HITS}
-        report |= {f"video_hit{k}": _hit(videos_NK, target_NK, k) for k in HITS}
-        report |= {"mean_ap": _mean(precision), "per_class": dict(zip(classes, precision, strict=True))}
+        report |= {f"clip_hit{k}": hit_share(views_MK, target_MK, k) for k in HITS}
+        report |= {f"video_hit{k}": hit_share(videos_NK, target_NK, k) for k in HITS}
+        report |= {
+            "mean_ap": known_mean(precision),
+            "per_class": dict(zip(classes, precision, strict=True)),
+        }
         return report
     labels_N = torch.tensor([label_set[0] for label_set in scores.label_sets])
     labels_M = labels_N.repeat_interleave(views_N)
@@ -73,19 +76,20 @@ def video_metrics(scores: Scores, classes: Sequence[str], *, labels: Labels = "a
     report |= {f"clip_top{k}": _top(views_MK, labels_M, k, count) for k in best}
     report |= {f"video_top{k}": _top(videos_NK, labels_N, k, count) for k in best}
     return report | {
-        "mean_class_accuracy": _mean(per_class),
-        "mean_ap": _mean(precision),
+        "mean_class_accuracy": known_mean(per_class),
+        "mean_ap": known_mean(precision),
         "per_class": dict(zip(classes, per_class, strict=True)),
         "confusion": confusion.tolist(),
     }
 
 
-def _mean(values: Sequence[float | None]) -> float:
+def known_mean(values: Sequence[float | None]) -> float:
+    """Returns the mean without None."""
     present = [value for value in values if value is not None]
     return sum(present) / len(present)
 
 
-def _average_precision(scores_NK: Tensor, target_NK: Tensor) -> list[float | None]:
+def average_precisions(scores_NK: Tensor, target_NK: Tensor) -> list[float | None]:
     """Returns the average precision of each class; None for a class without videos."""
     return [
         float(binary_average_precision(scores_NK[:, k], target_NK[:, k])) if target_NK[:, k].any() else None
@@ -106,7 +110,7 @@ def _top(scores_NK: Tensor, labels_N: Tensor, k: int, classes: int) -> float:
     return float(multiclass_accuracy(scores_NK, labels_N, num_classes=classes, top_k=k, average="micro"))
 
 
-def _hit(scores_NK: Tensor, target_NK: Tensor, k: int) -> float:
+def hit_share(scores_NK: Tensor, target_NK: Tensor, k: int) -> float:
     """Returns the share of rows with any of their labels among the k highest scores."""
     best_Nk = scores_NK.topk(min(k, scores_NK.shape[1])).indices
-    return float(target_NK.gather(1, best_Nk).any(1).float().mean())
+    return float(target_NK.gather(1, best_Nk).any(1).double().mean())

@@ -4,8 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
-from torch import Tensor, nn
-from torch.optim import Optimizer
+from torch import nn
 
 FORMATS = {4: torch.channels_last, 5: torch.channels_last_3d}
 """By a tensor's number of axes."""
@@ -35,14 +34,3 @@ def channels_last(module: nn.Module) -> Iterator[None]:
     finally:
         for parameter in changed:
             parameter.data = parameter.data.contiguous()
-
-
-def match_layout(optimizer: Optimizer) -> None:
-    """Gives the optimiser's moments the layout of their parameters; values stay the same.
-
-    A fused optimiser reads all as flat memory: in another layout a moment would belong to another weight.
-    """
-    for parameter, slots in optimizer.state.items():
-        for name, value in slots.items():
-            if isinstance(value, Tensor) and value.shape == parameter.shape:
-                slots[name] = torch.empty_like(parameter).copy_(value)

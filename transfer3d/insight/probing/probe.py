@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import average_precision_score
 from sklearn.model_selection import GridSearchCV, StratifiedGroupKFold
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
@@ -175,18 +174,6 @@ class Probe:
         scores_NK = np.full(samples.targets_NK.shape, scores.min() - 1)
         scores_NK[:, pipeline.classes_] = scores
         return scores_NK
-
-
-def top_share(scores_NK: NDArray[np.float64], targets_NK: NDArray[np.bool_], k: int) -> float:
-    """Returns the share of samples with any of their classes among the k highest scores."""
-    best_Nk = np.argsort(-scores_NK, axis=1, kind="stable")[:, :k]
-    return float(np.take_along_axis(targets_NK, best_Nk, 1).any(1).mean())
-
-
-def mean_average_precision(scores_NK: NDArray[np.float64], targets_NK: NDArray[np.bool_]) -> float:
-    """Returns the average precision, averaged over the classes that have samples."""
-    present = np.flatnonzero(targets_NK.any(0))
-    return float(np.mean([average_precision_score(targets_NK[:, k], scores_NK[:, k]) for k in present]))
 
 
 def train_probe(samples: Samples, config: ProbeConfig, *, standardise: bool = True) -> Probe:

@@ -6,18 +6,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from rich.console import Console
 
 from transfer3d.errors import UsageError
+from transfer3d.evaluation.metrics import average_precisions, hit_share, known_mean
 from transfer3d.insight.features.file import FeatureSet
-from transfer3d.insight.probing.probe import (
-    Probe,
-    ProbeConfig,
-    mean_average_precision,
-    samples_of,
-    top_share,
-    train_probe,
-)
+from transfer3d.insight.probing.probe import Probe, ProbeConfig, samples_of, train_probe
 from transfer3d.progress import track
 
 Split = tuple[FeatureSet, FeatureSet]
@@ -60,12 +55,13 @@ def probe_splits(splits: Sequence[Split], layer: str, config: ProbeConfig) -> di
     for train, test in splits:
         train_samples, test_samples = samples_of(train, layer), samples_of(test, layer)
         probe = train_probe(train_samples, config)
-        scores_NK, targets_NK = probe.scores_NK(test_samples), test_samples.targets_NK
+        scores_NK = torch.from_numpy(probe.scores_NK(test_samples))
+        targets_NK = torch.from_numpy(test_samples.targets_NK).long()
         folds.append(
             {
                 "accuracy": probe.accuracy(test_samples),
-                **({"top3": top_share(scores_NK, targets_NK, 3)} if len(train.classes) > 3 else {}),
-                "mean_ap": mean_average_precision(scores_NK, targets_NK),
+                **({"top3": hit_share(scores_NK, targets_NK, 3)} if len(train.classes) > 3 else {}),
+                "mean_ap": known_mean(average_precisions(scores_NK, targets_NK)),
                 **_parameter(probe),
                 "train": len(train_samples),
                 "test": len(test_samples),
